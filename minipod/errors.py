@@ -1,0 +1,80 @@
+"""The exception tree (layer 0). What a user sees of an error is `str(error)`: one line, lower case.
+
+    MinipodError                exit status 3 unless said otherwise
+     ├─ ManifestError           the input is wrong; exit status 2; `.errors` lists what and where
+     ├─ UsageError              the command line is wrong; exit status 2
+     ├─ NotFoundError           no such object; exit status 1
+     ├─ ConflictError           it exists already, or is in use; exit status 1
+     ├─ HostError               this host cannot do it: no root, a missing kernel feature
+     ├─ AgentError              the agent cannot be reached or started
+     └─ RuntimeFailure          the kernel or the store refused; `.reason` is Kubernetes' waiting reason
+         ├─ SandboxError        reason FailedCreatePodSandBox
+         ├─ VolumeError         reason FailedMount
+         ├─ ImageError          reason ErrImagePull, ErrImageNeverPull, InvalidImageName …
+         └─ ContainerError      reason CreateContainerConfigError, CreateContainerError, RunContainerError
+"""
+
+from __future__ import annotations
+
+
+class MinipodError(Exception):
+    """Base of all errors that minipod raises on purpose."""
+
+    exit_status = 3
+
+
+class ManifestError(MinipodError):
+    """The manifest is wrong. `errors` holds every finding, each with its place."""
+
+    exit_status = 2
+
+    def __init__(self, message: str, errors: list[object] | None = None) -> None:
+        super().__init__(message)
+        self.errors = errors or []
+
+
+class UsageError(MinipodError):
+    exit_status = 2
+
+
+class NotFoundError(MinipodError):
+    exit_status = 1
+
+
+class ConflictError(MinipodError):
+    exit_status = 1
+
+
+class HostError(MinipodError):
+    pass
+
+
+class AgentError(MinipodError):
+    pass
+
+
+class RuntimeFailure(MinipodError):
+    """Carries Kubernetes' waiting reason, as the pod's status will show it."""
+
+    reason = "RunContainerError"
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class SandboxError(RuntimeFailure):
+    reason = "FailedCreatePodSandBox"
+
+
+class VolumeError(RuntimeFailure):
+    reason = "FailedMount"
+
+
+class ImageError(RuntimeFailure):
+    reason = "ErrImagePull"
+
+
+class ContainerError(RuntimeFailure):
+    reason = "RunContainerError"

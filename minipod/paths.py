@@ -1,0 +1,60 @@
+"""Places and names (layer 0): everything that derives from `--root` and `--state`. Makes nothing.
+
+The CLI imports this on every call, so it imports almost nothing itself.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+
+DEFAULT_ROOT = "/run/minipod"
+DEFAULT_STATE = "/var/lib/minipod"
+
+
+class Paths:
+    """`root` dies with the boot, `state` survives it; both absolute."""
+
+    __slots__ = ("root", "state")
+
+    def __init__(self, root: str = DEFAULT_ROOT, state: str = DEFAULT_STATE) -> None:
+        self.root = os.path.abspath(root)
+        self.state = os.path.abspath(state)
+
+    @classmethod
+    def from_env(cls, root: str | None = None, state: str | None = None) -> Paths:
+        """From the command line's values, else `MINIPOD_ROOT` and `MINIPOD_STATE`, else the defaults."""
+        return cls(
+            root or os.environ.get("MINIPOD_ROOT") or DEFAULT_ROOT,
+            state or os.environ.get("MINIPOD_STATE") or DEFAULT_STATE,
+        )
+
+    @property
+    def is_default(self) -> bool:
+        return self.root == DEFAULT_ROOT
+
+    @property
+    def instance(self) -> str:
+        """The name on everything this instance makes on the host; at most eight characters."""
+        return "minipod" if self.is_default else f"mp{zlib.crc32(self.root.encode()) & 0xFFFFFF:06x}"
+
+    @property
+    def bridge(self) -> str:
+        return f"{self.instance}0"
+
+    @property
+    def cgroup_root(self) -> str:
+        return f"/{self.instance}"
+
+    @property
+    def agent_socket(self) -> str:
+        return f"{self.root}/agent.sock"
+
+    @property
+    def pod_logs(self) -> str:
+        return "/var/log/pods" if self.state == DEFAULT_STATE else f"{self.state}/log/pods"
+
+    def netns_name(self, namespace: str, pod: str) -> str:
+        """The file name under /run/netns: the pod's own name wherever that is unambiguous."""
+        name = pod if namespace == "default" else f"{namespace}_{pod}"
+        return name if self.is_default else f"{self.instance}-{name}"

@@ -1,0 +1,193 @@
+"""What a runtime is asked for, in CRI's words (layer 2): the values between a Pod and its operations.
+
+The names and meanings are those of cri-api's api.proto (PodSandboxConfig, ContainerConfig), so that a kubelet's
+requests need no second path. Pure values; built by `plan.pod` from a Pod or by `cri/` from a request.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class _Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    pass
+
+
+class NamespaceOptions(_Value):
+    """`pod`: shared by the pod, `container`: its own, `node`: the host's, `target`: that of `target_id`."""
+
+    network: str = "pod"  # pod | node
+    pid: str = "container"  # pod | container | node | target
+    ipc: str = "pod"  # pod | node
+    target_id: str = ""
+
+
+class PortMapping(_Value):
+    protocol: str = "TCP"
+    container_port: int
+    host_port: int
+    host_ip: str = ""
+
+
+class DNSConfig(_Value):
+    """Already resolved: exactly what the pod's resolv.conf will say."""
+
+    servers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+class HostAlias(_Value):
+    ip: str
+    hostnames: tuple[str, ...]
+
+
+class CgroupResources(_Value):
+    """The kubelet's numbers before they become files of cgroup v1 or v2. None: write nothing."""
+
+    cpu_shares: int | None = None
+    cpu_quota_us: int | None = None  # -1: no quota
+    cpu_period_us: int = 100_000
+    memory_limit_bytes: int | None = None  # None or 0: no limit
+    pids_max: int | None = None
+    oom_group: bool = True  # memory.oom.group on v2 (singleProcessOOMKill=false)
+    swap_max_bytes: int | None = 0  # v2 memory.swap.max; NoSwap
+
+
+class SandboxConfig(_Value):
+    """CRI PodSandboxConfig, with what the kubelet would do itself: /etc/hosts, the pod's cgroup."""
+
+    id: str  # 64 hex digits, made by the caller
+    name: str
+    namespace: str
+    uid: str
+    attempt: int = 0
+    hostname: str
+    domain: str = ""  # <hostname>.<domain> is the FQDN, where subdomain says so
+    log_directory: str
+    dns: DNSConfig = DNSConfig()
+    host_aliases: tuple[HostAlias, ...] = ()
+    port_mappings: tuple[PortMapping, ...] = ()
+    namespaces: NamespaceOptions = NamespaceOptions()
+    sysctls: dict[str, str] = {}
+    cgroup_parent: str  # of the pod: /minipod/kubepods/burstable/pod<uid>
+    cgroup_resources: CgroupResources = CgroupResources()
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    privileged: bool = False
+
+
+class Mount(_Value):
+    """CRI Mount: a bind of `host_path` at `container_path`."""
+
+    container_path: str
+    host_path: str
+    readonly: bool = False
+    propagation: str = "private"  # private | host-to-container | bidirectional
+    recursive_read_only: bool = False
+    sub_path: str = ""  # below host_path, resolved without leaving it
+
+
+class Device(_Value):
+    container_path: str
+    host_path: str
+    permissions: str = "rwm"
+
+
+class SecurityContext(_Value):
+    """CRI LinuxContainerSecurityContext. `run_as_user` None and `run_as_username` empty: the image's user."""
+
+    privileged: bool = False
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    run_as_username: str = ""  # a name, a number, name:group …: the image's User
+    supplemental_groups: tuple[int, ...] = ()
+    supplemental_groups_policy: str = "Merge"  # Merge | Strict
+    readonly_rootfs: bool = False
+    no_new_privs: bool = False
+    add_capabilities: tuple[str, ...] = ()  # without CAP_; ALL
+    drop_capabilities: tuple[str, ...] = ()
+    seccomp: str = "RuntimeDefault"  # RuntimeDefault | Unconfined | Localhost
+    seccomp_localhost: str = ""  # the profile's absolute path
+    proc_mount: str = "Default"  # Default | Unmasked
+    namespaces: NamespaceOptions = NamespaceOptions()
+
+
+class ContainerConfig(_Value):
+    """CRI ContainerConfig. `command` and `args` are final: $(VAR) expanded, the image not yet consulted."""
+
+    id: str  # 64 hex digits, made by the caller
+    name: str
+    attempt: int = 0
+    image: str  # as the user wrote it; found in the store by the runtime
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    working_dir: str = ""
+    envs: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[Device, ...] = ()
+    log_path: str = ""  # relative to the sandbox's log_directory
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
+    stop_signal: str = ""  # empty: the image's, else SIGTERM
+    resources: CgroupResources = CgroupResources()
+    oom_score_adj: int = 0
+    security: SecurityContext = SecurityContext()
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    directory: str  # <state>/pods/<uid>/containers/<name>/<attempt>: upper, work, rootfs
+    termination_message_path: str = "/dev/termination-log"
+    termination_message_host_path: str = ""
+
+
+class ImageConfig(_Value):
+    """What an image says about its containers (OCI image-spec config, the part a runtime honours)."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()  # NAME=value
+    working_dir: str = ""
+    user: str = ""
+    stop_signal: str = ""
+    volumes: tuple[str, ...] = ()
+
+
+class Image(_Value):
+    """An image as the store holds it. `layers`: unpacked folders, lowest first, ready for overlayfs."""
+
+    id: str  # sha256:… of the config; dir:/path for a root folder
+    reference: str  # normalized: docker.io/library/busybox:latest
+    digest: str = ""  # sha256:… of the manifest
+    layers: tuple[str, ...]
+    config: ImageConfig = ImageConfig()
+    size_bytes: int = 0
+
+
+class HostFacts(_Value):
+    """What the plan has to know about this host; found once by `runtime.facts`, guessed by `plan` without root."""
+
+    node_name: str
+    node_ips: tuple[str, ...] = ()
+    cpus: int
+    memory_bytes: int
+    cgroup_version: int  # 1 (also hybrid) or 2
+    cgroup_controllers: tuple[str, ...] = ()
+    cgroup_mounts: dict[str, str] = {}  # v1: controller -> mount point; v2: {"": mount point}
+    kernel: str = ""
+    resolv_conf: str = ""  # the text of the host's (never 127.0.0.53)
+    etc_hosts: str = ""
+    mtu: int = 1500
+    can_lower_oom_score_adj: bool = True
+
+
+class NetworkFacts(_Value):
+    """What was leased for one pod. Addresses in CIDR form, gateways without."""
+
+    ipv4: str = ""
+    ipv4_gateway: str = ""
+    ipv6: str = ""
+    ipv6_gateway: str = ""
+    bridge: str = ""
+    host_interface: str = ""  # the outer veth end
+    mtu: int = 1500
