@@ -1,0 +1,71 @@
+"""The one CDLL (layer 1): every foreign function with its types, every system call checked. No policy.
+
+A failing call raises OSError (by errno FileNotFoundError, PermissionError …) that names the call and its object.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from typing import NoReturn
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p = (
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_long,
+    ctypes.c_uint,
+    ctypes.c_ulong,
+    ctypes.c_void_p,
+)
+
+# Numbers that differ between architectures; from 424 on they are the same everywhere (Linux, syscall_64.tbl).
+_PER_ARCHITECTURE = {
+    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "execveat": 322},
+    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "execveat": 281},
+}
+_COMMON = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "clone3": 435,
+    "close_range": 436,
+    "openat2": 437,
+    "mount_setattr": 442,
+}
+NUMBERS = {**_COMMON, **_PER_ARCHITECTURE.get(platform.machine(), {})}
+
+_syscall = libc.syscall
+_syscall.restype = c_long  # variadic, so without argtypes: every argument below is wrapped explicitly
+
+
+def function(name: str, *argtypes: type, restype: type = c_int) -> ctypes._NamedFuncPointer:
+    """A libc function with its types set, once."""
+    found = libc[name]
+    found.argtypes = list(argtypes)
+    found.restype = restype
+    return found
+
+
+def fail(call: str, what: str = "") -> NoReturn:
+    """Raise the OSError of the last foreign call."""
+    code = ctypes.get_errno()
+    raise OSError(code, f"{call} {what}: {os.strerror(code)}" if what else f"{call}: {os.strerror(code)}")
+
+
+def syscall(
+    call: str, *args: int | bytes | ctypes.Array[ctypes.c_char] | ctypes._CArgObject | None, what: str = ""
+) -> int:
+    """System call `call` by name. Integers are passed as C longs, bytes as pointers, None as NULL."""
+    number = NUMBERS.get(call)
+    if number is None:
+        raise OSError(38, f"{call}: not known on {platform.machine()}")
+    wrapped = [c_ulong(a & 0xFFFFFFFFFFFFFFFF) if isinstance(a, int) else a for a in args]
+    result: int = _syscall(c_long(number), *wrapped)
+    if result < 0:
+        fail(call, what)
+    return result

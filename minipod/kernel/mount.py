@@ -1,0 +1,175 @@
+"""Mounts (layer 1): mount(2) and the descriptor-based calls of fsopen(2), open_tree(2), mount_setattr(2). No policy."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from minipod.kernel.libc import c_char_p, c_int, c_ulong, fail, function, syscall
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_MOVE = 0x2000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
+MS_SHARED = 0x100000
+MS_RELATIME = 0x200000
+MS_STRICTATIME = 0x1000000
+
+MNT_DETACH = 0x2
+UMOUNT_NOFOLLOW = 0x8
+
+OPEN_TREE_CLONE = 0x1
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+
+FLAG_NAMES = {
+    "ro": MS_RDONLY,
+    "nosuid": MS_NOSUID,
+    "nodev": MS_NODEV,
+    "noexec": MS_NOEXEC,
+    "relatime": MS_RELATIME,
+}
+
+_mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+_umount2 = function("umount2", c_char_p, c_int)
+
+
+class MountAttr(ctypes.Structure):
+    """struct mount_attr (mount_setattr(2))."""
+
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
+    """mount(2)."""
+    arguments = [a.encode() if a is not None else None for a in (source, target, fstype)]
+    if _mount(*arguments, flags, data.encode() if data is not None else None) != 0:
+        fail("mount", f"{fstype or source or ''} on {target}".strip())
+
+
+def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
+    """umount2(2); never follows a link in the last component."""
+    if _umount2(target.encode(), flags | UMOUNT_NOFOLLOW) != 0:
+        fail("umount", target)
+
+
+def umount_if_mounted(target: str, flags: int = MNT_DETACH) -> None:
+    """Take away every mount stacked on `target`; nothing there is not an error."""
+    while True:
+        try:
+            umount(target, flags)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                return
+            raise
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    syscall("pivot_root", new_root.encode(), put_old.encode(), what=new_root)
+
+
+def open_tree(dir_fd: int, path: str, flags: int) -> int:
+    """open_tree(2): a descriptor of a (cloned, detached) mount; close-on-exec."""
+    return syscall("open_tree", dir_fd, path.encode(), flags | os.O_CLOEXEC, what=path)
+
+
+def move_mount(from_fd: int, to_fd: int) -> None:
+    """move_mount(2) of a detached mount onto an open place."""
+    syscall(
+        "move_mount", from_fd, b"", to_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH, what=f"fd {to_fd}"
+    )
+
+
+def mount_setattr(
+    fd: int, *, attr_set: int = 0, attr_clr: int = 0, propagation: int = 0, recursive: bool = False
+) -> None:
+    """mount_setattr(2) on an open mount. Linux 5.12."""
+    attr = MountAttr(attr_set, 0, propagation, 0)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    syscall("mount_setattr", fd, b"", flags, ctypes.byref(attr), ctypes.sizeof(attr), what=f"fd {fd}")
+
+
+def bind(
+    source_fd: int,
+    target_fd: int,
+    *,
+    readonly: bool = False,
+    recursive: bool = True,
+    recursive_read_only: bool = False,
+    propagation: int = MS_PRIVATE,
+) -> None:
+    """Bind what `source_fd` names at what `target_fd` names (both may be O_PATH), by descriptors only.
+
+    `recursive` takes the mounts below the source along; `readonly` holds for the uppermost mount alone unless
+    `recursive_read_only` (v1 VolumeMount.recursiveReadOnly, which needs Linux 5.12).
+    """
+    try:
+        tree = open_tree(source_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0))
+        try:
+            if readonly or recursive_read_only:
+                mount_setattr(tree, attr_set=MOUNT_ATTR_RDONLY, recursive=recursive_read_only)
+            mount_setattr(tree, propagation=propagation, recursive=True)
+            move_mount(tree, target_fd)
+        finally:
+            os.close(tree)
+    except OSError as error:
+        if error.errno != errno.ENOSYS or recursive_read_only:
+            raise
+        _bind_before_5_12(source_fd, target_fd, readonly, recursive, propagation)
+
+
+def _bind_before_5_12(source_fd: int, target_fd: int, readonly: bool, recursive: bool, propagation: int) -> None:
+    target = f"/proc/self/fd/{target_fd}"
+    path = os.readlink(target)  # the new mount covers the descriptor: from here on its path is the only way to it
+    mount(f"/proc/self/fd/{source_fd}", target, None, MS_BIND | (MS_REC if recursive else 0))
+    mount(None, path, None, propagation | MS_REC)
+    if readonly:
+        mount(None, path, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+
+
+def overlay(lower: tuple[str, ...], upper: str, work: str, target: str) -> None:
+    """Mount overlayfs on `target`; `lower` lowest first. More layers than fit a page of options need Linux 6.7."""
+    layers = list(reversed(lower))
+    escaped = ":".join(_escape(layer) for layer in layers)
+    options = f"lowerdir={escaped},upperdir={_escape(upper)},workdir={_escape(work)}"
+    if len(options) < os.sysconf("SC_PAGESIZE"):
+        mount("overlay", target, "overlay", MS_RELATIME, options)
+        return
+    fs_fd = syscall("fsopen", b"overlay", 1, what="overlay")  # FSOPEN_CLOEXEC
+    try:
+        pairs = [*(("lowerdir+", layer) for layer in layers), ("upperdir", upper), ("workdir", work)]
+        for key, value in pairs:
+            syscall("fsconfig", fs_fd, 1, key.encode(), value.encode(), 0, what=f"{key}={value}")  # FSCONFIG_SET_STRING
+        syscall("fsconfig", fs_fd, 6, None, None, 0, what="overlay")  # FSCONFIG_CMD_CREATE
+        mount_fd = syscall("fsmount", fs_fd, 1, 0, what="overlay")  # FSMOUNT_CLOEXEC
+    finally:
+        os.close(fs_fd)
+    target_fd = os.open(target, os.O_PATH | os.O_CLOEXEC)
+    try:
+        move_mount(mount_fd, target_fd)
+    finally:
+        os.close(mount_fd)
+        os.close(target_fd)
+
+
+def _escape(path: str) -> str:
+    """overlayfs splits its options at comma and colon."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")

@@ -1,0 +1,194 @@
+"""Processes (layer 1): clone3, namespaces, capabilities, seccomp, keyrings, close_range. No policy."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+
+import prctl
+
+from minipod.kernel.libc import c_int, c_ulong, c_void_p, fail, function, syscall
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_PIDFD = 0x00001000
+CLONE_INTO_CGROUP = 0x200000000
+
+NAMESPACE_FLAGS = {
+    "mnt": CLONE_NEWNS,
+    "cgroup": CLONE_NEWCGROUP,
+    "uts": CLONE_NEWUTS,
+    "ipc": CLONE_NEWIPC,
+    "user": CLONE_NEWUSER,
+    "pid": CLONE_NEWPID,
+    "net": CLONE_NEWNET,
+}
+
+_PR_CAPBSET_DROP = 24
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_SECCOMP_SET_MODE_FILTER = 1
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_CLOSE_RANGE_CLOEXEC = 4
+
+_setns = function("setns", c_int, c_int)
+_unshare = function("unshare", c_int)
+_prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_capset = function("capset", c_void_p, c_void_p)
+_sethostname = function("sethostname", ctypes.c_char_p, ctypes.c_size_t)
+
+
+class CloneArgs(ctypes.Structure):
+    """struct clone_args (clone3(2))."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            "flags",
+            "pidfd",
+            "child_tid",
+            "parent_tid",
+            "exit_signal",
+            "stack",
+            "stack_size",
+            "tls",
+            "set_tid",
+            "set_tid_size",
+            "cgroup",
+        )
+    )
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", c_int))
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+class _SockFilterProgram(ctypes.Structure):
+    """struct sock_fprog (seccomp(2))."""
+
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
+    """clone3(2) like fork: (0, -1) in the child, (pid, pidfd) in the parent.
+
+    CPython's own after-fork work is not done: the caller has one thread, and the child goes straight to exec or
+    `os._exit`. `cgroup_fd`: an open cgroup2 folder that the child starts in (CLONE_INTO_CGROUP).
+    """
+    pidfd = c_int(-1)
+    arguments = CloneArgs(
+        flags=flags | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup_fd >= 0 else 0),
+        pidfd=ctypes.addressof(pidfd),
+        exit_signal=signal.SIGCHLD,
+        cgroup=max(cgroup_fd, 0),
+    )
+    pid = syscall("clone3", ctypes.byref(arguments), ctypes.sizeof(arguments))
+    return (pid, pidfd.value) if pid else (0, -1)
+
+
+def setns(fd: int, flags: int = 0) -> None:
+    """setns(2): `fd` is a namespace file, or a pidfd with the namespaces to join as flags."""
+    if _setns(fd, flags) != 0:
+        fail("setns", f"fd {fd}")
+
+
+def unshare(flags: int) -> None:
+    if _unshare(flags) != 0:
+        fail("unshare", hex(flags))
+
+
+def sethostname(name: str) -> None:
+    if _sethostname(name.encode(), len(name.encode())) != 0:
+        fail("sethostname", name)
+
+
+def close_on_exec_from(first: int) -> None:
+    """Every descriptor from `first` on is closed by the next exec. close_range(2), Linux 5.11 for the flag."""
+    try:
+        syscall("close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL):
+            raise
+        for name in os.listdir("/proc/self/fd"):
+            fd = int(name)
+            if fd >= first:
+                try:
+                    os.set_inheritable(fd, False)
+                except OSError:
+                    pass  # the descriptor of the listing itself
+
+
+def drop_bounding_capabilities(keep: int, last: int) -> None:
+    """Drop every capability from the bounding set that the mask `keep` lacks; `last` is the kernel's highest."""
+    for number in range(last + 1):
+        if not keep >> number & 1 and _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            fail("prctl PR_CAPBSET_DROP", str(number))
+
+
+def clear_ambient_capabilities() -> None:
+    if _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0:
+        fail("prctl PR_CAP_AMBIENT_CLEAR_ALL")
+
+
+def capset(*, effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) of this thread, as 64-bit masks."""
+    header = _CapHeader(_LINUX_CAPABILITY_VERSION_3, 0)
+    masks = (effective, permitted, inheritable)
+    data = (_CapData * 2)(*(_CapData(*(mask >> shift & 0xFFFFFFFF for mask in masks)) for shift in (0, 32)))
+    if _capset(ctypes.byref(header), ctypes.byref(data)) != 0:
+        fail("capset")
+
+
+def last_capability() -> int:
+    """The highest capability number this kernel knows."""
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        return int(file.read())
+
+
+def set_keep_capabilities(keep: bool) -> None:
+    """Whether permitted capabilities survive the change from uid 0 to another."""
+    prctl.set_keepcaps(keep)
+
+
+def set_no_new_privs() -> None:
+    prctl.set_no_new_privs(1)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    prctl.set_dumpable(dumpable)
+
+
+def set_child_subreaper() -> None:
+    prctl.set_child_subreaper(1)
+
+
+def set_name(name: str) -> None:
+    """The thread's comm, at most 15 bytes."""
+    prctl.set_name(name)
+
+
+def install_seccomp_filter(program: bytes) -> None:
+    """seccomp(2) SECCOMP_SET_MODE_FILTER with compiled BPF (struct sock_filter, eight bytes each)."""
+    arguments = _SockFilterProgram(len(program) // 8, program)
+    syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(arguments))
+
+
+def join_new_session_keyring() -> None:
+    """keyctl(2): a session keyring of its own, so that the runtime's keys are out of reach. Absent is fine."""
+    try:
+        syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EDQUOT):
+            raise
