@@ -1,0 +1,431 @@
+"""What the lifecycle knows, hears and wants, as values (layer 4): state, events, actions. Decides nothing.
+
+The pure core (`lifecycle.core.step`) turns `(state, event, now)` into a new state and actions; the agent's worker
+saves the state, carries the actions out and sends back what came of them as events. All times are seconds since
+the epoch. Names and meanings are the kubelet's: a `Run` is what it calls a container's runtime status.
+
+The contract with the worker (all four in `lifecycle.core`):
+
+    new_state(pod, now, *, max_backoff_s=300.0) -> PodState
+    step(state, event, now) -> tuple[PodState, tuple[Action, ...]]
+    next_wakeup(state) -> float | None
+    pod_status(state, now, facts) -> PodStatus          # facts: plan.configs.HostFacts
+
+* Actions of one step are begun in their order and may run at the same time; each is answered by the events named in
+  its docstring. Events are fed one at a time. A late or repeated event (another container id, another attempt) is
+  ignored by the core, so the worker need not filter.
+* At most one `StartContainer` of a pod is under way (the kubelet starts containers one after the other), while
+  `KillContainer` can come at any time, also again for the same container with a shorter grace period: then the
+  shorter one counts and both may run on.
+* After every step: save `state`, tell watchers when `state.status` changed, sleep until `next_wakeup(state)` at most,
+  then send `Tick`.
+* A new agent decodes the state and sends `AgentStarted` with what the runtime found; the core goes on from there.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from minipod.api.types import Pod, PodStatus
+
+
+class _Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    pass
+
+
+# --- state ---------------------------------------------------------------------------------------------------------
+
+
+class User(_Value, kw_only=True):
+    """v1 LinuxContainerUser: what the first process really runs as."""
+
+    uid: int
+    gid: int
+    supplemental_groups: tuple[int, ...] = ()
+
+
+class Run(_Value, kw_only=True):
+    """One instance of a container, as the runtime has it. `state`: created | running | exited | unknown.
+
+    `attempt` is the restart count it was made with. `exit_code` is 128+n for an end by signal n. `signal` only where
+    the runtime knows it. Times are 0 where there is none yet.
+    """
+
+    id: str
+    attempt: int = 0
+    state: str = "created"
+    image: str = ""
+    image_id: str = ""
+    pid: int = 0
+    user: User | None = None
+    created_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    exit_code: int = 0
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class BackOff(_Value, kw_only=True):
+    """client-go's flowcontrol entry: the present delay, and when it was last moved on."""
+
+    delay_s: float
+    updated_at: float
+
+
+class Waiting(_Value, kw_only=True):
+    """Why the last try to start a container came to nothing (the kubelet's reason cache)."""
+
+    reason: str
+    message: str = ""
+
+
+class ProbeState(_Value, kw_only=True):
+    """One probe of one running container. `result`: success | failure | unknown (the told one, past its threshold)."""
+
+    container_id: str
+    result: str = "unknown"
+    last: str = ""  # the last single result: success | failure
+    run: int = 0  # how many times in a row
+    on_hold: bool = False  # until the container is another one
+
+
+class Kill(_Value, kw_only=True):
+    """A container that is being ended. `stage`: hook (preStop runs) | turn (waits for others) | stop (TERM was sent)."""
+
+    container_id: str
+    stage: str
+    reason: str = ""  # livenessProbe | startupProbe | postStart | restartAllContainers | pod
+    deadline: float = 0.0  # when the grace period is over
+    stage_until: float = 0.0  # when `hook` or `turn` is given up
+
+
+class ContainerState(_Value, kw_only=True):
+    """One container of the spec: its present and its previous instance, and what is known about its starts."""
+
+    run: Run | None = None
+    previous: Run | None = None
+    backoff: BackOff | None = None  # CrashLoopBackOff
+    pull_backoff: BackOff | None = None  # ImagePullBackOff
+    waiting: Waiting | None = None
+    removed_restarts: int = 0  # restart count carried over instances that RestartAllContainers removed
+    probes: dict[str, ProbeState] = {}  # startup | liveness | readiness
+    post_start_done: bool = True
+    kill: Kill | None = None
+
+
+class Sandbox(_Value, kw_only=True):
+    """`state`: none | creating | ready | stopping | stopped. `id` empty where none was made yet."""
+
+    state: str = "none"
+    id: str = ""
+    attempt: int = 0
+    ips: tuple[str, ...] = ()
+    interrupted: bool = False  # was stopped by something else than us
+
+
+class PodState(_Value, kw_only=True):
+    """All that the core remembers of one pod. JSON-serialisable; the store keeps it after every step.
+
+    `pod`: spec and metadata (with deletionTimestamp and deletionGracePeriodSeconds once deletion was asked for).
+    `status`: the v1 status as it was published last; `pod_status` adds the node's addresses to it.
+    `stage`: gated | syncing | terminating (containers are being ended) | terminated (tearing down) | finished (nothing
+    of it is left on the host, the object stays) | gone (`Forget` was said).
+    `published`: grows by one whenever `status` changed.
+    """
+
+    pod: Pod
+    status: PodStatus
+    stage: str = "syncing"
+    added_at: float
+    published: int = 0
+    max_backoff_s: float = 300.0
+    volumes: str = "none"  # none | setting-up | ready
+    sandbox: Sandbox = Sandbox()
+    containers: dict[str, ContainerState] = {}  # by name: init, main and ephemeral
+    starting: str = ""  # the container whose StartContainer (or postStart hook) is under way
+    queue: tuple[str, ...] = ()  # to be started after it
+    pass_failed: bool = False  # something in this pass failed: try again at `retry_at`
+    retry_at: float | None = None  # the next pass, where no event comes before
+    resync_at: float | None = None  # a short one: what the last pass found is told then
+    retries: int = 0  # failed passes in a row without a start in between
+    kill_pod: bool = False  # the containers still running are being ended, then the sandbox
+    restart_all: bool = False  # RestartAllContainers is under way
+    evicted_reason: str = ""  # DeadlineExceeded …
+    evicted_message: str = ""
+    delete_requested_at: float | None = None
+    grace_until: float | None = None  # when a termination's grace period ends
+    teardown_retry_at: float | None = None
+
+
+# --- events: what the worker tells ------------------------------------------------------------------------------------
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True):
+    """Base of all events."""
+
+
+class PodAdded(Event, kw_only=True):
+    """The first event of a pod (after `new_state`)."""
+
+
+class AgentStarted(Event, kw_only=True):
+    """A new agent took the pod over. What was under way is lost, this is what the runtime has.
+
+    `runs`: the instances found, by container name; a container that is not in it is no longer known to the runtime.
+    `sandbox_id` empty or `sandbox_ready` false (a reboot): a new sandbox is made. `max_backoff_s`: as configured now.
+    """
+
+    sandbox_id: str = ""
+    sandbox_ready: bool = False
+    ips: tuple[str, ...] = ()
+    runs: dict[str, Run] = {}
+    max_backoff_s: float = 300.0
+
+
+class PodUpdated(Event, kw_only=True):
+    """The object was changed: gates removed, a deadline set, an ephemeral container added. Metadata and spec count."""
+
+    pod: Pod
+
+
+class ConditionSet(Event, kw_only=True):
+    """Somebody else (a readiness gate's owner) set a condition. `status`: True | False | Unknown."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class VolumesReady(Event, kw_only=True):
+    pass
+
+
+class VolumesFailed(Event, kw_only=True):
+    """`message` becomes the event FailedMount; tried again."""
+
+    message: str
+
+
+class SandboxReady(Event, kw_only=True):
+    id: str
+    ips: tuple[str, ...] = ()
+
+
+class SandboxFailed(Event, kw_only=True):
+    message: str
+
+
+class SandboxStopped(Event, kw_only=True):
+    """Answers StopSandbox; also told when a sandbox died by itself (then containers end too)."""
+
+    id: str
+
+
+class ImagePulling(Event, kw_only=True):
+    """Only where something really has to be fetched."""
+
+    name: str
+
+
+class ImageReady(Event, kw_only=True):
+    """`present`: it was there already. Otherwise `seconds` and `size_bytes` of the pull are told."""
+
+    name: str
+    present: bool = True
+    seconds: float = 0.0
+    size_bytes: int = 0
+
+
+class ImageFailed(Event, kw_only=True):
+    """Ends StartContainer. `reason`: ErrImagePull, ErrImageNeverPull, InvalidImageName, ImageInspectError …, or
+    ImagePullBackOff where a fetch was necessary and the action did not allow it."""
+
+    name: str
+    reason: str
+    message: str
+
+
+class ContainerCreated(Event, kw_only=True):
+    """`image_id`: the image's digest reference, for status.imageID."""
+
+    name: str
+    container_id: str
+    image_id: str = ""
+
+
+class ContainerCreateFailed(Event, kw_only=True):
+    """Ends StartContainer. `reason`: CreateContainerConfigError | CreateContainerError."""
+
+    name: str
+    reason: str
+    message: str
+
+
+class ContainerStarted(Event, kw_only=True):
+    """Ends StartContainer."""
+
+    name: str
+    container_id: str
+    pid: int
+    at: float
+    user: User | None = None
+    image_id: str = ""
+
+
+class ContainerStartFailed(Event, kw_only=True):
+    """Ends StartContainer: created, but could not be started. It has ended: StartError, exit code 128."""
+
+    name: str
+    container_id: str
+    at: float
+    message: str
+    exit_code: int = 128
+    reason: str = "StartError"
+
+
+class ContainerExited(Event, kw_only=True):
+    """It ended, by itself or killed. `message`: the termination message, found by the container's policy
+    (`termination.termination_message`). `reason`: Completed | Error | OOMKilled | ContainerStatusUnknown."""
+
+    name: str
+    container_id: str
+    exit_code: int
+    signal: int = 0
+    reason: str = ""
+    message: str = ""
+    started_at: float = 0.0
+    finished_at: float
+
+
+class ContainerKillFailed(Event, kw_only=True):
+    """KillContainer came to nothing; tried again."""
+
+    name: str
+    container_id: str
+    message: str
+
+
+class HookDone(Event, kw_only=True):
+    """Answers RunHook. `hook`: postStart | preStop."""
+
+    name: str
+    container_id: str
+    hook: str
+    ok: bool
+    message: str = ""
+
+
+class ProbeResult(Event, kw_only=True):
+    """One probe was made. `kind`: startup | liveness | readiness. `result`: success | warning | failure.
+
+    A probe that could not be made (an error, not a failure) is not told.
+    """
+
+    name: str
+    container_id: str
+    kind: str
+    result: str
+    message: str = ""
+
+
+class DeleteRequested(Event, kw_only=True):
+    """`grace_period_s` None: the pod's own. A second one can only shorten."""
+
+    grace_period_s: int | None = None
+
+
+class TornDown(Event, kw_only=True):
+    """Answers TearDown."""
+
+
+class TearDownFailed(Event, kw_only=True):
+    message: str
+
+
+class Tick(Event, kw_only=True):
+    """The time of `next_wakeup` has come (or earlier; harmless)."""
+
+
+# --- actions: what the worker does --------------------------------------------------------------------------------------
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="action", tag=True):
+    """Base of all actions."""
+
+
+class SetUpVolumes(Action, kw_only=True):
+    """→ VolumesReady | VolumesFailed"""
+
+
+class CreateSandbox(Action, kw_only=True):
+    """→ SandboxReady | SandboxFailed. An older sandbox of the pod is removed first."""
+
+    attempt: int
+
+
+class StartContainer(Action, kw_only=True):
+    """Find the image (fetch it where `pull_allowed`), create, start.
+
+    → [ImagePulling] ImageReady | ImageFailed; ContainerCreated | ContainerCreateFailed;
+    ContainerStarted | ContainerStartFailed. `kind`: init | main | ephemeral. `attempt`: the restart count, which also
+    names the log file and the container's folder.
+    """
+
+    name: str
+    kind: str
+    attempt: int
+    pull_allowed: bool = True
+
+
+class KillContainer(Action, kw_only=True):
+    """The stop signal, `grace_s` seconds, then KILL → ContainerExited | ContainerKillFailed."""
+
+    name: str
+    container_id: str
+    grace_s: float
+
+
+class RunHook(Action, kw_only=True):
+    """Run lifecycle.postStart or .preStop in (or against) a running container → HookDone.
+
+    `timeout_s`: a preStop hook is given up after it (None: postStart has no limit); the core goes on by itself then.
+    """
+
+    name: str
+    container_id: str
+    hook: str
+    timeout_s: float | None = None
+
+
+class RemoveContainer(Action, kw_only=True):
+    """Remove an ended container that a newer instance replaced; the log stays. No answer."""
+
+    name: str
+    container_id: str
+
+
+class StopSandbox(Action, kw_only=True):
+    """→ SandboxStopped"""
+
+    id: str
+
+
+class TearDown(Action, kw_only=True):
+    """Take away everything but logs and the object: containers, sandbox, volumes, cgroup → TornDown | TearDownFailed"""
+
+
+class RecordEvent(Action, kw_only=True):
+    """Record a v1 Event about the pod; equal ones are aggregated by the recorder. `type`: Normal | Warning."""
+
+    type: str
+    reason: str
+    message: str
+    field_path: str = ""  # spec.containers{name}
+    component: str = "kubelet"
+
+
+class Forget(Action, kw_only=True):
+    """The object is to be removed from the store, and the pod's logs. The last action of a pod."""
