@@ -1,0 +1,10 @@
+"""`python -m minipod.agent` (layer 5): what the command line starts in the background."""
+
+from __future__ import annotations
+
+import sys
+
+from minipod.agent.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""One agent per root folder (layer 5): the lock, and what a second agent that was started meanwhile does.
+
+Two commands may each start an agent. `agent.starting` is held from the first moment until the control socket
+listens, so the second agent sleeps in flock(2) until the first serves, and then leaves: nobody polls.
+`agent.lock` is held for life; the kernel lets go of it however the agent ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+from minipod.errors import HostError
+from minipod.paths import Paths
+
+PATIENCE_S = 15.0
+
+
+class AgentLock:
+    """Held between `acquire` and the end of the process. `started()` lets the others on."""
+
+    def __init__(self, starting_fd: int, lock_fd: int) -> None:
+        self._starting_fd = starting_fd
+        self._lock_fd = lock_fd
+
+    def started(self) -> None:
+        if self._starting_fd >= 0:
+            os.close(self._starting_fd)
+            self._starting_fd = -1
+
+    def release(self) -> None:
+        self.started()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def acquire(paths: Paths) -> AgentLock | None:
+    """The lock; None when another agent serves this root. Raises HostError when one holds it and answers nothing."""
+    starting_fd = _open(f"{paths.root}/agent.starting")
+    lock_fd = -1
+    try:
+        if not _flock(starting_fd):
+            raise HostError(
+                f"{paths.root}: another agent has been starting for {PATIENCE_S:.0f} s: see agent.log there"
+            )
+        lock_fd = _open(f"{paths.root}/agent.lock")
+        if not _flock_now(lock_fd):
+            if _answers(paths.agent_socket):
+                os.close(lock_fd)
+                os.close(starting_fd)
+                return None
+            # It is leaving: its socket is gone, its lock will be in a moment.
+            if not _flock(lock_fd):
+                raise HostError(
+                    f"{paths.root}/agent.lock: held by agent {_holder(lock_fd)}, which does not answer: end it"
+                )
+        os.ftruncate(lock_fd, 0)
+        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+    except BaseException:
+        os.close(starting_fd)
+        if lock_fd >= 0:
+            os.close(lock_fd)
+        raise
+    return AgentLock(starting_fd, lock_fd)
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HostError(f"{path}: open: {error.strerror}: the root folder must be writable") from error
+
+
+def _flock_now(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _flock(fd: int) -> bool:
+    """Sleeps until the lock is free, at most PATIENCE_S."""
+    if _flock_now(fd):
+        return True
+    with _alarm(PATIENCE_S), contextlib.suppress(TimeoutError):
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    def ring(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(PATIENCE_S)
+        try:
+            sock.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _holder(fd: int) -> str:
+    return os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "?"

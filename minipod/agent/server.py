@@ -1,0 +1,185 @@
+"""The control socket's listener (layer 5): accepts root, reads one request, hands it to a verb, tells errors.
+
+Which verbs there are is `verbs`' business; framing and descriptors are `wire`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from minipod import __version__
+from minipod.agent.wire import Connection, Message, WireError
+from minipod.errors import (
+    ConflictError,
+    HostError,
+    ManifestError,
+    MinipodError,
+    NotFoundError,
+    RuntimeFailure,
+    UsageError,
+)
+
+log = logging.getLogger("minipod.agent")
+
+Verb = Callable[[Connection, Message], Awaitable[dict[str, Any]]]
+"""Answers one request: sends its events and returns the fields of the last line, or raises a MinipodError."""
+
+_KINDS: tuple[tuple[type[MinipodError], str], ...] = (
+    (NotFoundError, "NotFound"),
+    (ConflictError, "Conflict"),
+    (ManifestError, "Manifest"),
+    (UsageError, "Usage"),
+    (HostError, "Host"),
+    (RuntimeFailure, "Runtime"),
+)
+
+_BACKLOG = 512
+_ENDING_S = 5.0
+
+
+def error_body(error: BaseException) -> dict[str, Any]:
+    """The last line of a request that failed."""
+    if not isinstance(error, MinipodError):
+        message = f"internal error: {type(error).__name__}: {error} (see agent.log)"
+        return {"error": {"kind": "Internal", "message": message, "exit": 3}}
+    kind = next((name for of, name in _KINDS if isinstance(error, of)), "Internal")
+    body: dict[str, Any] = {"kind": kind, "message": str(error), "exit": error.exit_status}
+    if isinstance(error, ManifestError):
+        body["errors"] = error.errors
+    return {"error": body}
+
+
+def version_mismatch(theirs: object) -> dict[str, Any]:
+    message = f"the agent is minipod {__version__}, the command is {theirs}: the agent has to be replaced"
+    return {"error": {"kind": "VersionMismatch", "message": message, "exit": 3, "version": __version__}}
+
+
+def listen(path: str) -> socket.socket:
+    """The listening socket, mode 0600. The caller holds agent.lock, so a socket that is there is stale."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise HostError(f"control socket {path}: bind: {error.strerror or error}") from error
+    finally:
+        os.umask(before)
+    sock.listen(_BACKLOG)
+    return sock
+
+
+class Server:
+    """Serves `verbs` on a listening socket until `stop`. `on_idle` is called whenever the last connection ends."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        path: str,
+        verbs: Mapping[str, Verb],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._sock = sock
+        self._path = path
+        self._verbs = verbs
+        self._on_change = on_change
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    @property
+    def connections(self) -> int:
+        return len(self._tasks)
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._sock, self._accept)
+
+    async def stop(self) -> None:
+        """No new requests; those under way are cut off after a moment. The socket file goes first."""
+        self._stopping = True
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_ENDING_S)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("control socket: accept: %s", error.strerror)
+                return
+            if not _is_root(sock):
+                sock.close()
+                continue
+            task = self._loop.create_task(self._serve(Connection(sock, self._loop)))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+            self._on_change()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a request broke", exc_info=error)
+        if not self._stopping:
+            self._on_change()
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            try:
+                request = await connection.receive()
+                if request is not None:
+                    await self._answer(connection, request)
+            except WireError as error:
+                connection.send(error_body(UsageError(f"control socket: {error}")))
+            await asyncio.wait_for(connection.drain(), _ENDING_S)
+        except TimeoutError:
+            log.warning("control socket: a peer did not read its answer")
+        finally:
+            connection.close()
+
+    async def _answer(self, connection: Connection, request: Message) -> None:
+        try:
+            connection.send(await self._result(connection, request))
+        except (asyncio.CancelledError, WireError):
+            raise
+        except MinipodError as error:
+            connection.send(error_body(error))
+        except Exception as error:
+            log.exception("verb %s", request.body.get("verb"))
+            connection.send(error_body(error))
+        finally:
+            for fd in request.fds:
+                os.close(fd)
+
+    async def _result(self, connection: Connection, request: Message) -> dict[str, Any]:
+        name = request.body.get("verb")
+        # `shutdown` and `status` have to work across versions: that is how an old agent is replaced.
+        if request.body.get("version") != __version__ and name not in ("shutdown", "status"):
+            return version_mismatch(request.body.get("version"))
+        verb = self._verbs.get(name) if isinstance(name, str) else None
+        if verb is None:
+            raise UsageError(f"verb {name!r}: unknown; known: {', '.join(sorted(self._verbs))}")
+        return {"ok": True, **await verb(connection, request)}
+
+
+def _is_root(sock: socket.socket) -> bool:
+    """Only the user that the agent runs as; that is root wherever it is not a test."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return bool(uid == os.geteuid())

@@ -1,0 +1,212 @@
+"""The node agent's memory (layer 5): objects, pod states and events in one SQLite file. Decides nothing.
+
+Calls are synchronous and take microseconds to a few milliseconds: WAL with synchronous=NORMAL never waits for the
+disk but at a checkpoint. After a crash of the agent every committed row is there; after a crash of the machine the
+last seconds may be missing, which recovery takes as "never happened".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+
+import msgspec
+
+from minipod.errors import HostError
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE objects (
+        kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL,
+        version INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID""",
+    "CREATE TABLE pod_states (uid TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE events (
+        uid TEXT PRIMARY KEY, namespace TEXT NOT NULL, pod_uid TEXT NOT NULL, last_s REAL NOT NULL,
+        data BLOB NOT NULL) WITHOUT ROWID""",
+)
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One object as it is stored: `data` is the whole v1 object as JSON, its resourceVersion included."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    data: bytes
+
+
+class EventRecord(msgspec.Struct, frozen=True):
+    """One v1 Event. `last_s` is lastTimestamp in seconds since the epoch, for expiry and order."""
+
+    uid: str
+    namespace: str
+    pod_uid: str
+    last_s: float
+    data: bytes
+
+
+class Store:
+    """`<state>/minipod.db`. One process, one thread. Every method may raise HostError (disk full, damaged file)."""
+
+    def __init__(self, path: str) -> None:
+        """Opens or makes the file. Raises HostError naming the file, what is wrong with it and what to do."""
+        self.path = path
+        with self._told("open"):
+            self._db = sqlite3.connect(path, isolation_level=None, cached_statements=64)
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _prepare(self) -> None:
+        os.chmod(self.path, 0o600)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA cache_size=-512")
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found > SCHEMA_VERSION:
+            raise HostError(
+                f"state database {self.path}: written by a newer minipod (schema {found}, this one knows "
+                f"{SCHEMA_VERSION}): use that version, or another --state"
+            )
+        if found == 0:
+            with self.transaction():
+                for statement in _SCHEMA:
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        self._version = int(self.meta("version") or 0)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside are there, or none of them. May be nested; the outermost commits."""
+        if self._db.in_transaction:
+            yield
+            return
+        with self._told("write"):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                # A failing commit or a full disk may have rolled back by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _told(self, verb: str) -> Iterator[None]:
+        """Turns SQLite's words into one line with a remedy."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise HostError(f"state database {self.path}: {verb}: {_remedy(error, self.path)}") from error
+
+    def _write(self, sql: str, values: tuple[object, ...]) -> None:
+        with self._told("write"):
+            self._db.execute(sql, values)
+
+    # -- meta ---------------------------------------------------------------------------------------------------
+
+    def meta(self, key: str) -> str | None:
+        with self._told("read"):
+            row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_meta(self, key: str, value: str) -> None:
+        self._write("INSERT INTO meta VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value=excluded.value", (key, value))
+
+    def next_version(self) -> int:
+        """The next resourceVersion: grows over all kinds and over restarts. Call it inside a transaction."""
+        self._version += 1
+        self.set_meta("version", str(self._version))
+        return self._version
+
+    @property
+    def version(self) -> int:
+        """The resourceVersion of the newest change."""
+        return self._version
+
+    # -- objects ------------------------------------------------------------------------------------------------
+
+    def put(self, record: Record) -> None:
+        """Writes the object, whether it was there or not."""
+        self._write(
+            "INSERT INTO objects VALUES (?,?,?,?,?,?) ON CONFLICT (kind, namespace, name) DO UPDATE SET "
+            "uid=excluded.uid, version=excluded.version, data=excluded.data",
+            (record.kind, record.namespace, record.name, record.uid, record.version, record.data),
+        )
+
+    def get(self, kind: str, namespace: str, name: str) -> Record | None:
+        found = self._objects("WHERE kind=? AND namespace=? AND name=?", (kind, namespace, name))
+        return found[0] if found else None
+
+    def objects(self, kind: str, namespace: str | None = None) -> list[Record]:
+        """By namespace and name; `namespace` None: all of them."""
+        if namespace is None:
+            return self._objects("WHERE kind=? ORDER BY namespace, name", (kind,))
+        return self._objects("WHERE kind=? AND namespace=? ORDER BY name", (kind, namespace))
+
+    def _objects(self, where: str, values: tuple[object, ...]) -> list[Record]:
+        with self._told("read"):
+            rows = self._db.execute(f"SELECT kind, namespace, name, uid, version, data FROM objects {where}", values)
+            return [Record(*row) for row in rows]
+
+    def delete(self, kind: str, namespace: str, name: str) -> None:
+        self._write("DELETE FROM objects WHERE kind=? AND namespace=? AND name=?", (kind, namespace, name))
+
+    # -- pod states ---------------------------------------------------------------------------------------------
+
+    def put_state(self, uid: str, data: bytes) -> None:
+        self._write(
+            "INSERT INTO pod_states VALUES (?,?) ON CONFLICT (uid) DO UPDATE SET data=excluded.data", (uid, data)
+        )
+
+    def states(self) -> dict[str, bytes]:
+        with self._told("read"):
+            return dict(self._db.execute("SELECT uid, data FROM pod_states"))
+
+    def delete_state(self, uid: str) -> None:
+        self._write("DELETE FROM pod_states WHERE uid=?", (uid,))
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def put_event(self, event: EventRecord) -> None:
+        self._write(
+            "INSERT INTO events VALUES (?,?,?,?,?) ON CONFLICT (uid) DO UPDATE SET "
+            "last_s=excluded.last_s, data=excluded.data",
+            (event.uid, event.namespace, event.pod_uid, event.last_s, event.data),
+        )
+
+    def events(self) -> list[EventRecord]:
+        """All of them, oldest last timestamp first."""
+        with self._told("read"):
+            rows = self._db.execute("SELECT uid, namespace, pod_uid, last_s, data FROM events ORDER BY last_s")
+            return [EventRecord(*row) for row in rows]
+
+    def delete_events(self, uids: list[str]) -> None:
+        with self.transaction():
+            for uid in uids:
+                self._write("DELETE FROM events WHERE uid=?", (uid,))
+
+
+def _remedy(error: sqlite3.Error, path: str) -> str:
+    text = str(error)
+    if "full" in text:
+        return f"no space left on the device: free some on the file system of {os.path.dirname(path)}"
+    if "malformed" in text or "not a database" in text:
+        return f"the file is damaged ({text}): move it away (pods that run are then found by minipod gc)"
+    if "readonly" in text or "unable to open" in text:
+        return f"{text}: the folder must exist and be writable by root"
+    if "locked" in text:
+        return "another process holds it open: end that process, or use another --state"
+    return text

@@ -1,0 +1,213 @@
+"""The control socket's framing for the agent (layer 5): JSON lines and descriptors on one connection. No verbs.
+
+A message is one line of JSON; one that carries descriptors lists them under `fds` and they arrive with its first
+byte (SCM_RIGHTS). asyncio's streams know nothing of descriptors, hence this on a bare non-blocking socket.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+MAX_LINE_BYTES = 64 << 20  # a request holds whole manifests; what is longer is no manifest
+MAX_UNREAD_BYTES = 32 << 20  # a peer that does not read its events is dropped
+MAX_WAITING_FDS = 16
+
+_CHUNK = 1 << 18
+_RIGHTS = socket.CMSG_SPACE(MAX_WAITING_FDS * array.array("i").itemsize)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One line from the peer. Whoever takes the message owns `fds` and closes them."""
+
+    body: dict[str, Any]
+    fds: tuple[int, ...] = ()
+
+
+class WireError(Exception):
+    """The peer does not speak the protocol; one line that says where."""
+
+
+class Connection:
+    """One accepted peer. Reads all the time, so that a peer that leaves is noticed while a verb runs."""
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._loop = loop
+        self._in = bytearray()
+        self._searched = 0
+        self._in_fds: deque[int] = deque()
+        self._messages: deque[Message] = deque()
+        self._error: WireError | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._out: deque[tuple[memoryview, tuple[int, ...]]] = deque()
+        self._out_bytes = 0
+        self._drained: asyncio.Future[None] | None = None
+        self._open = True
+        self.gone: asyncio.Future[None] = loop.create_future()  # done when the peer has closed or was dropped
+        loop.add_reader(sock, self._on_readable)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def receive(self) -> Message | None:
+        """The next message; None when the peer is gone. Raises WireError. One caller at a time."""
+        while not self._messages:
+            if self._error is not None:
+                raise self._error
+            if self.gone.done():
+                return None
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self._messages.popleft()
+
+    def _on_readable(self) -> None:
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, _RIGHTS, socket.MSG_CMSG_CLOEXEC)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, ancillary = b"", []
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+                self._in_fds.extend(fds)
+        if not data:
+            self._lost()
+            return
+        self._in += data
+        try:
+            self._parse()
+        except WireError as error:
+            self._error = error
+            self._stop_reading()
+        self._wake_reader()
+
+    def _parse(self) -> None:
+        if len(self._in_fds) > MAX_WAITING_FDS:
+            raise WireError(f"more than {MAX_WAITING_FDS} descriptors were sent at once")
+        while (end := self._in.find(b"\n", self._searched)) >= 0:
+            line = bytes(memoryview(self._in)[:end])
+            del self._in[: end + 1]
+            self._searched = 0
+            self._messages.append(self._message(line))
+        self._searched = len(self._in)
+        if self._searched > MAX_LINE_BYTES:
+            raise WireError(f"a request is longer than {MAX_LINE_BYTES >> 20} MiB: split the manifest")
+
+    def _message(self, line: bytes) -> Message:
+        try:
+            body = msgspec.json.decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise WireError(f"a request is not JSON: {error}") from None
+        if not isinstance(body, dict):
+            raise WireError("a request is not a JSON object")
+        names = body.get("fds") or []
+        if not isinstance(names, list) or len(names) > len(self._in_fds):
+            raise WireError("a request names descriptors that did not come with it")
+        return Message(body, tuple(self._in_fds.popleft() for _ in names))
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def send(self, body: object, fds: Sequence[int] = ()) -> None:
+        """Queues one line; never blocks. `fds` stay the caller's. To a peer that is gone: nothing happens."""
+        if self.gone.done() or not self._open:
+            return
+        line = memoryview(msgspec.json.encode(body) + b"\n")
+        # Duplicates, because the caller may close its own before the socket takes the line.
+        self._out.append((line, tuple(os.dup(fd) for fd in fds)))
+        self._out_bytes += len(line)
+        self._on_writable()
+        if self._out_bytes > MAX_UNREAD_BYTES:
+            self._lost()
+
+    async def drain(self) -> None:
+        """Returns when everything queued was taken by the socket, or the peer is gone."""
+        while self._out and not self.gone.done():
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def _on_writable(self) -> None:
+        try:
+            while self._out:
+                line, fds = self._out[0]
+                sent = self._send_some(line, fds)
+                for fd in fds:
+                    os.close(fd)
+                self._out_bytes -= sent
+                if sent == len(line):
+                    self._out.popleft()
+                else:
+                    self._out[0] = (line[sent:], ())
+        except (BlockingIOError, InterruptedError):
+            self._loop.add_writer(self._sock, self._on_writable)
+            return
+        except OSError:
+            self._lost()
+            return
+        self._loop.remove_writer(self._sock)
+        self._wake_drained()
+
+    def _send_some(self, line: memoryview, fds: tuple[int, ...]) -> int:
+        if not fds:
+            return self._sock.send(line, socket.MSG_NOSIGNAL)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        return self._sock.sendmsg([line], rights, socket.MSG_NOSIGNAL)
+
+    def _wake_drained(self) -> None:
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def _stop_reading(self) -> None:
+        if self._open:
+            self._loop.remove_reader(self._sock)
+
+    def _lost(self) -> None:
+        if self._open:
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+        if not self.gone.done():
+            self.gone.set_result(None)
+        self._forget_output()
+        self._wake_reader()
+        self._wake_drained()
+
+    def _forget_output(self) -> None:
+        for _, fds in self._out:
+            for fd in fds:
+                os.close(fd)
+        self._out.clear()
+        self._out_bytes = 0
+
+    def close(self) -> None:
+        """Closes at once; what was not sent is dropped, descriptors that nobody took are closed."""
+        if not self._open:
+            return
+        self._lost()
+        self._open = False
+        self._sock.close()
+        for message in self._messages:
+            for fd in message.fds:
+                os.close(fd)
+        self._messages.clear()
+        while self._in_fds:
+            os.close(self._in_fds.popleft())
