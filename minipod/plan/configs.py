@@ -13,7 +13,7 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pass
 
 
-class NamespaceOptions(_Value, kw_only=True):
+class NamespaceOptions(_Value, frozen=True, kw_only=True):
     """`pod`: shared by the pod, `container`: its own, `node`: the host's, `target`: that of `target_id`."""
 
     network: str = "pod"  # pod | node
@@ -22,14 +22,14 @@ class NamespaceOptions(_Value, kw_only=True):
     target_id: str = ""
 
 
-class PortMapping(_Value, kw_only=True):
+class PortMapping(_Value, frozen=True, kw_only=True):
     protocol: str = "TCP"
     container_port: int
     host_port: int
     host_ip: str = ""
 
 
-class DNSConfig(_Value, kw_only=True):
+class DNSConfig(_Value, frozen=True, kw_only=True):
     """Already resolved: exactly what the pod's resolv.conf will say."""
 
     servers: tuple[str, ...] = ()
@@ -37,12 +37,12 @@ class DNSConfig(_Value, kw_only=True):
     options: tuple[str, ...] = ()
 
 
-class HostAlias(_Value, kw_only=True):
+class HostAlias(_Value, frozen=True, kw_only=True):
     ip: str
     hostnames: tuple[str, ...]
 
 
-class CgroupResources(_Value, kw_only=True):
+class CgroupResources(_Value, frozen=True, kw_only=True):
     """The kubelet's numbers before they become files of cgroup v1 or v2. None: write nothing."""
 
     cpu_shares: int | None = None
@@ -54,7 +54,7 @@ class CgroupResources(_Value, kw_only=True):
     swap_max_bytes: int | None = 0  # v2 memory.swap.max; NoSwap
 
 
-class SandboxConfig(_Value, kw_only=True):
+class SandboxConfig(_Value, frozen=True, kw_only=True):
     """CRI PodSandboxConfig, with what the kubelet would do itself: /etc/hosts, the pod's cgroup."""
 
     id: str  # 64 hex digits, made by the caller
@@ -77,7 +77,7 @@ class SandboxConfig(_Value, kw_only=True):
     privileged: bool = False
 
 
-class Mount(_Value, kw_only=True):
+class Mount(_Value, frozen=True, kw_only=True):
     """CRI Mount: a bind of `host_path` at `container_path`."""
 
     container_path: str
@@ -88,13 +88,13 @@ class Mount(_Value, kw_only=True):
     sub_path: str = ""  # below host_path, resolved without leaving it
 
 
-class Device(_Value, kw_only=True):
+class Device(_Value, frozen=True, kw_only=True):
     container_path: str
     host_path: str
     permissions: str = "rwm"
 
 
-class SecurityContext(_Value, kw_only=True):
+class SecurityContext(_Value, frozen=True, kw_only=True):
     """CRI LinuxContainerSecurityContext. `run_as_user` None and `run_as_username` empty: the image's user."""
 
     privileged: bool = False
@@ -113,7 +113,7 @@ class SecurityContext(_Value, kw_only=True):
     namespaces: NamespaceOptions = NamespaceOptions()
 
 
-class ContainerConfig(_Value, kw_only=True):
+class ContainerConfig(_Value, frozen=True, kw_only=True):
     """CRI ContainerConfig. `command` and `args` are final: $(VAR) expanded, the image not yet consulted."""
 
     id: str  # 64 hex digits, made by the caller
@@ -141,7 +141,7 @@ class ContainerConfig(_Value, kw_only=True):
     termination_message_host_path: str = ""
 
 
-class ImageConfig(_Value, kw_only=True):
+class ImageConfig(_Value, frozen=True, kw_only=True):
     """What an image says about its containers (OCI image-spec config, the part a runtime honours)."""
 
     entrypoint: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ class ImageConfig(_Value, kw_only=True):
     volumes: tuple[str, ...] = ()
 
 
-class Image(_Value, kw_only=True):
+class Image(_Value, frozen=True, kw_only=True):
     """An image as the store holds it. `layers`: unpacked folders, lowest first, ready for overlayfs."""
 
     id: str  # sha256:… of the config; dir:/path for a root folder
@@ -164,7 +164,7 @@ class Image(_Value, kw_only=True):
     size_bytes: int = 0
 
 
-class HostFacts(_Value, kw_only=True):
+class HostFacts(_Value, frozen=True, kw_only=True):
     """What the plan has to know about this host; found once by `runtime.facts`, guessed by `plan` without root."""
 
     node_name: str
@@ -181,7 +181,7 @@ class HostFacts(_Value, kw_only=True):
     can_lower_oom_score_adj: bool = True
 
 
-class NetworkFacts(_Value, kw_only=True):
+class NetworkFacts(_Value, frozen=True, kw_only=True):
     """What was leased for one pod. Addresses in CIDR form, gateways without."""
 
     ipv4: str = ""

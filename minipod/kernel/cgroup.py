@@ -1,0 +1,287 @@
+"""cgroup file systems (layer 1): where they are, making, filling, killing and removing groups. No policy.
+
+A group is named by its absolute directory, `<mount point><path>`. Kernel documents: admin-guide/cgroup-v1,
+admin-guide/cgroup-v2.rst, cgroups(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+#: the key of the cgroup2 mount in a dictionary of mount points by controller
+UNIFIED = ""
+
+
+class Hierarchy(msgspec.Struct, frozen=True):
+    """One mounted hierarchy: on v1 with the controllers it carries, on v2 with those to be enabled in it."""
+
+    mount: str
+    version: int
+    controllers: tuple[str, ...] = ()
+
+
+def find_mounts(mountinfo: str | None = None) -> dict[str, str]:
+    """Controller -> mount point of its v1 hierarchy, and `""` -> that of cgroup2; `name=x` for v1 without controllers.
+
+    Of several mounts the shortest path wins. `mountinfo` is the text of /proc/self/mountinfo, read when None.
+    """
+    if mountinfo is None:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mountinfo = file.read()
+    found: dict[str, str] = {}
+    for line in mountinfo.splitlines():
+        before, separator, after = line.partition(" - ")
+        left, right = before.split(" "), after.split(" ")
+        if not separator or len(left) < 5 or len(right) < 3 or right[0] not in ("cgroup", "cgroup2"):
+            continue
+        mount = _unescape(left[4])
+        keys = [UNIFIED] if right[0] == "cgroup2" else _v1_controllers(right[2])
+        for key in keys:
+            if key not in found or len(mount) < len(found[key]):
+                found[key] = mount
+    return found
+
+
+def _v1_controllers(super_options: str) -> list[str]:
+    flags = {"rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods", "nofavordynmods"}
+    return [o for o in super_options.split(",") if o not in flags and not o.startswith("release_agent=")]
+
+
+def _unescape(path: str) -> str:
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(code, char)
+    return path
+
+
+def version_of(mounts: dict[str, str]) -> int:
+    """2 where cgroup2 is all there is, 1 where any controller has a v1 hierarchy (also hybrid), 0 without cgroups."""
+    if any(key and not key.startswith("name=") for key in mounts):
+        return 1
+    return 2 if UNIFIED in mounts else 0
+
+
+def v2_controllers(directory: str) -> tuple[str, ...]:
+    """What `cgroup.controllers` of a v2 group offers."""
+    return tuple(read(directory, "cgroup.controllers").split())
+
+
+def read(directory: str, name: str) -> str:
+    """The text of one file of a group, without the last newline. Raises OSError naming the file."""
+    fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        chunks = []
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+    finally:
+        os.close(fd)
+    return b"".join(chunks).decode().removesuffix("\n")
+
+
+def read_keyed(directory: str, name: str) -> dict[str, int]:
+    """A flat-keyed file (`cgroup.events`, `memory.stat`, `cpu.stat`, v1 `memory.oom_control`)."""
+    pairs = (line.split() for line in read(directory, name).splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+
+
+def write(directory: str, name: str, *values: str) -> None:
+    """Write each value by a write of its own, as the cgroup files want it. Raises OSError naming file and value."""
+    path = f"{directory}/{name}"
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for value in values:
+            try:
+                os.write(fd, value.encode())
+            except OSError as error:
+                raise OSError(error.errno, f"write {value!r}: {error.strerror}", path) from None
+    finally:
+        os.close(fd)
+
+
+def make(hierarchy: Hierarchy, path: str, *, delegate: bool = False) -> bool:
+    """Make the group `path` and what is missing above it; True if it was not there.
+
+    `delegate`: it will have child groups, so on v2 its controllers are enabled for them. Raises OSError.
+    """
+    parent = os.path.dirname(path)
+    if parent == "/":
+        _prepare_root(hierarchy)
+    directory = hierarchy.mount + path
+    made = True
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        made = False
+    except FileNotFoundError:
+        if parent == "/":
+            raise
+        make(hierarchy, parent, delegate=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o755)
+    if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
+        _copy_cpuset(directory)
+    if hierarchy.version == 2 and delegate:
+        enable(directory, hierarchy.controllers)
+    return made
+
+
+def _prepare_root(hierarchy: Hierarchy) -> None:
+    if hierarchy.version == 2:
+        enable(hierarchy.mount, hierarchy.controllers)
+    elif "memory" in hierarchy.controllers:
+        # before Linux 5.11 a v1 memory group does not count its children unless the root was told so
+        with contextlib.suppress(OSError):
+            if read(hierarchy.mount, "memory.use_hierarchy") == "0":
+                write(hierarchy.mount, "memory.use_hierarchy", "1")
+
+
+def enable(directory: str, controllers: Sequence[str]) -> None:
+    """Enable controllers for the child groups of a v2 group; those that already are stay. Raises OSError."""
+    if not controllers:
+        return
+    enabled = read(directory, "cgroup.subtree_control").split()
+    missing = [f"+{controller}" for controller in controllers if controller not in enabled]
+    if missing:
+        write(directory, "cgroup.subtree_control", " ".join(missing))
+
+
+def _copy_cpuset(directory: str) -> None:
+    """A new v1 cpuset has no cpus and no memory nodes, and nothing can join it until it has."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not read(directory, name):
+            write(directory, name, read(os.path.dirname(directory), name))
+
+
+def groups(directory: str) -> Iterator[str]:
+    """All groups below a group and the group itself, children before parents; nothing where it is not."""
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from groups(entry.path)
+    yield directory
+
+
+def pids(directory: str, *, recursive: bool = True) -> list[int]:
+    """Process ids in a group as this PID namespace sees them; empty where the group is not."""
+    found: list[int] = []
+    for group in groups(directory) if recursive else (directory,):
+        try:
+            found += [int(line) for line in read(group, "cgroup.procs").split()]
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # ENODEV: removed while it was open
+                raise
+    return found
+
+
+def populated(directory: str) -> bool:
+    """Whether a living process is in the group or below it; False where it is not."""
+    try:
+        return bool(read_keyed(directory, "cgroup.events")["populated"])
+    except (FileNotFoundError, KeyError):
+        return bool(pids(directory))
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return False
+        raise
+
+
+def kill_all(directory: str) -> None:
+    """SIGKILL to every process in the group and below it; returns before they are gone. Idempotent.
+
+    `cgroup.kill` (v2, Linux 5.14) cannot be outrun by a fork; elsewhere the group is frozen meanwhile where the
+    hierarchy can freeze, else the caller repeats until the group is empty.
+    """
+    try:
+        write(directory, "cgroup.kill", "1")
+        return
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return
+        raise
+    if not os.path.isdir(directory):
+        return
+    _freeze(directory, True)
+    try:
+        for pid in pids(directory):
+            _kill_member(directory, pid)
+    finally:
+        # v1: a frozen process dies only when it thaws
+        _freeze(directory, False)
+
+
+def _freeze(directory: str, frozen: bool) -> None:
+    for name, value in (("cgroup.freeze", "1" if frozen else "0"), ("freezer.state", "FROZEN" if frozen else "THAWED")):
+        with contextlib.suppress(OSError):
+            write(directory, name, value)
+            return
+
+
+def _kill_member(directory: str, pid: int) -> None:
+    """Kill by a pidfd that is checked after it was opened: the number may have become somebody else's."""
+    if pid <= 0:
+        return
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if pid in pids(directory):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+
+
+def wait_empty(directory: str, timeout_s: float) -> bool:
+    """Wait until no living process is in the group or below it; False when `timeout_s` was not enough."""
+    deadline = time.monotonic() + timeout_s
+    try:
+        events_fd = os.open(f"{directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return _poll_empty(directory, deadline)
+    try:
+        poll = select.poll()
+        poll.register(events_fd, select.POLLPRI)
+        while True:
+            try:
+                if b"populated 0" in os.pread(events_fd, 4096, 0):
+                    return True
+            except OSError as error:
+                if error.errno == errno.ENODEV:
+                    return True
+                raise
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            poll.poll(left_s * 1000)
+    finally:
+        os.close(events_fd)
+
+
+def _poll_empty(directory: str, deadline: float) -> bool:
+    pause_s = 0.001
+    while populated(directory):
+        if time.monotonic() + pause_s > deadline:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.05)
+    return True
+
+
+def remove(directory: str) -> None:
+    """Remove an empty group with all groups below it. Idempotent. Raises OSError (EBUSY: a process is in it)."""
+    for group in list(groups(directory)):
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(group)

@@ -1,0 +1,106 @@
+"""What this host is (layer 3): found once, handed to the plan as a value. Changes nothing, needs no root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from minipod.config import Config
+from minipod.kernel import cgroup
+from minipod.plan.configs import HostFacts
+
+RESOLV_CONF = "/etc/resolv.conf"
+#: what systemd-resolved forwards to, for where /etc/resolv.conf only names its own stub
+RESOLVED_UPSTREAM = "/run/systemd/resolve/resolv.conf"
+
+
+def host_facts(config: Config | None = None) -> HostFacts:
+    """This host as the plan has to know it; without root exactly the same. Raises nothing: what is unknown is empty."""
+    mounts = cgroup.find_mounts(_read("/proc/self/mountinfo"))
+    version = cgroup.version_of(mounts)
+    return HostFacts(
+        node_name=node_name(config),
+        node_ips=node_ips(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=memory_bytes(_read("/proc/meminfo")),
+        cgroup_version=version or 2,
+        cgroup_controllers=_controllers(mounts, version),
+        cgroup_mounts=mounts,
+        kernel=os.uname().release,
+        resolv_conf=resolv_conf(),
+        etc_hosts=_read("/etc/hosts"),
+        mtu=default_mtu(),
+        can_lower_oom_score_adj=_can_lower_oom_score_adj(),
+    )
+
+
+def node_name(config: Config | None = None) -> str:
+    """The configuration's name, else the host's in lower case, as the kubelet takes it (pkg/util/node GetHostname)."""
+    configured = config.node_name if config else ""
+    return (configured or os.uname().nodename).strip().lower()
+
+
+def _controllers(mounts: dict[str, str], version: int) -> tuple[str, ...]:
+    if version == 1:
+        return tuple(sorted(key for key in mounts if key and not key.startswith("name=")))
+    try:
+        return cgroup.v2_controllers(mounts[cgroup.UNIFIED])
+    except (KeyError, OSError):
+        return ()
+
+
+def memory_bytes(meminfo: str) -> int:
+    """MemTotal of /proc/meminfo's text in bytes; 0 where it is not told."""
+    for line in meminfo.splitlines():
+        key, _, value = line.partition(":")
+        if key == "MemTotal":
+            return int(value.split()[0]) * 1024
+    return 0
+
+
+def resolv_conf() -> str:
+    """The host's resolver configuration; never that of systemd-resolved's stub, which no pod can reach."""
+    text = _read(RESOLV_CONF)
+    servers = [fields[1] for line in text.splitlines() if len(fields := line.split()) > 1 and fields[0] == "nameserver"]
+    if servers and all(server == "127.0.0.53" for server in servers):
+        return _read(RESOLVED_UPSTREAM) or text
+    return text
+
+
+def node_ips() -> tuple[str, ...]:
+    """The host's address of each family that has a default route, IPv4 first (status.hostIPs); nothing is sent."""
+    import socket
+
+    found = []
+    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # connecting a datagram socket only asks the routing table which source address it would use
+            probe.connect((target, 9))
+            found.append(probe.getsockname()[0])
+    return tuple(found) or ("127.0.0.1",)
+
+
+def default_mtu() -> int:
+    """The MTU of the interface that the IPv4 default route leaves by; 1500 where there is none."""
+    for line in _read("/proc/net/route").splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and fields[1] == "00000000" and fields[7] == "00000000":
+            text = _read(f"/sys/class/net/{fields[0]}/mtu").strip()
+            return int(text) if text.isascii() and text.isdigit() else 1500
+    return 1500
+
+
+def _can_lower_oom_score_adj() -> bool:
+    """CAP_SYS_RESOURCE (24): without it a process's oom_score_adj can only be raised (proc_pid_oom_score_adj(5))."""
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> 24 & 1)
+    return False
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
