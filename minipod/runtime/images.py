@@ -1,0 +1,408 @@
+"""The image store (layer 3): names → unpacked layers. Verifies and unpacks what it is given; fetches nothing itself.
+
+    <state>/images/index.json       which names there are; written whole and renamed, so readers need no lock
+    <state>/images/blobs/sha256/    configs, manifests and layers as they came
+    <state>/images/layers/<hex>/    each layer unpacked once, named by its diff id
+    <state>/images/tmp/             what is being made; nothing in it is ever looked at, leftovers are removed
+    <state>/images/lock             flock'd by whoever changes any of these
+
+Everything becomes visible by a rename, blobs and layers before the index that names them. So whoever is killed
+leaves at most something in tmp/ or a layer without a name; the next change sweeps both away.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from minipod.api.references import InvalidReference, Reference, is_image_id, parse_reference
+from minipod.errors import ConflictError, ImageError, NotFoundError
+from minipod.paths import Paths
+from minipod.plan.configs import Image, ImageConfig
+from minipod.runtime import busybox, unpack
+from minipod.runtime.layout import LAYER_COMPRESSION, Descriptor, FoundImage, Layout, copy_verified
+
+DIRECTORY_PREFIX = "dir:"
+MIN_SHORT_ID = 4
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of index.json. An image whose name went to a newer one stays, nameless, until it is removed."""
+
+    reference: str = ""  # docker.io/library/busybox:latest
+    name: str  # docker.io/library/busybox: the repository, also of a nameless one
+    id: str
+    digest: str
+    diff_ids: tuple[str, ...]
+    blobs: tuple[str, ...]
+    config: ImageConfig
+    size_bytes: int
+
+
+class _Index(msgspec.Struct, frozen=True):
+    images: tuple[_Entry, ...] = ()
+
+
+class ImageStore:
+    """All methods block; the agent calls the slow ones (`load_layout`, `remove`) from a thread."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.path = Path(paths.state) / "images"
+        self._containers = Path(paths.root) / "containers"
+        self._seen: tuple[int, int, int] | None = None  # of index.json: inode, mtime, size
+        self._index = _Index()
+
+    # ---- looking up
+
+    def resolve(self, reference: str) -> Image | None:
+        """The image for what a manifest says, or None where the store has none.
+
+        `reference`: a name with tag or digest, an image's id, or `dir:/path` for a root folder.
+        Raises ImageError, reason InvalidImageName, for what is no reference.
+        """
+        if reference.startswith(DIRECTORY_PREFIX):
+            return _directory_image(reference)
+        entries = self._read_index().images
+        if is_image_id(reference):
+            wanted_id = f"sha256:{reference.removeprefix('sha256:')}"
+            for entry in entries:
+                if wanted_id in (entry.id, entry.digest):
+                    return self._image(entry)
+            if reference.startswith("sha256:"):
+                return None
+        wanted = _parse(reference)
+        for entry in entries:
+            if _matches(entry, wanted):
+                return self._image(entry)
+        return None
+
+    def require(self, reference: str, pull_policy: str = "IfNotPresent") -> Image:
+        """The image, or ImageError with the waiting reason and message that the container's status will show.
+
+        `pull_policy` is v1's; as nothing can be pulled yet, Always takes what the store has (kubelet
+        images/image_manager.go EnsureImageExists). The default image is built if it is missing.
+        """
+        image = self.resolve(reference)
+        if image is not None:
+            return image
+        if not is_image_id(reference) and str(_parse(reference)) == busybox.DEFAULT_REFERENCE:
+            return self.ensure_default()
+        if pull_policy == "Never":
+            raise ImageError(
+                f'Container image "{reference}" is not present with pull policy of Never', "ErrImageNeverPull"
+            )
+        raise ImageError(
+            f'failed to pull image "{reference}": it is not in the image store and minipod cannot pull from registries '
+            f"yet; load it from an OCI image layout: minipod image load DIRECTORY --name {reference}"
+        )
+
+    def list(self) -> list[Image]:
+        """Every image, ordered by name; nameless ones have the reference `<repository>@<digest>`."""
+        return sorted(map(self._image, self._read_index().images), key=lambda image: (image.reference, image.id))
+
+    def find(self, text: str) -> Image:
+        """As `resolve`, for the command line: also the beginning of an id. Raises NotFoundError."""
+        found = self._find_entries(text)
+        if not found:
+            raise NotFoundError(f"image {text!r} not found; minipod image ls shows what there is")
+        return self._image(found[0])
+
+    # ---- changing
+
+    def load_layout(self, path: str | Path, reference: str | None = None) -> Image:
+        """Loads one image of an OCI image layout, checks every digest, unpacks what is new.
+
+        `reference`: the name to give it, else the one in the layout's annotations. Raises ImageError.
+        """
+        wanted = _parse(reference) if reference else None
+        layout = Layout(path)
+        found = layout.find(wanted)
+        name = wanted or _name_in_layout(found, layout)
+        with self._locked() as lock_fd, _store_errors(f"load image {name}"):
+            for descriptor in (found.manifest, found.config, *found.layers):
+                self._store_blob(layout, descriptor)
+            for descriptor, diff_id in zip(found.layers, found.diff_ids, strict=True):
+                self._store_layer(descriptor, diff_id, lock_fd)
+            entry = _entry(name, found)
+            self._write_index(_with_entry(self._read_index(), entry))
+        return self._image(entry)
+
+    def ensure_default(self, rebuild: bool = False) -> Image:
+        """The default image, built from this host's busybox where the store lacks it. Raises ImageError."""
+        image = self.resolve(busybox.DEFAULT_REFERENCE)
+        if image is not None and not rebuild:
+            return image
+        with tempfile.TemporaryDirectory(prefix="minipod-busybox-") as folder, _store_errors("build image busybox"):
+            try:
+                busybox.build(Path(folder))
+            except busybox.BuildError as error:
+                raise ImageError(f'failed to pull image "busybox": it cannot be built: {error}') from error
+            return self.load_layout(folder)
+
+    def remove(self, text: str) -> Image:
+        """Takes away a name, or an image by its id, and what only it needed.
+
+        Raises NotFoundError; ConflictError while a container uses it.
+        """
+        with self._locked(), _store_errors(f"remove image {text}"):
+            gone = self._find_entries(text)
+            if not gone:
+                raise NotFoundError(f"image {text!r} not found; minipod image ls shows what there is")
+            if len({entry.id for entry in gone}) > 1:
+                raise ConflictError(f"image {text!r}: several images begin so; give more digits of the id")
+            rest = tuple(entry for entry in self._read_index().images if entry not in gone)
+            if all(entry.id != gone[0].id for entry in rest):
+                self._refuse_if_used(gone[0])
+            self._write_index(_Index(images=rest))
+            self._sweep()
+        return self._image(gone[0])
+
+    # ---- inside
+
+    def _image(self, entry: _Entry) -> Image:
+        return Image(
+            id=entry.id,
+            reference=entry.reference or f"{entry.name}@{entry.digest}",
+            digest=entry.digest,
+            layers=tuple(str(self._layer_path(diff_id)) for diff_id in entry.diff_ids),
+            config=entry.config,
+            size_bytes=entry.size_bytes,
+        )
+
+    def _layer_path(self, diff_id: str) -> Path:
+        return self.path / "layers" / _hex(diff_id)
+
+    def _find_entries(self, text: str) -> tuple[_Entry, ...]:
+        entries = self._read_index().images
+        digits = text.removeprefix("sha256:")
+        if len(digits) >= MIN_SHORT_ID and set(digits) <= set("0123456789abcdef"):
+            by_id = tuple(e for e in entries if _hex(e.id).startswith(digits) or _hex(e.digest) == digits)
+            if by_id:
+                return by_id
+        if is_image_id(text):
+            return ()
+        wanted = _parse(text)
+        return tuple(entry for entry in entries if _matches(entry, wanted))[:1]
+
+    def _read_index(self) -> _Index:
+        path = self.path / "index.json"
+        try:
+            found = path.stat()
+            identity = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if identity != self._seen:
+                self._index = msgspec.json.decode(path.read_bytes(), type=_Index)
+                self._seen = identity
+        except FileNotFoundError:
+            self._index, self._seen = _Index(), None
+        except PermissionError as error:
+            raise ImageError(f"image store {self.path}: permission denied; run as root") from error
+        except msgspec.DecodeError as error:
+            raise ImageError(f"image store: {path} is damaged: {error}; remove it and load the images again") from error
+        return self._index
+
+    def _write_index(self, index: _Index) -> None:
+        fd, temporary = tempfile.mkstemp(dir=self.path / "tmp", prefix="index-")
+        with open(fd, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(index), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, self.path / "index.json")
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Alone with the store; what a killed predecessor left is gone. Gives the lock's descriptor."""
+        with _store_errors("change the image store"):
+            # set-uid programs inside layers are nothing for this host's users
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with _store_errors("change the image store"):
+                fcntl.flock(lock_fd, fcntl.LOCK_EX)
+                for name in ("tmp", "layers", "blobs/sha256"):
+                    (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._sweep()
+            yield lock_fd
+        finally:
+            os.close(lock_fd)
+
+    def _sweep(self) -> None:
+        """Removes what the index does not name. Only under the lock: then nobody is making anything."""
+        index = self._read_index()
+        layers = {_hex(diff_id) for entry in index.images for diff_id in entry.diff_ids}
+        blobs = {_hex(digest) for entry in index.images for digest in entry.blobs}
+        tmp = self.path / "tmp"
+        for path in (self.path / "layers").iterdir():
+            if path.name not in layers:
+                os.rename(path, tempfile.mkdtemp(dir=tmp))  # a removal that is killed half-way leaves no half layer
+        for path in (self.path / "blobs" / "sha256").iterdir():
+            if path.name not in blobs:
+                path.unlink()
+        for path in tmp.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _store_blob(self, layout: Layout, descriptor: Descriptor) -> None:
+        target = self.path / "blobs" / "sha256" / descriptor.hex
+        if target.exists():  # it was checked when it came
+            return
+        fd, temporary = tempfile.mkstemp(dir=self.path / "tmp", prefix="blob-")
+        try:
+            with open(fd, "wb") as file, layout.open_blob(descriptor) as source:
+                copy_verified(source, file, descriptor, layout.path)
+            os.rename(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def _store_layer(self, descriptor: Descriptor, diff_id: str, lock_fd: int) -> None:
+        target = self._layer_path(diff_id)
+        if target.exists():
+            return
+        folder = Path(tempfile.mkdtemp(dir=self.path / "tmp", prefix="layer-"))
+        try:
+            folder.chmod(0o755)  # the root folder of containers, unless the archive says otherwise
+            blob = self.path / "blobs" / "sha256" / descriptor.hex
+            found = _unpack(blob, LAYER_COMPRESSION[descriptor.media_type], folder, lock_fd)
+            if found != diff_id:
+                raise ImageError(f"layer {descriptor.digest} unpacks to {found}, but the image says {diff_id}")
+            os.rename(folder, target)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+
+    def _refuse_if_used(self, entry: _Entry) -> None:
+        """A container that exists, running or not, needs the layers it was made from."""
+        try:
+            containers = sorted(self._containers.iterdir())
+        except FileNotFoundError:
+            return
+        for container in containers:
+            try:
+                saved = (container / "container.json").read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if entry.id.encode() in saved:
+                raise ConflictError(
+                    f"image {entry.reference or entry.id} is in use by container {container.name}; delete its pod first"
+                )
+
+
+def _unpack(blob: Path, compression: str, folder: Path, lock_fd: int) -> str:
+    """Unpacks `blob` into `folder` by a process of its own; returns the diff id. Raises ImageError, OSError.
+
+    That process inherits the lock: should this one be killed, nobody sweeps before the other has ended too.
+    """
+    command = [sys.executable, "-I", "-S", "-X", "utf8", unpack.__file__, str(folder), compression]
+    with open(blob, "rb") as source:
+        ended = subprocess.run(
+            command, stdin=source, capture_output=True, pass_fds=(lock_fd,), env={}, check=False, cwd="/"
+        )
+    try:
+        answer = json.loads(ended.stdout)
+    except ValueError:
+        last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise ImageError(
+            f"layer sha256:{blob.name}: unpacking ended with {ended.returncode}: {''.join(last)}"
+        ) from None
+    if "error" not in answer:
+        return str(answer["diff_id"])
+    place = f": {answer['path']}" if answer["path"] else ""
+    if answer["errno"] == errno.ENOSPC:
+        raise OSError(errno.ENOSPC, f"{answer['error']}{place}")
+    raise ImageError(f"layer sha256:{blob.name} cannot be unpacked{place}: {answer['error']}")
+
+
+def _directory_image(reference: str) -> Image:
+    path = reference.removeprefix(DIRECTORY_PREFIX)
+    if not path.startswith("/"):
+        raise ImageError(
+            f'image "{reference}": the root folder must be an absolute path: dir:/path', "InvalidImageName"
+        )
+    path = os.path.normpath(path)
+    if not os.path.isdir(path):
+        raise ImageError(f'failed to pull image "{reference}": {path} is no folder; unpack a root file system there')
+    return Image(id=f"{DIRECTORY_PREFIX}{path}", reference=f"{DIRECTORY_PREFIX}{path}", layers=(path,))
+
+
+def _parse(reference: str) -> Reference:
+    try:
+        return parse_reference(reference)
+    except InvalidReference as error:
+        raise ImageError(
+            f'Failed to apply default image tag "{reference}": couldn\'t parse image name "{reference}": {error}',
+            "InvalidImageName",
+        ) from error
+
+
+def _matches(entry: _Entry, wanted: Reference) -> bool:
+    if wanted.digest:
+        return entry.digest == wanted.digest and entry.name == wanted.name
+    return entry.reference == str(wanted)
+
+
+def _name_in_layout(found: FoundImage, layout: Layout) -> Reference:
+    name = found.name
+    if not name or ("/" not in name and ":" not in name):  # other tools write a bare tag there
+        raise ImageError(f"image layout {layout.path} names no repository; name the image: --name NAME")
+    return _parse(name)
+
+
+def _entry(name: Reference, found: FoundImage) -> _Entry:
+    return _Entry(
+        reference="" if name.digest else str(name),
+        name=name.name,
+        id=found.config.digest,
+        digest=found.manifest.digest,
+        diff_ids=tuple(found.diff_ids),
+        blobs=tuple(d.digest for d in (found.manifest, found.config, *found.layers)),
+        config=found.image_config,
+        size_bytes=found.size_bytes,
+    )
+
+
+def _with_entry(index: _Index, new: _Entry) -> _Index:
+    """The name goes to `new`; who had it stays without a name, as containers may still use it."""
+    rest = []
+    for entry in index.images:
+        if entry.reference and entry.reference == new.reference:
+            entry = msgspec.structs.replace(entry, reference="")
+        same = (entry.id, entry.digest, entry.name) == (new.id, new.digest, new.name)
+        if same and entry.reference in ("", new.reference):
+            continue
+        rest.append(entry)
+    return _Index(images=(*rest, new))
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")
+
+
+@contextmanager
+def _store_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _explain(what, error)
+
+
+def _explain(what: str, error: OSError) -> NoReturn:
+    remedy = {
+        errno.ENOSPC: "; free some space, or move the store with --state",
+        errno.EDQUOT: "; free some space, or move the store with --state",
+        errno.EACCES: "; run as root",
+        errno.EPERM: "; run as root",
+        errno.EROFS: "; choose a writable place with --state",
+    }.get(error.errno or 0, "")
+    place = f": {error.filename}" if error.filename else ""
+    raise ImageError(f"cannot {what}{place}: {error.strerror or error}{remedy}") from error
