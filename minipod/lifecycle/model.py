@@ -33,10 +33,10 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pass
 
 
-# --- state ---------------------------------------------------------------------------------------------------------
+# --- state ------------------------------------------------------------
 
 
-class User(_Value, kw_only=True):
+class User(_Value, frozen=True, kw_only=True):
     """v1 LinuxContainerUser: what the first process really runs as."""
 
     uid: int
@@ -44,7 +44,7 @@ class User(_Value, kw_only=True):
     supplemental_groups: tuple[int, ...] = ()
 
 
-class Run(_Value, kw_only=True):
+class Run(_Value, frozen=True, kw_only=True):
     """One instance of a container, as the runtime has it. `state`: created | running | exited | unknown.
 
     `attempt` is the restart count it was made with. `exit_code` is 128+n for an end by signal n. `signal` only where
@@ -54,7 +54,9 @@ class Run(_Value, kw_only=True):
     id: str
     attempt: int = 0
     state: str = "created"
-    image: str = ""
+    active: bool = True  # it belongs to the present sandbox
+    spec_image: str = ""  # as the manifest said when it was made
+    image: str = ""  # as the runtime calls it
     image_id: str = ""
     pid: int = 0
     user: User | None = None
@@ -67,21 +69,21 @@ class Run(_Value, kw_only=True):
     message: str = ""
 
 
-class BackOff(_Value, kw_only=True):
+class BackOff(_Value, frozen=True, kw_only=True):
     """client-go's flowcontrol entry: the present delay, and when it was last moved on."""
 
     delay_s: float
     updated_at: float
 
 
-class Waiting(_Value, kw_only=True):
+class Waiting(_Value, frozen=True, kw_only=True):
     """Why the last try to start a container came to nothing (the kubelet's reason cache)."""
 
     reason: str
     message: str = ""
 
 
-class ProbeState(_Value, kw_only=True):
+class ProbeState(_Value, frozen=True, kw_only=True):
     """One probe of one running container. `result`: success | failure | unknown (the told one, past its threshold)."""
 
     container_id: str
@@ -91,17 +93,18 @@ class ProbeState(_Value, kw_only=True):
     on_hold: bool = False  # until the container is another one
 
 
-class Kill(_Value, kw_only=True):
-    """A container that is being ended. `stage`: hook (preStop runs) | turn (waits for others) | stop (TERM was sent)."""
+class Kill(_Value, frozen=True, kw_only=True):
+    """A container that is being ended. `stage`: hook (preStop runs) | turn (waits for others) | stop (it was sent)."""
 
     container_id: str
     stage: str
-    reason: str = ""  # livenessProbe | startupProbe | postStart | restartAllContainers | pod
-    deadline: float = 0.0  # when the grace period is over
-    stage_until: float = 0.0  # when `hook` or `turn` is given up
+    ordered: bool = False  # sidecars wait for their turn
+    grace_s: float  # what is left of it at `since`
+    since: float  # when the stage began
+    retry_at: float | None = None  # the runtime failed to kill it: try again then
 
 
-class ContainerState(_Value, kw_only=True):
+class ContainerState(_Value, frozen=True, kw_only=True):
     """One container of the spec: its present and its previous instance, and what is known about its starts."""
 
     run: Run | None = None
@@ -109,13 +112,13 @@ class ContainerState(_Value, kw_only=True):
     backoff: BackOff | None = None  # CrashLoopBackOff
     pull_backoff: BackOff | None = None  # ImagePullBackOff
     waiting: Waiting | None = None
-    removed_restarts: int = 0  # restart count carried over instances that RestartAllContainers removed
+    attempts: int = 0  # instances ever made: the next one's restart count
     probes: dict[str, ProbeState] = {}  # startup | liveness | readiness
     post_start_done: bool = True
     kill: Kill | None = None
 
 
-class Sandbox(_Value, kw_only=True):
+class Sandbox(_Value, frozen=True, kw_only=True):
     """`state`: none | creating | ready | stopping | stopped. `id` empty where none was made yet."""
 
     state: str = "none"
@@ -125,7 +128,7 @@ class Sandbox(_Value, kw_only=True):
     interrupted: bool = False  # was stopped by something else than us
 
 
-class PodState(_Value, kw_only=True):
+class PodState(_Value, frozen=True, kw_only=True):
     """All that the core remembers of one pod. JSON-serialisable; the store keeps it after every step.
 
     `pod`: spec and metadata (with deletionTimestamp and deletionGracePeriodSeconds once deletion was asked for).
@@ -146,31 +149,36 @@ class PodState(_Value, kw_only=True):
     containers: dict[str, ContainerState] = {}  # by name: init, main and ephemeral
     starting: str = ""  # the container whose StartContainer (or postStart hook) is under way
     queue: tuple[str, ...] = ()  # to be started after it
-    pass_failed: bool = False  # something in this pass failed: try again at `retry_at`
-    retry_at: float | None = None  # the next pass, where no event comes before
-    resync_at: float | None = None  # a short one: what the last pass found is told then
-    retries: int = 0  # failed passes in a row without a start in between
+    phase: str = "Pending"  # as it follows from the containers; `status.phase` turns terminal only when all have ended
+    passing: bool = False  # a pass (a kubelet's syncPod) is under way: kills, then starts
+    changed: bool = False  # the view changed since the pass began: another one follows
+    made_sandbox: bool = False  # in this pass
+    killed: bool = False  # in this pass a container was ended, or failed to start
+    failures: int = 0  # passes that failed, since the last start that worked
+    pass_at: float | None = None  # the next pass, where no event comes before
+    tell_at: float | None = None  # when the status is told anew without a pass
+    backoff_until: float | None = None  # the earliest end of a back-off that this pass met
     kill_pod: bool = False  # the containers still running are being ended, then the sandbox
     restart_all: bool = False  # RestartAllContainers is under way
     evicted_reason: str = ""  # DeadlineExceeded …
     evicted_message: str = ""
-    delete_requested_at: float | None = None
-    grace_until: float | None = None  # when a termination's grace period ends
-    teardown_retry_at: float | None = None
+    start_time: float | None = None  # status.startTime
+    volume_failures: int = 0
+    retry_at: float | None = None  # volumes or tearing down failed: try again then
 
 
-# --- events: what the worker tells ------------------------------------------------------------------------------------
+# --- events: what the worker tells ------------------------------------------------------------
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True):
     """Base of all events."""
 
 
-class PodAdded(Event, kw_only=True):
+class PodAdded(Event, frozen=True, kw_only=True):
     """The first event of a pod (after `new_state`)."""
 
 
-class AgentStarted(Event, kw_only=True):
+class AgentStarted(Event, frozen=True, kw_only=True):
     """A new agent took the pod over. What was under way is lost, this is what the runtime has.
 
     `runs`: the instances found, by container name; a container that is not in it is no longer known to the runtime.
@@ -184,13 +192,13 @@ class AgentStarted(Event, kw_only=True):
     max_backoff_s: float = 300.0
 
 
-class PodUpdated(Event, kw_only=True):
+class PodUpdated(Event, frozen=True, kw_only=True):
     """The object was changed: gates removed, a deadline set, an ephemeral container added. Metadata and spec count."""
 
     pod: Pod
 
 
-class ConditionSet(Event, kw_only=True):
+class ConditionSet(Event, frozen=True, kw_only=True):
     """Somebody else (a readiness gate's owner) set a condition. `status`: True | False | Unknown."""
 
     type: str
@@ -199,38 +207,38 @@ class ConditionSet(Event, kw_only=True):
     message: str = ""
 
 
-class VolumesReady(Event, kw_only=True):
+class VolumesReady(Event, frozen=True, kw_only=True):
     pass
 
 
-class VolumesFailed(Event, kw_only=True):
+class VolumesFailed(Event, frozen=True, kw_only=True):
     """`message` becomes the event FailedMount; tried again."""
 
     message: str
 
 
-class SandboxReady(Event, kw_only=True):
+class SandboxReady(Event, frozen=True, kw_only=True):
     id: str
     ips: tuple[str, ...] = ()
 
 
-class SandboxFailed(Event, kw_only=True):
+class SandboxFailed(Event, frozen=True, kw_only=True):
     message: str
 
 
-class SandboxStopped(Event, kw_only=True):
+class SandboxStopped(Event, frozen=True, kw_only=True):
     """Answers StopSandbox; also told when a sandbox died by itself (then containers end too)."""
 
     id: str
 
 
-class ImagePulling(Event, kw_only=True):
+class ImagePulling(Event, frozen=True, kw_only=True):
     """Only where something really has to be fetched."""
 
     name: str
 
 
-class ImageReady(Event, kw_only=True):
+class ImageReady(Event, frozen=True, kw_only=True):
     """`present`: it was there already. Otherwise `seconds` and `size_bytes` of the pull are told."""
 
     name: str
@@ -239,7 +247,7 @@ class ImageReady(Event, kw_only=True):
     size_bytes: int = 0
 
 
-class ImageFailed(Event, kw_only=True):
+class ImageFailed(Event, frozen=True, kw_only=True):
     """Ends StartContainer. `reason`: ErrImagePull, ErrImageNeverPull, InvalidImageName, ImageInspectError …, or
     ImagePullBackOff where a fetch was necessary and the action did not allow it."""
 
@@ -248,15 +256,16 @@ class ImageFailed(Event, kw_only=True):
     message: str
 
 
-class ContainerCreated(Event, kw_only=True):
-    """`image_id`: the image's digest reference, for status.imageID."""
+class ContainerCreated(Event, frozen=True, kw_only=True):
+    """`image`, `image_id`: the reference and the digest reference, for status.image and status.imageID."""
 
     name: str
     container_id: str
+    image: str = ""
     image_id: str = ""
 
 
-class ContainerCreateFailed(Event, kw_only=True):
+class ContainerCreateFailed(Event, frozen=True, kw_only=True):
     """Ends StartContainer. `reason`: CreateContainerConfigError | CreateContainerError."""
 
     name: str
@@ -264,7 +273,7 @@ class ContainerCreateFailed(Event, kw_only=True):
     message: str
 
 
-class ContainerStarted(Event, kw_only=True):
+class ContainerStarted(Event, frozen=True, kw_only=True):
     """Ends StartContainer."""
 
     name: str
@@ -275,7 +284,7 @@ class ContainerStarted(Event, kw_only=True):
     image_id: str = ""
 
 
-class ContainerStartFailed(Event, kw_only=True):
+class ContainerStartFailed(Event, frozen=True, kw_only=True):
     """Ends StartContainer: created, but could not be started. It has ended: StartError, exit code 128."""
 
     name: str
@@ -286,7 +295,7 @@ class ContainerStartFailed(Event, kw_only=True):
     reason: str = "StartError"
 
 
-class ContainerExited(Event, kw_only=True):
+class ContainerExited(Event, frozen=True, kw_only=True):
     """It ended, by itself or killed. `message`: the termination message, found by the container's policy
     (`termination.termination_message`). `reason`: Completed | Error | OOMKilled | ContainerStatusUnknown."""
 
@@ -300,7 +309,7 @@ class ContainerExited(Event, kw_only=True):
     finished_at: float
 
 
-class ContainerKillFailed(Event, kw_only=True):
+class ContainerKillFailed(Event, frozen=True, kw_only=True):
     """KillContainer came to nothing; tried again."""
 
     name: str
@@ -308,7 +317,7 @@ class ContainerKillFailed(Event, kw_only=True):
     message: str
 
 
-class HookDone(Event, kw_only=True):
+class HookDone(Event, frozen=True, kw_only=True):
     """Answers RunHook. `hook`: postStart | preStop."""
 
     name: str
@@ -318,7 +327,7 @@ class HookDone(Event, kw_only=True):
     message: str = ""
 
 
-class ProbeResult(Event, kw_only=True):
+class ProbeResult(Event, frozen=True, kw_only=True):
     """One probe was made. `kind`: startup | liveness | readiness. `result`: success | warning | failure.
 
     A probe that could not be made (an error, not a failure) is not told.
@@ -331,42 +340,42 @@ class ProbeResult(Event, kw_only=True):
     message: str = ""
 
 
-class DeleteRequested(Event, kw_only=True):
+class DeleteRequested(Event, frozen=True, kw_only=True):
     """`grace_period_s` None: the pod's own. A second one can only shorten."""
 
     grace_period_s: int | None = None
 
 
-class TornDown(Event, kw_only=True):
+class TornDown(Event, frozen=True, kw_only=True):
     """Answers TearDown."""
 
 
-class TearDownFailed(Event, kw_only=True):
+class TearDownFailed(Event, frozen=True, kw_only=True):
     message: str
 
 
-class Tick(Event, kw_only=True):
+class Tick(Event, frozen=True, kw_only=True):
     """The time of `next_wakeup` has come (or earlier; harmless)."""
 
 
-# --- actions: what the worker does --------------------------------------------------------------------------------------
+# --- actions: what the worker does ------------------------------------------------------------
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="action", tag=True):
     """Base of all actions."""
 
 
-class SetUpVolumes(Action, kw_only=True):
+class SetUpVolumes(Action, frozen=True, kw_only=True):
     """→ VolumesReady | VolumesFailed"""
 
 
-class CreateSandbox(Action, kw_only=True):
+class CreateSandbox(Action, frozen=True, kw_only=True):
     """→ SandboxReady | SandboxFailed. An older sandbox of the pod is removed first."""
 
     attempt: int
 
 
-class StartContainer(Action, kw_only=True):
+class StartContainer(Action, frozen=True, kw_only=True):
     """Find the image (fetch it where `pull_allowed`), create, start.
 
     → [ImagePulling] ImageReady | ImageFailed; ContainerCreated | ContainerCreateFailed;
@@ -380,7 +389,7 @@ class StartContainer(Action, kw_only=True):
     pull_allowed: bool = True
 
 
-class KillContainer(Action, kw_only=True):
+class KillContainer(Action, frozen=True, kw_only=True):
     """The stop signal, `grace_s` seconds, then KILL → ContainerExited | ContainerKillFailed."""
 
     name: str
@@ -388,7 +397,7 @@ class KillContainer(Action, kw_only=True):
     grace_s: float
 
 
-class RunHook(Action, kw_only=True):
+class RunHook(Action, frozen=True, kw_only=True):
     """Run lifecycle.postStart or .preStop in (or against) a running container → HookDone.
 
     `timeout_s`: a preStop hook is given up after it (None: postStart has no limit); the core goes on by itself then.
@@ -400,24 +409,24 @@ class RunHook(Action, kw_only=True):
     timeout_s: float | None = None
 
 
-class RemoveContainer(Action, kw_only=True):
+class RemoveContainer(Action, frozen=True, kw_only=True):
     """Remove an ended container that a newer instance replaced; the log stays. No answer."""
 
     name: str
     container_id: str
 
 
-class StopSandbox(Action, kw_only=True):
+class StopSandbox(Action, frozen=True, kw_only=True):
     """→ SandboxStopped"""
 
     id: str
 
 
-class TearDown(Action, kw_only=True):
+class TearDown(Action, frozen=True, kw_only=True):
     """Take away everything but logs and the object: containers, sandbox, volumes, cgroup → TornDown | TearDownFailed"""
 
 
-class RecordEvent(Action, kw_only=True):
+class RecordEvent(Action, frozen=True, kw_only=True):
     """Record a v1 Event about the pod; equal ones are aggregated by the recorder. `type`: Normal | Warning."""
 
     type: str
@@ -427,5 +436,5 @@ class RecordEvent(Action, kw_only=True):
     component: str = "kubelet"
 
 
-class Forget(Action, kw_only=True):
+class Forget(Action, frozen=True, kw_only=True):
     """The object is to be removed from the store, and the pod's logs. The last action of a pod."""
