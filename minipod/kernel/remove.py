@@ -1,0 +1,129 @@
+"""Removing a tree that a container could write to (layer 1): by descriptors, on one file system, along no link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+_MAX_DEPTH = 64
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def remove_tree(path: str) -> None:
+    """Remove `path` with all that is below it, as `rm -r --one-file-system` without following any link. Idempotent.
+
+    Everything is opened relative to its folder's descriptor (openat, unlinkat), so nobody can swap a folder for a
+    link meanwhile; whatever lies on another file system stops the removal before it is entered. Only `path` itself
+    is looked up by name: its parents must be the caller's own. Raises OSError: EXDEV names a mount point in the tree.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    try:
+        parent_fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        try:
+            found = os.lstat(name, dir_fd=parent_fd)
+        except FileNotFoundError:
+            return
+        if os.fstat(parent_fd).st_dev != found.st_dev:
+            raise OSError(errno.EXDEV, "is a mount point; unmount it first", path)
+        _remove_at(parent_fd, name, path, found.st_dev)
+    finally:
+        os.close(parent_fd)
+
+
+def _remove_at(parent_fd: int, name: str, path: str, device: int) -> None:
+    """Depth first with a bounded number of descriptors: what is nested deeper is first moved up to the top folder."""
+    if _unlinked(parent_fd, name):
+        return
+    first = _entered(parent_fd, name, path, device)
+    if first is None:
+        return
+    stack: list[tuple[int, str, Iterator[str]]] = [(first, name, iter(_names(first)))]
+    try:
+        while stack:
+            fd, own_name, names = stack[-1]
+            entry = next(names, None)
+            if entry is None:
+                above = stack[-2][0] if len(stack) > 1 else parent_fd
+                if _rmdir(above, own_name):
+                    stack.pop()
+                    os.close(fd)
+                else:  # filled again meanwhile
+                    stack[-1] = (fd, own_name, iter(_names(fd)))
+            elif not _unlinked(fd, entry):
+                if len(stack) == _MAX_DEPTH:
+                    _move_up(fd, entry, first)
+                    continue
+                child = _entered(fd, entry, f"{path}/…/{entry}", device)
+                if child is not None:
+                    stack.append((child, entry, iter(_names(child))))
+    finally:
+        for fd, _, _ in stack:
+            os.close(fd)
+
+
+def _move_up(fd: int, name: str, top_fd: int) -> None:
+    """Rename a folder to a new name in the top folder, which is listed again before it can be removed."""
+    number = 0
+    while True:
+        try:
+            return os.rename(name, f".removing-{number}", src_dir_fd=fd, dst_dir_fd=top_fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+        number += 1
+
+
+def _names(fd: int) -> list[str]:
+    os.lseek(fd, 0, os.SEEK_SET)
+    return os.listdir(fd)
+
+
+def _unlinked(dir_fd: int, name: str) -> bool:
+    """Unlink what is not a folder; False for a folder. The kernel never follows a link here."""
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return True
+    except IsADirectoryError:
+        return False
+    except PermissionError as error:
+        # EPERM where unlink of a folder is refused so (POSIX), or the file is immutable
+        if error.errno == errno.EPERM and stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
+            return False
+        raise
+    return True
+
+
+def _entered(dir_fd: int, name: str, path: str, device: int) -> int | None:
+    try:
+        fd = os.open(name, _OPEN, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # swapped for a link or a file since it was looked at: then it can be unlinked now
+        if error.errno in (errno.ELOOP, errno.ENOTDIR) and _unlinked(dir_fd, name):
+            return None
+        raise
+    if os.fstat(fd).st_dev != device:
+        os.close(fd)
+        raise OSError(errno.EXDEV, "is a mount point; unmount it first", path)
+    return fd
+
+
+def _rmdir(parent_fd: int, name: str) -> bool:
+    try:
+        os.rmdir(name, dir_fd=parent_fd)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
