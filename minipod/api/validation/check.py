@@ -158,3 +158,27 @@ class Check:
             return True
         self.too_long(*path, limit=limit)
         return False
+
+    def only_defaults(
+        self,
+        value: object,
+        default: object,
+        fields: Iterable[tuple[str, str]],
+        path: Path,
+        empty: frozenset[str],
+        *,
+        why: str,
+    ) -> None:
+        """None of the fields (attribute, name on the wire) of a struct is set. Kubernetes counts a list or map as set
+        that was written as empty; the struct cannot say so, therefore `empty` names those of the text."""
+        for attribute, name in fields:
+            found = getattr(value, attribute)
+            if found != getattr(default, attribute) or (empty and self._written_empty(found, (path, name), empty)):
+                self.forbidden(path, name, why=why)
+
+    @staticmethod
+    def _written_empty(value: object, path: Path, empty: frozenset[str]) -> bool:
+        text = render(path)
+        if isinstance(value, tuple | dict):
+            return text in empty
+        return any(one.startswith(f"{text}.") for one in empty)
