@@ -1,4 +1,4 @@
-"""`minipod image` (layer 6): lists, loads, inspects and removes images. Works on the store itself, without the agent."""
+"""`minipod image` (layer 6): lists, loads, inspects and removes images. Works on the store, without the agent."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def _load(store: ImageStore, args: argparse.Namespace) -> None:
 
 def _rm(store: ImageStore, args: argparse.Namespace) -> None:
     for name in args.images:
-        print(f"removed {store.remove(name).reference}")
+        for image in store.remove(name):
+            print(f"removed {image.reference}")
 
 
 def _inspect(store: ImageStore, args: argparse.Namespace) -> None:

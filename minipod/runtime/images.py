@@ -151,8 +151,8 @@ class ImageStore:
                 raise ImageError(f'failed to pull image "busybox": it cannot be built: {error}') from error
             return self.load_layout(folder)
 
-    def remove(self, text: str) -> Image:
-        """Takes away a name, or an image by its id, and what only it needed.
+    def remove(self, text: str) -> tuple[Image, ...]:
+        """Takes away a name, or an image with all its names by its id, and what only it needed. Returns what is gone.
 
         Raises NotFoundError; ConflictError while a container uses it.
         """
@@ -167,7 +167,7 @@ class ImageStore:
                 self._refuse_if_used(gone[0])
             self._write_index(_Index(images=rest))
             self._sweep()
-        return self._image(gone[0])
+        return tuple(map(self._image, gone))
 
     # ---- inside
 

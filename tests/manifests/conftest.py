@@ -1,0 +1,7 @@
+"""Tests on the real kernel: each has an instance of minipod of its own, and is searched for leftovers afterwards."""
+
+from __future__ import annotations
+
+from tests.node_fixtures import image_folder, leak_check, node, paths, session
+
+__all__ = ["image_folder", "leak_check", "node", "paths", "session"]

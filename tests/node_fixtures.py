@@ -1,0 +1,149 @@
+"""Fixtures of the tests that need root: `paths`, `node`, and the leak check after every test."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import minipod
+from minipod.paths import Paths
+from minipod.runtime.images import ImageStore
+from tests import leaks
+from tests.conftest import CHECKOUT
+
+COMMAND_TIMEOUT_S = 60
+
+
+class Node:
+    """One minipod of its own: `node("run", "-d", file)` runs the command line with this root and state."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.env = {"MINIPOD_ROOT": paths.root, "MINIPOD_STATE": paths.state, "PYTHONPATH": str(CHECKOUT)}
+
+    def __call__(
+        self, *args: object, input: str | None = None, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `minipod ARGS`, waits for its end; `check` fails the test when its exit status is not 0."""
+        done = subprocess.run(
+            self.command(*args), input=input, capture_output=True, text=True, env=os.environ | self.env,
+            timeout=timeout_s, check=False, stdin=None if input is not None else subprocess.DEVNULL,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            pytest.fail(f"minipod {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def command(self, *args: object) -> list[str]:
+        return [sys.executable, "-m", "minipod", *map(str, args)]
+
+    def popen(self, *args: object, **options: object) -> subprocess.Popen[str]:
+        """Starts `minipod ARGS` with its output in pipes; the caller ends it."""
+        settings: dict[str, object] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+            "env": os.environ | self.env,
+        }
+        return subprocess.Popen(self.command(*args), **(settings | options))  # type: ignore[call-overload]
+
+    def pod(self, name: str, namespace: str = "default") -> dict[str, object]:
+        """The pod as `get -o json` shows it."""
+        answer: dict[str, object] = json.loads(self("get", "pods", name, "-n", namespace, "-o", "json").stdout)
+        return answer
+
+    def ask(self, verb: str) -> dict[str, object] | None:
+        """One request over the control socket: the last line of the answer; None when no agent listens."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(COMMAND_TIMEOUT_S)
+            try:
+                connection.connect(self.paths.agent_socket)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            connection.sendall(json.dumps({"verb": verb, "version": minipod.__version__}).encode() + b"\n")
+            with connection.makefile("rb") as stream:
+                lines = stream.readlines()
+        return json.loads(lines[-1]) if lines else None
+
+    def agent_pid(self) -> int | None:
+        status = self.ask("status")
+        pid = status.get("pid") if status else None
+        return pid if isinstance(pid, int) else None
+
+    def close(self) -> None:
+        """Deletes what is left of pods and has the agent leave."""
+        pid = self.agent_pid()
+        if pid is None:
+            return
+        names = self("get", "pods", "-A", "-o", "json", check=False).stdout
+        for pod in json.loads(names or "{}").get("items", []):
+            meta = pod["metadata"]
+            self("delete", "pod", meta["name"], "-n", meta["namespace"], "--now", check=False)
+        self.ask("shutdown")
+        try:
+            psutil.Process(pid).wait(timeout=10)
+        except psutil.NoSuchProcess:
+            pass
+
+
+@pytest.fixture(scope="session")
+def session() -> leaks.Session:
+    """Marks every process that the tests start, so that it is recognised whoever its parent becomes."""
+    identity = secrets.token_hex(8)
+    os.environ[leaks.SESSION_VARIABLE] = identity
+    return leaks.Session(identity)
+
+
+@pytest.fixture(scope="session")
+def image_folder() -> Iterator[str]:
+    """An image store with busybox in it, made once; each test's state links to it. Do not change it."""
+    with tempfile.TemporaryDirectory(prefix="mpi") as folder:
+        ImageStore(Paths(f"{folder}/root", folder)).ensure_default()
+        yield f"{folder}/images"
+
+
+@pytest.fixture(autouse=True)
+def leak_check(session: leaks.Session, image_folder: str) -> Iterator[None]:
+    """Fails a test after which the host is not as before."""
+    before = leaks.take_picture(session)
+    yield
+    left = leaks.wait_until_gone(lambda: leaks.new_since(before, leaks.take_picture(session)))
+    if left:
+        hint = "" if session.shared_host else f"\n(others at work on this host? set {leaks.SHARED_HOST_VARIABLE}=1)"
+        pytest.fail("left behind:\n  " + "\n  ".join(left) + hint)
+
+
+@pytest.fixture
+def paths(session: leaks.Session, leak_check: None, image_folder: str) -> Iterator[Paths]:
+    """Empty root and state of a test's own, short enough for unix sockets; busybox is in the image store."""
+    base = tempfile.mkdtemp(prefix="mp", dir="/tmp")
+    made = Paths(f"{base}/r", f"{base}/s")
+    os.mkdir(made.root)
+    os.mkdir(made.state)
+    os.symlink(image_folder, f"{made.state}/images")
+    session.folders.add(base)
+    session.instances.add(made.instance)
+    yield made
+    left = leaks.wait_until_gone(lambda: leaks.leftover_files(Path(made.root), Path(made.state)))
+    shutil.rmtree(base)
+    if left:
+        pytest.fail("left behind:\n  " + "\n  ".join(left))
+
+
+@pytest.fixture
+def node(paths: Paths) -> Iterator[Node]:
+    """The command line on a host of its own; pods that a test leaves are deleted, its agent is sent away."""
+    made = Node(paths)
+    yield made
+    made.close()
