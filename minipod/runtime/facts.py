@@ -7,6 +7,7 @@ import os
 
 from minipod.config import Config
 from minipod.kernel import cgroup
+from minipod.paths import DEFAULT_STATE
 from minipod.plan.configs import HostFacts
 
 RESOLV_CONF = "/etc/resolv.conf"
@@ -14,7 +15,7 @@ RESOLV_CONF = "/etc/resolv.conf"
 RESOLVED_UPSTREAM = "/run/systemd/resolve/resolv.conf"
 
 
-def host_facts(config: Config | None = None) -> HostFacts:
+def host_facts(config: Config | None = None, state: str = DEFAULT_STATE) -> HostFacts:
     """This host as the plan has to know it; without root exactly the same. Raises nothing: what is unknown is empty."""
     mounts = cgroup.find_mounts(_read("/proc/self/mountinfo"))
     version = cgroup.version_of(mounts)
@@ -26,6 +27,7 @@ def host_facts(config: Config | None = None) -> HostFacts:
         cgroup_version=version or 2,
         cgroup_controllers=_controllers(mounts, version),
         cgroup_mounts=mounts,
+        storage_bytes=_storage_bytes(state),
         kernel=os.uname().release,
         resolv_conf=resolv_conf(),
         etc_hosts=_read("/etc/hosts"),
@@ -56,6 +58,14 @@ def memory_bytes(meminfo: str) -> int:
         if key == "MemTotal":
             return int(value.split()[0]) * 1024
     return 0
+
+
+def _storage_bytes(state: str) -> int:
+    """The size of the file system that holds, or will hold, the folder."""
+    while not os.path.exists(state):
+        state = os.path.dirname(state)
+    found = os.statvfs(state)
+    return found.f_blocks * found.f_frsize
 
 
 def resolv_conf() -> str:

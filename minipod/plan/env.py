@@ -1,0 +1,298 @@
+"""A container's environment (layer 2, pure): $(VAR) expansion, sources, the downward API's fields and resources.
+
+Rules: third_party/forked/golang/expansion, pkg/kubelet/kubelet_pods.go makeEnvironmentVariables, pkg/fieldpath,
+pkg/api/v1/resource/helpers.go. ConfigMaps and Secrets come from whoever implements `Sources`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from minipod.api import quantity
+from minipod.api.types import (
+    Container,
+    EnvFromSource,
+    EnvVarSource,
+    ObjectFieldSelector,
+    Pod,
+    ResourceFieldSelector,
+)
+from minipod.errors import ContainerError
+from minipod.plan.configs import HostFacts
+
+CONFIG_ERROR = "CreateContainerConfigError"
+
+
+class Sources(Protocol):
+    """Where ConfigMaps and Secrets of the pod's namespace come from; None where there is no such object."""
+
+    def config_map(self, name: str) -> Mapping[str, str] | None: ...
+
+    def secret(self, name: str) -> Mapping[str, str] | None: ...
+
+
+class NoSources:
+    """A host without any ConfigMap or Secret."""
+
+    def config_map(self, name: str) -> Mapping[str, str] | None:
+        return None
+
+    def secret(self, name: str) -> Mapping[str, str] | None:
+        return None
+
+
+class PodFacts(msgspec.Struct, frozen=True):
+    """What fieldRef and resourceFieldRef see besides the pod itself; `allocatable` is the node's, as quantities."""
+
+    node_name: str
+    host_ips: tuple[str, ...]
+    pod_ips: tuple[str, ...]
+    allocatable: dict[str, str]
+
+
+def pod_facts(facts: HostFacts, pod_ips: Sequence[str]) -> PodFacts:
+    """`pod_ips`: without prefix length, IPv4 first; those of the host for a pod in the host's network."""
+    allocatable = {
+        "cpu": str(facts.cpus),
+        "memory": str(facts.memory_bytes),
+        "ephemeral-storage": str(facts.storage_bytes),
+    }
+    return PodFacts(facts.node_name, facts.node_ips, tuple(pod_ips), allocatable)
+
+
+# ---- expansion
+
+
+def expand(text: str, *variables: Mapping[str, str]) -> str:
+    """`text` with each `$(NAME)` replaced by the first of `variables` that knows it.
+
+    `$$` is a single `$` (so `$$(NAME)` stays a reference), an unknown name and an unclosed `$(` stay as they are.
+    """
+    if "$" not in text:
+        return text
+    result = []
+    position = 0
+    while (dollar := text.find("$", position)) >= 0 and dollar + 1 < len(text):
+        result.append(text[position:dollar])
+        following = text[dollar + 1]
+        end = text.find(")", dollar + 2) if following == "(" else -1
+        if following == "$":
+            result.append("$")
+            position = dollar + 2
+        elif end >= 0:
+            result.append(_value_of(text[dollar + 2 : end], variables))
+            position = end + 1
+        else:
+            result.append(text[dollar : dollar + 2])
+            position = dollar + 2
+    result.append(text[position:])
+    return "".join(result)
+
+
+def _value_of(name: str, variables: Sequence[Mapping[str, str]]) -> str:
+    for mapping in variables:
+        if name in mapping:
+            return mapping[name]
+    return f"$({name})"
+
+
+def expand_all(texts: Sequence[str], variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Command and arguments of a container."""
+    return tuple(expand(text, variables) for text in texts)
+
+
+def expand_sub_path(expression: str, variables: Mapping[str, str]) -> str:
+    """volumeMounts[].subPathExpr: every name has to have a value. Raises ContainerError."""
+    missing: set[str] = set()
+
+    class Required(dict[str, str]):
+        def __contains__(self, name: object) -> bool:
+            if not variables.get(str(name)):
+                missing.add(str(name))
+            return True
+
+        def __getitem__(self, name: str) -> str:
+            return variables.get(name, "")
+
+    expanded = expand(expression, Required())
+    if missing:
+        raise ContainerError(f"subPathExpr {expression}: missing value for {', '.join(sorted(missing))}", CONFIG_ERROR)
+    return expanded
+
+
+# ---- environment
+
+
+def environment(pod: Pod, container: Container, facts: PodFacts, sources: Sources | None = None) -> dict[str, str]:
+    """The variables that the pod declares for a container, in order of declaration: envFrom, then env over it.
+
+    The image's own variables lie below these and are not seen by `$(NAME)`. Raises ContainerError with reason
+    CreateContainerConfigError where a source that is not optional is missing.
+    """
+    found = sources or NoSources()
+    result: dict[str, str] = {}
+    for source in container.env_from:
+        result.update(_env_from(source, found))
+    for variable in container.env:
+        value: str | None = variable.value
+        if variable.value:
+            value = expand(variable.value, result)
+        elif variable.value_from is not None:
+            try:
+                value = _from_source(variable.value_from, pod, container, facts, found)
+            except ContainerError as error:
+                raise ContainerError(f"env {variable.name}: {error}", error.reason) from None
+        if value is not None:
+            result[variable.name] = value
+    for name, value in result.items():
+        if "\0" in value:
+            raise ContainerError(f"env {name}: a value with a NUL byte can not be given to a process", CONFIG_ERROR)
+    return result
+
+
+def _env_from(source: EnvFromSource, sources: Sources) -> dict[str, str]:
+    if source.config_map_ref is not None:
+        name, optional, kind = source.config_map_ref.name, source.config_map_ref.optional, "configmap"
+        data = sources.config_map(name)
+    elif source.secret_ref is not None:
+        name, optional, kind = source.secret_ref.name, source.secret_ref.optional, "secret"
+        data = sources.secret(name)
+    else:
+        return {}
+    if data is None:
+        if optional:
+            return {}
+        raise ContainerError(f'{kind} "{name}" not found', CONFIG_ERROR)
+    return {source.prefix + key: value for key, value in data.items()}
+
+
+def _from_source(source: EnvVarSource, pod: Pod, container: Container, facts: PodFacts, sources: Sources) -> str | None:
+    """The value, or None where an optional source is missing and the variable is left out."""
+    if source.field_ref is not None:
+        return field_value(source.field_ref, pod, facts)
+    if source.resource_field_ref is not None:
+        return resource_value(source.resource_field_ref, pod, container, facts)
+    if source.config_map_key_ref is not None:
+        selector = source.config_map_key_ref
+        return _key(sources.config_map(selector.name), "configmap", selector.name, selector.key, selector.optional)
+    if source.secret_key_ref is not None:
+        secret = source.secret_key_ref
+        return _key(sources.secret(secret.name), "secret", secret.name, secret.key, secret.optional)
+    if source.file_key_ref is not None:
+        raise ContainerError("valueFrom.fileKeyRef is not supported", CONFIG_ERROR)
+    return ""
+
+
+def _key(data: Mapping[str, str] | None, kind: str, name: str, key: str, optional: bool | None) -> str | None:
+    if data is not None and key in data:
+        return data[key]
+    if optional:
+        return None
+    if data is None:
+        raise ContainerError(f'{kind} "{name}" not found', CONFIG_ERROR)
+    raise ContainerError(f"couldn't find key {key} in {kind} {name}", CONFIG_ERROR)
+
+
+# ---- downward API
+
+
+def field_value(selector: ObjectFieldSelector, pod: Pod, facts: PodFacts) -> str:
+    """What `fieldRef` names. Raises ContainerError for a path that has no value here."""
+    path = selector.field_path
+    metadata = pod.metadata
+    base, _, key = path.removesuffix("']").partition("['") if path.endswith("']") else (path, "", "")
+    if key:
+        maps = {"metadata.labels": metadata.labels, "metadata.annotations": metadata.annotations}
+        if base in maps:
+            return maps[base].get(key, "")
+    simple = {
+        "metadata.name": metadata.name,
+        "metadata.namespace": metadata.namespace,
+        "metadata.uid": metadata.uid,
+        "spec.nodeName": pod.spec.node_name or facts.node_name,
+        "spec.host": pod.spec.node_name or facts.node_name,
+        "spec.serviceAccountName": pod.spec.service_account_name,
+        "status.hostIP": facts.host_ips[0] if facts.host_ips else "",
+        "status.hostIPs": ",".join(facts.host_ips),
+        "status.podIP": facts.pod_ips[0] if facts.pod_ips else "",
+        "status.podIPs": ",".join(facts.pod_ips),
+    }
+    if path in simple:
+        return simple[path]
+    if path == "metadata.labels":
+        return format_map(metadata.labels)
+    if path == "metadata.annotations":
+        return format_map(metadata.annotations)
+    raise ContainerError(f"unsupported fieldPath: {path}", CONFIG_ERROR)
+
+
+def format_map(mapping: Mapping[str, str]) -> str:
+    """Sorted `key="value"` lines without a last newline, values quoted as Go quotes them."""
+    return "\n".join(f"{key}={_go_quote(mapping[key])}" for key in sorted(mapping))
+
+
+_GO_ESCAPES = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    "\\": "\\\\",
+    '"': '\\"',
+}
+
+
+def _go_quote(text: str) -> str:
+    """strconv.Quote."""
+    result = []
+    for char in text:
+        code = ord(char)
+        if char in _GO_ESCAPES:
+            result.append(_GO_ESCAPES[char])
+        elif char.isprintable():
+            result.append(char)
+        elif code < 0x80:
+            result.append(f"\\x{code:02x}")
+        else:
+            result.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return '"' + "".join(result) + '"'
+
+
+def resource_value(selector: ResourceFieldSelector, pod: Pod, container: Container, facts: PodFacts) -> str:
+    """What `resourceFieldRef` names, divided and rounded up; a limit that is not set is the pod's or the node's."""
+    own = container
+    limits_defaulted = True
+    if selector.container_name:
+        own, limits_defaulted = _named(pod, selector.container_name)
+    kind, _, name = selector.resource.partition(".")
+    known = name in ("cpu", "memory", "ephemeral-storage") or name.startswith("hugepages-")
+    if kind not in ("limits", "requests") or not known:
+        raise ContainerError(f"unsupported container resource: {selector.resource}", CONFIG_ERROR)
+    amount = (own.resources.limits if kind == "limits" else own.resources.requests).get(name, "0")
+    if kind == "limits" and limits_defaulted and not quantity.sign(amount):
+        amount = _default_limit(name, pod, facts)
+    divisor = selector.divisor if selector.divisor and quantity.sign(selector.divisor) else "1"
+    number = quantity.millis if name == "cpu" else quantity.value
+    return str(-(-number(amount) // number(divisor)))
+
+
+def _named(pod: Pod, name: str) -> tuple[Container, bool]:
+    """The container of that name; the kubelet fills in missing limits for the main ones alone."""
+    for containers, main in ((pod.spec.containers, True), (pod.spec.init_containers, False)):
+        for container in containers:
+            if container.name == name:
+                return container, main
+    raise ContainerError(f"container {name} not found", CONFIG_ERROR)
+
+
+def _default_limit(name: str, pod: Pod, facts: PodFacts) -> str:
+    if pod.spec.resources is not None and name in ("cpu", "memory"):
+        own = pod.spec.resources.limits.get(name, "0")
+        if quantity.sign(own):
+            return own
+    return facts.allocatable.get(name, "0")
