@@ -32,7 +32,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 def part_of(module: str) -> str:
     """`minipod.runtime.images` → `runtime`."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def name_of(path: Path) -> str:
