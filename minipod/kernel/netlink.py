@@ -233,16 +233,29 @@ def in_netns(netns: str | int, act: Callable[[], T]) -> T:
 
 @contextmanager
 def host_lock() -> Iterator[int]:
-    """Excludes every other holder of this lock in the same network namespace, whatever its --root.
+    """Excludes every other holder of this lock in the same network namespace, whatever its --root; reentrant.
 
-    The lock is on the namespace itself (its nsfs inode), so it needs no file and ends with its holder.
+    The lock is on the namespace itself (its nsfs inode, whose number is handed out), so it needs no file and ends with
+    its holder.
     """
+    if getattr(_held, "depth", 0):
+        _held.depth += 1
+        try:
+            yield _held.inode
+        finally:
+            _held.depth -= 1
+        return
     fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        yield os.fstat(fd).st_ino
+        _held.depth, _held.inode = 1, os.fstat(fd).st_ino
+        yield _held.inode
     finally:
+        _held.depth = 0
         os.close(fd)
+
+
+_held = threading.local()
 
 
 # ---- requests -------------------------------------------------------------------------------------------------------

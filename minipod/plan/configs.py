@@ -190,5 +190,6 @@ class NetworkFacts(_Value, frozen=True, kw_only=True):
     ipv6: str = ""
     ipv6_gateway: str = ""
     bridge: str = ""
+    table: str = ""  # the nftables table, family inet
     host_interface: str = ""  # the outer veth end
     mtu: int = 1500

@@ -1,0 +1,140 @@
+"""Forwarding between the bridge and the rest of the host, and the host as before afterwards (layer 2).
+
+Forwarding is switched on interface by interface, and for interfaces to come, never by net.ipv4.ip_forward: that switch
+resets other values, and whoever else needs it (another container engine) finds and sets it as if minipod were not
+there. IPv6 has such a switch per interface from Linux 6.17 on (force_forwarding); before, its global one is used, with
+accept_ra raised to 2 where it was 1, because a forwarding host would forget the routes its routers told it
+(Documentation/networking/ip-sysctl.rst).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import msgspec
+
+from minipod.kernel import netlink
+from minipod.plan.operation import HostOperation
+
+SYSCTLS = "/proc/sys"
+
+
+class _Record(msgspec.Struct, kw_only=True):
+    """What forwarding changed in one network namespace, and for which instances. In /run: it dies with the boot."""
+
+    holders: list[str] = []
+    former: dict[str, str] = {}
+
+
+class EnableForwarding(HostOperation, frozen=True, kw_only=True):
+    """Shared by all instances on the host: the last one restores the former values."""
+
+    instance: str
+    bridge: str
+    ipv6: bool
+
+    def describe(self) -> str:
+        families = "IPv4 and IPv6" if self.ipv6 else "IPv4"
+        return f"sysctl: forward {families} on every interface, the former values kept for the last pod's end"
+
+    def execute(self) -> None:
+        with netlink.host_lock() as netns:
+            path = _record_path(netns)
+            record = _load(path)
+            if self.instance not in record.holders:
+                record.holders.append(self.instance)
+            wanted = self._wanted()
+            changed = {name: value for name, value in wanted.items() if _read(name) not in (value, None)}
+            # never the value that an earlier call wrote, and nothing of the bridge, which goes away itself
+            for name in changed:
+                if f"/{self.bridge}/" not in name:
+                    record.former.setdefault(name, _read(name) or "")
+            _save(path, record)
+            for name in changed:
+                write_sysctl(name, wanted[name])
+
+    def undo(self) -> None:
+        with netlink.host_lock() as netns:
+            path = _record_path(netns)
+            record = _load(path)
+            record.holders = [name for name in record.holders if name != self.instance and _alive(name)]
+            if record.holders:
+                _save(path, record)
+                return
+            _restore(record.former)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _wanted(self) -> dict[str, str]:
+        """Sysctl -> value, in the order in which they are to be written."""
+        wanted = {f"net/ipv4/conf/{name}/forwarding": "1" for name in _interfaces("ipv4")}
+        if not self.ipv6:
+            return wanted
+        interfaces = _interfaces("ipv6")
+        if _read("net/ipv6/conf/default/force_forwarding") is not None:
+            return wanted | {f"net/ipv6/conf/{name}/force_forwarding": "1" for name in interfaces}
+        if _read("net/ipv6/conf/all/forwarding") == "0":
+            for name in interfaces:
+                if _read(f"net/ipv6/conf/{name}/accept_ra") == "1":
+                    wanted[f"net/ipv6/conf/{name}/accept_ra"] = "2"
+        return wanted | {"net/ipv6/conf/all/forwarding": "1"}
+
+
+def write_sysctl(name: str, value: str) -> None:
+    """Write below /proc/sys of the calling thread's network namespace. Raises OSError that names the sysctl."""
+    try:
+        fd = os.open(f"{SYSCTLS}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise OSError(error.errno, f"sysctl {name}={value}: {os.strerror(error.errno or 0)}") from None
+
+
+def _read(name: str) -> str | None:
+    try:
+        with open(f"{SYSCTLS}/{name}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def _interfaces(family: str) -> list[str]:
+    """Every interface of the host but lo, and `default`, for those to come."""
+    return [name for name in os.listdir(f"{SYSCTLS}/net/{family}/conf") if name not in ("all", "lo")]
+
+
+def _restore(former: dict[str, str]) -> None:
+    """The former values, last written first. What is no longer as it was left is somebody else's by now."""
+    if _read("net/ipv4/ip_forward") == "1":
+        former = {name: value for name, value in former.items() if not name.startswith("net/ipv4/")}
+    for name, value in reversed(former.items()):
+        if _read(name) not in (value, None):
+            with suppress(FileNotFoundError):
+                write_sysctl(name, value)
+
+
+def _alive(instance: str) -> bool:
+    """Whether another instance's bridge still stands; one that was wiped away holds nothing."""
+    return os.path.exists(f"{SYSCTLS}/net/ipv4/conf/{instance}0")
+
+
+def _record_path(netns: int) -> str:
+    return f"/run/minipod-forwarding-{netns}.json"
+
+
+def _load(path: str) -> _Record:
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=_Record)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return _Record()
+
+
+def _save(path: str, record: _Record) -> None:
+    temporary = f"{path}.new"
+    with open(temporary, "wb") as file:
+        file.write(msgspec.json.encode(record))
+    os.rename(temporary, path)
