@@ -47,7 +47,7 @@ class EnableForwarding(HostOperation, frozen=True, kw_only=True):
             wanted = self._wanted()
             changed = {name: value for name, value in wanted.items() if _read(name) not in (value, None)}
             # never the value that an earlier call wrote, and nothing of the bridge, which goes away itself
-            for name in changed:
+            for name in [*_follows(changed), *changed]:
                 if f"/{self.bridge}/" not in name:
                     record.former.setdefault(name, _read(name) or "")
             _save(path, record)
@@ -91,6 +91,14 @@ def write_sysctl(name: str, value: str) -> None:
             os.close(fd)
     except OSError as error:
         raise OSError(error.errno, f"sysctl {name}={value}: {os.strerror(error.errno or 0)}") from None
+
+
+def _follows(changed: dict[str, str]) -> list[str]:
+    """What IPv6's global switch overwrites without being asked, and has to be restored after it."""
+    if "net/ipv6/conf/all/forwarding" not in changed:
+        return []
+    names = (f"net/ipv6/conf/{name}/forwarding" for name in _interfaces("ipv6"))
+    return [name for name in names if _read(name) == "1"]
 
 
 def _read(name: str) -> str | None:

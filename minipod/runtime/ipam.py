@@ -1,0 +1,169 @@
+"""Addresses in use (layer 3): one file of leases under a lock. Makes no interface; `runtime.network` does.
+
+The file is written whole and renamed, and its functions are pure: a crash leaves either the old leases or the new ones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+import msgspec
+
+from minipod.errors import HostError, SandboxError
+from minipod.plan.configs import PortMapping
+
+_FIRST_OFFSET = 2  # 0 is the network, 1 the bridge
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one sandbox holds. `offset` is its place in both subnets; 0: hostPorts of a pod on the host's network."""
+
+    pod: str  # namespace/name, for messages
+    offset: int = 0
+    interface: str = ""  # the outer veth end
+    ports: tuple[PortMapping, ...] = ()
+
+
+class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The file. The subnets stay while any lease has an address, and are the first choice the next time."""
+
+    boot_id: str = ""
+    ipv4_subnet: str = ""
+    ipv6_subnet: str = ""
+    mtu: int = 1500
+    next_offset: int = _FIRST_OFFSET
+    sandboxes: dict[str, Lease] = {}
+
+    @property
+    def addressed(self) -> int:
+        """How many sandboxes have an address."""
+        return sum(1 for lease in self.sandboxes.values() if lease.offset)
+
+
+class LeaseFile:
+    """`<root>/leases/leases.json`. What was there before the last boot counts as empty."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._path = f"{directory}/leases.json"
+        self._known: tuple[tuple[int, int, int], Leases] | None = None
+
+    @contextmanager
+    def locked(self) -> Iterator[Leases]:
+        """The leases, with every other process and thread kept out until the end of the block."""
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        fd = os.open(f"{self._directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield self.read()
+        finally:
+            os.close(fd)
+
+    def read(self) -> Leases:
+        """The leases as they are. Raises HostError for a file that is damaged."""
+        try:
+            with open(self._path, "rb") as file:
+                stat = os.fstat(file.fileno())
+                version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+                if self._known is not None and self._known[0] == version:
+                    return self._known[1]
+                data = file.read()
+        except FileNotFoundError:
+            return Leases(boot_id=_boot_id())
+        leases = Leases()
+        if data:  # a power cut may have left the name without the bytes
+            try:
+                leases = msgspec.json.decode(data, type=Leases)
+            except msgspec.MsgspecError as error:
+                raise HostError(f"{self._path}: damaged: {error}: remove it when no pod runs") from None
+        if leases.boot_id != _boot_id():
+            leases = msgspec.structs.replace(leases, boot_id=_boot_id(), sandboxes={})
+        self._known = (version, leases)
+        return leases
+
+    def write(self, leases: Leases) -> None:
+        """Only inside `locked`."""
+        temporary = f"{self._path}.new"
+        with open(temporary, "wb") as file:
+            file.write(msgspec.json.encode(leases))
+            file.flush()
+            stat = os.fstat(file.fileno())
+        os.rename(temporary, self._path)
+        self._known = ((stat.st_ino, stat.st_mtime_ns, stat.st_size), leases)
+
+
+@cache
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def grant(leases: Leases, sandbox_id: str, lease: Lease) -> tuple[Leases, Lease]:
+    """The leases with one more, at the next free place. Round robin: what was given back is used again last.
+
+    Raises SandboxError when the subnet is full.
+    """
+    subnets = filter(None, (leases.ipv4_subnet, leases.ipv6_subnet))
+    places = min(ip_network(subnet).num_addresses for subnet in subnets) - 1  # the last one is for broadcasts
+    taken = {held.offset for held in leases.sandboxes.values()}
+    offset = leases.next_offset
+    for _ in range(_FIRST_OFFSET, places):
+        offset = offset if _FIRST_OFFSET <= offset < places else _FIRST_OFFSET
+        if offset not in taken:
+            granted = msgspec.structs.replace(lease, offset=offset)
+            return (
+                msgspec.structs.replace(
+                    leases, next_offset=offset + 1, sandboxes={**leases.sandboxes, sandbox_id: granted}
+                ),
+                granted,
+            )
+        offset += 1
+    raise SandboxError(
+        f"no address left in {leases.ipv4_subnet}: {leases.addressed} pods hold one: "
+        "delete a pod or set a larger ipv4_subnet in the configuration"
+    )
+
+
+def revoke(leases: Leases, sandbox_id: str) -> Leases:
+    """The leases without that of `sandbox_id`, if it has one."""
+    rest = {held: lease for held, lease in leases.sandboxes.items() if held != sandbox_id}
+    return msgspec.structs.replace(leases, sandboxes=rest)
+
+
+def address(subnet: str, offset: int) -> str:
+    """The address at `offset` of `subnet`, in CIDR form; empty for no subnet."""
+    if not subnet:
+        return ""
+    network: IPv4Network | IPv6Network = ip_network(subnet)
+    return f"{network[offset]}/{network.prefixlen}"
+
+
+def check_ports(leases: Leases, sandbox_id: str, ports: tuple[PortMapping, ...]) -> None:
+    """Raises SandboxError naming the pod that holds one of `ports` already.
+
+    The rule is the scheduler's (pkg/scheduler/framework, HostPortInfo): same protocol and port, and the same address
+    or one of the two without.
+    """
+    for held_by, lease in leases.sandboxes.items():
+        if held_by == sandbox_id:
+            continue
+        for held in lease.ports:
+            for port in ports:
+                if _conflict(held, port):
+                    where = f"{port.host_ip}:{port.host_port}" if port.host_ip else str(port.host_port)
+                    raise SandboxError(
+                        f"hostPort {where}/{port.protocol} is in use by pod {lease.pod}: "
+                        "delete that pod or choose another hostPort"
+                    )
+
+
+def _conflict(one: PortMapping, other: PortMapping) -> bool:
+    if (one.protocol, one.host_port) != (other.protocol, other.host_port):
+        return False
+    anywhere = ("", "0.0.0.0", "::")
+    return one.host_ip == other.host_ip or one.host_ip in anywhere or other.host_ip in anywhere

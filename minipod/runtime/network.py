@@ -1,0 +1,385 @@
+"""The pods' network (layer 3): subnets, leases, and what all pods share. The operations are `plan.network`'s.
+
+The shared part (bridge, nftables table, forwarding) comes with the first lease and goes with the last one; the leases
+are its count, so that it is right after a crash too. Everything is done under the lock of the lease file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from collections.abc import Callable, Collection, Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+import msgspec
+
+from minipod.config import Config
+from minipod.errors import HostError
+from minipod.kernel import netlink, nft
+from minipod.paths import Paths
+from minipod.plan.configs import NetworkFacts, SandboxConfig
+from minipod.plan.nat import AddPortMappings, exists
+from minipod.plan.network import pod_network, shared_network
+from minipod.plan.operation import HostOperation
+from minipod.runtime.ipam import Lease, LeaseFile, Leases, address, check_ports, grant, revoke
+
+_IPV4_PREFIX = 20  # four times what fits on a bridge, so that an address rests before it is used again
+_SMALLEST_IPV4 = 29
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+Subnet = IPv4Network | IPv6Network
+
+
+class Network:
+    """One instance's network. Synchronous; a call takes a few milliseconds, of which most is the kernel's."""
+
+    def __init__(self, paths: Paths, config: Config, warn: Callable[[str], None] | None = None) -> None:
+        """`warn` is told what the user should know, each thing once: another subnet was chosen, no IPv6 …"""
+        self._paths = paths
+        self._config = config
+        self._file = LeaseFile(f"{paths.root}/leases")
+        self._warn = warn or logging.getLogger(__name__).warning
+        self._told: set[str] = set()
+
+    def lease(self, config: SandboxConfig) -> NetworkFacts:
+        """Addresses and an interface name for a sandbox, and the shared part in place. Idempotent.
+
+        With the host's network only the hostPorts are noted, so that no other pod takes them; the facts are empty.
+        Raises SandboxError: a hostPort is in use, no address is left; HostError: no subnet is free, no nftables.
+        """
+        ports = tuple(mapping for mapping in config.port_mappings if mapping.host_port)
+        wanted = Lease(pod=f"{config.namespace}/{config.name}", ports=ports)
+        on_host = config.namespaces.network == "node"
+        if on_host and not ports:
+            return NetworkFacts()
+        with self._file.locked() as leases:
+            held = leases.sandboxes.get(config.id)
+            if held is None:
+                check_ports(leases, config.id, ports)
+            if on_host:
+                self._file.write(
+                    msgspec.structs.replace(leases, sandboxes={**leases.sandboxes, config.id: wanted}),
+                )
+                return NetworkFacts()
+            leases = self._with_shared(leases)
+            if held is None:
+                interface = interface_name(self._paths.instance, config.id, _interfaces(leases))
+                leases, held = grant(leases, config.id, msgspec.structs.replace(wanted, interface=interface))
+                self._file.write(leases)
+            return self._facts(leases, held)
+
+    def release(self, sandbox_id: str) -> None:
+        """Give back what a sandbox leased, after its operations were undone; with the last one the shared part goes.
+
+        Idempotent.
+        """
+        if not os.path.exists(f"{self._paths.root}/leases"):
+            return
+        with self._file.locked() as leases:
+            if sandbox_id not in leases.sandboxes:
+                return
+            self._drop(leases, [sandbox_id])
+
+    def facts(self, sandbox_id: str) -> NetworkFacts | None:
+        """What a sandbox has leased, None if nothing."""
+        leases = self._file.read()
+        held = leases.sandboxes.get(sandbox_id)
+        return self._facts(leases, held) if held is not None and held.offset else None
+
+    def preview(self, config: SandboxConfig) -> list[HostOperation]:
+        """What `lease` and the sandbox would do for a first pod, without root and without doing it."""
+        if config.namespaces.network == "node":
+            return []
+        try:
+            leases = self._file.read()
+        except PermissionError:
+            leases = Leases()
+        leases = self._choose(leases)
+        interface = interface_name(self._paths.instance, config.id, _interfaces(leases))
+        leases, held = grant(leases, config.id, Lease(pod=config.name, interface=interface))
+        facts = self._facts(leases, held)
+        netns = f"/run/netns/{self._paths.netns_name(config.namespace, config.name)}"
+        return [*shared_network(facts), *pod_network(config, facts, netns)]
+
+    def leftovers(self, sandbox_ids: Collection[str]) -> list[str]:
+        """What of this instance no sandbox owns: leases, interfaces, the shared part. For `gc`, one line each."""
+        leases = self._file.read()
+        found = [
+            f"lease of {lease.pod} (sandbox {sandbox_id[:12]})"
+            for sandbox_id, lease in leases.sandboxes.items()
+            if sandbox_id not in sandbox_ids
+        ]
+        owned = {lease.interface for held, lease in leases.sandboxes.items() if held in sandbox_ids}
+        with netlink.Netlink() as socket:
+            found += [f"interface {name}" for name in self._veths(socket) if name not in owned]
+            if not any(name for name in owned):
+                found += [f"bridge {self._paths.bridge}"] if socket.link(self._paths.bridge) else []
+                with nft.Nftables() as nftables:
+                    if exists(nftables, self._paths.instance):
+                        found.append(f"nftables table inet {self._paths.instance}")
+        return found
+
+    def remove_leftovers(self, sandbox_ids: Collection[str]) -> list[str]:
+        """Remove them; the same lines. Also what the agent calls at its start, with the sandboxes that it found."""
+        with self._file.locked() as leases:
+            found = self.leftovers(sandbox_ids)
+            owned = {lease.interface for held, lease in leases.sandboxes.items() if held in sandbox_ids}
+            with netlink.Netlink() as socket:
+                socket.apply([netlink.delete_link(name) for name in self._veths(socket) if name not in owned])
+            stale = [held for held in leases.sandboxes if held not in sandbox_ids]
+            self._unmap(leases, stale)
+            if found:
+                self._drop(leases, stale)
+        return found
+
+    def _drop(self, leases: Leases, sandbox_ids: Iterable[str]) -> None:
+        rest = leases
+        for sandbox_id in sandbox_ids:
+            rest = revoke(rest, sandbox_id)
+        if not rest.addressed:
+            self._undo_shared(leases)
+        self._file.write(rest)
+
+    def _unmap(self, leases: Leases, sandbox_ids: Iterable[str]) -> None:
+        """Take away the hostPorts of sandboxes whose own list of operations is lost."""
+        for operation in self._mappings(leases, sandbox_ids):
+            operation.undo()
+
+    # ---- the shared part --------------------------------------------------------------------------------------------
+
+    def _with_shared(self, leases: Leases) -> Leases:
+        """The leases with subnets, and the shared part in place: new for the first pod, else mended if need be."""
+        if leases.addressed:
+            self._mend(leases)
+            return leases
+        # No other instance chooses until the bridge, whose routes the next one sees, stands.
+        with netlink.host_lock():
+            self._undo_shared(leases)  # a crash may have left it, with other subnets
+            leases = self._choose(leases)
+            done: list[HostOperation] = []
+            try:
+                for operation in self._shared(leases):
+                    done.append(operation)
+                    operation.execute()
+            except BaseException as error:
+                _undo(done, error)
+                raise
+        self._tell_of_forward_policies()
+        return leases
+
+    def _mend(self, leases: Leases) -> None:
+        """Put back what somebody else took away, as a firewall's `flush ruleset` does, hostPorts too."""
+        with nft.Nftables() as nftables:
+            flushed = not exists(nftables, self._paths.instance)
+        for operation in self._shared(leases):
+            operation.execute()
+        if flushed:
+            for mappings in self._mappings(leases, leases.sandboxes):
+                mappings.execute()
+
+    def _mappings(self, leases: Leases, sandbox_ids: Iterable[str]) -> list[AddPortMappings]:
+        operations = []
+        for sandbox_id in sandbox_ids:
+            held = leases.sandboxes[sandbox_id]
+            if held.offset and held.ports:
+                facts = self._facts(leases, held)
+                operations.append(
+                    AddPortMappings(
+                        table=facts.table,
+                        ipv4=facts.ipv4.partition("/")[0],
+                        ipv6=facts.ipv6.partition("/")[0],
+                        mappings=held.ports,
+                    )
+                )
+        return operations
+
+    def _undo_shared(self, leases: Leases) -> None:
+        failure: Exception | None = None
+        for operation in reversed(self._shared(leases)):
+            try:
+                operation.undo()
+            except (OSError, HostError) as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _shared(self, leases: Leases) -> list[HostOperation]:
+        return shared_network(self._facts(leases, Lease(pod="", offset=2)))
+
+    def _facts(self, leases: Leases, held: Lease) -> NetworkFacts:
+        return NetworkFacts(
+            ipv4=address(leases.ipv4_subnet, held.offset),
+            ipv4_gateway=address(leases.ipv4_subnet, 1).partition("/")[0],
+            ipv6=address(leases.ipv6_subnet, held.offset),
+            ipv6_gateway=address(leases.ipv6_subnet, 1).partition("/")[0],
+            bridge=self._paths.bridge,
+            table=self._paths.instance,
+            host_interface=held.interface,
+            mtu=leases.mtu,
+        )
+
+    def _veths(self, socket: netlink.Netlink) -> list[str]:
+        """The outer veth ends of this instance: by their name, and by nothing else."""
+        length = len(self._paths.instance) + 7
+        return [
+            link.name
+            for link in socket.links()
+            if link.kind == "veth" and len(link.name) == length and link.name.startswith(self._paths.instance)
+        ]
+
+    # ---- the subnets ------------------------------------------------------------------------------------------------
+
+    def _choose(self, leases: Leases) -> Leases:
+        """The leases with subnets that nothing on this host uses. Raises HostError if there are none."""
+        if leases.addressed:
+            return leases
+        with netlink.Netlink() as socket:
+            used = _used(socket, self._paths.bridge)
+            mtu = default_mtu(socket)
+        ipv4 = self._pick(_ipv4_candidates(self._config.ipv4_subnet), used, "ipv4_subnet")
+        ipv6 = ""
+        if has_ipv6():
+            ipv6 = self._pick(_ipv6_candidates(self._config.ipv6_subnet, self._paths.instance), used, "ipv6_subnet")
+        else:
+            self._tell("IPv6 is disabled on this host: pods get an IPv4 address only")
+        return msgspec.structs.replace(leases, ipv4_subnet=ipv4, ipv6_subnet=ipv6, mtu=mtu)
+
+    def _pick(self, candidates: list[Subnet], used: list[tuple[Subnet, str]], key: str) -> str:
+        for number, candidate in enumerate(candidates):
+            if not _clash(candidate, used):
+                if number:
+                    first = candidates[0]
+                    reason = _clash(first, used)
+                    self._tell(f"pods get addresses of {candidate}: {first} is in use on this host by {reason}")
+                return str(candidate)
+        raise HostError(
+            f"no subnet for pods is free: all of {', '.join(map(str, candidates[:3]))} … are in use on this host: "
+            f"set {key} in the configuration"
+        )
+
+    # ---- what the user should know ----------------------------------------------------------------------------------
+
+    def _tell(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            self._warn(message)
+
+    def _tell_of_forward_policies(self) -> None:
+        """Another's table whose forward chain drops by default (Docker sets one) also drops the pods' packets."""
+        for thing in nft.run([{"list": {"chains": {}}}]).get("nftables", []):
+            chain = thing.get("chain", {})
+            if (chain.get("hook"), chain.get("policy")) == ("forward", "drop") and chain["family"] != "bridge":
+                where = f"{chain['family']} {chain['table']} {chain['name']}"
+                self._tell(
+                    f"nftables chain {where} drops forwarded packets by default: pods may not reach the outside "
+                    f"unless it accepts them: nft insert rule {where} iifname {self._paths.bridge} accept; "
+                    f"nft insert rule {where} oifname {self._paths.bridge} accept"
+                )
+
+
+def has_ipv6() -> bool:
+    """Whether this host has IPv6 and leaves it on."""
+    for scope in ("all", "default"):
+        try:
+            with open(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6", encoding="ascii") as file:
+                if file.read().strip() != "0":
+                    return False
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def default_mtu(socket: netlink.Netlink) -> int:
+    """The MTU of the link that the default route leaves by; 1500 without one."""
+    defaults = [route for route in socket.routes() if route.oif and route.destination in ("0.0.0.0/0", "::/0")]
+    if not defaults:
+        return 1500
+    best = min(defaults, key=lambda route: (":" in route.destination, route.metric))
+    return next((link.mtu for link in socket.links() if link.index == best.oif), 1500)
+
+
+def interface_name(instance: str, sandbox_id: str, taken: Collection[str]) -> str:
+    """<instance> and seven letters or digits of the sandbox id's checksum: at most 15 bytes (IFNAMSIZ), not `taken`."""
+    for salt in range(len(taken) + 1):
+        number = zlib.crc32(f"{sandbox_id}{salt or ''}".encode())
+        name = ""
+        for _ in range(7):
+            number, digit = divmod(number, 36)
+            name = _DIGITS[digit] + name
+        if instance + name not in taken:
+            return instance + name
+    raise HostError(f"no interface name is free for sandbox {sandbox_id}")
+
+
+def _interfaces(leases: Leases) -> set[str]:
+    return {lease.interface for lease in leases.sandboxes.values()}
+
+
+def _used(socket: netlink.Netlink, own_bridge: str) -> list[tuple[Subnet, str]]:
+    """(network, by what) of every address and route of the host, without those of this instance's own bridge.
+
+    Default routes, whole or cut in a few pieces as VPNs do, say where everything else is and use nothing themselves.
+    """
+    names = {link.index: link.name for link in socket.links()}
+    used: list[tuple[Subnet, str]] = []
+    for index, cidr in socket.addresses():
+        used.append((ip_network(cidr, strict=False), names.get(index, "")))
+    for route in socket.routes():
+        network = ip_network(route.destination, strict=False)
+        if network.prefixlen >= (8 if network.version == 4 else 16):
+            used.append((network, names.get(route.oif, "a route")))
+    return [(network, name) for network, name in used if name != own_bridge]
+
+
+def _clash(candidate: Subnet, used: list[tuple[Subnet, str]]) -> str:
+    """What uses a part of `candidate`, empty if nothing does."""
+    for network, name in used:
+        if network.version == candidate.version and network.overlaps(candidate):
+            return f"{network} ({name})"
+    return ""
+
+
+def _ipv4_candidates(configured: str) -> list[Subnet]:
+    """The configured subnet first, then private ones that neither home routers nor other engines begin with."""
+    builtin = [
+        network
+        for block in ("10.86.0.0/16", "172.30.0.0/16", "192.168.224.0/19")
+        for network in ip_network(block).subnets(new_prefix=_IPV4_PREFIX)
+    ]
+    return [*_configured(configured, "ipv4_subnet", 4, _SMALLEST_IPV4), *builtin]
+
+
+def _ipv6_candidates(configured: str, instance: str) -> list[Subnet]:
+    """The configured subnet first, then unique local /64s (RFC 4193) made of this machine's and the instance's name."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            seed = file.read().strip() + instance
+    except FileNotFoundError:
+        seed = os.uname().nodename + instance
+    found: list[Subnet] = []
+    for number in range(8):
+        high, low = zlib.crc32(f"{seed}/{number}".encode()), zlib.crc32(f"{number}/{seed}".encode()) & 0xFF
+        found.append(IPv6Network(((0xFD << 120) | (high << 88) | (low << 80), 64)))
+    return [*_configured(configured, "ipv6_subnet", 6, 112), *found]
+
+
+def _configured(text: str, key: str, version: int, smallest: int) -> list[Subnet]:
+    if not text:
+        return []
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise HostError(f"configuration: {key}: {error}") from None
+    if network.version != version or network.prefixlen > smallest:
+        raise HostError(f"configuration: {key}: {text}: must be an IPv{version} network of at least /{smallest}")
+    return [network]
+
+
+def _undo(done: list[HostOperation], error: BaseException) -> None:
+    """Undo backwards; what fails becomes a note of the first error."""
+    for operation in reversed(done):
+        try:
+            operation.undo()
+        except (OSError, HostError) as failure:
+            error.add_note(f"cleaning up: {failure}")
