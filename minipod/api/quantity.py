@@ -112,7 +112,7 @@ def _round_up(unscaled: int, exponent: int, to: int) -> tuple[int, int]:
     if drop <= 0:
         return unscaled, exponent
     size = abs(unscaled)
-    rounded = (1 if size else 0) if drop > len(str(size)) else -(-size // int(10**drop))
+    rounded = (1 if size else 0) if drop > len(str(size)) else -int(-size // 10**drop)
     return (rounded if unscaled >= 0 else -rounded), to
 
 
@@ -125,7 +125,7 @@ def _compare(a: int, a_exponent: int, b: int, b_exponent: int) -> int:
     if magnitude:
         return sign if magnitude > 0 else -sign
     low = min(a_exponent, b_exponent)
-    left, right = a * 10 ** (a_exponent - low), b * 10 ** (b_exponent - low)
+    left, right = a * int(10 ** (a_exponent - low)), b * int(10 ** (b_exponent - low))
     return (left > right) - (left < right)
 
 

@@ -1,0 +1,240 @@
+"""Plain data to the v1 structs (layer 1, pure), strictly, as the API server decodes JSON; every fault with its path.
+
+The rules are those of sigs.k8s.io/json in strict mode: names are case-sensitive, null is "not given", a number is no
+text. Quantities become canonical text here, times must be RFC 3339, secrets' data base64. Says nothing about values
+that decode but are wrong: that is `api.validation`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import types as python_types
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import msgspec
+
+from minipod.api import quantity, timestamps, types
+from minipod.api.field_error import FieldError
+from minipod.api.text import Path, number_text
+
+UNKNOWN_FIELD, DUPLICATE_KEY, WRONG_TYPE, SYNTAX = "UnknownField", "DuplicateKey", "WrongType", "Syntax"
+
+TEXT, BOOLEAN, INT32, INT64, QUANTITY, TIME, INT_OR_STRING, BYTES, RAW, STRUCT, LIST, MAP = range(12)
+
+_WANTED = {
+    TEXT: "a string",
+    BOOLEAN: "true or false",
+    INT32: "an integer",
+    INT64: "an integer",
+    QUANTITY: "a quantity such as 100m or 64Mi",
+    TIME: "a time such as 2026-01-31T12:00:00Z",
+    INT_OR_STRING: "an integer or a string",
+    BYTES: "base64 text",
+    RAW: "an object",
+    STRUCT: "an object",
+    LIST: "a list",
+    MAP: "an object",
+}
+
+_INT_RANGE = {INT32: 2**31, INT64: 2**63}
+_DIGITS = re.compile(r"-?[0-9]+", re.ASCII)
+_UNQUOTED = {BOOLEAN: re.compile("true|false"), INT32: _DIGITS, INT64: _DIGITS}
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What a value must look like: `kind`, and the struct, or the shape of the items."""
+
+    kind: int
+    struct: type[types.Object] | None = None
+    items: Shape | None = None
+
+
+class Field(msgspec.Struct, frozen=True):
+    attribute: str
+    wire: str
+    shape: Shape
+    kind: int
+
+
+@cache
+def fields_of(struct: type[types.Object]) -> dict[str, Field]:
+    """{wire name: field} of a struct; resolved once, when first needed."""
+    found = {}
+    for info in msgspec.structs.fields(struct):
+        shape = _shape(info.type)
+        found[info.encode_name] = Field(info.name, info.encode_name, shape, shape.kind)
+    return found
+
+
+def _shape(hint: Any) -> Shape:
+    if get_origin(hint) in (Union, python_types.UnionType):
+        choices = [choice for choice in get_args(hint) if choice is not type(None)]
+        return _shape(choices[0]) if len(choices) == 1 else Shape(INT_OR_STRING)
+    if get_origin(hint) is Annotated:
+        meta = get_args(hint)[1]
+        if meta.title:
+            return Shape(QUANTITY if meta.title == "Quantity" else TIME)
+        return Shape(INT32 if meta.le < 2**32 else INT64)
+    if get_origin(hint) is tuple:
+        return Shape(LIST, items=_shape(get_args(hint)[0]))
+    if get_origin(hint) is dict:
+        return Shape(RAW) if get_args(hint)[1] is Any else Shape(MAP, items=_shape(get_args(hint)[1]))
+    simple = {str: TEXT, bool: BOOLEAN, bytes: BYTES}
+    return Shape(simple[hint]) if hint in simple else Shape(STRUCT, struct=hint)
+
+
+@cache
+def _zero(struct: type[types.Object]) -> types.Object:
+    return struct()
+
+
+_ZEROS: dict[int, Any] = {TEXT: "", BOOLEAN: False, INT32: 0, INT64: 0, QUANTITY: "0", INT_OR_STRING: 0, BYTES: b""}
+
+
+def path_text(path: Path) -> str:
+    """`spec.containers[0].name`, as Kubernetes writes paths."""
+    parts: list[str] = []
+    while path:
+        path, last = path
+        parts.append(f"[{last}]" if isinstance(last, int) else f".{last}")
+    return "".join(reversed(parts)).lstrip(".")
+
+
+class Decoder:
+    """Decodes one object; collects what is wrong in `errors` and the paths of those findings in `paths`."""
+
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+        self.paths: list[Path] = []
+
+    def decode(self, struct: type[types.Object], data: Any) -> types.Object:
+        """The object; meaningless where `errors` is not empty afterwards (but for unknown fields)."""
+        decoded: types.Object = self._struct(struct, data, ())
+        return decoded
+
+    def _error(self, path: Path, kind: str, message: str) -> None:
+        self.errors.append(FieldError(path_text(path), kind, message))
+        self.paths.append(path)
+
+    def _struct(self, struct: type[types.Object], data: Any, path: Path) -> Any:
+        if type(data) is not dict:
+            self._wrong(Shape(STRUCT), data, path)
+            return _zero(struct)
+        fields = fields_of(struct)
+        values = {}
+        for key, item in data.items():
+            field = fields.get(key)
+            if field is None:
+                self._unknown(struct, key, path)
+            elif item is not None:
+                kind = field.kind
+                if kind == TEXT:
+                    if type(item) is not str:
+                        self._wrong(field.shape, item, (path, key))
+                    values[field.attribute] = item
+                else:
+                    values[field.attribute] = self._value(field.shape, item, (path, key))
+        return struct(**values) if values else _zero(struct)
+
+    def _value(self, shape: Shape, data: Any, path: Path) -> Any:
+        kind = shape.kind
+        if kind == LIST and type(data) is list:
+            item_shape = shape.items
+            return tuple([self._item(item_shape, item, (path, index)) for index, item in enumerate(data)])
+        if kind == MAP and type(data) is dict:
+            item_shape = shape.items
+            return {key: self._item(item_shape, item, (path, key)) for key, item in data.items()}
+        if kind == BOOLEAN and type(data) is bool:
+            return data
+        if kind == STRUCT and shape.struct is not None:
+            return self._struct(shape.struct, data, path)
+        if kind in _INT_RANGE:
+            return self._integer(shape, data, path)
+        return self._special(shape, data, path)
+
+    def _item(self, shape: Any, data: Any, path: Path) -> Any:
+        """An element of a list or a map; null is the zero value there."""
+        kind = shape.kind
+        if data is None:
+            return _zero(shape.struct) if kind == STRUCT else _ZEROS.get(kind)
+        if kind == TEXT:
+            if type(data) is not str:
+                self._wrong(shape, data, path)
+            return data
+        return self._value(shape, data, path)
+
+    def _integer(self, shape: Shape, data: Any, path: Path) -> int:
+        limit = _INT_RANGE[shape.kind]
+        if type(data) is float and data.is_integer():
+            data = int(data)
+        if type(data) is not int:
+            self._wrong(shape, data, path)
+            return 0
+        if not -limit <= data < limit:
+            width = 32 if shape.kind == INT32 else 64
+            self._error(path, WRONG_TYPE, f"Invalid value: {data}: does not fit {width} bits")
+            return 0
+        return data
+
+    def _special(self, shape: Shape, data: Any, path: Path) -> Any:
+        kind = shape.kind
+        try:
+            if kind == QUANTITY and type(data) in (str, int, float):
+                text = data if type(data) is str else number_text(data) if type(data) is float else str(data)
+                return quantity.canonical(text)
+            if kind == TIME and type(data) is str:
+                timestamps.parse_time(data)
+                return data
+            if kind == INT_OR_STRING and type(data) is str:
+                return data
+            if kind == INT_OR_STRING and type(data) in (int, float):
+                return self._integer(Shape(INT32), data, path)
+            if kind == BYTES and type(data) is str:
+                return base64.b64decode(data.replace("\n", "").replace("\r", ""), validate=True)
+        except quantity.InvalidQuantity as error:
+            self._error(path, WRONG_TYPE, f"Invalid value: {error}")
+            return "0"
+        except binascii.Error:
+            self._error(path, WRONG_TYPE, "Invalid value: no base64; plain text belongs into stringData")
+            return b""
+        except ValueError as error:
+            self._error(path, WRONG_TYPE, f"Invalid value: {error}")
+            return None
+        if kind == RAW and type(data) is dict:
+            return data
+        self._wrong(shape, data, path)
+        return None
+
+    def _wrong(self, shape: Shape, data: Any, path: Path) -> None:
+        wanted = _WANTED[shape.kind]
+        shown = {True: "true", False: "false"}.get(data, data) if isinstance(data, bool) else data
+        message = f"Invalid value: must be {wanted}, not {_described(data, shown)}"
+        if shape.kind == TEXT and isinstance(data, bool | int | float):
+            message += '; quote it: "…"'
+        elif isinstance(data, str) and shape.kind in _UNQUOTED and _UNQUOTED[shape.kind].fullmatch(data):
+            message += "; remove the quotes"
+        elif shape.kind == LIST:
+            message += "; begin each item with -"
+        self._error(path, WRONG_TYPE, message)
+
+    def _unknown(self, struct: type[types.Object], key: str, path: Path) -> None:
+        from minipod.api.suggest import suggestion
+
+        hint = suggestion(struct, key, path)
+        self._error((path, key), UNKNOWN_FIELD, "unknown field" + (f"; {hint}" if hint else ""))
+
+
+def _described(data: Any, shown: Any) -> str:
+    match data:
+        case bool():
+            return f"the boolean {shown}"
+        case int() | float():
+            return f"the number {str(shown)[:30]}"
+        case str():
+            return f"the string {data[:30]!r}"
+        case list():
+            return "a list"
+    return "an object"

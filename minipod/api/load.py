@@ -1,0 +1,207 @@
+"""Manifests to objects (layer 1, pure): text in, one `Document` per object out, with every fault and its place.
+
+Decodes only: defaults, validation and what minipod supports are `api.check`. Never raises for what a text holds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from minipod.api import types
+from minipod.api.decode import DUPLICATE_KEY, SYNTAX, UNKNOWN_FIELD, WRONG_TYPE, Decoder, path_text
+from minipod.api.field_error import FieldError
+from minipod.api.text import Chunk, Path, Position, Reading, SyntaxFault, chunks, decoded, positions, read
+
+#: the kinds minipod knows, all of apiVersion v1
+KINDS: dict[str, type[types.Object]] = {
+    "Pod": types.Pod,
+    "ConfigMap": types.ConfigMap,
+    "Secret": types.Secret,
+    "PersistentVolume": types.PersistentVolume,
+    "PersistentVolumeClaim": types.PersistentVolumeClaim,
+    "Event": types.Event,
+    "Node": types.Node,
+    "Namespace": types.Namespace,
+}
+_WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController")
+_SHOWN_FAULTS = 100
+
+
+class Document:
+    """One object of a file, decoded as far as it could be.
+
+    file, index: where it comes from; documents count from 0. kind, name, namespace: as written, empty where they are
+    not. object: the typed object, None where it could not be decoded. errors and warnings: all that is known so far.
+    """
+
+    __slots__ = ("_chunk", "_number", "_places", "_prefix", "errors", "file", "index", "kind", "name", "namespace",
+                 "object", "warnings")  # fmt: skip
+
+    def __init__(self, file: str, index: int, chunk: Chunk | None = None, number: int = 0, prefix: Path = ()) -> None:
+        self.file, self.index = file, index
+        self.kind = self.name = self.namespace = ""
+        self.object: Any = None
+        self.errors: tuple[FieldError, ...] = ()
+        self.warnings: tuple[str, ...] = ()
+        self._chunk, self._number, self._prefix = chunk, number, prefix
+        self._places: dict[tuple[str, ...], Position] | None = None
+
+    def __repr__(self) -> str:
+        return f"Document({self.file}#{self.index} {self.kind}/{self.name}, {len(self.errors)} errors)"
+
+    @property
+    def valid(self) -> bool:
+        return not self.errors
+
+    def position(self, field: str) -> Position:
+        """(line, column) of a field path, or of the nearest thing around it that was written; (0, 0) of nothing."""
+        if self._places is None:
+            self._places = self._found_places()
+        keys = path_keys(field)
+        while keys and keys not in self._places:
+            keys = keys[:-1]
+        return self._places.get(keys, (0, 0))
+
+    def _found_places(self) -> dict[tuple[str, ...], Position]:
+        if self._chunk is None:
+            return {}
+        prefix = _spelled(self._prefix)
+        found = {}
+        for path, place in positions(self._chunk, self._number).items():
+            spelled = _spelled(path)
+            if spelled[: len(prefix)] == prefix:
+                found[spelled[len(prefix) :]] = place
+        return found
+
+    def placed(self, error: FieldError) -> FieldError:
+        """The error with its position, where it has none yet."""
+        if error.line:
+            return error
+        line, column = self.position(error.field)
+        return msgspec.structs.replace(error, line=line, column=column)
+
+
+_PATH_KEY = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
+
+
+def path_keys(field: str) -> tuple[str, ...]:
+    """`spec.containers[0].name` as ("spec", "containers", "0", "name")."""
+    return tuple(match.group(2) or match.group(1) for match in _PATH_KEY.finditer(field))
+
+
+def _spelled(path: Path) -> tuple[str, ...]:
+    parts = []
+    while path:
+        path, last = path
+        parts.append(str(last))
+    return tuple(reversed(parts))
+
+
+def load(text: bytes | str, file: str = "-", strict: bool = True) -> list[Document]:
+    """Every object in a text. Not strict: unknown and repeated fields are warnings instead of errors."""
+    documents: list[Document] = []
+    try:
+        found = False
+        for chunk in chunks(decoded(text)):
+            found = True
+            documents += _load_chunk(chunk, file, len(documents), strict)
+        if not found and text.strip():
+            raise SyntaxFault("there is no object in it, only comments")
+    except SyntaxFault as fault:
+        documents.append(_faulty(file, len(documents), fault))
+    return documents
+
+
+def _faulty(file: str, index: int, fault: SyntaxFault) -> Document:
+    document = Document(file, index)
+    document.errors = (FieldError("", SYNTAX, str(fault), fault.line, fault.column),)
+    return document
+
+
+def _load_chunk(chunk: Chunk, file: str, index: int, strict: bool) -> list[Document]:
+    documents: list[Document] = []
+    try:
+        for number, reading in enumerate(read(chunk)):
+            documents += _load_reading(chunk, number, reading, file, index + len(documents), strict)
+    except SyntaxFault as fault:
+        documents.append(_faulty(file, index + len(documents), fault))
+    return documents
+
+
+def _load_reading(chunk: Chunk, number: int, reading: Reading, file: str, index: int, strict: bool) -> list[Document]:
+    data = reading.data
+    if isinstance(data, dict) and data.get("kind") in ("List", *(kind + "List" for kind in KINDS)):
+        items = data.get("items")
+        if isinstance(items, list) and data.get("apiVersion") == "v1" and not reading.duplicates:
+            return [
+                _decoded(Document(file, index + place, chunk, number, (((), "items"), place)), item, strict)
+                for place, item in enumerate(items)
+            ]
+    document = Document(file, index, chunk, number)
+    return [_decoded(document, data, strict, reading)]
+
+
+def _decoded(document: Document, data: Any, strict: bool, reading: Reading | None = None) -> Document:
+    """Fills the document from its data."""
+    errors: list[FieldError] = []
+    warnings: list[str] = []
+    for twice in reading.duplicates[:_SHOWN_FAULTS] if reading else ():
+        error = FieldError(path_text(twice.path), DUPLICATE_KEY, "Duplicate value: this key is given twice here",
+                           twice.line, twice.column)  # fmt: skip
+        errors.append(error)
+    struct = _identify(document, data, errors)
+    if struct is not None:
+        decoder = Decoder()
+        document.object = decoder.decode(struct, data)
+        errors += decoder.errors[:_SHOWN_FAULTS]
+    lenient = () if strict else (UNKNOWN_FIELD, DUPLICATE_KEY)
+    warnings += [f"{error.field}: {error.message}" for error in errors if error.type in lenient]
+    document.errors = tuple(document.placed(error) for error in errors if error.type not in lenient)
+    document.warnings = tuple(warnings)
+    if any(error.type == WRONG_TYPE for error in document.errors):
+        document.object = None
+    return document
+
+
+def _identify(document: Document, data: Any, errors: list[FieldError]) -> type[types.Object] | None:
+    """The struct for the document's kind; notes what it is called."""
+    if not isinstance(data, dict):
+        errors.append(FieldError("", SYNTAX, "a Kubernetes object is wanted, that is fields such as kind: Pod"))
+        return None
+    kind, version, metadata = data.get("kind"), data.get("apiVersion"), data.get("metadata")
+    document.kind = kind if isinstance(kind, str) else ""
+    if isinstance(metadata, dict):
+        name, namespace = metadata.get("name"), metadata.get("namespace")
+        document.name = name if isinstance(name, str) else ""
+        document.namespace = namespace if isinstance(namespace, str) else ""
+    for field, value in (("apiVersion", version), ("kind", kind)):
+        if value is None or value == "":
+            errors.append(FieldError(field, WRONG_TYPE, f"Required value: for example {_EXAMPLES[field]}"))
+        elif not isinstance(value, str):
+            errors.append(FieldError(field, WRONG_TYPE, "Invalid value: must be a string"))
+    if errors and any(error.type == WRONG_TYPE for error in errors):
+        return None
+    if version == "v1" and kind in KINDS:
+        return KINDS[str(kind)]
+    errors.append(_unknown_kind(str(kind), str(version)))
+    return None
+
+
+_EXAMPLES = {"apiVersion": "apiVersion: v1", "kind": "kind: Pod"}
+
+
+def _unknown_kind(kind: str, version: str) -> FieldError:
+    from minipod.api.suggest import kind_suggestion
+
+    if kind in KINDS:
+        message = f'Unsupported value: "{version[:60]}": {kind} is of apiVersion v1'
+        return FieldError("apiVersion", WRONG_TYPE, message)
+    message = f'Unsupported value: "{kind[:60]}": minipod knows {", ".join(KINDS)}'
+    if kind in _WORKLOADS:
+        message = f'Unsupported value: "{kind}": minipod runs Pods; write what is under spec.template as kind: Pod'
+    else:
+        message += kind_suggestion(kind, list(KINDS))
+    return FieldError("kind", WRONG_TYPE, message)

@@ -1,0 +1,501 @@
+"""Manifest text to plain data (layer 1, pure): YAML and JSON as the API server reads them. Knows no Kubernetes types.
+
+The rules are those of sigs.k8s.io/yaml (YAML 1.1 as go-yaml v2 resolves it, then JSON) and of
+apimachinery/pkg/util/yaml/decoder.go (documents end at a line that begins with `---`). PyYAML's C parser delivers
+events only; what a scalar means is decided here, so no tag can make anything be constructed or run.
+
+Bounded on purpose: the size of a document (the API server's request limit), its nesting and its number of values,
+aliases counted as often as they are used. A document's positions are found by a second reading, only when asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+MAX_TEXT_BYTES = 16 * 2**20
+MAX_DOCUMENT_BYTES = 3 * 2**20  # MaxRequestBodyBytes of the API server
+MAX_NODES = 100_000
+MAX_DEPTH = 100
+
+#: a path as linked pairs, root `()`: cheap to extend for every value, spelled out only for an error
+Path = tuple[Any, ...]
+Position = tuple[int, int]
+
+
+class SyntaxFault(ValueError):  # noqa: N818 - a fault of the text, not of this program
+    """The text cannot be read. Line and column count from 1."""
+
+    def __init__(self, message: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(message)
+        self.line, self.column = line, column
+
+
+class Duplicate(msgspec.Struct, frozen=True):
+    """A key that was given twice in one mapping."""
+
+    path: Path
+    line: int
+    column: int
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """The text of one document; `line` is how many lines of the file come before it.
+
+    A file that begins with a brace is JSON and nothing else; after `---` a brace may also begin KYAML.
+    """
+
+    text: str
+    line: int
+    first: bool = False
+
+    @property
+    def has_brace(self) -> bool:
+        return self.text.lstrip(" \t\r\n")[:1] == "{"
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What one document holds: JSON-like data, and the keys that were given twice (the last one won)."""
+
+    data: Any
+    duplicates: tuple[Duplicate, ...] = ()
+
+
+def decoded(raw: bytes | str) -> str:
+    """The text without its byte order mark. UTF-8, or UTF-16 where a byte order mark says so."""
+    if isinstance(raw, str):
+        return raw.removeprefix("\ufeff")
+    if len(raw) > MAX_TEXT_BYTES:
+        raise SyntaxFault(f"the file is larger than {MAX_TEXT_BYTES // 2**20} MiB; split it")
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        before = raw[: error.start]
+        line = before.count(b"\n") + 1
+        raise SyntaxFault(
+            f"invalid {error.encoding}: {error.reason}", line, error.start - before.rfind(b"\n")
+        ) from None
+
+
+_SEPARATOR = re.compile(r"^---(.*)$", re.MULTILINE)
+
+
+def chunks(text: str) -> Iterator[Chunk]:
+    """The documents of a text. Documents without anything but comments are left out."""
+    start = line = 0
+    for match in _SEPARATOR.finditer(text):
+        rest = match.group(1).strip()
+        here = line + text.count("\n", start, match.start())
+        yield from _worth(Chunk(text[start : match.start()], line, start == 0))
+        if rest and not rest.startswith("#"):
+            raise SyntaxFault(f"nothing but a comment may follow --- on its line: {rest[:40]!r}", here + 1)
+        start, line = match.end(), here
+    yield from _worth(Chunk(text[start:], line, start == 0))
+
+
+_CONTENT = re.compile(r"^[ \t\r]*[^\s#]", re.MULTILINE)
+
+
+def _worth(chunk: Chunk) -> Iterator[Chunk]:
+    if _CONTENT.search(chunk.text):
+        yield chunk
+
+
+def read(chunk: Chunk) -> Iterator[Reading]:
+    """The data of a document: one, or several where JSON objects follow one another; raises SyntaxFault."""
+    if len(chunk.text) > MAX_DOCUMENT_BYTES or len(chunk.text.encode(errors="replace")) > MAX_DOCUMENT_BYTES:
+        message = f"the document is larger than {MAX_DOCUMENT_BYTES // 2**20} MiB, the API server's limit"
+        raise SyntaxFault(message, chunk.line + 1)
+    if chunk.has_brace:
+        try:
+            yield from list(_read_json(chunk))
+            return
+        except SyntaxFault:
+            if chunk.first:
+                raise
+    yield _Composer(chunk).document()
+
+
+# --- JSON ---
+
+_WHITE = re.compile(r"[ \t\r\n]*")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _read_json(chunk: Chunk) -> Iterator[Reading]:
+    text, lone = chunk.text, _ESCAPED_SURROGATE.search(chunk.text) is not None
+    duplicated = False
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal duplicated
+        found = dict(items)
+        duplicated = duplicated or len(found) != len(items)
+        return found
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is no JSON")
+
+    decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_constant=refuse)
+    at = _skip(text, 0)
+    while at < len(text):
+        begin, duplicated = at, False
+        try:
+            data, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise SyntaxFault(error.msg.lower(), chunk.line + error.lineno, error.colno) from None
+        except RecursionError:
+            raise SyntaxFault("nested too deeply", chunk.line + 1) from None
+        except ValueError as error:  # a number of thousands of digits, NaN
+            raise SyntaxFault(str(error).split(";")[0].lower(), chunk.line + 1) from None
+        at = _skip(text, at)
+        twice: tuple[Duplicate, ...] = ()
+        if duplicated:
+            twice = tuple(
+                Duplicate(path, *_place(chunk, offset)) for path, offset, again in _json_keys(text, begin) if again
+            )
+        yield Reading(_mended(data) if lone else data, twice)
+
+
+def _skip(text: str, at: int) -> int:
+    match = _WHITE.match(text, at)
+    return match.end() if match else at
+
+
+def _mended(data: Any) -> Any:
+    """Half a surrogate pair is U+FFFD, as in Go: no text may hold what cannot be encoded."""
+    match data:
+        case str():
+            return _SURROGATE.sub("\ufffd", data)
+        case dict():
+            return {_mended(key): _mended(item) for key, item in data.items()}
+        case list():
+            return [_mended(item) for item in data]
+    return data
+
+
+_JSON_TOKEN = re.compile(r'[{}\[\],]|"(?:[^"\\]|\\.)*"(\s*:)?|[^\s{}\[\],"]+')
+
+
+def _json_keys(text: str, begin: int) -> Iterator[tuple[Path, int, bool]]:
+    """(path, offset, given twice?) of every value of the object at `begin`."""
+    levels: list[tuple[Path, set[str] | None, int]] = []  # path of the container, keys seen or None for a list, index
+    path: Path = ()
+    for match in _JSON_TOKEN.finditer(text, begin):
+        token = match.group()
+        if token in ("]", "}"):
+            levels.pop()
+            if not levels:
+                return
+            continue
+        if token == ",":
+            if levels[-1][1] is None:
+                parent, _, index = levels[-1]
+                levels[-1] = (parent, None, index + 1)
+            continue
+        if match.group(1) is not None:
+            parent, seen, _ = levels[-1]
+            key = json.loads(token[: -len(match.group(1))])
+            path = (parent, key)
+            yield path, match.start(), key in (seen or ())
+            if seen is not None:
+                seen.add(key)
+            continue
+        if levels and levels[-1][1] is None:
+            path = (levels[-1][0], levels[-1][2])
+            yield path, match.start(), False
+        if token in ("[", "{"):
+            levels.append((path, set() if token == "{" else None, 0))
+
+
+def _place(chunk: Chunk, offset: int) -> Position:
+    text = chunk.text
+    return chunk.line + text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+# --- YAML ---
+
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
+    **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf")),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
+}
+_SPECIAL_FIRST = frozenset("+-.0123456789yYnNtTfFoO~")
+_INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0[bB][01]+|0|[1-9][0-9]*)", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+
+
+def plain(text: str) -> Any:
+    """What an unquoted scalar means: text, a number, a boolean or None."""
+    if text and text[0] not in _SPECIAL_FIRST:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] in "+-0123456789":
+        return _number(text)
+    if text[0] == "." and _FLOAT.fullmatch(text):
+        return _finite(text, text)
+    return text
+
+
+def _number(text: str) -> Any:
+    bare = text.replace("_", "")
+    if len(bare) < 80 and _INTEGER.fullmatch(bare):
+        digits = bare.lstrip("+-")
+        if digits[:1] == "0" and digits[1:].isdigit():
+            digits = "0o" + digits[1:]
+        number = int(digits, 0)
+        if bare[0] == "-":
+            number = -number
+        if -(2**63) <= number < (2**64 if bare[0] not in "+-" else 2**63):
+            return number
+    if _FLOAT.fullmatch(bare):
+        return _finite(bare, text)
+    return text
+
+
+def _finite(number: str, text: str) -> Any:
+    value = float(number)
+    return text if value in (float("inf"), float("-inf")) else value
+
+
+def number_text(number: float) -> str:
+    """A float as Go's JSON encoder writes it."""
+    if number == 0 or 1e-6 <= abs(number) < 1e21:
+        text = f"{number:.0f}" if number.is_integer() else repr(number)
+        if "e" in text:
+            mantissa, _, exponent = text.partition("e")
+            places = len(mantissa.partition(".")[2]) - int(exponent)
+            text = f"{number:.{max(places, 0)}f}"
+        return text
+    return repr(number).replace("e-0", "e-")
+
+
+_TAG = "tag:yaml.org,2002:"
+_RESOLVED_TAGS = {"str": str, "bool": bool, "int": int, "float": float, "null": type(None), "timestamp": str}
+
+
+class _Composer:
+    """Builds the data of one YAML document from libyaml's events."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+        self.nodes = 0
+        self.anchors: dict[str, tuple[Any, int] | None] = {}  # None while it is being read
+        self.duplicates: list[Duplicate] = []
+
+    def document(self) -> Reading:
+        import yaml
+        from yaml._yaml import CParser
+
+        self.yaml = yaml
+        parser = CParser(self.chunk.text)
+        self.next: Callable[[], Any] = parser.get_event
+        try:
+            self.next()  # the start of the stream
+            if not isinstance(self.next(), yaml.DocumentStartEvent):
+                return Reading(None)
+            data = self.node(self.next(), (), 0)
+            self.next()
+            if not isinstance(event := self.next(), yaml.StreamEndEvent):
+                raise self.fault("one document ends here and another begins without ---", event)
+        except yaml.YAMLError as error:
+            raise self.translated(error) from None
+        except ValueError as error:
+            if isinstance(error, SyntaxFault):
+                raise
+            raise SyntaxFault(f"unreadable: {error}", self.chunk.line + 1) from None
+        finally:
+            parser.dispose()
+        return Reading(data, tuple(self.duplicates))
+
+    def translated(self, error: Any) -> SyntaxFault:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        lines: list[str] = self.chunk.text.split("\n", line + 1)
+        if line < len(lines) and "\t" in lines[line][: column + 1]:
+            problem = "a tab is no indentation in YAML; use spaces"
+        return SyntaxFault(str(problem).replace("\n", " "), self.chunk.line + line + 1, column + 1)
+
+    def fault(self, message: str, event: Any) -> SyntaxFault:
+        return SyntaxFault(message, *self.place(event))
+
+    def place(self, event: Any) -> Position:
+        mark = event.start_mark
+        return self.chunk.line + mark.line + 1, mark.column + 1
+
+    def node(self, event: Any, path: Path, depth: int) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise self.fault(f"more than {MAX_NODES} values, aliases counted as often as they are used", event)
+        if isinstance(event, self.yaml.AliasEvent):
+            return self.alias(event)
+        before, anchor = self.nodes, event.anchor
+        if anchor is not None:
+            self.anchors[anchor] = None
+        if isinstance(event, self.yaml.ScalarEvent):
+            value = self.scalar(event)
+        elif depth >= MAX_DEPTH:
+            raise self.fault(f"nested deeper than {MAX_DEPTH} levels", event)
+        elif isinstance(event, self.yaml.SequenceStartEvent):
+            value = self.sequence(path, depth + 1)
+        else:
+            value = self.mapping(path, depth + 1)
+        if anchor is not None:
+            self.anchors[anchor] = (value, self.nodes - before + 1)
+        return value
+
+    def alias(self, event: Any) -> Any:
+        if event.anchor not in self.anchors:
+            raise self.fault(f"unknown anchor {event.anchor!r}", event)
+        known = self.anchors[event.anchor]
+        if known is None:
+            raise self.fault(f"anchor {event.anchor!r} contains itself", event)
+        self.nodes += known[1]
+        return known[0]
+
+    def sequence(self, path: Path, depth: int) -> list[Any]:
+        items: list[Any] = []
+        while not isinstance(event := self.next(), self.yaml.SequenceEndEvent):
+            items.append(self.node(event, (path, len(items)), depth))
+        return items
+
+    def mapping(self, path: Path, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while not isinstance(event := self.next(), self.yaml.MappingEndEvent):
+            if _is_merge(event):
+                self.merge(self.node(self.next(), path, depth), found, path, event)
+                continue
+            key = self.key(event, path, depth)
+            if key in found:
+                self.duplicates.append(Duplicate((path, key), *self.place(event)))
+            found[key] = self.node(self.next(), (path, key), depth)
+        return found
+
+    def merge(self, value: Any, found: dict[str, Any], path: Path, event: Any) -> None:
+        """`<<`: in strict reading a merged key may not be given otherwise too (go-yaml v2)."""
+        sources = value[::-1] if isinstance(value, list) else [value]
+        for source in sources:
+            if not isinstance(source, dict):
+                raise self.fault("<< wants a mapping or a list of mappings", event)
+            self.duplicates += [Duplicate((path, key), *self.place(event)) for key in source if key in found]
+            found.update(source)
+
+    def key(self, event: Any, path: Path, depth: int) -> str:
+        value = self.node(event, path, depth)
+        match value:
+            case str():
+                return value
+            case bool():
+                return "true" if value else "false"
+            case int():
+                return str(value)
+            case float():
+                return number_text(value)
+        raise self.fault("a key must be a text, a number or a boolean", event)
+
+    def scalar(self, event: Any) -> Any:
+        text, tag = event.value, event.tag
+        value = text
+        if tag is not None:
+            value = self.tagged(text, tag, event)
+        elif event.implicit[0]:
+            value = plain(text)
+        if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+            raise self.fault(f"{text} is no JSON number; quote it if it is meant as text", event)
+        return value
+
+    def tagged(self, text: str, tag: str, event: Any) -> Any:
+        """The standard scalar tags are obeyed, all others are passed over, as in go-yaml."""
+        name = tag.removeprefix(_TAG) if tag.startswith(_TAG) else ""
+        if name == "binary":
+            try:
+                return base64.b64decode("".join(text.split()), validate=True).decode(errors="replace")
+            except ValueError:
+                raise self.fault("!!binary holds invalid base64", event) from None
+        wanted = _RESOLVED_TAGS.get(name)
+        if wanted is None or wanted is str:
+            return text
+        value = plain(text)
+        if wanted is float and type(value) is int:
+            return float(value)
+        if type(value) is not wanted:
+            raise self.fault(f"{text[:40]!r} is no !!{name}", event)
+        return value
+
+
+def _is_merge(event: Any) -> bool:
+    return getattr(event, "value", None) == "<<" and (event.implicit[0] or event.tag == _TAG + "merge")
+
+
+# --- where things are ---
+
+
+def positions(chunk: Chunk, number: int = 0) -> dict[Path, Position]:
+    """{path: (line, column)} of every key and list item of the `number`-th value of a readable document."""
+    if chunk.has_brace:
+        try:
+            return _json_positions(chunk, number)
+        except ValueError:  # KYAML
+            pass
+    import yaml
+    from yaml._yaml import CParser
+
+    found: dict[Path, Position] = {}
+    parser = CParser(chunk.text)
+    get = parser.get_event
+
+    def place(event: Any) -> Position:
+        return chunk.line + event.start_mark.line + 1, event.start_mark.column + 1
+
+    def walk(event: Any, path: Path) -> None:
+        if isinstance(event, yaml.SequenceStartEvent):
+            index = 0
+            while not isinstance(event := get(), yaml.SequenceEndEvent):
+                found[(path, index)] = place(event)
+                walk(event, (path, index))
+                index += 1
+        elif isinstance(event, yaml.MappingStartEvent):
+            while not isinstance(event := get(), yaml.MappingEndEvent):
+                key = event.value if isinstance(event, yaml.ScalarEvent) else None
+                if key is None:
+                    walk(event, (path, None))
+                else:
+                    found[(path, key)] = place(event)
+                walk(get(), (path, key))
+
+    try:
+        while not isinstance(event := get(), yaml.StreamEndEvent):
+            if isinstance(event, yaml.DocumentStartEvent):
+                event = get()
+                found.setdefault((), place(event))
+                walk(event, ())
+    finally:
+        parser.dispose()
+    return found
+
+
+def _json_positions(chunk: Chunk, number: int) -> dict[Path, Position]:
+    text = chunk.text
+    at = _skip(text, 0)
+    decoder = json.JSONDecoder()
+    for _ in range(number + 1):
+        begin, at = at, _skip(text, decoder.raw_decode(text, at)[1])
+    at = begin
+    found: dict[Path, Position] = {(): _place(chunk, at)}
+    line_start, line = text.rfind("\n", 0, at) + 1, chunk.line + text.count("\n", 0, at) + 1
+    for path, offset, _ in _json_keys(text, at):
+        line += text.count("\n", line_start, offset)
+        line_start = text.rfind("\n", 0, offset) + 1
+        found[path] = (line, offset - line_start + 1)
+    return found
