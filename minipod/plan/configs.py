@@ -64,6 +64,7 @@ class SandboxConfig(_Value, frozen=True, kw_only=True):
     attempt: int = 0
     hostname: str
     domain: str = ""  # <hostname>.<domain> is the FQDN, where subdomain says so
+    kernel_hostname: str = ""  # what the UTS namespace and /etc/hostname say; empty: hostname (setHostnameAsFQDN)
     log_directory: str
     dns: DNSConfig = DNSConfig()
     host_aliases: tuple[HostAlias, ...] = ()

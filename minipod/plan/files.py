@@ -12,7 +12,7 @@ import msgspec
 from minipod.api.types import Pod, PodDNSConfig
 from minipod.config import Config
 from minipod.errors import SandboxError
-from minipod.plan.configs import DNSConfig, HostAlias, HostFacts
+from minipod.plan.configs import DNSConfig, HostAlias, HostFacts, SandboxConfig
 
 HOSTNAME_MAX = 63  # a DNS label; the kernel's limit is HOST_NAME_MAX, 64
 KERNEL_HOSTNAME_MAX = 64
@@ -190,3 +190,19 @@ def _fitted(dns: DNSConfig, warnings: list[PlanWarning]) -> DNSConfig:
 
 def _unique(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
+
+
+def sandbox_files(config: SandboxConfig, ips: Iterable[str], facts: HostFacts) -> dict[str, str]:
+    """File name in the sandbox's folder -> text: `hosts`, `hostname`, `resolv.conf`.
+
+    `ips`: the pod's addresses without prefix length, IPv4 first; not looked at in the host's network.
+    """
+    if config.namespaces.network == "node":
+        hosts = host_network_hosts_file(facts.etc_hosts, config.host_aliases)
+    else:
+        hosts = hosts_file(ips, config.hostname, config.domain, config.host_aliases)
+    return {
+        "hosts": hosts,
+        "hostname": hostname_file(config.kernel_hostname or config.hostname),
+        "resolv.conf": resolv_conf(config.dns),
+    }
