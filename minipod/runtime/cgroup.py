@@ -1,0 +1,128 @@
+"""What the groups of pods and containers tell (layer 3): OOM kills, usage, processes; killing, and what was left behind.
+
+Groups are named by their path (`/minipod/kubepods/…`), the same in every hierarchy. Making them is `plan.cgroup`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+import msgspec
+
+from minipod.kernel import cgroup
+from minipod.paths import Paths
+from minipod.plan.cgroup import controller_directory, hierarchies, remove_with_processes
+from minipod.plan.configs import HostFacts
+
+_GONE = (errno.ENOENT, errno.ENODEV)
+
+
+class CgroupStats(msgspec.Struct, frozen=True):
+    """Usage of one group with everything below it; 0 where this host does not count it."""
+
+    cpu_usage_ns: int = 0
+    memory_usage_bytes: int = 0
+    memory_working_set_bytes: int = 0  # usage without inactive page cache, as the kubelet tells it
+    pids: int = 0
+
+
+def directories(path: str, facts: HostFacts) -> list[str]:
+    """The group's directory in each hierarchy that pods have groups in."""
+    return [hierarchy.mount + path for hierarchy in hierarchies(facts)]
+
+
+def oom_kills(path: str, facts: HostFacts) -> int:
+    """How many processes of the group the kernel killed for memory; 0 for a group that is gone.
+
+    v1: `memory.oom_control` (Linux 4.13), v2: `memory.events`. Ask before the group is removed.
+    """
+    name = "memory.events" if facts.cgroup_version == 2 else "memory.oom_control"
+    return _keyed(controller_directory(path, "memory", facts), name).get("oom_kill", 0)
+
+
+def stats(path: str, facts: HostFacts) -> CgroupStats:
+    """Usage now; all zero for a group that is gone."""
+    memory = controller_directory(path, "memory", facts)
+    pids = _number(controller_directory(path, "pids", facts), "pids.current")
+    if facts.cgroup_version == 2:
+        usage, inactive = _number(memory, "memory.current"), _keyed(memory, "memory.stat").get("inactive_file", 0)
+        cpu = _keyed(memory, "cpu.stat").get("usage_usec", 0) * 1000
+    else:
+        usage = _number(memory, "memory.usage_in_bytes")
+        inactive = _keyed(memory, "memory.stat").get("total_inactive_file", 0)
+        cpu = _number(controller_directory(path, "cpuacct", facts), "cpuacct.usage")
+    return CgroupStats(cpu, usage, max(0, usage - inactive), pids)
+
+
+def pids(path: str, facts: HostFacts) -> list[int]:
+    """Every process in the group or below it, in any hierarchy, ascending."""
+    found: set[int] = set()
+    for directory in directories(path, facts):
+        found.update(cgroup.pids(directory))
+    return sorted(found)
+
+
+def populated(path: str, facts: HostFacts) -> bool:
+    """Whether any living process is in the group or below it."""
+    return any(cgroup.populated(directory) for directory in directories(path, facts))
+
+
+def kill(path: str, facts: HostFacts) -> None:
+    """SIGKILL to all in the group and below; returns before they are gone. Idempotent."""
+    for directory in directories(path, facts):
+        if cgroup.populated(directory):
+            cgroup.kill_all(directory)
+
+
+def wait_empty(path: str, facts: HostFacts, timeout_s: float) -> bool:
+    """Wait until the group is empty; False when `timeout_s` was not enough. Blocks: not for an event loop."""
+    return all(cgroup.wait_empty(directory, timeout_s) for directory in directories(path, facts))
+
+
+def find_leftovers(paths: Paths, facts: HostFacts) -> tuple[str, ...]:
+    """The paths of the pods' groups that this instance has, in any hierarchy, and of strange ones beside them.
+
+    Whoever asks knows which of them belong to living pods.
+    """
+    root = f"{paths.cgroup_root}/kubepods"
+    tiers = (root, f"{root}/burstable", f"{root}/besteffort")
+    found: set[str] = set()
+    for hierarchy in hierarchies(facts):
+        for tier in tiers:
+            with contextlib.suppress(OSError), os.scandir(hierarchy.mount + tier) as entries:
+                found.update(f"{tier}/{entry.name}" for entry in entries if entry.is_dir(follow_symlinks=False))
+    return tuple(sorted(found.difference(tiers)))
+
+
+def remove(path: str, facts: HostFacts) -> None:
+    """Kill what is in the group and remove it from every hierarchy. Idempotent. Raises TimeoutError, OSError."""
+    remove_with_processes(directories(path, facts))
+
+
+def remove_instance(paths: Paths, facts: HostFacts) -> None:
+    """Remove the groups above the pods, those that are empty: after the last pod, and for gc. Idempotent."""
+    root = paths.cgroup_root
+    for path in (f"{root}/kubepods/burstable", f"{root}/kubepods/besteffort", f"{root}/kubepods", root):
+        for directory in directories(path, facts):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+
+
+def _keyed(directory: str, name: str) -> dict[str, int]:
+    try:
+        return cgroup.read_keyed(directory, name) if directory else {}
+    except OSError as error:
+        if error.errno in _GONE:
+            return {}
+        raise
+
+
+def _number(directory: str, name: str) -> int:
+    try:
+        return int(cgroup.read(directory, name)) if directory else 0
+    except OSError as error:
+        if error.errno in _GONE:
+            return 0
+        raise
