@@ -51,12 +51,16 @@ def quote(value: object) -> str:
 
 class Check:
     """Collects the findings about one object. Methods named after an error type report it; the others are rules,
-    which report what they find and return True where the value passed."""
+    which report what they find and return True where the value passed.
 
-    __slots__ = ("errors",)
+    `written_empty`: paths of the lists and maps that the text gives as empty. Kubernetes tells them from absent ones
+    where a field must not be set at all; the structs cannot."""
 
-    def __init__(self) -> None:
+    __slots__ = ("errors", "written_empty")
+
+    def __init__(self, written_empty: frozenset[str] = frozenset()) -> None:
         self.errors: list[FieldError] = []
+        self.written_empty = written_empty
 
     # Findings
 
@@ -160,25 +164,19 @@ class Check:
         return False
 
     def only_defaults(
-        self,
-        value: object,
-        default: object,
-        fields: Iterable[tuple[str, str]],
-        path: Path,
-        empty: frozenset[str],
-        *,
-        why: str,
+        self, value: object, default: object, fields: Iterable[tuple[str, str]], path: Path, *, why: str
     ) -> None:
-        """None of the fields (attribute, name on the wire) of a struct is set. Kubernetes counts a list or map as set
-        that was written as empty; the struct cannot say so, therefore `empty` names those of the text."""
+        """None of these fields (attribute, name on the wire) of a struct is set, not even to an empty list."""
         for attribute, name in fields:
             found = getattr(value, attribute)
-            if found != getattr(default, attribute) or (empty and self._written_empty(found, (path, name), empty)):
+            if found != getattr(default, attribute) or self.is_written_empty(found, path, name):
                 self.forbidden(path, name, why=why)
 
-    @staticmethod
-    def _written_empty(value: object, path: Path, empty: frozenset[str]) -> bool:
+    def is_written_empty(self, value: object, *path: Any) -> bool:
+        """The text has an empty list or map here, or within a struct that otherwise is as if absent."""
+        if not self.written_empty:
+            return False
         text = render(path)
         if isinstance(value, tuple | dict):
-            return text in empty
-        return any(one.startswith(f"{text}.") for one in empty)
+            return text in self.written_empty
+        return any(one.startswith(f"{text}.") for one in self.written_empty)

@@ -157,11 +157,11 @@ def _requirement(check: Check, requirement: LabelSelectorRequirement, path: Path
             check.format(value, label_value, path, "values", index)
 
 
-def template_meta(check: Check, meta: ObjectMeta, path: Path, empty: frozenset[str]) -> None:
+def template_meta(check: Check, meta: ObjectMeta, path: Path) -> None:
     """Metadata inside a template: labels and annotations, and nothing else."""
     annotation_map(check, meta.annotations, path, "annotations")
     label_map(check, meta.labels, path, "labels")
-    check.only_defaults(meta, _NOTHING, _NOT_IN_TEMPLATES, path, empty, why="cannot be set in a template")
+    check.only_defaults(meta, _NOTHING, _NOT_IN_TEMPLATES, path, why="cannot be set in a template")
 
 
 _NOTHING = ObjectMeta()
