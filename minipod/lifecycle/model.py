@@ -111,10 +111,12 @@ class ContainerState(_Value, frozen=True, kw_only=True):
     previous: Run | None = None
     backoff: BackOff | None = None  # CrashLoopBackOff
     pull_backoff: BackOff | None = None  # ImagePullBackOff
+    pull_error: str = ""  # what the last fetch said
     waiting: Waiting | None = None
     attempts: int = 0  # instances ever made: the next one's restart count
     probes: dict[str, ProbeState] = {}  # startup | liveness | readiness
     post_start_done: bool = True
+    post_start_error: str | None = None  # the hook failed: the container is being ended for it
     kill: Kill | None = None
 
 
@@ -135,7 +137,7 @@ class PodState(_Value, frozen=True, kw_only=True):
     `status`: the v1 status as it was published last; `pod_status` adds the node's addresses to it.
     `stage`: gated | syncing | terminating (containers are being ended) | terminated (tearing down) | finished (nothing
     of it is left on the host, the object stays) | gone (`Forget` was said).
-    `published`: grows by one whenever `status` changed.
+    `published`: grows by one whenever `status` or the pod's metadata or spec changed.
     """
 
     pod: Pod
@@ -158,7 +160,9 @@ class PodState(_Value, frozen=True, kw_only=True):
     pass_at: float | None = None  # the next pass, where no event comes before
     tell_at: float | None = None  # when the status is told anew without a pass
     backoff_until: float | None = None  # the earliest end of a back-off that this pass met
-    kill_pod: bool = False  # the containers still running are being ended, then the sandbox
+    failed: bool = False  # something in this pass failed
+    kill_pod: bool = False  # in this pass all containers are ended, then the sandbox
+    create_sandbox: bool = False  # then a new one is made
     restart_all: bool = False  # RestartAllContainers is under way
     evicted_reason: str = ""  # DeadlineExceeded …
     evicted_message: str = ""

@@ -1,0 +1,138 @@
+"""The pod's conditions (layer 4, pure), as pkg/kubelet/status/generate.go makes them from its container statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from minipod.api.status import TERMINAL_PHASES, is_sidecar
+from minipod.api.types import Container, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus
+
+KUBELET_CONDITIONS = (
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "AllContainersRestarting",
+)
+ByName = Mapping[str, ContainerStatus]
+
+
+def _words(names: Iterable[str]) -> str:
+    """A Go slice of strings, printed."""
+    return "[" + " ".join(names) + "]"
+
+
+def _message(unknown: Sequence[str], others: Sequence[str], word: str) -> str:
+    parts = []
+    if unknown:
+        parts.append(f"containers with unknown status: {_words(unknown)}")
+    if others:
+        parts.append(f"containers with {word} status: {_words(others)}")
+    return ", ".join(parts)
+
+
+def containers_ready(spec: PodSpec, statuses: ByName, phase: str) -> PodCondition:
+    """ContainersReady: every main container and every sidecar is ready."""
+    counted = [c.name for c in spec.init_containers if is_sidecar(c)] + [c.name for c in spec.containers]
+    unknown = [name for name in counted if name not in statuses]
+    unready = [name for name in counted if name in statuses and not statuses[name].ready]
+    if phase == "Failed":
+        return PodCondition(type="ContainersReady", status="False", reason="PodFailed")
+    if phase == "Succeeded" and not unknown:
+        return PodCondition(type="ContainersReady", status="False", reason="PodCompleted")
+    message = _message(unknown, unready, "unready")
+    if message:
+        return PodCondition(type="ContainersReady", status="False", reason="ContainersNotReady", message=message)
+    return PodCondition(type="ContainersReady", status="True")
+
+
+def ready(spec: PodSpec, statuses: ByName, phase: str, others: Sequence[PodCondition]) -> PodCondition:
+    """Ready: the containers are, and every readiness gate's condition is True."""
+    containers = containers_ready(spec, statuses, phase)
+    if containers.status != "True":
+        return msgspec.structs.replace(containers, type="Ready")
+    missing = []
+    for gate in spec.readiness_gates:
+        condition = next((c for c in others if c.type == gate.condition_type), None)
+        if condition is None:
+            missing.append(f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.')
+        elif condition.status != "True":
+            missing.append(
+                f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {condition.status}'
+            )
+    if missing:
+        message = ", ".join(missing)
+        return PodCondition(type="Ready", status="False", reason="ReadinessGatesNotReady", message=message)
+    return PodCondition(type="Ready", status="True")
+
+
+def _init_done(container: Container, status: ContainerStatus) -> bool:
+    return bool(status.started) if is_sidecar(container) else status.ready
+
+
+def initialized(spec: PodSpec, statuses: ByName, phase: str, was_initialized: bool) -> PodCondition:
+    """Initialized: all init containers are done (sidecars: started), or a main container was started already."""
+    unknown = [c.name for c in spec.init_containers if c.name not in statuses]
+    incomplete = [c.name for c in spec.init_containers if c.name in statuses and not _init_done(c, statuses[c.name])]
+    if phase == "Succeeded" and not unknown:
+        return PodCondition(type="Initialized", status="True", reason="PodCompleted")
+    if any(_started(statuses.get(c.name)) for c in spec.containers):
+        return PodCondition(type="Initialized", status="True")
+    message = _message(unknown, incomplete, "incomplete")
+    if message and not was_initialized:
+        return PodCondition(type="Initialized", status="False", reason="ContainersNotInitialized", message=message)
+    return PodCondition(type="Initialized", status="True")
+
+
+def _started(status: ContainerStatus | None) -> bool:
+    return status is not None and (status.state.running is not None or status.state.terminated is not None)
+
+
+def restarting(phase: str, under_way: bool) -> PodCondition:
+    """AllContainersRestarting, which only pods with such a rule have."""
+    if phase in TERMINAL_PHASES:
+        reason = "PodCompleted" if phase == "Succeeded" else "PodFailed"
+        return PodCondition(type="AllContainersRestarting", status="False", reason=reason)
+    if under_way:
+        return PodCondition(
+            type="AllContainersRestarting",
+            status="True",
+            reason="RestartAllContainersStarted",
+            message="container exited with restart policy rule",
+        )
+    return PodCondition(type="AllContainersRestarting", status="False")
+
+
+def gated() -> PodCondition:
+    """PodScheduled of a pod with scheduling gates."""
+    return PodCondition(
+        type="PodScheduled",
+        status="False",
+        reason="SchedulingGated",
+        message="Scheduling is blocked due to non-empty scheduling gates",
+    )
+
+
+def stamped(pod: Pod, old: PodStatus, new: Iterable[PodCondition], now: str) -> tuple[PodCondition, ...]:
+    """The conditions with their times: a time stays while the status does. `now`: RFC 3339."""
+    before = {condition.type: condition for condition in old.conditions}
+    result = []
+    for condition in new:
+        known = before.get(condition.type)
+        same = known is not None and known.status == condition.status
+        result.append(
+            msgspec.structs.replace(
+                condition,
+                last_transition_time=known.last_transition_time if known is not None and same else now,
+                observed_generation=pod.metadata.generation,
+            )
+        )
+    return tuple(result)
+
+
+def foreign(status: PodStatus) -> tuple[PodCondition, ...]:
+    """Conditions that are not the kubelet's: readiness gates and whatever else somebody set."""
+    return tuple(condition for condition in status.conditions if condition.type not in KUBELET_CONDITIONS)

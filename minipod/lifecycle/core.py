@@ -1,0 +1,284 @@
+"""The pure core (layer 4): `step(state, event, now) -> (state, actions)`. No clock, no input, no output.
+
+Each event changes what is known (`_on_…`); then `passes.advance` does what follows from it. See `model` for the
+contract with the worker, and docs/lifecycle.md for the rules and where they come from.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from minipod.api.status import TERMINAL_PHASES
+from minipod.api.types import HostIP, Pod, PodCondition, PodIP, PodStatus
+from minipod.lifecycle import kill, passes, recovery, starting
+from minipod.lifecycle.model import (
+    Action,
+    AgentStarted,
+    ConditionSet,
+    ContainerCreated,
+    ContainerCreateFailed,
+    ContainerExited,
+    ContainerKillFailed,
+    ContainerStarted,
+    ContainerStartFailed,
+    DeleteRequested,
+    Event,
+    Forget,
+    HookDone,
+    ImageFailed,
+    ImagePulling,
+    ImageReady,
+    PodAdded,
+    PodState,
+    PodUpdated,
+    ProbeResult,
+    Sandbox,
+    SandboxFailed,
+    SandboxReady,
+    SandboxStopped,
+    TearDown,
+    TearDownFailed,
+    Tick,
+    TornDown,
+    VolumesFailed,
+    VolumesReady,
+)
+from minipod.lifecycle.probes import probed
+from minipod.lifecycle.publish import publish, publish_final, publish_gated, publish_readiness, set_status
+from minipod.lifecycle.spec import rfc3339
+from minipod.lifecycle.work import Work
+from minipod.plan.configs import HostFacts
+
+_VOLUME_RETRY_S = 0.5
+_VOLUME_RETRY_MAX_S = 122.0
+_TEARDOWN_RETRY_S = 2.0
+
+
+def new_state(pod: Pod, now: float, *, max_backoff_s: float = 300.0) -> PodState:
+    """The state of a pod that was just accepted: defaulted, valid, with uid and creationTimestamp."""
+    return PodState(
+        pod=pod,
+        status=PodStatus(phase="Pending"),
+        stage="gated" if pod.spec.scheduling_gates else "syncing",
+        added_at=now,
+        max_backoff_s=max_backoff_s,
+    )
+
+
+def step(state: PodState, event: Event, now: float) -> tuple[PodState, tuple[Action, ...]]:
+    """What follows from one event. `now`: seconds since the epoch, never less than in the step before."""
+    work = Work(state, now)
+    if state.stage != "gone":
+        _on(work, event)
+        passes.advance(work)
+    return work.state, tuple(work.actions)
+
+
+def next_wakeup(state: PodState) -> float | None:
+    """When a Tick is wanted at the latest; None: only events bring the pod on."""
+    times: list[float | None] = [*kill.wakeups(state), state.retry_at]
+    if state.stage == "syncing":
+        times += [state.pass_at, state.tell_at]
+        if not state.evicted_reason:
+            times.append(passes.deadline(state))
+    return min((at for at in times if at is not None), default=None)
+
+
+def pod_status(state: PodState, now: float, facts: HostFacts) -> PodStatus:
+    """The v1 status to be shown: the published one with the node's addresses. `now` is for a caller's symmetry only."""
+    status = state.status
+    if status.start_time is None or not facts.node_ips:
+        return status
+    addresses = facts.node_ips[:2]
+    pod_ips = status.pod_ips
+    if state.pod.spec.host_network:
+        pod_ips = tuple(PodIP(ip=ip) for ip in addresses)
+    return msgspec.structs.replace(
+        status,
+        host_ip=addresses[0],
+        host_ips=tuple(HostIP(ip=ip) for ip in addresses),
+        pod_ips=pod_ips,
+        pod_ip=pod_ips[0].ip if pod_ips else "",
+    )
+
+
+def _on(work: Work, event: Event) -> None:
+    """Take the event into the state."""
+    match event:
+        case PodAdded():
+            _on_added(work)
+        case AgentStarted():
+            recovery.recover(work, event)
+        case PodUpdated():
+            _on_updated(work, event.pod)
+        case ConditionSet():
+            _on_condition(work, event)
+        case VolumesReady() | VolumesFailed():
+            _on_volumes(work, event)
+        case SandboxReady() | SandboxFailed() | SandboxStopped():
+            _on_sandbox(work, event)
+        case ImagePulling() | ImageReady() | ImageFailed():
+            starting.on_image(work, event)
+        case ContainerCreated() | ContainerCreateFailed() | ContainerStarted() | ContainerStartFailed():
+            starting.on_container(work, event)
+        case ContainerExited():
+            starting.on_exited(work, event)
+        case HookDone():
+            starting.on_hook(work, event)
+        case ContainerKillFailed():
+            if work.run_with_id(event.name, event.container_id) is not None:
+                work.record("Warning", "FailedKillPod", f"error killing pod: {event.message}")
+                kill.kill_failed(work, event.name)
+        case ProbeResult():
+            probed(work, event)
+        case DeleteRequested():
+            _on_delete(work, event.grace_period_s)
+        case TornDown() | TearDownFailed():
+            _on_torn_down(work, event)
+        case Tick():
+            _on_tick(work)
+
+
+def _on_added(work: Work) -> None:
+    if work.state.stage == "gated":
+        publish_gated(work)
+        return
+    _scheduled(work)
+
+
+def _scheduled(work: Work) -> None:
+    metadata = work.state.pod.metadata
+    node = work.state.pod.spec.node_name
+    message = f"Successfully assigned {metadata.namespace}/{metadata.name} to {node}"
+    work.record("Normal", "Scheduled", message, component="default-scheduler")
+    work.set(stage="syncing", changed=True)
+
+
+def _on_updated(work: Work, pod: Pod) -> None:
+    """Spec and metadata are taken over; deletion is ours to say."""
+    old = work.state.pod
+    metadata = msgspec.structs.replace(
+        pod.metadata,
+        deletion_timestamp=old.metadata.deletion_timestamp,
+        deletion_grace_period_seconds=old.metadata.deletion_grace_period_seconds,
+    )
+    images = {c.name: c.image for c in (*old.spec.containers, *old.spec.init_containers)}
+    work.set(
+        pod=msgspec.structs.replace(pod, metadata=metadata, status=PodStatus()), published=work.state.published + 1
+    )
+    for container in (*pod.spec.containers, *pod.spec.init_containers):
+        if images.get(container.name) != container.image:
+            work.set_container(container.name, backoff=None, pull_backoff=None)
+    if work.state.stage == "gated" and not pod.spec.scheduling_gates:
+        _scheduled(work)
+    elif work.state.stage == "syncing":
+        work.set(changed=True)
+
+
+def _on_condition(work: Work, event: ConditionSet) -> None:
+    """A readiness gate's condition, or any other that is not the kubelet's."""
+    status = work.state.status
+    old = next((c for c in status.conditions if c.type == event.type), None)
+    same = old is not None and old.status == event.status
+    condition = PodCondition(
+        type=event.type,
+        status=event.status,
+        reason=event.reason,
+        message=event.message,
+        last_transition_time=old.last_transition_time if old is not None and same else rfc3339(work.now),
+    )
+    others = tuple(c for c in status.conditions if c.type != event.type)
+    set_status(work, msgspec.structs.replace(status, conditions=(condition, *others)))
+    if work.state.stage in ("syncing", "terminating") and status.start_time is not None:
+        publish_readiness(work)
+
+
+def _on_volumes(work: Work, event: VolumesReady | VolumesFailed) -> None:
+    if work.state.volumes != "setting-up":
+        return
+    if isinstance(event, VolumesReady):
+        work.set(volumes="ready", volume_failures=0, changed=True)
+        return
+    failures = work.state.volume_failures
+    wait = min(_VOLUME_RETRY_S * 2**failures, _VOLUME_RETRY_MAX_S)
+    work.record("Warning", "FailedMount", event.message)
+    work.set(volumes="none", volume_failures=failures + 1, pass_at=work.now + wait)
+
+
+def _on_sandbox(work: Work, event: SandboxReady | SandboxFailed | SandboxStopped) -> None:
+    sandbox = work.state.sandbox
+    if isinstance(event, SandboxStopped):
+        if event.id == sandbox.id and sandbox.state in ("ready", "stopping"):
+            work.set(sandbox=msgspec.structs.replace(sandbox, state="stopped"), changed=True)
+        return
+    if sandbox.state != "creating":
+        return
+    if isinstance(event, SandboxReady):
+        ready = Sandbox(state="ready", id=event.id, attempt=sandbox.attempt, ips=event.ips)
+        work.set(sandbox=ready, made_sandbox=True)
+        if work.state.pod.metadata.deletion_timestamp is None:
+            publish(work)
+        return
+    work.set(sandbox=Sandbox(state="none", attempt=sandbox.attempt))
+    work.record("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {event.message}")
+    passes.sandbox_failed(work)
+
+
+def _on_tick(work: Work) -> None:
+    state = work.state
+    if state.retry_at is not None and work.now >= state.retry_at and state.stage == "terminated":
+        work.set(retry_at=None)
+        work.act(TearDown())
+
+
+def _on_torn_down(work: Work, event: TornDown | TearDownFailed) -> None:
+    if work.state.stage != "terminated":
+        return
+    if isinstance(event, TearDownFailed):
+        work.record("Warning", "FailedKillPod", f"error killing pod: {event.message}")
+        work.set(retry_at=work.now + _TEARDOWN_RETRY_S)
+        return
+    publish_final(work)
+    work.set(stage="finished", volumes="none", retry_at=None)
+    if work.state.pod.metadata.deletion_timestamp is not None:
+        _forget(work)
+
+
+def _forget(work: Work) -> None:
+    work.set(stage="gone")
+    work.act(Forget())
+
+
+# -- deletion ------------------------------------------------------------------------------------------------------
+
+
+def _on_delete(work: Work, requested_s: int | None) -> None:
+    """metadata says it first; a running pod ends gracefully, one that is not on the host any more is forgotten."""
+    state = work.state
+    first = state.pod.metadata.deletion_timestamp is None
+    shorter = _mark_deleted(work, requested_s)
+    if state.stage in ("gated", "finished"):
+        _forget(work)
+    elif state.stage == "terminating" and (first or shorter):
+        for name in kill.running(state):
+            kill.shorten(work, name, kill.pod_grace_s(work.state))
+
+
+def _mark_deleted(work: Work, requested_s: int | None) -> bool:
+    """Set deletionTimestamp and deletionGracePeriodSeconds; whether a known grace period became shorter.
+
+    A pod without a node or in a terminal phase has no grace period (registry/core/pod CheckGracefulDelete).
+    """
+    state = work.state
+    metadata = state.pod.metadata
+    grace = kill.pod_grace_s(state) if requested_s is None else float(max(requested_s, 0))
+    if state.stage == "gated" or state.status.phase in TERMINAL_PHASES:
+        grace = 0.0
+    known = metadata.deletion_grace_period_seconds
+    if known is not None and grace >= known:
+        return False
+    metadata = msgspec.structs.replace(
+        metadata, deletion_timestamp=rfc3339(work.now + grace), deletion_grace_period_seconds=int(grace)
+    )
+    work.set(pod=msgspec.structs.replace(state.pod, metadata=metadata), published=state.published + 1)
+    return known is not None

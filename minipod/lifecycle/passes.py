@@ -1,0 +1,317 @@
+"""The pod's way from its first pass to its end (layer 4, pure): the kubelet's syncPod and what follows it.
+
+A pass tells the status, decides (`compute`), ends what is to be ended, makes the sandbox and starts containers one
+after the other. It lasts over many events; while it does, what happens only marks the state as changed, and another
+pass follows. That is why a watcher never sees a container that was ended in order to be restarted as terminated.
+"""
+
+from __future__ import annotations
+
+from minipod.api.status import TERMINAL_PHASES, is_sidecar
+from minipod.lifecycle import backoff, compute, kill
+from minipod.lifecycle.model import (
+    CreateSandbox,
+    PodState,
+    RemoveContainer,
+    Sandbox,
+    SetUpVolumes,
+    StartContainer,
+    StopSandbox,
+    TearDown,
+    Waiting,
+)
+from minipod.lifecycle.publish import publish
+from minipod.lifecycle.spec import go_duration, is_regular_init, kind_of, pod_words
+from minipod.lifecycle.work import Work
+
+RELIST_S = 1.0  # the kubelet learns within about a second what it has done itself
+SECOND_LOOK_S = 12.0  # … and looks again after 10 to 15 s at a pod in back-off
+RETRY_S = 12.5  # a failed pass is repeated after 10 to 15 s
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+_DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
+
+
+def advance(work: Work) -> None:
+    """Do whatever can be done now."""
+    kill.advance_kills(work)
+    while True:
+        stage = work.state.stage
+        if not (_sync(work) if stage == "syncing" else stage == "terminating" and _terminating(work)):
+            return
+
+
+def deadline(state: PodState) -> float | None:
+    """When activeDeadlineSeconds are over."""
+    seconds = state.pod.spec.active_deadline_seconds
+    if seconds is None or state.start_time is None:
+        return None
+    return state.start_time + seconds
+
+
+def _due(at: float | None, now: float) -> bool:
+    return at is not None and now >= at
+
+
+# -- passes ------------------------------------------------------------
+
+
+def _waits_for_runtime(state: PodState) -> bool:
+    """Something is under way that cannot be left alone: its answer is needed first."""
+    if state.volumes == "setting-up" or state.sandbox.state in ("creating", "stopping"):
+        return True
+    return bool(state.starting) and _known_start(state)
+
+
+def _known_start(state: PodState) -> bool:
+    """The starting container is not yet in its postStart hook."""
+    known = state.containers.get(state.starting)
+    return known is None or known.post_start_done
+
+
+def _sync(work: Work) -> bool:
+    """Whether something was done, so that it is worth looking again."""
+    state = work.state
+    if _waits_for_runtime(state):
+        return False
+    if state.pod.metadata.deletion_timestamp is not None:
+        begin_termination(work)
+        return True
+    if state.starting or kill.killing(state):
+        return False
+    if state.passing:
+        return _go_on(work)
+    if not state.evicted_reason and _due(deadline(state), work.now):
+        work.set(evicted_reason=DEADLINE_EXCEEDED, evicted_message=_DEADLINE_MESSAGE, changed=True)
+        return True
+    if state.changed or _due(state.pass_at, work.now):
+        return _begin(work)
+    if _due(state.tell_at, work.now):
+        publish(work)
+    return False
+
+
+def _begin(work: Work) -> bool:
+    restart_all = work.state.restart_all or compute.wants_restart_of_all(work.state)
+    work.set(changed=False, pass_at=None, tell_at=None, restart_all=restart_all)
+    publish(work)
+    if work.state.phase in TERMINAL_PHASES:
+        begin_termination(work)
+        return True
+    if work.state.volumes != "ready":
+        work.set(volumes="setting-up")
+        work.act(SetUpVolumes())
+        return False
+    todo = compute.compute(work.state)
+    work.set(
+        passing=True,
+        made_sandbox=False,
+        killed=False,
+        failed=False,
+        backoff_until=None,
+        kill_pod=todo.kill_pod,
+        create_sandbox=todo.create_sandbox,
+        queue=todo.start,
+    )
+    if todo.create_sandbox and work.state.sandbox.id:
+        work.record("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+    _end_containers(work, todo)
+    return True
+
+
+def _end_containers(work: Work, todo: compute.PodActions) -> None:
+    if todo.restart_all:
+        work.set(killed=True)
+        for name in _all_names(work.state):
+            kill.start_kill(work, name, message="killing", grace_s=0)
+    elif todo.kill_pod:
+        for name in kill.running(work.state):
+            kill.start_kill(work, name, ordered=_has_sidecars(work.state))
+    for one in todo.kill:
+        work.set(killed=True)
+        kill.start_kill(work, one.name, reason=one.reason, message=one.message)
+
+
+def _has_sidecars(state: PodState) -> bool:
+    return any(is_sidecar(container) for container in state.pod.spec.init_containers)
+
+
+def _all_names(state: PodState) -> list[str]:
+    return [c.name for c in (*state.pod.spec.containers, *state.pod.spec.init_containers)]
+
+
+def _go_on(work: Work) -> bool:
+    """The next thing of the pass; nothing of it is under way."""
+    state = work.state
+    if state.restart_all:
+        _remove_all(work)
+        return True
+    if state.kill_pod:
+        if state.sandbox.state == "ready":
+            _stop_sandbox(work)
+            return False
+        work.set(kill_pod=False)
+        return True
+    if state.create_sandbox:
+        _create_sandbox(work)
+        return False
+    if state.queue:
+        _start_next(work)
+        return True
+    return _end(work)
+
+
+def _stop_sandbox(work: Work) -> None:
+    sandbox = work.state.sandbox
+    work.set(sandbox=Sandbox(state="stopping", id=sandbox.id, attempt=sandbox.attempt, ips=sandbox.ips))
+    work.act(StopSandbox(id=sandbox.id))
+
+
+def _create_sandbox(work: Work) -> None:
+    """Init containers of an older sandbox do not count any more; main containers keep their last end."""
+    attempt = compute.next_attempt(work.state)
+    for name, known in work.state.containers.items():
+        if known.run is None:
+            continue
+        if kind_of(work.state.pod, name) == "init":
+            work.set_container(name, run=None, previous=known.run)
+            work.act(RemoveContainer(name=name, container_id=known.run.id))
+        else:
+            work.set_run(name, active=False)
+    work.set(sandbox=Sandbox(state="creating", attempt=attempt), create_sandbox=False)
+    work.act(CreateSandbox(attempt=attempt))
+
+
+def _remove_all(work: Work) -> None:
+    """RestartAllContainers: those that caused it are removed last, then the pod starts anew in its sandbox."""
+    pod = work.state.pod
+    ordered = (*pod.spec.containers, *pod.spec.init_containers)
+    known = {c.name: work.container(c.name).run for c in ordered}
+    causes = [c.name for c in ordered if compute.caused_restart_of_all(c, known[c.name])]
+    for name in [c.name for c in ordered if c.name not in causes] + causes:
+        run = known[name]
+        if run is not None:
+            work.act(RemoveContainer(name=name, container_id=run.id))
+            work.set_container(name, run=None, previous=None, waiting=None, probes={})
+    publish(work)
+    work.set(restart_all=False, passing=False, changed=True)
+
+
+def _start_next(work: Work) -> None:
+    state = work.state
+    name, queue = state.queue[0], state.queue[1:]
+    work.set(queue=queue)
+    known = work.container(name)
+    run = known.run
+    if run is not None and run.state == "exited":
+        if backoff.in_restart_backoff(known.backoff, run.finished_at, work.now):
+            _back_off(work, name, run.finished_at)
+            return
+        entry = backoff.next_restart_backoff(known.backoff, run.finished_at, work.now, state.max_backoff_s)
+        work.set_container(name, backoff=entry)
+    work.set(starting=name)
+    work.act(
+        StartContainer(
+            name=name,
+            kind=kind_of(state.pod, name),
+            attempt=known.attempts,
+            pull_allowed=not backoff.in_pull_backoff(known.pull_backoff, work.now),
+        )
+    )
+
+
+def _back_off(work: Work, name: str, finished_at: float) -> None:
+    entry = work.container(name).backoff
+    assert entry is not None
+    pod = pod_words(work.state.pod)
+    work.record("Warning", "BackOff", f"Back-off restarting failed container {name} in pod {pod}", name)
+    wait = go_duration(entry.delay_s)
+    waiting = Waiting(
+        reason="CrashLoopBackOff", message=f"back-off {wait} restarting failed container={name} pod={pod}"
+    )
+    until = finished_at + entry.delay_s
+    if work.state.backoff_until is not None:
+        until = min(until, work.state.backoff_until)
+    work.set(backoff_until=until)
+    start_failed(work, name, waiting)
+
+
+def start_failed(work: Work, name: str, waiting: Waiting) -> None:
+    """A start came to nothing. After a failed init container nothing else is tried in this pass."""
+    work.set_container(name, waiting=waiting)
+    work.set(failed=True, starting="")
+    if is_regular_init(work.state.pod, name):
+        work.set(queue=())
+
+
+def start_succeeded(work: Work, name: str) -> None:
+    work.set_container(name, waiting=None)
+    work.set(starting="", changed=True)
+
+
+def sandbox_failed(work: Work) -> None:
+    """Nothing can be started without it: the pass is over."""
+    work.set(failed=True, queue=())
+
+
+def _end(work: Work) -> bool:
+    state = work.state
+    work.set(passing=False)
+    if not state.failed:
+        work.set(failures=0)
+        return state.changed
+    work.set(failures=state.failures + 1)
+    if state.changed or state.killed or state.made_sandbox:
+        publish(work)
+        work.set(changed=False, pass_at=work.now + RELIST_S)
+        return False
+    again = state.backoff_until
+    if again is None or _other_failures(state):
+        again = min(again or work.now + RETRY_S, work.now + RETRY_S)
+    elif state.failures == 0:
+        again = min(again, work.now + SECOND_LOOK_S)
+    work.set(pass_at=again, tell_at=work.now + RELIST_S)
+    return False
+
+
+def _other_failures(state: PodState) -> bool:
+    """Something failed that waiting for a back-off does not cure."""
+    reasons = (known.waiting.reason for known in state.containers.values() if known.waiting is not None)
+    return any(reason != "CrashLoopBackOff" for reason in reasons)
+
+
+# -- the end ------------------------------------------------------------
+
+
+def begin_termination(work: Work) -> None:
+    """All containers are to be ended: the pod is deleted, or its phase is terminal."""
+    work.set(
+        stage="terminating",
+        passing=False,
+        changed=False,
+        queue=(),
+        starting="",
+        kill_pod=False,
+        create_sandbox=False,
+        restart_all=False,
+        pass_at=None,
+        tell_at=None,
+        retry_at=None,
+    )
+    publish(work)
+    for name in kill.running(work.state):
+        kill.shorten(work, name, kill.pod_grace_s(work.state))
+        kill.start_kill(work, name, grace_s=kill.pod_grace_s(work.state), ordered=_has_sidecars(work.state))
+
+
+def _terminating(work: Work) -> bool:
+    state = work.state
+    if kill.running(state) or kill.killing(state) or state.sandbox.state in ("creating", "stopping"):
+        return False
+    if state.sandbox.state == "ready":
+        _stop_sandbox(work)
+        return False
+    publish(work, terminal=True)
+    work.set(stage="terminated")
+    publish(work, terminal=True, held=False)
+    work.act(TearDown())
+    return False

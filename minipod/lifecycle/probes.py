@@ -1,0 +1,105 @@
+"""Which probes are to be made, and what their results mean (layer 4, pure): pkg/kubelet/prober/worker.go.
+
+The agent keeps the time and makes the probes; here is who is probed, and the thresholds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from minipod.api.status import TERMINAL_PHASES
+from minipod.api.types import Probe
+from minipod.lifecycle.model import ContainerState, PodState, ProbeResult, ProbeState
+from minipod.lifecycle.publish import publish_readiness
+from minipod.lifecycle.spec import AnyContainer, probe_of
+from minipod.lifecycle.work import Work
+
+KINDS = ("startup", "liveness", "readiness")
+_INITIAL = {"startup": "unknown", "liveness": "success", "readiness": "failure"}
+
+
+class WantedProbe(msgspec.Struct, frozen=True, kw_only=True):
+    """One probe to be made every `probe.period_seconds`, first `initial_delay_seconds` after `started_at`."""
+
+    name: str
+    container_id: str
+    kind: str
+    probe: Probe
+    started_at: float
+
+
+def wanted_probes(state: PodState) -> tuple[WantedProbe, ...]:
+    """The probes of this moment; the agent compares after every step and starts or stops its timers.
+
+    Until a container is `started` only its startup probe runs, afterwards only the others. A liveness probe that
+    failed, and any startup probe that came to a result, rest until the container is another one. Once the pod is
+    being deleted only readiness goes on.
+    """
+    if state.stage not in ("syncing", "terminating") or state.phase in TERMINAL_PHASES:
+        return ()
+    wanted: list[WantedProbe] = []
+    for container in (*state.pod.spec.containers, *state.pod.spec.init_containers):
+        known = state.containers.get(container.name)
+        if known is not None and known.run is not None and known.run.state == "running" and known.post_start_done:
+            wanted.extend(_of_container(state, container, known))
+    return tuple(wanted)
+
+
+def _of_container(state: PodState, container: AnyContainer, known: ContainerState) -> list[WantedProbe]:
+    run = known.run
+    assert run is not None
+    started = container.startup_probe is None or _now(known, run.id, "startup").result == "success"
+    result = []
+    for kind in KINDS:
+        probe = probe_of(container, kind)
+        if probe is None or (kind == "startup") == started or _now(known, run.id, kind).on_hold:
+            continue
+        if kind != "readiness" and (state.stage == "terminating" or state.pod.metadata.deletion_timestamp is not None):
+            continue
+        result.append(
+            WantedProbe(name=container.name, container_id=run.id, kind=kind, probe=probe, started_at=run.started_at)
+        )
+    return result
+
+
+def _now(known: ContainerState, container_id: str, kind: str) -> ProbeState:
+    """What is known of this instance; of a new one: nothing."""
+    probe = known.probes.get(kind)
+    if probe is not None and probe.container_id == container_id:
+        return probe
+    return ProbeState(container_id=container_id, result=_INITIAL[kind])
+
+
+def probed(work: Work, event: ProbeResult) -> None:
+    """One result: tell a failure, count, and past the threshold change what is known."""
+    run = work.run_with_id(event.name, event.container_id)
+    containers = (*work.state.pod.spec.containers, *work.state.pod.spec.init_containers)
+    container = next((c for c in containers if c.name == event.name), None)
+    probe = probe_of(container, event.kind) if container is not None else None
+    if run is None or run.state != "running" or probe is None:
+        return
+    word = event.kind.capitalize()
+    if event.result == "failure":
+        work.record("Warning", "Unhealthy", f"{word} probe failed: {event.message}", event.name)
+    elif event.result == "warning":
+        work.record("Warning", "ProbeWarning", f"{word} probe warning: {event.message}", event.name)
+    known = work.container(event.name)
+    old = _now(known, run.id, event.kind)
+    result = "failure" if event.result == "failure" else "success"
+    count = old.run + 1 if old.last == result else 1
+    new = msgspec.structs.replace(old, last=result, run=count)
+    if count >= (probe.failure_threshold if result == "failure" else probe.success_threshold):
+        hold = event.kind == "startup" or (event.kind == "liveness" and result == "failure")
+        new = msgspec.structs.replace(new, result=result, on_hold=hold, run=0 if hold else count)
+    if new == known.probes.get(event.kind):
+        return
+    work.set_container(event.name, probes={**known.probes, event.kind: new})
+    if new.result != old.result:
+        _changed(work, event.kind)
+
+
+def _changed(work: Work, kind: str) -> None:
+    if kind != "liveness":
+        publish_readiness(work)
+    if work.state.stage == "syncing":
+        work.set(changed=True)

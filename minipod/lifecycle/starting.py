@@ -1,0 +1,201 @@
+"""What the worker tells of one container: image, creation, start, hooks, end (layer 4, pure).
+
+The events of kuberuntime_container.go startContainer and of images/image_manager.go are recorded here, with the
+kubelet's reasons and messages.
+"""
+
+from __future__ import annotations
+
+from minipod.lifecycle import backoff, kill
+from minipod.lifecycle.model import (
+    ContainerCreated,
+    ContainerCreateFailed,
+    ContainerExited,
+    ContainerStarted,
+    ContainerStartFailed,
+    HookDone,
+    ImageFailed,
+    ImagePulling,
+    ImageReady,
+    RemoveContainer,
+    Run,
+    RunHook,
+    Waiting,
+)
+from minipod.lifecycle.passes import start_failed, start_succeeded
+from minipod.lifecycle.spec import find_container
+from minipod.lifecycle.work import Work
+
+PULL_BACK_OFF = "ImagePullBackOff"
+
+
+def _image(work: Work, name: str) -> str:
+    container = find_container(work.state.pod, name)
+    return container.image if container is not None else ""
+
+
+def on_image(work: Work, event: ImagePulling | ImageReady | ImageFailed) -> None:
+    name, image = event.name, _image(work, event.name)
+    if work.state.starting != name:
+        return
+    if isinstance(event, ImagePulling):
+        work.record("Normal", "Pulling", f'Pulling image "{image}"', name)
+    elif isinstance(event, ImageFailed):
+        _image_failed(work, event, image)
+    elif event.present:
+        message = f'Container image "{image}" already present on machine and can be accessed by the pod'
+        work.record("Normal", "Pulled", message, name)
+    else:
+        work.set_container(name, pull_backoff=None, pull_error="")
+        took = f"{event.seconds:.3g}s ({event.seconds:.3g}s including waiting)"
+        message = f'Successfully pulled image "{image}" in {took}. Image size: {event.size_bytes} bytes.'
+        work.record("Normal", "Pulled", message, name)
+
+
+def _image_failed(work: Work, event: ImageFailed, image: str) -> None:
+    known = work.container(event.name)
+    message = event.message
+    if event.reason == PULL_BACK_OFF:
+        message = f'Back-off pulling image "{image}"'
+        work.record("Normal", "BackOff", message, event.name)
+        if known.pull_error:
+            message += f": {known.pull_error}"
+    elif event.reason == "ErrImageNeverPull":
+        work.record("Warning", "ErrImageNeverPull", message, event.name)
+    elif event.reason in ("InvalidImageName", "ImageInspectError"):
+        work.record("Warning", "InspectFailed", message, event.name)
+    else:
+        work.record("Warning", "Failed", f'Failed to pull image "{image}": {message}', event.name)
+        entry = backoff.next_pull_backoff(known.pull_backoff, work.now)
+        work.set_container(event.name, pull_backoff=entry, pull_error=f"{event.reason}: {message}")
+    work.record("Warning", "Failed", f"Error: {event.reason}", event.name)
+    start_failed(work, event.name, Waiting(reason=event.reason, message=message))
+
+
+def on_container(
+    work: Work, event: ContainerCreated | ContainerCreateFailed | ContainerStarted | ContainerStartFailed
+) -> None:
+    if work.state.starting != event.name:
+        return
+    if isinstance(event, ContainerCreated):
+        _created(work, event)
+    elif isinstance(event, ContainerCreateFailed):
+        work.record("Warning", "Failed", f"Error: {event.message}", event.name)
+        start_failed(work, event.name, Waiting(reason=event.reason, message=event.message))
+    elif isinstance(event, ContainerStarted):
+        _started(work, event)
+    else:
+        _start_error(work, event)
+
+
+def _created(work: Work, event: ContainerCreated) -> None:
+    """A new instance takes the old one's place; the old one's end is remembered here, the rest of it can go."""
+    work.record("Normal", "Created", "Container created", event.name)
+    known = work.container(event.name)
+    old = known.run
+    if old is not None:
+        work.act(RemoveContainer(name=event.name, container_id=old.id))
+    run = Run(
+        id=event.container_id,
+        attempt=known.attempts,
+        spec_image=_image(work, event.name),
+        image=event.image,
+        image_id=event.image_id,
+        created_at=work.now,
+    )
+    previous = old if old is not None and old.state == "exited" else known.previous
+    work.set_container(
+        event.name,
+        run=run,
+        previous=previous,
+        attempts=known.attempts + 1,
+        probes={},
+        kill=None,
+        post_start_done=True,
+    )
+
+
+def _started(work: Work, event: ContainerStarted) -> None:
+    run = work.run_with_id(event.name, event.container_id)
+    if run is None:
+        return
+    work.record("Normal", "Started", "Container started", event.name)
+    state = "running" if run.state == "created" else run.state  # it may have ended already
+    image_id = event.image_id or run.image_id
+    work.set_run(event.name, state=state, pid=event.pid, started_at=event.at, user=event.user, image_id=image_id)
+    container = find_container(work.state.pod, event.name)
+    deleted = work.state.pod.metadata.deletion_timestamp is not None
+    if container is None or container.lifecycle is None or container.lifecycle.post_start is None or deleted:
+        start_succeeded(work, event.name)
+        return
+    work.set_container(event.name, post_start_done=False)
+    work.act(RunHook(name=event.name, container_id=event.container_id, hook="postStart"))
+
+
+def _start_error(work: Work, event: ContainerStartFailed) -> None:
+    if work.run_with_id(event.name, event.container_id) is None:
+        return
+    work.record("Warning", "Failed", f"Error: {event.message}", event.name)
+    work.set_run(
+        event.name,
+        state="exited",
+        finished_at=event.at,
+        exit_code=event.exit_code,
+        reason=event.reason,
+        message=event.message,
+    )
+    work.set(killed=True)
+    start_failed(work, event.name, Waiting(reason="RunContainerError", message=event.message))
+
+
+def on_hook(work: Work, event: HookDone) -> None:
+    if work.run_with_id(event.name, event.container_id) is None:
+        return
+    if event.hook == "preStop":
+        if not event.ok:
+            work.record("Warning", "FailedPreStopHook", "PreStopHook failed", event.name)
+        kill.hook_done(work, event.name)
+        return
+    known = work.container(event.name)
+    if known.post_start_done or work.state.starting != event.name:
+        return
+    if event.ok:
+        work.set_container(event.name, post_start_done=True)
+        start_succeeded(work, event.name)
+        return
+    work.record("Warning", "FailedPostStartHook", "PostStartHook failed", event.name)
+    work.set(killed=True)
+    work.set_container(event.name, post_start_error=event.message)
+    kill.start_kill(work, event.name, reason="postStart", message="FailedPostStartHook")
+    _post_start_over(work, event.name)
+
+
+def _post_start_over(work: Work, name: str) -> None:
+    """A failed postStart hook: once the container has ended, its start has failed."""
+    known = work.container(name)
+    if known.post_start_error is None or known.run is None or known.run.state == "running":
+        return
+    work.set_container(name, post_start_done=True, post_start_error=None)
+    if work.state.starting == name:
+        start_failed(work, name, Waiting(reason="PostStartHookError", message=known.post_start_error))
+
+
+def on_exited(work: Work, event: ContainerExited) -> None:
+    """The first word about an end counts: one that is known already (a start error) stays as it is."""
+    run = work.run_with_id(event.name, event.container_id)
+    if run is None or run.state == "exited":
+        return
+    work.set_run(
+        event.name,
+        state="exited",
+        pid=0,
+        exit_code=event.exit_code,
+        signal=event.signal,
+        reason=event.reason or ("Completed" if event.exit_code == 0 else "Error"),
+        message=event.message,
+        started_at=event.started_at or run.started_at,
+        finished_at=event.finished_at,
+    )
+    work.set_container(event.name, kill=None)
+    work.set(changed=True)
+    _post_start_over(work, event.name)

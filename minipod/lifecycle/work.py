@@ -1,0 +1,52 @@
+"""One step in the making (layer 4, pure): the state so far and the actions so far. Decides nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from minipod.lifecycle.model import Action, ContainerState, PodState, RecordEvent, Run
+from minipod.lifecycle.spec import field_path
+
+_EMPTY = ContainerState()
+
+
+class Work:
+    """Mutable inside one `step` only; `state` itself is replaced, never changed."""
+
+    __slots__ = ("actions", "now", "state")
+
+    def __init__(self, state: PodState, now: float) -> None:
+        self.state = state
+        self.now = now
+        self.actions: list[Action] = []
+
+    def set(self, **changes: Any) -> None:
+        self.state = msgspec.structs.replace(self.state, **changes)
+
+    def container(self, name: str) -> ContainerState:
+        return self.state.containers.get(name, _EMPTY)
+
+    def set_container(self, name: str, **changes: Any) -> None:
+        container = msgspec.structs.replace(self.container(name), **changes)
+        self.set(containers={**self.state.containers, name: container})
+
+    def set_run(self, name: str, **changes: Any) -> None:
+        """Change the present instance; there must be one."""
+        run = self.container(name).run
+        if run is not None:
+            self.set_container(name, run=msgspec.structs.replace(run, **changes))
+
+    def run_with_id(self, name: str, container_id: str) -> Run | None:
+        """The present instance, if it is that one: late events about older ones are nobody's."""
+        run = self.container(name).run
+        return run if run is not None and run.id == container_id else None
+
+    def act(self, action: Action) -> None:
+        self.actions.append(action)
+
+    def record(self, kind: str, reason: str, message: str, container: str = "", component: str = "kubelet") -> None:
+        """`kind`: Normal | Warning. `container`: its name, where the event is about one."""
+        path = field_path(self.state.pod, container) if container else ""
+        self.act(RecordEvent(type=kind, reason=reason, message=message, field_path=path, component=component))
