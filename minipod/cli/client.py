@@ -1,0 +1,252 @@
+"""The thin client of the agent's control socket (layer 6): JSON lines with descriptors, and starting an agent.
+
+Uses the C module `_socket`: `socket` alone costs as much as everything else that is imported here.
+"""
+
+from __future__ import annotations
+
+import _socket
+import array
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from minipod import __version__
+from minipod.errors import AgentError, ConflictError, HostError, ManifestError, MinipodError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from minipod.paths import Paths
+
+MSG_CMSG_CLOEXEC = 0x40000000
+_ERRORS: dict[str, type[MinipodError]] = {
+    "NotFound": NotFoundError,
+    "Conflict": ConflictError,
+    "Usage": UsageError,
+    "Host": HostError,
+}
+
+Message = dict[str, Any]
+
+
+class RemoteError(MinipodError):
+    """What the agent answered: its message and its exit status."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def error_of(error: Message) -> MinipodError:
+    """The exception that stands for an agent's `error` object."""
+    kind, message = str(error.get("kind", "Internal")), str(error.get("message", "the agent gave no reason"))
+    if kind == "Manifest":
+        return ManifestError(message, list(error.get("errors") or []))
+    if kind in _ERRORS:
+        return _ERRORS[kind](message)
+    return RemoteError(message, int(error.get("exit", 3)) or 3)
+
+
+class Channel:
+    """One connection: lines out, lines in. `fds` collects the descriptors that came with what was received."""
+
+    def __init__(self, sock: _socket.socket, trace: bool = False) -> None:
+        self.sock = sock
+        self.fds: list[int] = []
+        self._buffer = b""
+        self._trace = trace
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """One line; `fds` travel with its first byte. Raises AgentError when nobody listens any more."""
+        if self._trace:
+            print(f"> {json.dumps(message)[:2000]}", file=sys.stderr)
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            sent = self.sock.sendmsg([data], rights)
+            while sent < len(data):
+                sent += self.sock.send(data[sent:])
+        except BrokenPipeError:
+            # it answered before it closed: the answer is still to be read, and says why
+            pass
+
+    def pending(self) -> Message | None:
+        """A message that has already been received whole, without reading."""
+        line, newline, rest = self._buffer.partition(b"\n")
+        if not newline:
+            return None
+        self._buffer = rest
+        if self._trace:
+            print(f"< {line[:2000].decode(errors='replace')}", file=sys.stderr)
+        message: Message = json.loads(line)
+        return message
+
+    def fill(self) -> bool:
+        """Receive what there is (waits if nothing). False at the end of the connection."""
+        try:
+            data, ancillary, _flags, _address = self.sock.recvmsg(1 << 16, _socket.CMSG_SPACE(16 * 4), MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            return False
+        for level, kind, payload in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+                self.fds += fds
+        self._buffer += data
+        return bool(data)
+
+    def close(self) -> None:
+        self.sock.close()
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = []
+
+
+class Request:
+    """One request and its answers; an agent of another version is replaced before the first answer."""
+
+    def __init__(self, client: Client, message: Message, fds: Sequence[int], channel: Channel) -> None:
+        self._client = client
+        self._message = {**message, "version": __version__}
+        self._fds = fds
+        self._started = False
+        self.result: Message | None = None
+        self.channel = channel
+        channel.send(self._message, fds)
+
+    def fileno(self) -> int:
+        return self.channel.fileno()
+
+    def __enter__(self) -> Request:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.channel.close()
+
+    def send(self, message: Message) -> None:
+        self.channel.send(message)
+
+    def take_fd(self) -> int:
+        """The next descriptor that the agent has sent. Raises AgentError where there is none."""
+        if not self.channel.fds:
+            raise AgentError("the agent announced a descriptor and sent none; see agent.log")
+        return self.channel.fds.pop(0)
+
+    def next(self) -> Message | None:
+        """The next event, waiting for it; None after the last one, with `result` set. Raises what the agent says."""
+        while (event := self.poll()) is None and self.result is None:
+            self.fill()
+        return event
+
+    def fill(self) -> None:
+        """Receive once. Raises AgentError when the connection ends before the answer does."""
+        if not self.channel.fill():
+            raise AgentError(f"the agent went away in the middle of an answer; see {self._client.paths.root}/agent.log")
+
+    def poll(self) -> Message | None:
+        """The next event that is already here; None where there is none (or `result` has come)."""
+        message = self.channel.pending() if self.result is None else None
+        if message is None:
+            return None
+        if "error" in message:
+            if message["error"].get("kind") == "VersionMismatch" and not self._started:
+                self._replace_agent()
+                return None
+            raise error_of(message["error"])
+        self._started = True
+        if "event" in message:
+            return message
+        self.result = message
+        return None
+
+    def _replace_agent(self) -> None:
+        self._started = True  # once is enough: a second mismatch is told as it is
+        self.channel.close()
+        self.channel = self._client.replace()
+        self.channel.send(self._message, self._fds)
+
+
+class Client:
+    """Reaches the agent of one `--root`, starting one where none answers."""
+
+    def __init__(self, paths: Paths, config: str | None = None, trace: bool = False, verb: str = "") -> None:
+        self.paths = paths
+        self._config = config
+        self._trace = trace
+        self._verb = verb
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, verb: str) -> Client:
+        from minipod.cli.options import paths_of
+
+        return cls(paths_of(args), args.config, bool(args.verbose), verb)
+
+    def request(self, message: Message, fds: Sequence[int] = ()) -> Request:
+        """Send one request; an agent is started where none answers. Raises AgentError, HostError."""
+        return Request(self, message, fds, self.connect())
+
+    def request_if_pods(self, message: Message) -> Request | None:
+        """As `request`, but None where no agent runs and none has ever kept a pod here."""
+        channel = self.try_connect()
+        if channel is None and not os.path.exists(f"{self.paths.state}/minipod.db"):
+            return None
+        return Request(self, message, (), channel or self.connect())
+
+    def call(self, message: Message) -> tuple[list[Message], Message]:
+        """All events of a request, and its last line."""
+        with self.request(message) as request:
+            events = []
+            while (event := request.next()) is not None:
+                events.append(event)
+            return events, request.result or {}
+
+    def try_connect(self) -> Channel | None:
+        """A connection to the running agent; None where none listens. Raises HostError without the right to."""
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            sock.connect(self.paths.agent_socket)
+        except (FileNotFoundError, ConnectionRefusedError):
+            sock.close()
+            return None
+        except PermissionError:
+            sock.close()
+            raise self._no_root() from None
+        except OSError as error:
+            sock.close()
+            raise AgentError(f"{self.paths.agent_socket}: {error.strerror or error}") from None
+        return Channel(sock, self._trace)
+
+    def connect(self) -> Channel:
+        """A connection to the agent, which is started where none answers."""
+        channel = self.try_connect()
+        if channel is not None:
+            return channel
+        if os.geteuid() != 0:
+            raise self._no_root()
+        from minipod.cli.start import start_agent
+
+        start_agent(self.paths, self._config)
+        channel = self.try_connect()
+        if channel is None:
+            raise AgentError(f"the agent started and went away again; see {self.paths.root}/agent.log")
+        return channel
+
+    def replace(self) -> Channel:
+        """Have an agent of another version leave (its pods go on) and start one of this version."""
+        old = self.try_connect()
+        if old is not None:
+            old.send({"verb": "shutdown", "version": __version__})
+            while old.fill():
+                pass
+            old.close()
+        return self.connect()
+
+    def _no_root(self) -> HostError:
+        command = f"minipod {self._verb}".strip()
+        return HostError(f"{command} needs root: sudo {command} …")

@@ -1,0 +1,300 @@
+"""CRI log files (layer 6): parsing, tails and following across rotation. Knows no pods and prints nothing.
+
+A line is `<RFC 3339 time> stdout|stderr P|F <text>`; P says that the next line of the same stream goes on with it
+(cri-api's logs format). Work is done on whole chunks: a Python loop per line could not keep up with a container.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple, cast
+
+CHUNK = 1 << 20
+FULL, PARTIAL = b"F", b"P"
+
+
+class Line(NamedTuple):
+    """One line of the container: `text` without its newline; `whole` is False for a piece of a longer line."""
+
+    stamp: bytes
+    stream: bytes
+    text: bytes
+    whole: bool
+
+
+def stamp_key(stamp: bytes) -> bytes:
+    """Sorts as the times do: RFC3339Nano drops trailing zeros, and `Z` would sort above a digit."""
+    return stamp[:-1] if stamp.endswith(b"Z") else stamp
+
+
+def parse(data: bytes) -> list[Line]:
+    """The lines of a chunk that ends with a newline; what is no CRI line is taken as it stands."""
+    lines = []
+    for raw in data.split(b"\n")[:-1]:
+        parts = raw.split(b" ", 3)
+        if len(parts) == 4 and parts[2][:1] in (FULL, PARTIAL):
+            lines.append(Line(parts[0], parts[1], parts[3], parts[2][:1] == FULL))
+        else:
+            lines.append(Line(b"", b"stdout", raw, True))
+    return lines
+
+
+def plain_text(data: bytes) -> bytes:
+    """What the container wrote, of a chunk that ends with a newline: the fast path of `logs`."""
+    rows = [raw.split(b" ", 3) for raw in data.split(b"\n")]
+    rows.pop()
+    try:
+        if {row[2] for row in rows} <= {FULL}:
+            texts = [row[3] for row in rows]
+            texts.append(b"")
+            return b"\n".join(texts)
+    except IndexError:
+        pass
+    return b"".join([line.text + b"\n" if line.whole else line.text for line in parse(data)])
+
+
+def generations(path: str) -> list[str]:
+    """The rotated files of a log, oldest first: `<path>.<time>`, and `.gz` where it has been compressed."""
+    folder, name = os.path.split(path)
+    found: dict[str, str] = {}
+    try:
+        entries = os.listdir(folder)
+    except OSError:
+        return []
+    for entry in entries:
+        stamp = entry[len(name) + 1 :]
+        if not entry.startswith(name + ".") or stamp.endswith(".tmp"):
+            continue
+        plain = stamp.removesuffix(".gz")
+        if plain == stamp or plain not in found:  # while it is being compressed both are there: take the whole one
+            found[plain] = os.path.join(folder, entry)
+    return [found[stamp] for stamp in sorted(found)]
+
+
+def generation_of(path: str) -> str:
+    """A rotated file's name with or without `.gz`: the same generation."""
+    return path.removesuffix(".gz")
+
+
+def _opened(path: str) -> BinaryIO:
+    if not path.endswith(".gz"):
+        return open(path, "rb", buffering=CHUNK)
+    import gzip
+
+    return cast("BinaryIO", gzip.open(path, "rb"))
+
+
+def chunks(path: str, start: int = 0) -> Iterator[bytes]:
+    """A file's content in pieces that end with a newline (the last one may not); nothing where it is gone."""
+    try:
+        source = _opened(path)
+    except FileNotFoundError:
+        return
+    with source:
+        if start:
+            source.seek(start)
+        rest = b""
+        while data := source.read(CHUNK):
+            cut = data.rfind(b"\n") + 1
+            if not cut:
+                rest += data
+                continue
+            yield rest + data[:cut] if rest else data[:cut]
+            rest = data[cut:]
+        if rest:
+            yield rest
+
+
+def tail_offset(path: str, count: int) -> tuple[int, int]:
+    """Where the last `count` lines of a plain file begin, and how many there are (fewer in a short file).
+
+    A container's line that was written in pieces counts once: a `P` line belongs to the one that follows.
+    """
+    with open(path, "rb", buffering=0) as source:
+        position = source.seek(0, os.SEEK_END)
+        if count <= 0:
+            return position, 0
+        tail, step = b"", 1 << 16
+        while position > 0:
+            step = min(position, step)
+            position -= step
+            source.seek(position)
+            tail = source.read(step) + tail
+            starts = _line_starts(tail, position == 0)
+            if len(starts) > count:
+                return position + starts[-count], count
+            step = max(step, len(tail))
+        return 0, len(_line_starts(tail, True))
+
+
+def tail(path: str, count: int) -> list[tuple[str, int]]:
+    """The files, oldest first, and the offsets in them, that hold the last `count` lines of a log."""
+    sources: list[tuple[str, int]] = []
+    for name in [path, *reversed(generations(path))]:
+        try:
+            if name.endswith(".gz"):
+                starts = _line_starts(b"".join(chunks(name)), True)
+                found = min(len(starts), count)
+                sources.append((name, starts[-found] if found else 0))
+            else:
+                start, found = tail_offset(name, count)
+                sources.append((name, start))
+        except FileNotFoundError:
+            continue
+        count -= found
+        if count <= 0:
+            break
+    return sources[::-1]
+
+
+def _line_starts(data: bytes, from_start: bool) -> list[int]:
+    """Offsets at which a container's line begins; without `from_start` the first, perhaps cut, line is left out."""
+    starts = []
+    offset = 0
+    continued = False
+    first = True
+    for raw in data.split(b"\n"):
+        if not raw:
+            break
+        if not continued and not (first and not from_start):
+            starts.append(offset)
+        parts = raw.split(b" ", 3)
+        continued = len(parts) == 4 and parts[2][:1] == PARTIAL
+        first = False
+        offset += len(raw) + 1
+    return starts
+
+
+class Follower:
+    """Reads one growing log without missing a rotation. `read` gives what is new; waiting is the caller's."""
+
+    def __init__(self, path: str, start: int = 0) -> None:
+        self.path = path
+        self._fd = -1
+        self._rest = b""
+        self._older: set[str] = set()
+        self._start = start
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def read(self) -> Iterator[bytes]:
+        """New content in pieces that end with a newline; goes on into the next file where this one was rotated."""
+        while self._open():
+            yield from self._drain()
+            following = self._next()
+            if following is None:
+                return
+            # what was written between the last read and the rotation
+            yield from self._drain()
+            if self._rest:
+                yield self._rest + b"\n"
+                self._rest = b""
+            os.close(self._fd)
+            self._fd = following
+
+    def remainder(self) -> bytes:
+        """A last line without a newline, at the very end."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def _open(self) -> bool:
+        if self._fd >= 0:
+            return True
+        while True:
+            older = {generation_of(name) for name in generations(self.path)}
+            try:
+                fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            if {generation_of(name) for name in generations(self.path)} <= older:
+                break
+            os.close(fd)  # rotated in between: which generation was opened is not known, look again
+        self._fd = fd
+        self._older = older
+        if self._start:
+            os.lseek(fd, self._start, os.SEEK_SET)
+            self._start = 0
+        return True
+
+    def _drain(self) -> Iterator[bytes]:
+        while data := os.read(self._fd, CHUNK):
+            cut = data.rfind(b"\n") + 1
+            if not cut:
+                self._rest += data
+                continue
+            yield self._rest + data[:cut] if self._rest else data[:cut]
+            self._rest = data[cut:]
+
+    def _next(self) -> int | None:
+        """The descriptor of the file after the one that is open; None while it is still the newest."""
+        while True:
+            newer = self._newer()
+            if not newer:
+                return None
+            # newer[0] is the file that is open, under its new name
+            following = newer[1] if len(newer) > 1 else self.path
+            try:
+                fd = _open_generation(following)
+            except FileNotFoundError:
+                if following == self.path:
+                    return None  # renamed, and not yet made anew
+                continue
+            if following == self.path and len(self._newer()) > 1:
+                os.close(fd)  # rotated once more in between: what was opened is not the next one
+                continue
+            self._older.add(generation_of(newer[0]))
+            return fd
+
+    def _newer(self) -> list[str]:
+        return [name for name in generations(self.path) if generation_of(name) not in self._older]
+
+
+def _open_generation(path: str) -> int:
+    """A descriptor of a log file's text, also of a compressed one."""
+    if not path.endswith(".gz"):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.memfd_create("log", os.MFD_CLOEXEC)
+    try:
+        for data in chunks(path):
+            os.write(fd, data)
+    except BaseException:
+        os.close(fd)
+        raise
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+class Joiner:
+    """Puts the pieces of long lines together again, each stream for itself; a line without end goes on in parts."""
+
+    LIMIT = 1 << 20
+
+    def __init__(self) -> None:
+        self._open: dict[bytes, list[Line]] = {}
+
+    def feed(self, lines: list[Line]) -> Iterator[Line]:
+        """Whole lines, and parts (`whole` False) of lines above a mebibyte."""
+        for line in lines:
+            pieces = self._open.get(line.stream)
+            if line.whole and not pieces:
+                yield line
+                continue
+            if pieces is None:
+                pieces = self._open[line.stream] = []
+            pieces.append(line)
+            if line.whole or sum(len(piece.text) for piece in pieces) >= self.LIMIT:
+                yield self._joined(line.stream, line.whole)
+
+    def flush(self) -> Iterator[Line]:
+        """What has no end yet, as lines: for the end of a container."""
+        for stream in list(self._open):
+            if self._open[stream]:
+                yield self._joined(stream, True)
+
+    def _joined(self, stream: bytes, whole: bool) -> Line:
+        pieces = self._open.pop(stream)
+        return Line(pieces[0].stamp, stream, b"".join(piece.text for piece in pieces), whole)

@@ -1,0 +1,134 @@
+"""`minipod delete` (layer 6): asks the agent to end pods and waits until they are gone."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from minipod.cli.client import Client
+from minipod.cli.options import integer, namespace_of, pod_names
+from minipod.cli.output import warn
+from minipod.errors import MinipodError, NotFoundError, UsageError
+
+FORCE_WARNING = (
+    "immediate deletion does not wait for confirmation that the running resource has been terminated; "
+    "the resource may continue to run for a moment"
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Delete pods; returns when they are gone."
+    parser.add_argument("words", nargs="*", metavar="pod NAME…", help="pod NAME… or pod/NAME…")
+    parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="the pods of a manifest")
+    parser.add_argument(
+        "--grace-period", type=integer, default=-1, metavar="N", help="seconds to end in; -1: the pod's own"
+    )
+    parser.add_argument("--now", action="store_true", help="the same as --grace-period=1")
+    parser.add_argument("--force", action="store_true", help="with --grace-period=0: kill at once")
+    parser.add_argument("--all", action="store_true", help="all pods of the namespace")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="with --all: of every namespace")
+    parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="the pods with these labels")
+    parser.add_argument("--ignore-not-found", action="store_true", help="a pod that is not there is no error")
+    parser.add_argument("-o", "--output", metavar="name", help="name: print pod/NAME")
+
+
+def run(args: argparse.Namespace) -> int:
+    grace_period = check(args)
+    targets = chosen(args)
+    if not targets:
+        print("No resources found")
+        return 0
+    client = Client.of(args, "delete")
+    failures: list[MinipodError] = []
+    for namespace, names in targets.items():
+        message = {"verb": "delete", "namespace": namespace, "names": names}
+        delete(client, {**message, "grace_period": grace_period, "force": args.force}, args, failures)
+    if failures:
+        for error in failures[:-1]:
+            print_error(error)
+        raise failures[-1]
+    return 0
+
+
+def check(args: argparse.Namespace) -> int | None:
+    """The grace period that was asked for; None for the pod's own. Raises UsageError."""
+    if args.output not in (None, "name"):
+        raise UsageError(f"unexpected -o output mode: {args.output}. We only support '-o name'")
+    if args.now and args.grace_period >= 0:
+        raise UsageError("--now and --grace-period cannot be specified together")
+    if args.force and args.grace_period > 0:
+        raise UsageError("--force and --grace-period greater than 0 cannot be specified together")
+    if args.all and args.selector:
+        raise UsageError("cannot set --all and --selector at the same time")
+    if args.force:
+        warn(FORCE_WARNING)
+        return 0
+    if args.now or args.grace_period == 0:
+        return 1  # kubectl: without --force a grace period of 0 becomes 1
+    return args.grace_period if args.grace_period > 0 else None
+
+
+def chosen(args: argparse.Namespace) -> dict[str, list[str]]:
+    """The pods' names by namespace."""
+    if args.filename:
+        if args.words or args.all or args.selector:
+            raise UsageError("-f cannot be combined with names, --all or --selector")
+        return pods_of_files(args)
+    if not (args.all or args.selector):
+        names = pod_names(args.words, "delete")
+        if not names:
+            raise UsageError("resource(s) were provided, but no name was specified")
+        return {namespace_of(args): names}
+    from minipod.cli.get import fetch, select
+
+    if pod_names(args.words or ["pods"], "delete"):
+        raise UsageError("name cannot be provided when --all or a selector is specified")
+    namespace = None if args.all_namespaces else namespace_of(args)
+    message = {"verb": "get", "kind": "pods", "namespace": namespace, "name": None, "output": "object"}
+    found: dict[str, list[str]] = {}
+    for pod in select(fetch(args, message), args.selector):
+        meta = pod["metadata"]
+        found.setdefault(meta.get("namespace", "default"), []).append(meta["name"])
+    return found
+
+
+def pods_of_files(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Names and namespaces of the pods in manifests; other kinds are said to be passed over."""
+    from minipod.cli.manifests import documents
+
+    found: dict[str, list[str]] = {}
+    for place, item in documents(args.filename):
+        if item.get("kind") != "Pod":
+            warn(f"{place}: {item.get('kind')}: minipod deletes pods only")
+            continue
+        meta: dict[str, Any] = item.get("metadata") or {}
+        if not meta.get("name"):
+            raise UsageError(f"{place}: metadata.name: Required value: resource name may not be empty")
+        found.setdefault(args.namespace or meta.get("namespace") or "default", []).append(str(meta["name"]))
+    return found
+
+
+def delete(client: Client, message: dict[str, Any], args: argparse.Namespace, failures: list[MinipodError]) -> None:
+    done = "force deleted" if message["grace_period"] == 0 else "deleted"
+    request = None
+    try:
+        request = client.request_if_pods(message)
+        if request is None:
+            raise NotFoundError(f'pods "{message["names"][0]}" not found')
+        while (event := request.next()) is not None:
+            if event["event"] == "deleted":
+                name = event["name"]
+                text = f"pod/{name}" if args.output == "name" else f'pod "{name}" {done}'
+                print(text, flush=True)
+    except NotFoundError as error:
+        if not args.ignore_not_found:
+            failures.append(error)
+    finally:
+        if request is not None:
+            request.channel.close()
+
+
+def print_error(error: MinipodError) -> None:
+    from minipod.cli.main import report
+
+    report(error)

@@ -1,0 +1,110 @@
+"""`minipod exec` (layer 6): hands pipes and sockets over, relays files, devices and terminals itself.
+
+A regular file, a folder, a device or a terminal is never given to the container: its root could reopen it through
+/proc/self/fd with more rights, or push keystrokes into the operator's terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import sys
+from typing import Any
+
+from minipod.cli.client import Client, Message
+from minipod.cli.options import namespace_of, one_pod
+from minipod.cli.relay import Relay, TerminalRelay, window_size
+from minipod.errors import UsageError
+
+TAKES_COMMAND = True
+NAMES = ("stdin", "stdout", "stderr")
+DEFAULT_SIZE = (24, 80)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run a command in a container; the exit status is the command's."
+    parser.usage = "minipod exec POD [-c CONTAINER] [-i] [-t] -- COMMAND [ARG…]"
+    parser.add_argument("words", nargs="*", metavar="POD", help="the pod: NAME or pod/NAME")
+    parser.add_argument("-c", "--container", metavar="C", help="the container; default: the annotated or first one")
+    parser.add_argument("-i", "--stdin", action="store_true", help="pass standard input to the command")
+    parser.add_argument("-t", "--tty", action="store_true", help="give the command a terminal of its own")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only what the command prints")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.words:
+        raise UsageError("pod, type/name or --filename must be specified")
+    if len(args.words) > 1:
+        raise UsageError("exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead")
+    if not args.command:
+        raise UsageError("you must specify at least one command for the container")
+    message: Message = {
+        "verb": "exec",
+        "namespace": namespace_of(args),
+        "pod": one_pod(args.words[0]),
+        "container": args.container or chosen_container(args),
+        "command": args.command,
+    }
+    client = Client.of(args, "exec")
+    return run_with_terminal(args, client, message) if args.tty else run_with_pipes(args, client, message)
+
+
+def chosen_container(args: argparse.Namespace) -> str | None:
+    """The agent chooses where none is named; said as kubectl says it only to a person at a terminal."""
+    if args.quiet or not os.isatty(2) or not os.isatty(0):
+        return None
+    from minipod.cli.logs import default_container, get_pod
+
+    return default_container(get_pod(Client.of(args, "exec"), namespace_of(args), one_pod(args.words[0])))
+
+
+def may_hand_over(fd: int) -> bool:
+    """Pipes and sockets only: nothing can be gained by reopening them."""
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def run_with_pipes(args: argparse.Namespace, client: Client, message: Message) -> int:
+    """The command's own descriptors: ours where they are pipes, else pipes that are relayed here."""
+    relay = Relay()
+    given: list[int] = []
+    names: list[str] = []
+    to_close: list[int] = []
+    for fd, name in enumerate(NAMES):
+        if fd == 0 and not args.stdin:
+            continue
+        names.append(name)
+        if may_hand_over(fd):
+            given.append(fd)
+            continue
+        read_fd, write_fd = os.pipe()
+        ours, theirs = (write_fd, read_fd) if fd == 0 else (read_fd, write_fd)
+        relay.add(0, ours) if fd == 0 else relay.add(ours, fd)
+        given.append(theirs)
+        to_close.append(theirs)
+    with client.request({**message, "tty": None, "fds": names}, given) as request, relay.signals_to(request):
+        started: dict[str, Any] | None = request.next()  # only now: an agent that is replaced gets them again
+        for fd in to_close:
+            os.close(fd)
+        if started is not None:
+            relay.run(request)
+        return exit_code(request.result)
+
+
+def run_with_terminal(args: argparse.Namespace, client: Client, message: Message) -> int:
+    """A pty of the container's own; this terminal is raw while the command runs."""
+    on_terminal = args.stdin and os.isatty(0)
+    if args.stdin and not on_terminal and not args.quiet:
+        print("Unable to use a TTY - input is not a terminal or the right kind of file", file=sys.stderr)
+    size = window_size(0) or window_size(1) or DEFAULT_SIZE
+    with client.request({**message, "tty": list(size), "fds": []}) as request:
+        if request.next() is not None:
+            master_fd = request.take_fd()
+            with TerminalRelay(master_fd, stdin=args.stdin) as relay:
+                relay.run(request)
+        return exit_code(request.result)
+
+
+def exit_code(result: Message | None) -> int:
+    return int((result or {}).get("exit_code", 0)) & 0xFF

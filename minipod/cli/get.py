@@ -1,0 +1,236 @@
+"""`minipod get` (layer 6): pods as the agent's table, YAML, JSON, names or a JSONPath. Renders no status itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from minipod.cli.client import Client, Request
+from minipod.cli.options import namespace_of, pod_names
+from minipod.cli.table import table
+from minipod.errors import NotFoundError, UsageError
+
+EVENT_KINDS = ("event", "events", "ev")
+FORMATS = ("wide", "yaml", "json", "name")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = "List pods, or show some of them: kubectl's columns and formats."
+    parser.add_argument("words", nargs="*", metavar="pods [NAME…]", help="pods, pod, po or pod/NAME; events")
+    parser.add_argument("-o", "--output", metavar="FORMAT", help="wide, yaml, json, name or jsonpath={…}")
+    parser.add_argument("-w", "--watch", action="store_true", help="after listing, watch for changes")
+    parser.add_argument("--watch-only", action="store_true", help="watch for changes without listing first")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="the pods of all namespaces")
+    parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="only pods with these labels")
+    parser.add_argument("--no-headers", action="store_true", help="leave out the table's first line")
+    parser.add_argument("--show-labels", action="store_true", help="the labels as the last column")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.words and args.words[0] in EVENT_KINDS:
+        from minipod.cli import events
+
+        return events.list_events(args, None, namespace_wide=args.all_namespaces)
+    names = pod_names(args.words, "get")
+    check(args, names)
+    message = {"verb": "get", "kind": "pods", "namespace": None if args.all_namespaces else namespace_of(args)}
+    if args.output in (None, "wide") and not args.selector and not args.show_labels and not args.watch_only:
+        return Tables(args, names).run({**message, "output": args.output or "table"})
+    if args.output in (None, "wide"):
+        return Tables(args, names).run_selected({**message, "output": args.output or "table"})
+    return Objects(args, names).run({**message, "output": "object"})
+
+
+def check(args: argparse.Namespace, names: list[str]) -> None:
+    if args.output and args.output not in FORMATS and not args.output.startswith("jsonpath="):
+        raise UsageError(
+            f'unable to match a printer suitable for the output format "{args.output}", '
+            f"allowed formats are: json,jsonpath=,name,wide,yaml"
+        )
+    if names and args.all_namespaces:
+        raise UsageError("a resource cannot be retrieved by name across all namespaces")
+    if names and args.selector:
+        raise UsageError("name cannot be provided when a selector is specified")
+    args.watch = args.watch or args.watch_only
+
+
+def nothing_found(args: argparse.Namespace) -> None:
+    where = "" if args.all_namespaces else f" in {namespace_of(args)} namespace."
+    print(f"No resources found{where}", file=sys.stderr)
+
+
+class Tables:
+    """The agent's rows, aligned; in a watch the widths grow and the header is printed once."""
+
+    def __init__(self, args: argparse.Namespace, names: list[str]) -> None:
+        self._args = args
+        self._names = names
+        self._widths: list[int] = []
+        self._header = not args.no_headers
+        self._rows = 0
+
+    def run(self, message: dict[str, Any]) -> int:
+        client = Client.of(self._args, "get")
+        collected: list[dict[str, Any]] = []
+        for name in self._wanted():
+            if name is not None and self._args.watch:
+                client.call({**message, "name": name, "watch": False})  # a watch alone would wait for it
+            request = client.request_if_pods({**message, "name": name, "watch": self._args.watch})
+            if request is None:
+                if name is not None:
+                    raise NotFoundError(f'pods "{name}" not found')
+                break
+            with request:
+                if self._args.watch:
+                    self._follow(request)
+                else:
+                    collected += drain(request)
+        self._print(collected)
+        if not self._rows and not self._args.watch:
+            nothing_found(self._args)
+        return 0
+
+    def _wanted(self) -> list[str | None]:
+        return list(self._names) or [None]
+
+    def run_selected(self, message: dict[str, Any]) -> int:
+        """Rows of the pods whose labels match: the objects say which, the table says how they look."""
+        if self._args.watch:
+            raise UsageError(
+                "a watch of a table takes no --selector, --show-labels or --watch-only; use -o name or -o json"
+            )
+        labels: dict[tuple[str, str], dict[str, str]] = {}
+        rows: list[dict[str, Any]] = []
+        for name in self._wanted():
+            objects = fetch(self._args, {**message, "output": "object", "name": name})
+            for pod in select(objects, self._args.selector):
+                meta = pod["metadata"]
+                labels[meta.get("namespace", "default"), meta["name"]] = meta.get("labels") or {}
+            rows += fetch_events(self._args, {**message, "name": name, "watch": False})
+        self._print([keep_rows(event, labels, namespace_of(self._args), self._args.show_labels) for event in rows])
+        if not self._rows:
+            nothing_found(self._args)
+        return 0
+
+    def _follow(self, request: Request) -> None:
+        while (event := request.next()) is not None:
+            self._print([event])
+
+    def _print(self, events: list[dict[str, Any]]) -> None:
+        lines: list[list[object]] = []
+        for event in events:
+            rows = event.get("rows") or []
+            if rows and self._header:
+                lines.append(event["columns"])
+                self._header = False
+            lines += rows
+            self._rows += len(rows)
+        if lines:
+            sys.stdout.write(table(lines, self._widths))
+            sys.stdout.flush()
+
+
+class Objects:
+    """Whole objects: one, or a v1 List; one document each in a watch."""
+
+    def __init__(self, args: argparse.Namespace, names: list[str]) -> None:
+        self._args = args
+        self._names = names
+        self._printer = printer(args.output)
+
+    def run(self, message: dict[str, Any]) -> int:
+        if self._args.watch:
+            return self._watch({**message, "name": self._names[0] if self._names else None, "watch": True})
+        objects: list[dict[str, Any]] = []
+        for name in self._wanted():
+            objects += fetch(self._args, {**message, "name": name})
+        objects = select(objects, self._args.selector)
+        if len(self._names) == 1:
+            sys.stdout.write(self._printer(objects[0], False))
+        elif self._args.output == "name":
+            sys.stdout.write("".join(self._printer(item, False) for item in objects))
+        else:
+            whole = {"apiVersion": "v1", "items": objects, "kind": "List", "metadata": {"resourceVersion": ""}}
+            sys.stdout.write(self._printer(whole, False))
+        return 0
+
+    def _wanted(self) -> list[str | None]:
+        return list(self._names) or [None]
+
+    def _watch(self, message: dict[str, Any]) -> int:
+        if len(self._names) > 1:
+            raise UsageError("you may only specify a single resource to watch")
+        with Client.of(self._args, "get").request(message) as request:
+            while (event := request.next()) is not None:
+                if self._args.watch_only and event["type"] == "ADDED":
+                    continue
+                for pod in select([event["object"]], self._args.selector):
+                    sys.stdout.write(self._printer(pod, True))
+                    sys.stdout.flush()
+        return 0
+
+
+def drain(request: Request) -> list[dict[str, Any]]:
+    events = []
+    while (event := request.next()) is not None:
+        events.append(event)
+    return events
+
+
+def fetch_events(args: argparse.Namespace, message: dict[str, Any]) -> list[dict[str, Any]]:
+    request = Client.of(args, "get").request_if_pods(message)
+    if request is None:
+        if message.get("name"):
+            raise NotFoundError(f'pods "{message["name"]}" not found')
+        return []
+    with request:
+        return drain(request)
+
+
+def fetch(args: argparse.Namespace, message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects that the agent has; none where no agent has ever kept a pod. Raises NotFoundError."""
+    return [event["object"] for event in fetch_events(args, {**message, "watch": False}) if "object" in event]
+
+
+def printer(output: str) -> Any:
+    """A function of (object, is one of a stream) that gives its text."""
+    if output == "name":
+        return lambda item, _stream: f"pod/{item['metadata']['name']}\n"
+    if output == "json":
+        return lambda item, _stream: json.dumps(item, indent=4, ensure_ascii=False) + "\n"
+    if output == "yaml":
+        from minipod.cli.yamlout import to_yaml
+
+        return lambda item, stream: ("---\n" if stream else "") + to_yaml(item)
+    from minipod.cli.jsonpath import Template
+
+    template = Template(output.partition("=")[2])
+    return lambda item, stream: template.render(item) + ("\n" if stream else "")
+
+
+def select(objects: list[dict[str, Any]], selector: str | None) -> list[dict[str, Any]]:
+    """Those whose labels match an equality or set selector (apimachinery labels.Parse)."""
+    if not selector:
+        return objects
+    from minipod.cli.selector import matcher
+
+    matches = matcher(selector)
+    return [item for item in objects if matches(item["metadata"].get("labels") or {})]
+
+
+def keep_rows(
+    event: dict[str, Any], labels: dict[tuple[str, str], dict[str, str]], namespace: str, show_labels: bool
+) -> dict[str, Any]:
+    """The rows of a table whose pods are in `labels`, with a LABELS column where wanted."""
+    columns = list(event["columns"])
+    at = columns.index("NAME")
+    in_namespace = columns.index("NAMESPACE") if "NAMESPACE" in columns else None
+    rows = []
+    for row in event["rows"]:
+        key = (row[in_namespace] if in_namespace is not None else namespace, row[at])
+        if key in labels:
+            text = ",".join(f"{name}={value}" for name, value in sorted(labels[key].items())) or "<none>"
+            rows.append([*row, text] if show_labels else row)
+    return {**event, "columns": [*columns, "LABELS"] if show_labels else columns, "rows": rows}

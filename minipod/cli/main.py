@@ -1,0 +1,144 @@
+"""The command line's front (layer 6): finds the verb, imports only its module, turns errors into one line.
+
+Each verb is a module of this package with `configure(parser)` and `run(args) -> int`. Nothing here parses
+manifests, talks to the agent or imports more than the verb asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from minipod.errors import MinipodError, UsageError
+
+#: verb -> what it does; the module is `minipod.cli.<verb>`. The order is that of `minipod --help`.
+VERBS: dict[str, str] = {
+    "run": "run the pods of a manifest, follow their logs",
+    "get": "list pods, or show one as a table, YAML or JSON",
+    "describe": "show a pod's spec, state, conditions and events",
+    "logs": "print the logs of a container",
+    "exec": "run a command in a container",
+    "delete": "delete pods and wait until they are gone",
+    "wait": "wait for a condition of a pod",
+    "events": "list what happened to pods",
+    "plan": "print every kernel operation that run would do, without root",
+    "validate": "check a manifest as the API server would, without root",
+    "explain": "show the fields of an object and what supports them",
+    "image": "list, load and remove images",
+    "check": "say what this kernel and host offer",
+    "gc": "remove what a killed machine left behind",
+    "agent": "run the node agent in the foreground",
+    "version": "print the versions of client and agent",
+    "completion": "print a completion script for bash, zsh or fish",
+}
+VALUE_OPTIONS = ("--root", "--state", "--config", "-n", "--namespace")
+EXIT_INTERRUPTED = 130
+
+
+def find_verb(argv: list[str]) -> tuple[str | None, list[str]]:
+    """The verb, and all other words in their order: global options may stand before it, as with kubectl."""
+    index = 0
+    while index < len(argv):
+        word = argv[index]
+        if word in VALUE_OPTIONS:
+            index += 2
+        elif word.startswith("-"):
+            index += 1
+        else:
+            return word, argv[:index] + argv[index + 1 :]
+    return None, argv
+
+
+def usage() -> str:
+    """The text of `minipod --help`, without a parser."""
+    lines = [
+        "minipod runs Kubernetes Pods on one Linux host, without Kubernetes.",
+        "",
+        "Usage: minipod COMMAND [options]",
+    ]
+    lines += ["", "Commands:"]
+    lines += [f"  {verb:<12}{text}" for verb, text in VERBS.items()]
+    lines += [
+        "",
+        "Global options:",
+        "  --root DIR         what dies with the boot (MINIPOD_ROOT; /run/minipod)",
+        "  --state DIR        what survives it (MINIPOD_STATE; /var/lib/minipod)",
+        "  --config FILE      the configuration (MINIPOD_CONFIG; /etc/minipod/config.toml)",
+        "  -n, --namespace N  the namespace of the pods (default)",
+        "  -v, --verbose      show what is said to the agent",
+        "",
+        'Use "minipod COMMAND --help" for the options of a command. Try: minipod run examples/localhost.yaml',
+    ]
+    return "\n".join(lines)
+
+
+def suggestion(verb: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(verb, VERBS, n=1)
+    return f"; did you mean {close[0]}?" if close else "; see minipod --help"
+
+
+def main(argv: list[str]) -> int:
+    """Run one command line (without the program's name) and return its exit status."""
+    verb, rest = find_verb(argv)
+    if verb is None or verb == "help":
+        if "--version" in rest:
+            from minipod import __version__
+
+            print(f"minipod {__version__}")
+            return 0
+        wanted = bool(verb) or any(word in ("-h", "--help") for word in rest)
+        if verb == "help" and rest and rest[0] in VERBS:
+            return main([rest[0], "--help"])
+        print(usage(), file=sys.stdout if wanted else sys.stderr)
+        return 0 if wanted else UsageError.exit_status
+    if verb not in VERBS:
+        raise UsageError(f'unknown command "{verb}"{suggestion(verb)}')
+    from minipod.cli.options import load_verb, parse
+
+    module = load_verb(verb)
+    return module.run(parse(verb, module, rest))
+
+
+def report(error: MinipodError) -> int:
+    """Print an error as one line, and every finding of a manifest on a line of its own."""
+    findings = getattr(error, "errors", None) or []
+    text = str(error).strip()
+    print(f"error: {text}", file=sys.stderr)
+    for finding in findings:
+        line = str(finding)
+        if line not in text:
+            print(f"  {line}", file=sys.stderr)
+    return error.exit_status
+
+
+def guarded(argv: list[str]) -> int:
+    """`main` with every error turned into an exit status."""
+    try:
+        status = main(argv)
+        sys.stdout.flush()
+        return status
+    except MinipodError as error:
+        return report(error)
+    except BrokenPipeError:
+        # what reads us has enough: as quiet as a program that SIGPIPE ended, and no complaint at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"error: {name}{(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 3
+
+
+def entry() -> None:
+    """The `minipod` program. Leaves without the interpreter's slow tear-down: nothing is left to clean up."""
+    status = guarded(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        pass
+    os._exit(status)

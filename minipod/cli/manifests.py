@@ -1,0 +1,30 @@
+"""The documents of manifest files as plain data (layer 6): enough to find names in. Checks nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minipod.cli.run import read_text
+from minipod.errors import UsageError
+
+
+def documents(files: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """(place, object) of every document; the items of a List one by one. Raises UsageError."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found: list[tuple[str, dict[str, Any]]] = []
+    for name in files:
+        try:
+            parsed = list(yaml.load_all(read_text(name), Loader=loader))
+        except yaml.YAMLError as error:
+            raise UsageError(f"{name}: {' '.join(str(error).split())}") from None
+        for number, item in enumerate(parsed, 1):
+            place = name if len(parsed) == 1 else f"{name} document {number}"
+            if item is None:
+                continue
+            if not isinstance(item, dict):
+                raise UsageError(f"{place}: not an object: kind: Required value")
+            entries = item.get("items") if item.get("kind") == "List" else [item]
+            found += [(place, entry) for entry in entries or []]
+    return found

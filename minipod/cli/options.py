@@ -1,0 +1,190 @@
+"""What the verbs' parsers share (layer 6): global options, one-line errors, durations. Talks to nobody."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import NoReturn, Protocol
+
+from minipod.errors import UsageError
+from minipod.paths import Paths
+
+
+GLOBAL_OPTIONS = ("--root", "--state", "--config", "-n", "--namespace")
+
+
+VALUE_OPTIONS = ("--root", "--state", "--config", "-n", "--namespace")
+
+
+class VerbModule(Protocol):
+    """A module of `minipod.cli` that is a verb."""
+
+    def configure(self, parser: argparse.ArgumentParser, /) -> None: ...
+
+    def run(self, args: argparse.Namespace, /) -> int: ...
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with kubectl's habits: `--flag=true`, no abbreviations, errors as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+    def switches(self) -> set[str]:
+        """The long names of all options that take no value."""
+        return {name for action in self._actions if action.nargs == 0 for name in action.option_strings}
+
+    def has_sub_verbs(self) -> bool:
+        return any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
+
+    def normalized(self, words: list[str]) -> list[str]:
+        """`--flag=true` as `--flag`, `--flag=false` as nothing: kubectl's booleans."""
+        switches = self.switches()
+        result = []
+        for word in words:
+            name, equals, value = word.partition("=")
+            if not equals or name not in switches:
+                result.append(word)
+            elif value in ("true", "1"):
+                result.append(name)
+            elif value not in ("false", "0"):
+                self.error(f'invalid argument "{value}" for "{name}": true or false')
+        return result
+
+
+def load_verb(verb: str) -> VerbModule:
+    """The module of a verb."""
+    module: VerbModule = importlib.import_module(f"minipod.cli.{verb}")
+    return module
+
+
+def parser_for(verb: str, module: VerbModule) -> Parser:
+    """A verb's parser, with the global options in a group of their own."""
+    parser = Parser(prog=f"minipod {verb}", allow_abbrev=False)
+    parser.set_defaults(command=[])
+    module.configure(parser)
+    group = parser.add_argument_group("global options")
+    group.add_argument("--root", metavar="DIR", help="what dies with the boot (MINIPOD_ROOT; /run/minipod)")
+    group.add_argument("--state", metavar="DIR", help="what survives it (MINIPOD_STATE; /var/lib/minipod)")
+    group.add_argument("--config", metavar="FILE", help="the configuration (MINIPOD_CONFIG; /etc/minipod/config.toml)")
+    group.add_argument("-n", "--namespace", metavar="N", help="the namespace of the pods (default)")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="show what is said to the agent")
+    return parser
+
+
+def parse(verb: str, module: VerbModule, words: list[str]) -> argparse.Namespace:
+    """The verb's arguments. What follows the first `--` is `args.command`, untouched."""
+    parser = parser_for(verb, module)
+    command: list[str] = []
+    if "--" in words:
+        cut = words.index("--")
+        words, command = words[:cut], words[cut + 1 :]
+    words = parser.normalized(words)
+    if parser.has_sub_verbs():
+        args = parser.parse_args(hoisted(words))
+    else:
+        args = parser.parse_intermixed_args(words)
+    args.command = command
+    if command and not getattr(module, "TAKES_COMMAND", False):
+        parser.error(f"unexpected argument {command[0]!r} after --")
+    return args
+
+
+def hoisted(words: list[str]) -> list[str]:
+    """Global options first: behind a sub-verb its parser would not know them."""
+    first: list[str] = []
+    rest: list[str] = []
+    index = 0
+    while index < len(words):
+        name, equals, _ = words[index].partition("=")
+        if name in GLOBAL_OPTIONS:
+            width = 1 if equals else 2
+            first += words[index : index + width]
+            index += width
+        else:
+            rest.append(words[index])
+            index += 1
+    return first + rest
+
+
+def hoisted(words: list[str]) -> list[str]:
+    """Global options first: behind a sub-verb its parser would not know them."""
+    first: list[str] = []
+    rest: list[str] = []
+    index = 0
+    while index < len(words):
+        name, equals, _ = words[index].partition("=")
+        width = 0 if name not in VALUE_OPTIONS else 1 if equals else 2
+        first += words[index : index + width]
+        rest += words[index : index + 1] if not width else []
+        index += width or 1
+    return first + rest
+
+
+def paths_of(args: argparse.Namespace) -> Paths:
+    return Paths.from_env(args.root, args.state)
+
+
+def namespace_of(args: argparse.Namespace) -> str:
+    return args.namespace or "default"
+
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration_s(text: str) -> float:
+    """Seconds of a Go duration (`300ms`, `1h30m`, `-1s`); a bare number counts seconds. Raises UsageError."""
+    import re
+
+    body = text[1:] if text[:1] in "+-" else text
+    sign = -1.0 if text.startswith("-") else 1.0
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", body):
+        return sign * float(body)
+    if not re.fullmatch(r"(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+", body):
+        raise UsageError(f'invalid duration "{text}": use for example 90s, 5m or 1h30m')
+    parts = re.findall(r"([0-9.]+)(ns|us|µs|ms|s|m|h)", body)
+    return sign * sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def integer(text: str) -> int:
+    """An ASCII decimal number, as the kernel and Kubernetes read one."""
+    if not (text.isascii() and text.lstrip("-").isdigit() and text.count("-") <= (text[:1] == "-")):
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number')
+    return int(text)
+
+
+def pod_names(words: list[str], verb: str) -> list[str]:
+    """The pods meant by kubectl's forms: `pod NAME…`, `pods NAME…`, `pod/NAME…`. Raises UsageError."""
+    if not words:
+        raise UsageError(f"{verb}: which pod? use for example: minipod {verb} pod NAME")
+    if "/" not in words[0]:
+        check_kind(words[0])
+        return [name for name in words[1:] if _plain(name)]
+    names = []
+    for word in words:
+        kind, slash, name = word.partition("/")
+        if not slash or not name:
+            raise UsageError(f"there is no need to mix resource/name with plain names: {word}")
+        check_kind(kind)
+        names.append(name)
+    return names
+
+
+def _plain(name: str) -> bool:
+    if "/" in name:
+        raise UsageError(f"there is no need to specify a resource type as a separate argument when passing {name}")
+    return True
+
+
+def one_pod(word: str) -> str:
+    """The name in `NAME`, `pod/NAME` or `pods/NAME`."""
+    kind, slash, name = word.partition("/")
+    if not slash:
+        return word
+    check_kind(kind)
+    return name
+
+
+def check_kind(kind: str) -> None:
+    if kind not in ("pod", "pods", "po"):
+        raise UsageError(f'minipod doesn\'t have a resource type "{kind}"; it has pods')

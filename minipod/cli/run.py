@@ -1,0 +1,187 @@
+"""`minipod run` (layer 6): sends manifests to the agent, shows each step and the logs, ends as the pods end.
+
+Steps go to stderr, what the containers write goes where they wrote it (stdout or stderr). The agent owns the pods:
+when this process ends in any way, it ends them too (unless `--detach`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from minipod.cli.client import Client, Message, Request
+from minipod.cli.options import duration_s
+from minipod.errors import AgentError, UsageError
+
+UNTIL = ("created", "running", "ready", "succeeded")
+EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIMEOUT = 1, 130, 1
+TERMINAL = ("Succeeded", "Failed")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run the pods of the manifests: shows each step, then the logs of all containers. Ctrl-C ends the pods "
+        "gracefully, a second one at once. Exit status: 0 when they succeeded, 1 when one failed (of a single "
+        "container: its exit code), 2 for a bad manifest, 3 when the runtime failed."
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="manifests, YAML or JSON; - is stdin")
+    parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="the same as FILE")
+    parser.add_argument("-d", "--detach", action="store_true", help="leave the pods with the agent, print pod/NAME")
+    parser.add_argument(
+        "--until",
+        choices=UNTIL,
+        metavar="STATE",
+        help="with -d, return when the pods are created, running, ready or succeeded (default: running)",
+    )
+    parser.add_argument(
+        "--timeout", metavar="D", help="with -d, how long to wait for --until: 30s, 5m (default: for ever)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    names = args.files + args.filename
+    if not names:
+        raise UsageError("run: which manifest? use for example: minipod run pod.yaml")
+    if (args.until or args.timeout) and not args.detach:
+        raise UsageError("--until and --timeout go with --detach: without it, run returns when the pods have ended")
+    message: Message = {
+        "verb": "run",
+        "files": read_files(names),
+        "namespace": args.namespace,
+        "detach": args.detach,
+        "until": args.until,
+    }
+    client = Client.of(args, "run")
+    if args.detach:
+        return run_detached(client, message, duration_s(args.timeout) if args.timeout else None)
+    return run_foreground(client, message)
+
+
+def read_files(names: list[str]) -> list[dict[str, str]]:
+    """The texts of the manifests. Raises UsageError with the file and the reason."""
+    if names.count("-") > 1:
+        raise UsageError("standard input can be given only once")
+    return [{"name": "<stdin>" if name == "-" else name, "text": read_text(name)} for name in names]
+
+
+def read_text(name: str) -> str:
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(name, "rb") as source:
+                data = source.read()
+        return data.decode()
+    except OSError as error:
+        raise UsageError(f"{name}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}") from None
+
+
+def run_detached(client: Client, message: Message, timeout_s: float | None) -> int:
+    """Print `pod/NAME` for each pod when what was waited for is reached."""
+    from minipod.cli.progress import Progress
+
+    progress = Progress(quiet=True)
+    with client.request(message) as request, deadline(timeout_s, message["until"] or "running"):
+        while (event := request.next()) is not None:
+            progress.show(event)
+    for pod in (request.result or {}).get("pods") or []:
+        print(f"pod/{pod['name']}")
+    return 0
+
+
+@contextmanager
+def deadline(timeout_s: float | None, until: str | None) -> Iterator[None]:
+    """Raise TimeoutError-like news when the time is up; the pods stay as they are."""
+    if timeout_s is None:
+        yield
+        return
+
+    def expire(_number: int, _frame: FrameType | None) -> None:
+        from minipod.cli.client import RemoteError
+
+        raise RemoteError(
+            f"timed out waiting for the pods to be {until}; they go on, see minipod get pods", EXIT_TIMEOUT
+        )
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 1e-6))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def run_foreground(client: Client, message: Message) -> int:
+    """Show everything until the pods have ended; signals end them."""
+    from minipod.cli.progress import Progress
+    from minipod.kernel.inotify import Inotify
+
+    progress = Progress()
+    with Inotify() as watches, client.request(message) as request, interrupts(request, progress.note):
+        progress.watch_with(watches)
+        try:
+            follow(request, watches, progress)
+        except AgentError:
+            progress.drain()
+            raise
+        progress.finish()
+    pods = (request.result or {}).get("pods") or []
+    for pod in pods:
+        progress.ended(pod)
+    return exit_status(pods, progress.container_count())
+
+
+def follow(request: Request, watches: Any, progress: Any) -> None:
+    """Events and log lines, in the order in which they come, until the last answer."""
+    while request.result is None:
+        poll = select.poll()
+        poll.register(request, select.POLLIN)
+        poll.register(watches, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll()}
+        if watches.fileno() in ready:
+            watches.read()
+        if request.fileno() in ready:
+            request.fill()
+        # the logs first: what a container wrote was written before its end was told
+        progress.drain()
+        while (event := request.poll()) is not None:
+            progress.show(event)
+
+
+@contextmanager
+def interrupts(request: Request, note: Callable[[str], None]) -> Iterator[None]:
+    """The first signal asks the agent to end the pods gracefully, any further one to end them at once."""
+    count = 0
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        request.send({"verb": "interrupt" if count == 1 else "kill"})
+        note("ending gracefully; interrupt again to end at once" if count == 1 else "ending at once")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_status(pods: list[dict[str, Any]], containers: int) -> int:
+    """0 when all Succeeded; of a single container its own code; 1 when one Failed; 130 when ended before its time."""
+    if all(pod.get("phase") == "Succeeded" for pod in pods):
+        return 0
+    codes = [code for pod in pods for code in (pod.get("exit_codes") or {}).values()]
+    if containers == 1 and len(codes) == 1 and codes[0]:
+        return int(codes[0])
+    if all(pod.get("phase") in TERMINAL for pod in pods):
+        return EXIT_FAILED
+    return EXIT_INTERRUPTED

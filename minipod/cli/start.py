@@ -1,0 +1,83 @@
+"""Starts the node agent in the background (layer 6). Only imported where none answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from minipod.errors import AgentError, HostError
+
+if TYPE_CHECKING:
+    from minipod.paths import Paths
+
+#: dispositions and masks survive exec: the agent begins with the default ones
+DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+
+
+def start_agent(paths: Paths, config: str | None) -> None:
+    """Start an agent and return when one answers. Raises AgentError with the agent's reason, HostError.
+
+    Two callers at once start two: the agents settle between themselves which of them stays (agent.lock).
+    """
+    try:
+        os.makedirs(paths.root, mode=0o711, exist_ok=True)
+        message = _spawn(paths, config)
+    except OSError as error:
+        where = error.filename or paths.root
+        raise HostError(f"{where}: cannot start the agent: {(error.strerror or str(error)).lower()}") from None
+    if message != "ready":
+        raise AgentError(message or f"the agent ended before it was ready; see {paths.root}/agent.log")
+
+
+def agent_command(paths: Paths, config: str | None, *more: str) -> list[str]:
+    """The command line of an agent for these paths, isolated as this interpreter is."""
+    command = [sys.executable, *(["-I"] if sys.flags.isolated else []), "-m", "minipod.agent"]
+    command += ["--root", paths.root, "--state", paths.state]
+    if config:
+        command += ["--config", os.path.abspath(config)]
+    return command + list(more)
+
+
+def agent_environment() -> dict[str, str]:
+    """The caller's environment; without isolation also the way to this very package."""
+    environment = dict(os.environ)
+    if not sys.flags.isolated:
+        environment["PYTHONPATH"] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return environment
+
+
+def _spawn(paths: Paths, config: str | None) -> str:
+    """Run the agent detached; its first line on the ready descriptor, empty when it died without one."""
+    ready_fd, child_fd = os.pipe()
+    log_fd = os.open(f"{paths.root}/agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    back_fd = os.open(".", os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
+    os.set_inheritable(child_fd, True)
+    keep = {0, 1, 2, child_fd}
+    others = [int(name) for name in os.listdir("/proc/self/fd") if int(name) not in keep]
+    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int] | tuple[int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log_fd, 1),
+        (os.POSIX_SPAWN_DUP2, log_fd, 2),
+        *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
+    ]
+    command = agent_command(paths, config, "--auto", "--ready-fd", str(child_fd))
+    try:
+        os.chdir("/")  # the agent must not keep the caller's folder busy; spawn cannot change it for the child alone
+        os.posix_spawn(
+            command[0],
+            command,
+            agent_environment(),
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=DEFAULT_SIGNALS,
+        )
+    finally:
+        os.fchdir(back_fd)
+        os.close(back_fd)
+        os.close(child_fd)
+        os.close(log_fd)
+    with open(ready_fd, "rb") as ready:
+        return ready.readline().decode(errors="replace").strip()

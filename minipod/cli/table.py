@@ -1,0 +1,88 @@
+"""Columns as kubectl prints them (layer 6): Go's elastic tab stops, and human durations. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(rows: Sequence[Sequence[object]], widths: list[int] | None = None, padding: int = 3) -> str:
+    """Rows as aligned lines; the last column is not padded. `widths` remembers between calls (a watch)."""
+    widths = widths if widths is not None else []
+    for row in rows:
+        for index, cell in enumerate(row):
+            if index == len(widths):
+                widths.append(0)
+            widths[index] = max(widths[index], len(str(cell)))
+    lines = []
+    for row in rows:
+        cells = [str(cell).ljust(widths[index] + padding) for index, cell in enumerate(row[:-1])]
+        lines.append("".join(cells) + str(row[-1]) + "\n" if row else "\n")
+    return "".join(lines)
+
+
+def tabbed(text: str, padding: int = 2) -> str:
+    """Text with tab-terminated cells, aligned as Go's text/tabwriter does (`kubectl describe`).
+
+    A column is a run of consecutive lines that have a cell there; text after a line's last tab is in no column.
+    """
+    lines = [line.split("\t") for line in text.split("\n")]
+    output = [""] * len(lines)
+    _align(lines, output, 0, len(lines), 0, padding)
+    return "\n".join(output)
+
+
+def _align(lines: list[list[str]], output: list[str], start: int, end: int, column: int, padding: int) -> None:
+    index = start
+    while index < end:
+        cells = lines[index]
+        if column >= len(cells) - 1:
+            output[index] += cells[column] if column < len(cells) else ""
+            index += 1
+            continue
+        block = index
+        while block < end and column < len(lines[block]) - 1:
+            block += 1
+        width = max(len(lines[i][column]) for i in range(index, block))
+        width = width + padding if width else 0  # Go: a column of empty cells has no width
+        for i in range(index, block):
+            output[i] += lines[i][column].ljust(width)
+        _align(lines, output, index, block, column + 1, padding)
+        index = block
+
+
+def human_duration(seconds: float) -> str:
+    """Two or three significant figures: 90s, 4m10s, 3h, 2d4h (apimachinery duration.HumanDuration)."""
+    total = int(seconds)
+    if total < -1:
+        return "<invalid>"
+    if total < 120:
+        return f"{max(total, 0)}s"
+    minutes, hours, days = total // 60, total // 3600, total // 86400
+    if minutes < 10:
+        return _two(minutes, "m", total % 60, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return _two(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if hours < 192:
+        return _two(days, "d", hours % 24, "h")
+    if days < 730:
+        return f"{days}d"
+    if days < 2920:
+        return _two(days // 365, "y", days % 365, "d")
+    return f"{days // 365}y"
+
+
+def _two(first: int, unit: str, second: int, small: str) -> str:
+    return f"{first}{unit}{second}{small}" if second else f"{first}{unit}"
+
+
+def timestamp_s(text: str | None) -> float | None:
+    """Seconds since the epoch of an API timestamp (RFC 3339); None where there is none."""
+    if not text:
+        return None
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()

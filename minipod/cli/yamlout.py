@@ -1,0 +1,82 @@
+"""Objects as YAML, as kubectl writes them (layer 6): sorted keys, no aliases. Importing PyYAML would cost 20 ms."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+# YAML 1.1 and 1.2 readers must both see a string: quoted are all words that either takes for something else
+_PLAIN = re.compile(
+    r"[A-Za-z/_][A-Za-z0-9_./@%+=^$()-]*( [A-Za-z0-9_./@%+=^$()-]+)*|[A-Za-z/_][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)+"
+)
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+_UNPRINTABLE = re.compile("[\x7f-\x84\x86-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff\x85]")
+_BLOCK = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]*")
+
+
+def to_yaml(value: Any) -> str:
+    """One document, ending with a newline."""
+    lines: list[str] = []
+    if isinstance(value, dict) and value:
+        _mapping(value, 0, lines)
+    elif isinstance(value, list) and value:
+        _sequence(value, 0, lines)
+    else:
+        lines.append(scalar(value))
+    return "\n".join(lines) + "\n"
+
+
+def _mapping(value: dict[str, Any], indent: int, lines: list[str]) -> None:
+    for key in sorted(value):
+        _entry(f"{' ' * indent}{scalar(key)}:", value[key], indent, lines)
+
+
+def _entry(head: str, item: Any, indent: int, lines: list[str]) -> None:
+    if isinstance(item, dict) and item:
+        lines.append(head)
+        _mapping(item, indent + 2, lines)
+    elif isinstance(item, list) and item:
+        lines.append(head)
+        _sequence(item, indent, lines)
+    elif isinstance(item, str) and _is_block(item):
+        _literal(head, item, indent + 2, lines)
+    else:
+        lines.append(f"{head} {scalar(item)}")
+
+
+def _sequence(value: list[Any], indent: int, lines: list[str]) -> None:
+    for item in value:
+        if isinstance(item, (dict, list)) and item:
+            start = len(lines)
+            if isinstance(item, dict):
+                _mapping(item, indent + 2, lines)
+            else:
+                _sequence(item, indent + 2, lines)
+            # the dash stands where the first line's indentation ends
+            lines[start] = f"{' ' * indent}- {lines[start][indent + 2 :]}"
+        else:
+            _entry(f"{' ' * indent}-", item, indent, lines)
+
+
+def _is_block(text: str) -> bool:
+    """Whether a literal block can hold the text unchanged."""
+    return "\n" in text[:-1] and text[0] not in " \n" and _BLOCK.fullmatch(text) is not None
+
+
+def _literal(head: str, text: str, indent: int, lines: list[str]) -> None:
+    body = text.rstrip("\n")
+    newlines = len(text) - len(body)
+    mark = {0: "|-", 1: "|"}.get(newlines, "|+")
+    lines.append(f"{head} {mark}")
+    lines += [f"{' ' * indent}{line}" if line else "" for line in body.split("\n")]
+    lines += [""] * (newlines - 1)
+
+
+def scalar(value: Any) -> str:
+    """A value on one line; strings plain where no reader can mistake them."""
+    if isinstance(value, str):
+        if len(value) < 200 and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+            return value
+        return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return json.dumps(value)
