@@ -405,4 +405,4 @@ def _explain(what: str, error: OSError) -> NoReturn:
         errno.EROFS: "; choose a writable place with --state",
     }.get(error.errno or 0, "")
     place = f": {error.filename}" if error.filename else ""
-    raise ImageError(f"cannot {what}{place}: {error.strerror or error}{remedy}") from error
+    raise ImageError(f"cannot {what}{place}: {(error.strerror or str(error)).lower()}{remedy}") from error

@@ -1,0 +1,295 @@
+"""The image store: what goes in comes out, each layer once, and a bad end leaves nothing half-made."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minipod.errors import ConflictError, ImageError, NotFoundError
+from minipod.paths import Paths
+from minipod.runtime.images import ImageStore
+from tests import layouts
+from tests.conftest import CHECKOUT
+from tests.layouts import archive, entry, folder, make_layout
+
+HELLO = archive([folder("etc"), entry("etc/motd", b"hello\n")])
+BYE = archive([entry("etc/motd", b"bye\n")])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
+
+
+@pytest.fixture
+def hello(tmp_path: Path) -> Path:
+    return make_layout(tmp_path / "hello", HELLO, config={"Cmd": ["cat", "/etc/motd"], "Env": ["A=1"], "User": "1:2"})
+
+
+def names_in(store: ImageStore) -> dict[str, list[str]]:
+    return {name: sorted(os.listdir(store.path / name)) for name in ("tmp", "layers", "blobs/sha256")}
+
+
+def test_a_loaded_image_is_found_by_every_name_it_has(store: ImageStore, hello: Path) -> None:
+    image = store.load_layout(hello)
+    digest = f"test@{image.digest}"
+    for name in (
+        "test",
+        "test:latest",
+        "docker.io/library/test",
+        digest,
+        f"test:x@{image.digest}",
+        image.id,
+        image.id[7:],
+    ):
+        found = store.resolve(name)
+        assert found is not None
+        assert found == image
+    assert store.resolve("test:other") is None
+    assert store.resolve(f"other@{image.digest}") is None
+
+
+def test_the_configuration_is_the_image_s(store: ImageStore, hello: Path) -> None:
+    config = store.load_layout(hello).config
+    assert (config.cmd, config.env, config.user, config.entrypoint) == (("cat", "/etc/motd"), ("A=1",), "1:2", ())
+
+
+def test_layers_are_unpacked_lowest_first(store: ImageStore, tmp_path: Path) -> None:
+    image = store.load_layout(make_layout(tmp_path / "l", HELLO, BYE), "two:1")
+    texts = [Path(layer, "etc/motd").read_text() for layer in image.layers]
+    assert (image.reference, texts) == ("docker.io/library/two:1", ["hello\n", "bye\n"])
+
+
+def test_a_layer_of_two_images_is_unpacked_once(store: ImageStore, tmp_path: Path) -> None:
+    first = store.load_layout(make_layout(tmp_path / "a", HELLO), "a")
+    identity = os.stat(first.layers[0]).st_ino
+    second = store.load_layout(make_layout(tmp_path / "b", HELLO, BYE, compress=False), "b")
+    assert second.layers[0] == first.layers[0]
+    assert os.stat(second.layers[0]).st_ino == identity
+
+
+def test_loading_twice_changes_nothing(store: ImageStore, hello: Path) -> None:
+    store.load_layout(hello)
+    before = (store.list(), names_in(store))
+    store.load_layout(hello)
+    assert (store.list(), names_in(store)) == before
+
+
+def test_another_process_s_image_is_seen_at_once(store: ImageStore, hello: Path) -> None:
+    assert store.resolve("test") is None
+    ImageStore(Paths(str(store.path.parent.parent / "root"), str(store.path.parent))).load_layout(hello)
+    assert store.resolve("test") is not None
+
+
+def test_a_name_that_moves_on_leaves_the_old_image_nameless(store: ImageStore, hello: Path, tmp_path: Path) -> None:
+    old = store.load_layout(hello)
+    new = store.load_layout(make_layout(tmp_path / "new", BYE))
+    assert [image.reference for image in store.list()] == [new.reference, f"docker.io/library/test@{old.digest}"]
+    assert os.path.isdir(old.layers[0])
+    assert store.resolve(old.id) is not None
+
+
+def test_removing_a_name_keeps_what_others_need(store: ImageStore, tmp_path: Path) -> None:
+    keep = store.load_layout(make_layout(tmp_path / "a", HELLO), "a")
+    gone = store.load_layout(make_layout(tmp_path / "b", HELLO, BYE), "b")
+    assert [image.reference for image in store.remove("b")] == ["docker.io/library/b:latest"]
+    assert os.path.isdir(keep.layers[0])
+    assert not os.path.exists(gone.layers[1])
+    store.remove(keep.id[7:15])
+    assert names_in(store) == {"tmp": [], "layers": [], "blobs/sha256": []}
+
+
+def test_removing_what_is_not_there_says_so(store: ImageStore) -> None:
+    with pytest.raises(NotFoundError, match="image 'nginx' not found"):
+        store.remove("nginx")
+
+
+def test_an_image_in_use_is_not_removed(store: ImageStore, hello: Path, tmp_path: Path) -> None:
+    image = store.load_layout(hello)
+    container = tmp_path / "root" / "containers" / "c1"
+    container.mkdir(parents=True)
+    (container / "container.json").write_text(f'{{"image_id": "{image.id}"}}')
+    with pytest.raises(ConflictError, match="in use by container c1; delete its pod first"):
+        store.remove("test")
+    assert store.resolve("test") == image
+
+
+@pytest.mark.parametrize(("policy", "reason"), [("IfNotPresent", "ErrImagePull"), ("Never", "ErrImageNeverPull")])
+def test_an_absent_image_is_kubernetes_reason(store: ImageStore, policy: str, reason: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        store.require("nginx:1", policy)
+    assert caught.value.reason == reason
+
+
+def test_the_remedy_for_an_absent_image_is_to_load_it(store: ImageStore) -> None:
+    with pytest.raises(ImageError, match=r"minipod image load DIRECTORY --name nginx:1$"):
+        store.require("nginx:1")
+
+
+@pytest.mark.parametrize("name", ["", "NGINX", "a b", "f" * 64 + "/", "dir:relative/path"])
+def test_no_reference_is_invalid_image_name(store: ImageStore, name: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        store.resolve(name)
+    assert caught.value.reason == "InvalidImageName"
+
+
+def test_a_root_folder_is_an_image_of_one_layer(store: ImageStore, tmp_path: Path) -> None:
+    image = store.resolve(f"dir:{tmp_path}//x/..")
+    assert image is not None
+    assert (image.id, image.layers) == (f"dir:{tmp_path}", (str(tmp_path),))
+
+
+def test_a_root_folder_that_is_not_there_is_named(store: ImageStore, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=f"{tmp_path}/nowhere is no folder"):
+        store.resolve(f"dir:{tmp_path}/nowhere")
+
+
+def test_busybox_is_built_where_it_is_missing(store: ImageStore) -> None:
+    image = store.require("busybox", "Never")
+    assert (Path(image.layers[0]) / "bin" / "sh").samefile(Path(image.layers[0]) / "bin" / "busybox")
+    assert image.config.cmd == ("sh",)
+
+
+def test_the_store_is_closed_to_other_users(store: ImageStore, hello: Path) -> None:
+    store.load_layout(hello)
+    assert oct(store.path.stat().st_mode & 0o777) == "0o700"
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_flipped_bit_is_found_whichever_blob_it_is_in(store: ImageStore, hello: Path, which: int) -> None:
+    layouts.damage(layouts.blobs_of(hello)[which])
+    with pytest.raises(ImageError, match="is damaged"):
+        store.load_layout(hello)
+    assert store.list() == []
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_lying_length_is_found(store: ImageStore, hello: Path, change: int) -> None:
+    blob = layouts.blobs_of(hello)[-1]
+    data = blob.read_bytes()
+    blob.write_bytes(data[:-1] if change < 0 else data + b"\0")
+    with pytest.raises(ImageError, match="bytes"):
+        store.load_layout(hello)
+
+
+def test_a_missing_blob_is_named(store: ImageStore, hello: Path) -> None:
+    layouts.blobs_of(hello)[-1].unlink()
+    with pytest.raises(ImageError, match=r"blob sha256:[0-9a-f]{64} is missing"):
+        store.load_layout(hello)
+
+
+def test_a_layer_that_is_not_what_the_configuration_says_is_refused(store: ImageStore, tmp_path: Path) -> None:
+    lying = make_layout(tmp_path / "l", HELLO, diff_ids=["sha256:" + "0" * 64])
+    with pytest.raises(ImageError, match="but the image says sha256:000"):
+        store.load_layout(lying)
+    with pytest.raises(NotFoundError):
+        store.remove("test")
+    assert names_in(store) == {"tmp": [], "layers": [], "blobs/sha256": []}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"architecture": "mips"}, "the image is for mips, this host is"),
+        ({"diff_ids": []}, "1 layers, but 0 valid diff ids"),
+        ({"diff_ids": ["../../etc"]}, "1 layers, but 1 valid diff ids"),
+        ({"layer_type": "application/vnd.oci.image.layer.v1.tar+zstd"}, "use gzip or uncompressed layers"),
+        ({"name": "latest"}, "names no repository; name the image: --name NAME"),
+    ],
+)
+def test_an_image_that_cannot_be_used_says_why(
+    store: ImageStore, tmp_path: Path, wrong: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ImageError, match=words):
+        store.load_layout(make_layout(tmp_path / "l", HELLO, **wrong))  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_no_layout_says_so(store: ImageStore, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"no OCI image layout: it has no index\.json"):
+        store.load_layout(tmp_path)
+    with pytest.raises(ImageError, match="no such folder"):
+        store.load_layout(tmp_path / "nowhere")
+
+
+def test_a_digest_that_is_a_path_is_refused(store: ImageStore, hello: Path) -> None:
+    index = (hello / "index.json").read_text()
+    start = index.index("sha256:")
+    (hello / "index.json").write_text(index[:start] + "sha256:../../../../etc/passwd" + index[start + 71 :])
+    with pytest.raises(ImageError, match="is no sha256 digest"):
+        store.load_layout(hello)
+
+
+def test_a_damaged_index_is_named_with_a_remedy(store: ImageStore, hello: Path) -> None:
+    store.load_layout(hello)
+    (store.path / "index.json").write_text("{")
+    with pytest.raises(ImageError, match="remove it and load the images again"):
+        store.resolve("test")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, store: ImageStore) -> Iterator[None]:
+    """A state folder with room for one megabyte."""
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", state], check=True)
+    yield
+    subprocess.run(["umount", state], check=True)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(store: ImageStore, tmp_path: Path) -> None:
+    large = make_layout(tmp_path / "large", archive([entry("zeros", bytes(4 << 20))]))
+    with pytest.raises(ImageError, match=r"no space left on device; free some space"):
+        store.load_layout(large)
+    assert names_in(store)["layers"] == []
+    assert names_in(store)["tmp"] == []
+    store.load_layout(make_layout(tmp_path / "small", HELLO))
+    assert store.resolve("test") is not None
+
+
+def test_killed_loads_leave_a_whole_store(store: ImageStore, tmp_path: Path) -> None:
+    many = archive([entry(f"file{number}", b"x" * 1000) for number in range(3000)])
+    layout = make_layout(tmp_path / "many", many)
+    program = (
+        "import sys; from minipod.paths import Paths; from minipod.runtime.images import ImageStore;"
+        "store = ImageStore(Paths(sys.argv[1], sys.argv[2])); print(flush=True); store.load_layout(sys.argv[3])"
+    )
+    for delay_s in (0.0, 0.02, 0.05, 0.1, 0.15):
+        loader = subprocess.Popen(
+            [sys.executable, "-c", program, tmp_path / "root", tmp_path / "state", layout],
+            stdout=subprocess.PIPE,
+            cwd=CHECKOUT,
+        )
+        assert loader.stdout is not None
+        loader.stdout.read(1)
+        try:
+            loader.wait(delay_s)
+        except subprocess.TimeoutExpired:
+            loader.send_signal(signal.SIGKILL)
+        loader.wait()
+        loader.stdout.close()
+        found = store.resolve("test")
+        assert found is None or len(os.listdir(found.layers[0])) == 3000
+    store.load_layout(layout)  # waits for an orphaned unpacking, sweeps
+    assert names_in(store)["tmp"] == []
+    assert len(names_in(store)["layers"]) == 1
+    assert leaks.wait_until_gone(list) == []
+
+
+def test_two_loads_at_once_both_succeed(store: ImageStore, hello: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "minipod", "--root", tmp_path / "root", "--state", tmp_path / "state"]
+    loads = [
+        subprocess.Popen([*command, "image", "load", hello, "--name", f"n{i}"], stdout=subprocess.PIPE, cwd=CHECKOUT)
+        for i in range(4)
+    ]
+    for load in loads:
+        load.communicate()
+    assert [load.returncode for load in loads] == [0] * 4
+    assert [image.reference for image in store.list()] == [f"docker.io/library/n{i}:latest" for i in range(4)]
+    assert len(names_in(store)["layers"]) == 1

@@ -1,0 +1,212 @@
+"""Layers from strangers: what a good archive holds is kept, what a bad one tries is refused or stays inside."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from minipod.errors import ImageError
+from minipod.paths import Paths
+from minipod.runtime.images import ImageStore
+from tests.layouts import Entry, archive, entry, folder, hard_link, make_layout, symlink
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
+
+
+def unpack(store: ImageStore, tmp_path: Path, *entries: Entry) -> Path:
+    """Loads an image of one layer; the folder it was unpacked to."""
+    return Path(store.load_layout(make_layout(tmp_path / "layout", archive(entries))).layers[0])
+
+
+def test_owners_modes_and_times_are_kept(store: ImageStore, tmp_path: Path) -> None:
+    root = unpack(
+        store,
+        tmp_path,
+        folder("d", mode=0o1770, uid=5, gid=6, mtime=1000),
+        entry("d/f", b"x", mode=0o4755, uid=1000, gid=2000, mtime=2000),
+        symlink("d/l", "/nowhere"),
+    )
+    found = os.stat(root / "d" / "f")
+    assert (oct(found.st_mode), found.st_uid, found.st_gid, found.st_mtime) == ("0o104755", 1000, 2000, 2000)
+    found = os.stat(root / "d")
+    assert (oct(found.st_mode), found.st_uid, found.st_gid, found.st_mtime) == ("0o41770", 5, 6, 1000)
+    assert os.readlink(root / "d" / "l") == "/nowhere"
+
+
+def test_the_root_folder_s_own_entry_counts(store: ImageStore, tmp_path: Path) -> None:
+    root = unpack(store, tmp_path, folder("./", mode=0o711, uid=7))
+    assert (oct(os.stat(root).st_mode), os.stat(root).st_uid) == ("0o40711", 7)
+
+
+def test_hard_links_stay_one_file(store: ImageStore, tmp_path: Path) -> None:
+    root = unpack(store, tmp_path, entry("a", b"x"), hard_link("d/b", "a"), hard_link("c", "/d/../a"))
+    assert os.stat(root / "a").st_nlink == 3
+
+
+def test_devices_and_pipes_are_made(store: ImageStore, tmp_path: Path) -> None:
+    root = unpack(
+        store,
+        tmp_path,
+        entry("null", kind=tarfile.CHRTYPE, mode=0o666, devmajor=1, devminor=3),
+        entry("pipe", kind=tarfile.FIFOTYPE, mode=0o600),
+    )
+    found = os.stat(root / "null")
+    assert stat.S_ISCHR(found.st_mode)
+    assert found.st_rdev == os.makedev(1, 3)
+    assert stat.S_ISFIFO(os.stat(root / "pipe").st_mode)
+
+
+def test_capabilities_are_kept_and_overlay_s_own_attributes_are_not(store: ImageStore, tmp_path: Path) -> None:
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep
+    headers = {
+        "SCHILY.xattr.security.capability": capability.decode("utf-8", "surrogateescape"),
+        "SCHILY.xattr.trusted.overlay.redirect": "/etc",
+        "SCHILY.xattr.user.note": "kept",
+    }
+    root = unpack(store, tmp_path, entry("ping", b"x", pax_headers=headers))
+    assert sorted(os.listxattr(root / "ping")) == ["security.capability", "user.note"]
+    assert os.getxattr(root / "ping", "security.capability") == capability
+
+
+def test_whiteouts_become_overlayfs_s(store: ImageStore, tmp_path: Path) -> None:
+    root = unpack(store, tmp_path, entry("etc/.wh.passwd"), entry("var/.wh..wh..opq"), entry("var/.wh..wh.plnk"))
+    found = os.lstat(root / "etc" / "passwd")
+    assert (stat.S_ISCHR(found.st_mode), found.st_rdev) == (True, 0)
+    assert os.getxattr(root / "var", "trusted.overlay.opaque") == b"y"
+    assert os.listdir(root / "var") == []
+
+
+def test_a_later_entry_replaces_an_earlier_one(store: ImageStore, tmp_path: Path) -> None:
+    root = unpack(
+        store,
+        tmp_path,
+        folder("a"),
+        entry("a/b/c", b"1"),
+        entry("a", b"2"),
+        symlink("l", "a"),
+        entry("l", b"3"),
+        entry("f", b"4"),
+        folder("f"),
+    )
+    assert ((root / "a").read_bytes(), (root / "l").read_bytes(), (root / "f").is_dir()) == (b"2", b"3", True)
+
+
+def test_names_that_are_not_utf_8_are_kept(store: ImageStore, tmp_path: Path) -> None:
+    root = unpack(store, tmp_path, entry(b"caf\xe9".decode("utf-8", "surrogateescape"), b"x"))
+    assert os.listdir(os.fsencode(root)) == [b"caf\xe9"]
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder that an archive tries to reach; three levels above a layer in the making."""
+    target = tmp_path / "state" / "victim"
+    target.mkdir(parents=True)
+    (target / "file").write_text("untouched")
+    return target
+
+
+ESCAPES = {
+    "dots": lambda v: [entry("../../../victim/file", b"evil")],
+    "absolute": lambda v: [entry(f"{v}/file", b"evil")],
+    "symlinked folder": lambda v: [symlink("d", str(v)), entry("d/file", b"evil")],
+    "relative symlink": lambda v: [symlink("d", "../../../victim"), entry("d/file", b"evil")],
+    "symlink chain": lambda v: [symlink("a", ".."), symlink("b", "a/../.."), entry("b/victim/file", b"evil")],
+    "symlinked file": lambda v: [symlink("f", f"{v}/file"), entry("f", b"evil")],
+    "folder through symlink": lambda v: [symlink("d", str(v)), folder("d/file/x")],
+    "whiteout through symlink": lambda v: [symlink("d", str(v)), entry("d/.wh.file")],
+    "opaque through symlink": lambda v: [symlink("d", str(v)), entry("d/.wh..wh..opq")],
+    "mode through symlink": lambda v: [symlink("d", f"{v}/file"), hard_link("e", "d"), entry("e", b"", mode=0o777)],
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_nothing_is_written_outside(store: ImageStore, tmp_path: Path, outside: Path, escape: str) -> None:
+    try:
+        unpack(store, tmp_path, *ESCAPES[escape](outside))
+    except ImageError:
+        assert store.list() == []
+    assert (outside / "file").read_text() == "untouched"
+    assert (os.listdir(outside), os.listxattr(outside)) == (["file"], [])
+    assert oct(os.stat(outside / "file").st_mode) == "0o100644"
+
+
+def test_a_hard_link_to_the_outside_is_refused(store: ImageStore, tmp_path: Path, outside: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be unpacked"):
+        unpack(store, tmp_path, hard_link("f", "../../../victim/file"))
+    with pytest.raises(ImageError, match="cannot be unpacked"):
+        unpack(store, tmp_path, hard_link("f", str(outside / "file")))
+    assert os.stat(outside / "file").st_nlink == 1
+
+
+@pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "etc/.wh..."])
+def test_a_whiteout_of_nothing_or_of_dots_is_refused(store: ImageStore, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImageError, match="whiteout of nothing"):
+        unpack(store, tmp_path, entry(name))
+
+
+@pytest.mark.parametrize("uid", [-1, 2**32 - 1, 2**40])
+def test_an_owner_that_no_kernel_has_is_refused(store: ImageStore, tmp_path: Path, uid: int) -> None:
+    with pytest.raises(ImageError, match="out of range"):
+        unpack(store, tmp_path, entry("f", uid=uid))
+
+
+def test_a_late_damaged_header_is_not_taken_for_the_end(store: ImageStore, tmp_path: Path) -> None:
+    data = bytearray(archive([entry("first", b"x"), entry("second", b"y")]))
+    data[1024 + 150] ^= 1  # in the second header's checksum
+    with pytest.raises(ImageError, match="damaged header"):
+        store.load_layout(make_layout(tmp_path / "l", bytes(data)))
+
+
+def test_a_truncated_archive_is_refused(store: ImageStore, tmp_path: Path) -> None:
+    data = archive([entry("f", b"x" * 5000)])[:3000]
+    with pytest.raises(ImageError, match="cannot be unpacked"):
+        store.load_layout(make_layout(tmp_path / "l", data))
+
+
+def test_garbage_instead_of_gzip_is_refused(store: ImageStore, tmp_path: Path) -> None:
+    layer = b"no gzip at all" * 100
+    path = make_layout(tmp_path / "l", layer, compress=False, layer_type="application/vnd.oci.image.layer.v1.tar+gzip")
+    with pytest.raises(ImageError, match=r"cannot be unpacked.*[Nn]ot a gzipped file"):
+        store.load_layout(path)
+
+
+def test_a_layer_with_no_entries_is_an_empty_folder(store: ImageStore, tmp_path: Path) -> None:
+    assert os.listdir(unpack(store, tmp_path)) == []
+
+
+def test_no_code_is_loaded_from_the_archive(store: ImageStore, tmp_path: Path) -> None:
+    """The unpacker's own modules, planted where an interpreter inside the chroot would look for them."""
+    library = os.path.dirname(os.__file__).lstrip("/")
+    evil = b"raise SystemExit('loaded from the image')\n"
+    planted = [entry(f"{library}/{name}.py", evil) for name in ("copy", "traceback", "linecache", "shutil", "json")]
+    planted += [entry(f"{library}/encodings/{name}.py", evil) for name in ("idna", "latin_1", "cp437")]
+    assert unpack(store, tmp_path, *planted, entry(b"\xff".decode("utf-8", "surrogateescape"))).is_dir()
+
+
+def test_the_diff_id_covers_the_padding_too(store: ImageStore, tmp_path: Path) -> None:
+    layer = archive([entry("f", b"x")]) + bytes(10240)
+    image = store.load_layout(make_layout(tmp_path / "l", layer))
+    assert image.layers[0].endswith(hashlib.sha256(layer).hexdigest())
+
+
+def test_gzip_of_several_members_is_one_layer(store: ImageStore, tmp_path: Path) -> None:
+    layer = archive([entry("f", b"x" * 2000)])
+    blob = gzip.compress(layer[:1000]) + gzip.compress(layer[1000:])
+    diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+    path = make_layout(
+        tmp_path / "l",
+        blob,
+        compress=False,
+        diff_ids=[diff_id],
+        layer_type="application/vnd.docker.image.rootfs.diff.tar.gzip",
+    )
+    assert Path(store.load_layout(path).layers[0], "f").read_bytes() == b"x" * 2000
