@@ -1,4 +1,4 @@
-"""What the groups of pods and containers tell (layer 3): OOM kills, usage, processes; killing, and what was left behind.
+"""What the groups of pods and containers tell (layer 3): OOM kills, usage, processes, and what was left behind.
 
 Groups are named by their path (`/minipod/kubepods/…`), the same in every hierarchy. Making them is `plan.cgroup`.
 """
