@@ -6,14 +6,9 @@ import argparse
 import importlib
 from typing import NoReturn, Protocol
 
+from minipod.cli.main import VALUE_OPTIONS
 from minipod.errors import UsageError
 from minipod.paths import Paths
-
-
-GLOBAL_OPTIONS = ("--root", "--state", "--config", "-n", "--namespace")
-
-
-VALUE_OPTIONS = ("--root", "--state", "--config", "-n", "--namespace")
 
 
 class VerbModule(Protocol):
@@ -80,31 +75,12 @@ def parse(verb: str, module: VerbModule, words: list[str]) -> argparse.Namespace
         cut = words.index("--")
         words, command = words[:cut], words[cut + 1 :]
     words = parser.normalized(words)
-    if parser.has_sub_verbs():
-        args = parser.parse_args(hoisted(words))
-    else:
-        args = parser.parse_intermixed_args(words)
+    separate = parser.has_sub_verbs()
+    args = parser.parse_args(hoisted(words)) if separate else parser.parse_intermixed_args(words)
     args.command = command
     if command and not getattr(module, "TAKES_COMMAND", False):
         parser.error(f"unexpected argument {command[0]!r} after --")
     return args
-
-
-def hoisted(words: list[str]) -> list[str]:
-    """Global options first: behind a sub-verb its parser would not know them."""
-    first: list[str] = []
-    rest: list[str] = []
-    index = 0
-    while index < len(words):
-        name, equals, _ = words[index].partition("=")
-        if name in GLOBAL_OPTIONS:
-            width = 1 if equals else 2
-            first += words[index : index + width]
-            index += width
-        else:
-            rest.append(words[index])
-            index += 1
-    return first + rest
 
 
 def hoisted(words: list[str]) -> list[str]:

@@ -61,7 +61,7 @@ class Inotify:
     """One inotify instance; a context manager. Non-blocking: `read` gives nothing where there is nothing."""
 
     def __init__(self) -> None:
-        fd = _libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK)
+        fd: int = _libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK)
         if fd < 0:
             number = ctypes.get_errno()
             raise OSError(number, f"inotify_init1: {os.strerror(number).lower()}; raise fs.inotify.max_user_instances")
@@ -78,11 +78,11 @@ class Inotify:
 
     def add_watch(self, path: str, mask: int) -> int:
         """Watch `path`; the same path gives the same number and replaces its mask. Raises OSError."""
-        wd = _libc.inotify_add_watch(self._fd, os.fsencode(path), mask)
+        wd = int(_libc.inotify_add_watch(self._fd, os.fsencode(path), mask))
         if wd < 0:
             number = ctypes.get_errno()
             raise OSError(number, f"inotify_add_watch: {os.strerror(number).lower()}", path)
-        return int(wd)
+        return wd
 
     def remove_watch(self, wd: int) -> None:
         """Stop watching; a watch that the kernel has already removed is not an error."""
