@@ -197,13 +197,14 @@ def pod_limits(pod: Pod) -> dict[str, str]:
     return _aggregate(pod, "limits")
 
 
-def _aggregate(pod: Pod, which: str) -> dict[str, str]:
+def container_total(spec: PodSpec, which: str) -> dict[str, str]:
+    """What the containers need together, of `requests` or `limits` (AggregateContainerRequests)."""
     total: dict[str, str] = {}
-    for container in pod.spec.containers:
+    for container in spec.containers:
         _add(total, getattr(container.resources, which))
     sidecars: dict[str, str] = {}
     peak: dict[str, str] = {}
-    for container in pod.spec.init_containers:
+    for container in spec.init_containers:
         own: Mapping[str, str] = getattr(container.resources, which)
         if is_sidecar(container):
             _add(total, own)
@@ -214,6 +215,11 @@ def _aggregate(pod: Pod, which: str) -> dict[str, str]:
             _add(needed, own)
             _raise(peak, needed)
     _raise(total, peak)
+    return total
+
+
+def _aggregate(pod: Pod, which: str) -> dict[str, str]:
+    total = container_total(pod.spec, which)
     if pod.spec.resources is not None:
         total.update(getattr(pod.spec.resources, which))
     if pod.spec.overhead:

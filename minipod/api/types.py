@@ -30,6 +30,10 @@ def _quantity() -> str:
     return "0"
 
 
+def _nothing() -> tuple[()]:
+    return ()
+
+
 class Object(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False):
     """Base of everything in this module."""
 
@@ -113,7 +117,7 @@ class Capabilities(Object, frozen=True, kw_only=True):
 
 
 class CephFSPersistentVolumeSource(Object, frozen=True, kw_only=True):
-    monitors: tuple[str, ...] = field(default_factory=tuple)
+    monitors: tuple[str, ...] = field(default_factory=_nothing)
     path: str = ""
     read_only: bool = False
     secret_file: str = ""
@@ -122,7 +126,7 @@ class CephFSPersistentVolumeSource(Object, frozen=True, kw_only=True):
 
 
 class CephFSVolumeSource(Object, frozen=True, kw_only=True):
-    monitors: tuple[str, ...] = field(default_factory=tuple)
+    monitors: tuple[str, ...] = field(default_factory=_nothing)
     path: str = ""
     read_only: bool = False
     secret_file: str = ""
@@ -232,7 +236,7 @@ class ContainerExtendedResourceRequest(Object, frozen=True, kw_only=True):
 
 
 class ContainerImage(Object, frozen=True, kw_only=True):
-    names: tuple[str, ...] = field(default_factory=tuple)
+    names: tuple[str, ...] = field(default_factory=_nothing)
     size_bytes: Int64 = 0
 
 
@@ -688,7 +692,7 @@ class NodeRuntimeHandlerFeatures(Object, frozen=True, kw_only=True):
 
 
 class NodeSelector(Object, frozen=True, kw_only=True):
-    node_selector_terms: tuple[NodeSelectorTerm, ...] = field(default_factory=tuple)
+    node_selector_terms: tuple[NodeSelectorTerm, ...] = field(default_factory=_nothing)
 
 
 class NodeSelectorRequirement(Object, frozen=True, kw_only=True):
@@ -927,7 +931,7 @@ class PodDNSConfigOption(Object, frozen=True, kw_only=True):
 
 
 class PodExtendedResourceClaimStatus(Object, frozen=True, kw_only=True):
-    request_mappings: tuple[ContainerExtendedResourceRequest, ...] = field(default_factory=tuple)
+    request_mappings: tuple[ContainerExtendedResourceRequest, ...] = field(default_factory=_nothing)
     resource_claim_name: str = field(default_factory=str)
 
 
@@ -937,7 +941,7 @@ class PodIP(Object, frozen=True, kw_only=True):
 
 class PodList(Object, frozen=True, kw_only=True):
     api_version: str = field(default_factory=lambda: "v1")
-    items: tuple[Pod, ...] = field(default_factory=tuple)
+    items: tuple[Pod, ...] = field(default_factory=_nothing)
     kind: str = field(default_factory=lambda: "PodList")
     metadata: ListMeta = field(default_factory=lambda: ListMeta())
 
@@ -991,7 +995,7 @@ class PodSpec(Object, frozen=True, kw_only=True):
     active_deadline_seconds: Int64 | None = None
     affinity: Affinity | None = None
     automount_service_account_token: bool | None = None
-    containers: tuple[Container, ...] = field(default_factory=tuple)
+    containers: tuple[Container, ...] = field(default_factory=_nothing)
     dns_config: PodDNSConfig | None = None
     dns_policy: str = ""
     enable_service_links: bool | None = None
@@ -1086,7 +1090,7 @@ class Probe(Object, frozen=True, kw_only=True):
 
 class ProjectedVolumeSource(Object, frozen=True, kw_only=True):
     default_mode: Int32 | None = None
-    sources: tuple[VolumeProjection, ...] = field(default_factory=tuple)
+    sources: tuple[VolumeProjection, ...] | None = field(default_factory=null)
 
 
 class QuobyteVolumeSource(Object, frozen=True, kw_only=True):
@@ -1102,7 +1106,7 @@ class RBDPersistentVolumeSource(Object, frozen=True, kw_only=True):
     fs_type: str = ""
     image: str = field(default_factory=str)
     keyring: str = ""
-    monitors: tuple[str, ...] = field(default_factory=tuple)
+    monitors: tuple[str, ...] = field(default_factory=_nothing)
     pool: str = ""
     read_only: bool = False
     secret_ref: SecretReference | None = None
@@ -1113,7 +1117,7 @@ class RBDVolumeSource(Object, frozen=True, kw_only=True):
     fs_type: str = ""
     image: str = field(default_factory=str)
     keyring: str = ""
-    monitors: tuple[str, ...] = field(default_factory=tuple)
+    monitors: tuple[str, ...] = field(default_factory=_nothing)
     pool: str = ""
     read_only: bool = False
     secret_ref: LocalObjectReference | None = None
@@ -1485,6 +1489,6 @@ class List(Object, frozen=True, kw_only=True):
     """A v1 List: objects of any kind, as plain data (`api.load` returns one document per item)."""
 
     api_version: str = field(default_factory=lambda: "v1")
-    items: tuple[Raw, ...] = field(default_factory=tuple)
+    items: tuple[Raw, ...] = field(default_factory=_nothing)
     kind: str = field(default_factory=lambda: "List")
     metadata: ListMeta = field(default_factory=lambda: ListMeta())

@@ -18,7 +18,7 @@ TOKEN_LONGEST_S = 1 << 32
 def projected(check: Check, volume: ProjectedVolumeSource, path: Path) -> None:
     file_mode(check, volume.default_mode, path, "defaultMode")
     paths: set[str] = set()
-    for index, source in enumerate(volume.sources):
+    for index, source in enumerate(volume.sources or ()):
         projection(check, source, path, (path, "sources", index))
         for file in _file_paths(source):
             if file in paths:
@@ -67,7 +67,7 @@ def tokens_have_an_account(check: Check, spec: PodSpec, path: Path) -> None:
     if spec.service_account_name:
         return
     for number, volume in enumerate(spec.volumes):
-        for index, source in enumerate(volume.projected.sources if volume.projected else ()):
+        for index, source in enumerate((volume.projected.sources or ()) if volume.projected else ()):
             if source.service_account_token is not None:
                 at = (path, "volumes", number, "projected", "sources", index, "serviceAccountToken")
                 check.forbidden(at, why="serviceAccountName must be set for a token")
