@@ -59,6 +59,8 @@ class EnsureNat(HostOperation, frozen=True, kw_only=True):
         for field in ("daddr", "saddr"):  # route_localnet makes these possible, nobody is to use them
             loopback = _match(_payload("ip", field), _prefix(*_LOOPBACK[4]))
             commands.append(_rule(base, "guard", from_bridge, loopback, {"drop": None}))
+        # Linux delivers nothing from elsewhere to ::1: refused at once is better than no answer, 127.0.0.1 does work.
+        commands.append(_rule(base, "output", _match(_payload("ip6", "daddr"), _LOOPBACK[6][0]), {"return": None}))
         to_host = _match({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
         for chain in ("prerouting", "output"):
             commands.append(_rule(base, chain, to_host, {"jump": {"target": "hostports"}}))
@@ -90,7 +92,7 @@ class EnsureNat(HostOperation, frozen=True, kw_only=True):
         translated = _match({"ct": {"key": "status"}}, "dnat", "in")
         yield _rule(base, "postrouting", outside, _match(source, _prefix(address, int(length))), {"masquerade": None})
         # A hostPort reached from a pod or from the host's own loopback: the answer has to come back through here.
-        for back in ((address, int(length)), _LOOPBACK[version]):
+        for back in ((address, int(length)), *([_LOOPBACK[4]] if version == 4 else [])):
             yield _rule(base, "postrouting", inside, translated, _match(source, _prefix(*back)), {"masquerade": None})
 
 

@@ -1,6 +1,8 @@
 """Addresses in use (layer 3): one file of leases under a lock. Makes no interface; `runtime.network` does.
 
-The file is written whole and renamed, and its functions are pure: a crash leaves either the old leases or the new ones.
+The file is written whole and renamed, and its functions are pure: a crash leaves either the old leases or the new
+ones. When nobody holds a lease there is no file in `<root>/leases`; what has to be remembered (subnets, the next place)
+is in `<root>/network.json` then.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -48,16 +50,17 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class LeaseFile:
     """`<root>/leases/leases.json`. What was there before the last boot counts as empty."""
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._path = f"{directory}/leases.json"
+    def __init__(self, root: str) -> None:
+        self._directory = f"{root}/leases"
+        self._path = f"{self._directory}/leases.json"
+        self._memory = f"{root}/network.json"
         self._known: tuple[tuple[int, int, int], Leases] | None = None
 
     @contextmanager
     def locked(self) -> Iterator[Leases]:
         """The leases, with every other process and thread kept out until the end of the block."""
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        fd = os.open(f"{self._directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield self.read()
@@ -66,21 +69,23 @@ class LeaseFile:
 
     def read(self) -> Leases:
         """The leases as they are. Raises HostError for a file that is damaged."""
-        try:
-            with open(self._path, "rb") as file:
-                stat = os.fstat(file.fileno())
-                version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-                if self._known is not None and self._known[0] == version:
-                    return self._known[1]
-                data = file.read()
-        except FileNotFoundError:
-            return Leases(boot_id=_boot_id())
+        for path in (self._path, self._memory):
+            with suppress(FileNotFoundError):
+                return self._read(path)
+        return Leases(boot_id=_boot_id())
+
+    def _read(self, path: str) -> Leases:
+        with open(path, "rb") as file:
+            version = _version(file.fileno())
+            if self._known is not None and self._known[0] == version:
+                return self._known[1]
+            data = file.read()
         leases = Leases()
         if data:  # a power cut may have left the name without the bytes
             try:
                 leases = msgspec.json.decode(data, type=Leases)
             except msgspec.MsgspecError as error:
-                raise HostError(f"{self._path}: damaged: {error}: remove it when no pod runs") from None
+                raise HostError(f"{path}: damaged: {error}: remove it when no pod runs") from None
         if leases.boot_id != _boot_id():
             leases = msgspec.structs.replace(leases, boot_id=_boot_id(), sandboxes={})
         self._known = (version, leases)
@@ -88,13 +93,20 @@ class LeaseFile:
 
     def write(self, leases: Leases) -> None:
         """Only inside `locked`."""
-        temporary = f"{self._path}.new"
-        with open(temporary, "wb") as file:
+        path = self._path if leases.sandboxes else self._memory
+        with open(f"{path}.new", "wb") as file:
             file.write(msgspec.json.encode(leases))
             file.flush()
-            stat = os.fstat(file.fileno())
-        os.rename(temporary, self._path)
-        self._known = ((stat.st_ino, stat.st_mtime_ns, stat.st_size), leases)
+            self._known = (_version(file.fileno()), leases)
+        os.rename(f"{path}.new", path)
+        if path == self._memory:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+
+def _version(fd: int) -> tuple[int, int, int]:
+    stat = os.fstat(fd)
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 @cache

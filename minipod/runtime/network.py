@@ -10,7 +10,7 @@ import logging
 import os
 import zlib
 from collections.abc import Callable, Collection, Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
 
@@ -38,7 +38,7 @@ class Network:
         """`warn` is told what the user should know, each thing once: another subnet was chosen, no IPv6 …"""
         self._paths = paths
         self._config = config
-        self._file = LeaseFile(f"{paths.root}/leases")
+        self._file = LeaseFile(paths.root)
         self._warn = warn or logging.getLogger(__name__).warning
         self._told: set[str] = set()
 
@@ -57,6 +57,8 @@ class Network:
             held = leases.sandboxes.get(config.id)
             if held is None:
                 check_ports(leases, config.id, ports)
+                if not on_host:
+                    self._tell_of_loopback(wanted)
             if on_host:
                 self._file.write(
                     msgspec.structs.replace(leases, sandboxes={**leases.sandboxes, config.id: wanted}),
@@ -264,6 +266,14 @@ class Network:
         if message not in self._told:
             self._told.add(message)
             self._warn(message)
+
+    def _tell_of_loopback(self, wanted: Lease) -> None:
+        for port in wanted.ports:
+            if port.host_ip and ip_address(port.host_ip) == ip_address("::1"):
+                self._tell(
+                    f"pod {wanted.pod}: hostPort [::1]:{port.host_port} leads nowhere: "
+                    "Linux forwards nothing to ::1: use hostIP 127.0.0.1 or an address of the host"
+                )
 
     def _tell_of_forward_policies(self) -> None:
         """Another's table whose forward chain drops by default (Docker sets one) also drops the pods' packets."""
