@@ -38,6 +38,10 @@ class Watch(Generic[T]):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def pending(self) -> bool:
+        """Whether `next` would not wait."""
+        return bool(self._changes)
+
     async def next(self) -> T:
         """The next change, in order. One caller at a time; may be cancelled without losing a change."""
         while not self._changes:

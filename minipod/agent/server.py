@@ -164,8 +164,7 @@ class Server:
             log.exception("verb %s", request.body.get("verb"))
             connection.send(error_body(error))
         finally:
-            for fd in request.fds:
-                os.close(fd)
+            request.close_fds()
 
     async def _result(self, connection: Connection, request: Message) -> dict[str, Any]:
         name = request.body.get("verb")

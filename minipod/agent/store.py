@@ -24,6 +24,8 @@ _SCHEMA = (
         kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL,
         version INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID""",
     "CREATE TABLE pod_states (uid TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE pod_operations (uid TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE pod_owners (uid TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE events (
         uid TEXT PRIMARY KEY, namespace TEXT NOT NULL, pod_uid TEXT NOT NULL, last_s REAL NOT NULL,
         data BLOB NOT NULL) WITHOUT ROWID""",
@@ -175,8 +177,35 @@ class Store:
         with self._told("read"):
             return dict(self._db.execute("SELECT uid, data FROM pod_states"))
 
-    def delete_state(self, uid: str) -> None:
-        self._write("DELETE FROM pod_states WHERE uid=?", (uid,))
+    def put_operations(self, uid: str, data: bytes) -> None:
+        """What was done on the host for the pod beside its sandbox: its volumes."""
+        self._write(
+            "INSERT INTO pod_operations VALUES (?,?) ON CONFLICT (uid) DO UPDATE SET data=excluded.data", (uid, data)
+        )
+
+    def operations(self, uid: str) -> bytes | None:
+        with self._told("read"):
+            row = self._db.execute("SELECT data FROM pod_operations WHERE uid=?", (uid,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def delete_operations(self, uid: str) -> None:
+        self._write("DELETE FROM pod_operations WHERE uid=?", (uid,))
+
+    def put_owner(self, uid: str, owner: str) -> None:
+        """Which process a foreground pod belongs to (`processes.identity`)."""
+        self._write(
+            "INSERT INTO pod_owners VALUES (?,?) ON CONFLICT (uid) DO UPDATE SET owner=excluded.owner", (uid, owner)
+        )
+
+    def owners(self) -> dict[str, str]:
+        with self._told("read"):
+            return dict(self._db.execute("SELECT uid, owner FROM pod_owners"))
+
+    def delete_pod(self, uid: str) -> None:
+        """Forgets everything but the object and the events."""
+        with self.transaction():
+            for table in ("pod_states", "pod_operations", "pod_owners"):
+                self._write(f"DELETE FROM {table} WHERE uid=?", (uid,))
 
     # -- events -------------------------------------------------------------------------------------------------
 

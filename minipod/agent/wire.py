@@ -10,6 +10,7 @@ import array
 import asyncio
 import os
 import socket
+import struct
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -24,11 +25,19 @@ _CHUNK = 1 << 18
 _RIGHTS = socket.CMSG_SPACE(MAX_WAITING_FDS * array.array("i").itemsize)
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One line from the peer. Whoever takes the message owns `fds` and closes them."""
+class Message:
+    """One line from the peer. Whoever takes the message owns `fds` and closes them by `close_fds`."""
 
-    body: dict[str, Any]
-    fds: tuple[int, ...] = ()
+    __slots__ = ("body", "fds")
+
+    def __init__(self, body: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        self.body = body
+        self.fds = fds
+
+    def close_fds(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+        self.fds = ()
 
 
 class WireError(Exception):
@@ -54,6 +63,12 @@ class Connection:
         self._open = True
         self.gone: asyncio.Future[None] = loop.create_future()  # done when the peer has closed or was dropped
         loop.add_reader(sock, self._on_readable)
+
+    @property
+    def peer_pid(self) -> int:
+        """The process at the other end, as it was when it connected."""
+        size = struct.calcsize("3i")
+        return int(struct.unpack("3i", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0])
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -206,8 +221,7 @@ class Connection:
         self._open = False
         self._sock.close()
         for message in self._messages:
-            for fd in message.fds:
-                os.close(fd)
+            message.close_fds()
         self._messages.clear()
         while self._in_fds:
             os.close(self._in_fds.popleft())

@@ -1,0 +1,142 @@
+"""The verbs `get` and `events` (layer 5): lists and watches, as tables or as whole objects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import msgspec
+
+from minipod.agent.events import matches
+from minipod.agent.node import Node, PodChange
+from minipod.agent.pods import Pods
+from minipod.agent.wire import Connection, Message
+from minipod.agent.worker import PodWorker
+from minipod.api.types import Pod
+from minipod.errors import UsageError
+
+T = TypeVar("T")
+
+POD_KINDS = ("pods", "pod", "po")
+OUTPUTS = ("table", "wide", "object")
+_BATCH = 64  # objects sent before the peer is waited for
+
+
+class GetRequest(msgspec.Struct, frozen=True):
+    kind: str = "pods"
+    namespace: str | None = None
+    name: str | None = None
+    output: str = "table"
+    watch: bool = False
+
+
+class EventsRequest(msgspec.Struct, frozen=True):
+    namespace: str | None = None
+    pod: str | None = None
+    watch: bool = False
+
+
+async def or_gone(connection: Connection, awaitable: Awaitable[T]) -> T | None:
+    """The result; None when the peer is gone first."""
+    task = asyncio.ensure_future(awaitable)
+    await asyncio.wait((task, connection.gone), return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        return None
+    return task.result()
+
+
+def converted(request: Message, kind: type[T]) -> T:
+    """The request's fields. Raises UsageError naming the field that is wrong."""
+    try:
+        return msgspec.convert(request.body, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{request.body.get('verb')}: {error}") from None
+
+
+class Get:
+    """One `get` of pods."""
+
+    def __init__(self, node: Node, pods: Pods, connection: Connection, request: Message) -> None:
+        self._node = node
+        self._pods = pods
+        self._connection = connection
+        self._request = converted(request, GetRequest)
+        if self._request.kind not in POD_KINDS:
+            raise UsageError(f"get {self._request.kind}: only pods are kept here so far: minipod get pods")
+        if self._request.output not in OUTPUTS:
+            raise UsageError(f"get: output {self._request.output}: must be one of {', '.join(OUTPUTS)}")
+
+    async def answer(self) -> dict[str, Any]:
+        request = self._request
+        if request.name is not None and request.namespace is not None and not request.watch:
+            self._pods.find(request.namespace, request.name)
+        with self._node.pod_changes.watch(self._is_wanted) as watch:
+            workers = self._pods.select(request.namespace, request.name)
+            if request.output == "object":
+                await self._send_objects(workers)
+            else:
+                self._send_rows([worker.pod for worker in workers])
+            while request.watch:
+                change = await or_gone(self._connection, watch.next())
+                if change is None:
+                    break
+                if isinstance(change, PodChange):
+                    self._send_change(change)
+                    await self._connection.drain()
+        return {}
+
+    def _is_wanted(self, change: object) -> bool:
+        request = self._request
+        return (
+            isinstance(change, PodChange)
+            and request.namespace in (None, change.record.namespace)
+            and request.name in (None, change.record.name)
+        )
+
+    async def _send_objects(self, workers: list[PodWorker]) -> None:
+        for number, worker in enumerate(workers):
+            if worker.record is not None:
+                self._send_object("ADDED", worker.record.data)
+            if number % _BATCH == _BATCH - 1:
+                await self._connection.drain()
+
+    def _send_object(self, kind: str, data: bytes) -> None:
+        self._connection.send({"event": "object", "type": kind, "object": msgspec.Raw(data)})
+
+    def _send_change(self, change: PodChange) -> None:
+        if self._request.output == "object":
+            self._send_object(change.type, change.record.data)
+        else:
+            self._send_rows([change.pod])
+
+    def _send_rows(self, pods: list[Pod]) -> None:
+        from minipod.api import columns
+
+        wide = self._request.output == "wide"
+        now_s = self._node.clock()
+        rows = [columns.pod_row(pod, now_s, wide=wide) for pod in pods]
+        titles = columns.pod_columns(wide=wide)
+        if self._request.namespace is None:
+            titles = ("NAMESPACE", *titles)
+            rows = [(pod.metadata.namespace, *row) for pod, row in zip(pods, rows, strict=True)]
+        self._connection.send({"event": "table", "columns": titles, "rows": rows})
+
+
+async def send_events(node: Node, connection: Connection, request: Message) -> dict[str, Any]:
+    """The verb `events`."""
+    wanted = converted(request, EventsRequest)
+
+    with node.event_changes.watch(lambda change: matches(change.event, wanted.namespace, wanted.pod)) as watch:
+        for number, event in enumerate(node.events.select(node.clock(), wanted.namespace, wanted.pod)):
+            connection.send({"event": "object", "type": "ADDED", "object": event})
+            if number % _BATCH == _BATCH - 1:
+                await connection.drain()
+        while wanted.watch:
+            change = await or_gone(connection, watch.next())
+            if change is None:
+                break
+            connection.send({"event": "object", "type": change.type, "object": change.event})
+            await connection.drain()
+    return {}

@@ -1,0 +1,41 @@
+"""The end of a container's log (layer 5): for messages that say why it failed. Reads files, follows nothing."""
+
+from __future__ import annotations
+
+import os
+
+TAIL_BYTES = 16_384
+MAX_LINE = 200
+
+
+def last_lines(directory: str, count: int = 3) -> list[str]:
+    """The last lines of the newest log in a container's log folder, without CRI's prefix; [] where there is none."""
+    try:
+        numbers = [int(name[:-4]) for name in os.listdir(directory) if name.endswith(".log") and name[:-4].isdecimal()]
+    except OSError:
+        return []
+    if not numbers:
+        return []
+    texts = (text.strip() for text in _texts(f"{directory}/{max(numbers)}.log"))
+    return [text[:MAX_LINE] for text in texts if text][-count:]
+
+
+def tail_text(path: str, max_lines: int, max_bytes: int) -> str:
+    """What was logged last, at most so many lines and bytes (kuberuntime readLastStringFromContainerLogs)."""
+    text = "\n".join(_texts(path)[-max_lines:])
+    return (text + "\n" if text else "").encode()[-max_bytes:].decode("utf-8", "ignore")
+
+
+def _texts(path: str) -> list[str]:
+    """The texts of the last lines of a CRI log: `<time> stdout|stderr P|F <text>` without the first three fields."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            lines = file.read(TAIL_BYTES).split(b"\n")
+    except OSError:
+        return []
+    if size > TAIL_BYTES:
+        del lines[0]  # began before what was read
+    fields = (line.split(b" ", 3) for line in lines if line)
+    return [field[3].decode("utf-8", "replace") for field in fields if len(field) == 4]

@@ -1,0 +1,151 @@
+"""What every part of the agent shares (layer 5): the runtime, the plan, the store, the clock. Holds, does nothing.
+
+The protocols name what the agent needs of the layers below, so that its tests can stand in for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from minipod.agent.events import EventRecorder
+from minipod.agent.hub import Hub
+from minipod.agent.steps import Step
+from minipod.agent.store import Record, Store
+from minipod.api.types import Pod
+from minipod.config import Config
+from minipod.paths import Paths
+from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.operation import HostOperation
+from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
+
+
+class Images(Protocol):
+    def resolve(self, reference: str) -> Image | None: ...
+
+    def require(self, reference: str, pull_policy: str = "IfNotPresent") -> Image: ...
+
+
+class Session(Protocol):
+    """A command that was started in a container."""
+
+    @property
+    def tty_fd(self) -> int: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    async def wait(self) -> int: ...
+
+    def signal(self, number: int) -> None: ...
+
+
+class Runtime(Protocol):
+    """runtime.runtime.Runtime, as far as the agent uses it."""
+
+    @property
+    def images(self) -> Images: ...
+
+    on_exit: Callable[[ContainerStatus], None] | None
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def run_pod_sandbox(self, config: SandboxConfig) -> SandboxStatus: ...
+
+    async def stop_pod_sandbox(self, sandbox_id: str) -> None: ...
+
+    async def remove_pod_sandbox(self, sandbox_id: str) -> None: ...
+
+    def list_pod_sandboxes(self) -> list[SandboxStatus]: ...
+
+    async def create_container(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus: ...
+
+    async def start_container(self, container_id: str) -> ContainerStatus: ...
+
+    async def stop_container(self, container_id: str, timeout_s: float, signal: str = "") -> ContainerStatus: ...
+
+    async def remove_container(self, container_id: str) -> None: ...
+
+    def container_status(self, container_id: str) -> ContainerStatus: ...
+
+    def list_containers(self) -> list[ContainerStatus]: ...
+
+    def find_leftovers(self) -> Sequence[HostOperation]: ...
+
+    async def exec_sync(self, container_id: str, command: Sequence[str], timeout_s: float = 0) -> ExecResult: ...
+
+    async def exec(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        stdin_fd: int | None,
+        stdout_fd: int | None,
+        stderr_fd: int | None,
+        tty: tuple[int, int] | None = None,
+    ) -> Session: ...
+
+
+class Planner(Protocol):
+    """What the kubelet would hand to a runtime for this pod; `planner.PodPlanner` on a real host."""
+
+    def sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig: ...
+
+    def container_config(
+        self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus
+    ) -> ContainerConfig: ...
+
+    def volume_operations(self, pod: Pod) -> tuple[HostOperation, ...]: ...
+
+    def encode_operations(self, operations: tuple[HostOperation, ...]) -> bytes: ...
+
+    def decode_operations(self, data: bytes) -> tuple[HostOperation, ...]: ...
+
+
+class PodChange(msgspec.Struct, frozen=True):
+    """One change of a stored pod. `type`: ADDED | MODIFIED | DELETED."""
+
+    type: str
+    pod: Pod
+    record: Record
+
+
+class EventChange(msgspec.Struct, frozen=True):
+    type: str
+    event: dict[str, object]
+
+
+class PodStep(msgspec.Struct, frozen=True):
+    """A step of the pod with this uid."""
+
+    uid: str
+    step: Step
+
+
+@dataclass
+class Node:
+    """One agent's world. `clock`: seconds since the epoch."""
+
+    paths: Paths
+    config: Config
+    facts: HostFacts
+    store: Store
+    runtime: Runtime
+    planner: Planner
+    clock: Callable[[], float] = time.time
+    pod_changes: Hub[PodChange | PodStep] = field(default_factory=Hub)
+    event_changes: Hub[EventChange] = field(default_factory=Hub)
+
+    def __post_init__(self) -> None:
+        self.events = EventRecorder(
+            self.store,
+            self.facts.node_name,
+            lambda kind, event: self.event_changes.publish(EventChange(kind, event)),
+            self.clock(),
+        )

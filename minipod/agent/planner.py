@@ -1,0 +1,77 @@
+"""From a pod to the configs and operations of layer 2, with this host's facts (layer 5). Adds new ids, nothing else."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import secrets
+from typing import Any
+
+import msgspec
+
+from minipod.agent.specs import container_spec
+from minipod.api.types import Container, EphemeralContainer, Pod
+from minipod.config import Config
+from minipod.paths import Paths
+from minipod.plan import pod as pod_plan
+from minipod.plan import volumes
+from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.operation import HostOperation
+from minipod.runtime.status import SandboxStatus
+
+
+def new_id() -> str:
+    """64 hex digits, as every container runtime names its sandboxes and containers."""
+    return secrets.token_hex(32)
+
+
+class PodPlanner:
+    """`plan.pod` and `plan.volumes` with their arguments filled in."""
+
+    def __init__(self, paths: Paths, config: Config, facts: HostFacts) -> None:
+        self._paths = paths
+        self._config = config
+        self._facts = facts
+
+    def sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig:
+        return pod_plan.sandbox_config(
+            pod, self._paths, self._config, self._facts, sandbox_id=new_id(), attempt=attempt
+        )
+
+    def container_config(
+        self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus
+    ) -> ContainerConfig:
+        return pod_plan.container_config(
+            pod,
+            _as_container(container_spec(pod, name)),
+            self._paths,
+            self._config,
+            self._facts,
+            pod_ips=sandbox.ips,
+            sandbox_id=sandbox.id,
+            container_id=new_id(),
+            attempt=attempt,
+            image_user=image.config.user,
+        )
+
+    def volume_operations(self, pod: Pod) -> tuple[HostOperation, ...]:
+        return volumes.volume_operations(pod, self._paths, self._facts)
+
+    def encode_operations(self, operations: tuple[HostOperation, ...]) -> bytes:
+        return msgspec.json.encode(operations)
+
+    def decode_operations(self, data: bytes) -> tuple[HostOperation, ...]:
+        decoded: tuple[HostOperation, ...] = _operations_decoder().decode(data)
+        return decoded
+
+
+def _as_container(spec: Container | EphemeralContainer) -> Container:
+    """An ephemeral container is a container but for its target, which is the sandbox's business."""
+    return spec if isinstance(spec, Container) else msgspec.convert(spec, Container, from_attributes=True)
+
+
+@functools.cache
+def _operations_decoder() -> msgspec.json.Decoder[Any]:
+    """Knows every volume operation that there is: a new one needs no line here."""
+    kinds = [kind for kind in HostOperation.__subclasses__() if kind.__module__ == volumes.__name__]
+    return msgspec.json.Decoder(tuple[functools.reduce(operator.or_, kinds), ...])  # type: ignore[misc]

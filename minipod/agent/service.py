@@ -1,0 +1,122 @@
+"""The running agent (layer 5): puts the parts together, serves until it is told to leave or has nothing to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from minipod.agent import recovery, server
+from minipod.agent.main import Options
+from minipod.agent.node import Node
+from minipod.agent.planner import PodPlanner
+from minipod.agent.pods import Pods
+from minipod.agent.store import Store
+from minipod.agent.verbs import Verbs
+from minipod.config import Config, load_config
+from minipod.errors import HostError
+from minipod.runtime.facts import host_facts
+from minipod.runtime.runtime import Runtime
+
+log = logging.getLogger("minipod.agent")
+
+
+def serve(options: Options, ready: Callable[[], None]) -> int:
+    """Runs until the agent leaves; `ready` is called once the control socket answers. Raises MinipodError."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    return asyncio.run(_serve(options, ready))
+
+
+async def _serve(options: Options, ready: Callable[[], None]) -> int:
+    paths = options.paths
+    config = _config(options.config)
+    store = Store(f"{paths.state}/minipod.db")
+    try:
+        facts = host_facts(config)
+        runtime = Runtime(paths, config, facts)
+        node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts))
+        await Service(node, options.auto).run(ready)
+    finally:
+        store.close()
+    return 0
+
+
+def _config(path: str | None) -> Config:
+    try:
+        return load_config(path)
+    except FileNotFoundError as error:
+        raise HostError(f"{error.filename}: no such configuration file") from error
+    except (OSError, ValueError) as error:
+        raise HostError(f"configuration: {error}") from error
+
+
+class Service:
+    """One agent from its socket's opening to its closing."""
+
+    def __init__(self, node: Node, auto: bool) -> None:
+        self._node = node
+        self._auto = auto
+        self._leaving = asyncio.Event()
+        self._idle: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._pods = Pods(node, self._check_idle)
+        self._server: server.Server | None = None
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        node = self._node
+        self._loop.set_exception_handler(_log_exception)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._leaving.set)
+        node.runtime.on_exit = self._pods.container_exited
+        await node.runtime.open()
+        try:
+            await recovery.recover(node, self._pods)
+            verbs = Verbs(node, self._pods, self._leaving.set, self._connections)
+            path = node.paths.agent_socket
+            self._server = server.Server(server.listen(path), path, verbs.table(), self._check_idle)
+            self._server.start()
+            ready()
+            notify_systemd("READY=1")
+            log.info("agent %d serves %s", os.getpid(), node.paths.root)
+            self._check_idle()
+            await self._leaving.wait()
+            notify_systemd("STOPPING=1")
+            await self._server.stop()
+        finally:
+            await self._pods.close()
+            if self._auto and not len(self._pods):
+                await node.runtime.end_spawner()
+            await node.runtime.close()
+        log.info("agent %d leaves, %d pods go on", os.getpid(), len(self._pods))
+
+    def _connections(self) -> int:
+        return self._server.connections if self._server is not None else 0
+
+    def _check_idle(self) -> None:
+        """Called when a pod or a connection comes or goes."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self._auto and not len(self._pods) and not self._connections():
+            self._idle = self._loop.call_later(self._node.config.idle_exit_s, self._leaving.set)
+
+
+def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    error = context.get("exception")
+    log.error("%s", context.get("message"), exc_info=error if isinstance(error, BaseException) else None)
+
+
+def notify_systemd(state: str) -> None:
+    """sd_notify(3) by hand: one datagram to where NOTIFY_SOCKET says; nothing without it."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(state.encode(), address)

@@ -1,0 +1,105 @@
+"""What a person is shown while a pod comes to life (layer 5, pure): steps told from the lifecycle's events.
+
+`minipod run` prints them. They are no part of the API; the API's own account are the v1 Events.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from minipod.agent.specs import container_spec
+from minipod.api.types import ContainerStatus, Pod, PodStatus
+from minipod.lifecycle import model
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One line for the user; a failure is called `failed`. `container`, `attempt`: which run of which it is about."""
+
+    step: str
+    message: str
+    container: str = ""
+    attempt: int = 0
+    fatal: bool = False  # a failure that the pod's status does not show
+
+
+def of_event(event: model.Event, state: model.PodState) -> list[Step]:
+    """The steps that an event is. `state` is the state after it."""
+    if isinstance(event, model.SandboxReady):
+        address = " ".join(event.ips) or "the host's"
+        return [Step(step="sandbox", message=event.id[:12]), Step(step="ip", message=address)]
+    step = _of_event(event, state)
+    return [] if step is None else [step]
+
+
+def _of_event(event: model.Event, state: model.PodState) -> Step | None:
+    pod = state.pod
+    match event:
+        case model.SandboxFailed(message=message):
+            return Step(step="failed", message=f"sandbox: {message}", fatal=True)
+        case model.VolumesReady() if pod.spec.volumes:
+            return Step(step="volumes", message=" ".join(volume.name for volume in pod.spec.volumes))
+        case model.VolumesFailed(message=message):
+            return Step(step="failed", message=message, fatal=True)
+        case model.ImagePulling(name=name):
+            return Step(step="image", message=f"{name}: pulling {container_spec(pod, name).image}", container=name)
+        case model.ImageReady(name=name):
+            return Step(step="image", message=f"{name}: {container_spec(pod, name).image}", container=name)
+        case model.ImageFailed(name=name, message=message) | model.ContainerCreateFailed(name=name, message=message):
+            return Step(step="failed", message=f"{name}: {message}", container=name)
+        case model.ContainerStartFailed(name=name, message=message):
+            return Step(step="failed", message=f"{name}: {message}", container=name)
+        case model.ContainerStarted(name=name):
+            return _started(pod, name, attempt_of(state, name))
+        case model.ContainerExited(name=name, exit_code=code, reason=reason):
+            message = f"{name}: exit code {code}" + (f" ({reason})" if reason not in ("Completed", "Error", "") else "")
+            return Step(step="exited", message=message, container=name, attempt=attempt_of(state, name))
+        case model.DeleteRequested():
+            return Step(step="terminating", message=f"grace period {_grace_s(state):.0f} s")
+        case _:
+            return None
+
+
+def of_status(before: PodStatus, after: PodStatus) -> list[Step]:
+    """The steps that a change of status is: readiness and back-off."""
+    steps = []
+    if not _is_ready(before) and _is_ready(after):
+        steps.append(Step(step="ready", message="all containers are ready"))
+    old = {status.name: _waiting(status) for status in _all_statuses(before)}
+    for status in _all_statuses(after):
+        reason, message = _waiting(status)
+        if reason in ("CrashLoopBackOff", "ImagePullBackOff") and old.get(status.name, ("", ""))[0] != reason:
+            steps.append(Step(step="backoff", message=f"{status.name}: {reason}: {message}", container=status.name))
+    return steps
+
+
+def _started(pod: Pod, name: str, attempt: int) -> Step:
+    inits = [container.name for container in pod.spec.init_containers]
+    again = f", restart {attempt}" if attempt else ""
+    if name in inits:
+        message = f"{inits.index(name) + 1}/{len(inits)} {name}{again}"
+        return Step(step="init", message=message, container=name, attempt=attempt)
+    return Step(step="container", message=f"{name} runs{again}", container=name, attempt=attempt)
+
+
+def attempt_of(state: model.PodState, name: str) -> int:
+    """The restart count of the container's present instance."""
+    container = state.containers.get(name)
+    return container.run.attempt if container is not None and container.run is not None else 0
+
+
+def _grace_s(state: model.PodState) -> float:
+    seconds = state.pod.metadata.deletion_grace_period_seconds
+    return 0.0 if seconds is None else float(seconds)
+
+
+def _all_statuses(status: PodStatus) -> tuple[ContainerStatus, ...]:
+    return (*status.init_container_statuses, *status.container_statuses, *status.ephemeral_container_statuses)
+
+
+def _waiting(status: ContainerStatus) -> tuple[str, str]:
+    waiting = status.state.waiting if status.state is not None else None
+    return (waiting.reason, waiting.message) if waiting is not None else ("", "")
+
+
+def _is_ready(status: PodStatus) -> bool:
+    return any(condition.type == "Ready" and condition.status == "True" for condition in status.conditions)
