@@ -70,14 +70,15 @@ def step(state: PodState, event: Event, now: float) -> tuple[PodState, tuple[Act
     work = Work(state, now)
     if state.stage != "gone":
         _on(work, event)
-        passes.advance(work)
+        if not (isinstance(event, DeleteRequested) and _told_first(state, work)):
+            passes.advance(work)
     return work.state, tuple(work.actions)
 
 
 def next_wakeup(state: PodState) -> float | None:
     """When a Tick is wanted at the latest; None: only events bring the pod on."""
     times: list[float | None] = [*kill.wakeups(state), state.retry_at]
-    if state.stage == "syncing":
+    if state.stage == "syncing" and passes.at_rest(state):
         times += [state.pass_at, state.tell_at]
         if not state.evicted_reason:
             times.append(passes.deadline(state))
@@ -262,6 +263,15 @@ def _on_delete(work: Work, requested_s: int | None) -> None:
     elif state.stage == "terminating" and (first or shorter):
         for name in kill.running(state):
             kill.shorten(work, name, kill.pod_grace_s(work.state))
+
+
+def _told_first(before: PodState, work: Work) -> bool:
+    """That a pod is being deleted is told before anything follows from it: the API server comes before the kubelet."""
+    state = work.state
+    if before.pod.metadata.deletion_timestamp is not None or state.stage != "syncing" or not passes.at_rest(state):
+        return False
+    work.set(pass_at=work.now)
+    return True
 
 
 def _mark_deleted(work: Work, requested_s: int | None) -> bool:

@@ -156,6 +156,7 @@ class PodState(_Value, frozen=True, kw_only=True):
     changed: bool = False  # the view changed since the pass began: another one follows
     made_sandbox: bool = False  # in this pass
     killed: bool = False  # in this pass a container was ended, or failed to start
+    restarted: tuple[str, ...] = ()  # ended in this pass to be restarted in it
     failures: int = 0  # passes that failed, since the last start that worked
     pass_at: float | None = None  # the next pass, where no event comes before
     tell_at: float | None = None  # when the status is told anew without a pass

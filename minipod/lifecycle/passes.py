@@ -25,7 +25,7 @@ from minipod.lifecycle.spec import go_duration, is_regular_init, kind_of, pod_wo
 from minipod.lifecycle.work import Work
 
 RELIST_S = 1.0  # the kubelet learns within about a second what it has done itself
-SECOND_LOOK_S = 12.0  # … and looks again after 10 to 15 s at a pod in back-off
+SECOND_LOOK_S = 12.0  # … and looks again after 10 to 14 s at a pod in back-off: only then CrashLoopBackOff is told
 RETRY_S = 12.5  # a failed pass is repeated after 10 to 15 s
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 _DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
@@ -62,6 +62,11 @@ def _waits_for_runtime(state: PodState) -> bool:
     return bool(state.starting) and _known_start(state)
 
 
+def at_rest(state: PodState) -> bool:
+    """Nothing of a pass is under way."""
+    return not (_waits_for_runtime(state) or state.starting or state.passing or kill.killing(state))
+
+
 def _known_start(state: PodState) -> bool:
     """The starting container is not yet in its postStart hook."""
     known = state.containers.get(state.starting)
@@ -74,8 +79,7 @@ def _sync(work: Work) -> bool:
     if _waits_for_runtime(state):
         return False
     if state.pod.metadata.deletion_timestamp is not None:
-        begin_termination(work)
-        return True
+        return begin_termination(work)
     if state.starting or kill.killing(state):
         return False
     if state.passing:
@@ -95,8 +99,7 @@ def _begin(work: Work) -> bool:
     work.set(changed=False, pass_at=None, tell_at=None, restart_all=restart_all)
     publish(work)
     if work.state.phase in TERMINAL_PHASES:
-        begin_termination(work)
-        return True
+        return begin_termination(work)
     if work.state.volumes != "ready":
         work.set(volumes="setting-up")
         work.act(SetUpVolumes())
@@ -106,6 +109,7 @@ def _begin(work: Work) -> bool:
         passing=True,
         made_sandbox=False,
         killed=False,
+        restarted=(),
         failed=False,
         backoff_until=None,
         kill_pod=todo.kill_pod,
@@ -127,7 +131,7 @@ def _end_containers(work: Work, todo: compute.PodActions) -> None:
         for name in kill.running(work.state):
             kill.start_kill(work, name, ordered=_has_sidecars(work.state))
     for one in todo.kill:
-        work.set(killed=True)
+        work.set(killed=True, restarted=(*work.state.restarted, one.name))
         kill.start_kill(work, one.name, reason=one.reason, message=one.message)
 
 
@@ -201,7 +205,8 @@ def _start_next(work: Work) -> None:
     name, queue = state.queue[0], state.queue[1:]
     work.set(queue=queue)
     known = work.container(name)
-    run = known.run
+    # A pass sees the containers as they were when it began: for one that it ended itself, the end before that counts.
+    run = known.previous if name in state.restarted else known.run
     if run is not None and run.state == "exited":
         if backoff.in_restart_backoff(known.backoff, run.finished_at, work.now):
             _back_off(work, name, run.finished_at)
@@ -267,9 +272,12 @@ def _end(work: Work) -> bool:
     again = state.backoff_until
     if again is None or _other_failures(state):
         again = min(again or work.now + RETRY_S, work.now + RETRY_S)
+        work.set(tell_at=work.now + RELIST_S)
     elif state.failures == 0:
         again = min(again, work.now + SECOND_LOOK_S)
-    work.set(pass_at=again, tell_at=work.now + RELIST_S)
+    else:
+        work.set(tell_at=work.now + RELIST_S)
+    work.set(pass_at=again)
     return False
 
 
@@ -282,8 +290,11 @@ def _other_failures(state: PodState) -> bool:
 # -- the end ------------------------------------------------------------
 
 
-def begin_termination(work: Work) -> None:
-    """All containers are to be ended: the pod is deleted, or its phase is terminal."""
+def begin_termination(work: Work) -> bool:
+    """All containers are to be ended: the pod is deleted, or its phase is terminal. Whether to go on at once.
+
+    Where there is nothing to wait for, the status of this moment is told before the final one.
+    """
     work.set(
         stage="terminating",
         passing=False,
@@ -301,6 +312,10 @@ def begin_termination(work: Work) -> None:
     for name in kill.running(work.state):
         kill.shorten(work, name, kill.pod_grace_s(work.state))
         kill.start_kill(work, name, grace_s=kill.pod_grace_s(work.state), ordered=_has_sidecars(work.state))
+    if kill.running(work.state) or work.state.sandbox.state == "ready":
+        return True
+    work.set(retry_at=work.now)
+    return False
 
 
 def _terminating(work: Work) -> bool:
@@ -311,7 +326,7 @@ def _terminating(work: Work) -> bool:
         _stop_sandbox(work)
         return False
     publish(work, terminal=True)
-    work.set(stage="terminated")
+    work.set(stage="terminated", retry_at=None)
     publish(work, terminal=True, held=False)
     work.act(TearDown())
     return False
