@@ -1,4 +1,4 @@
-"""Small composable builders of manifests: `manifest(pod("web", container("a", "httpd -f"), volumes=[empty_dir("d")]))`."""
+"""Small composable builders of manifests: `manifest(pod("web", container("a", "httpd -f"), volumes=[…]))`."""
 
 from __future__ import annotations
 
