@@ -1,0 +1,226 @@
+"""What kubectl's tables say about pods and events (layer 1, pure): pkg/printers/internalversion, kubectl events.
+
+Rows are lists of text; laying them out is the caller's. `now` is seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import calendar
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from minipod.api.status import TERMINAL_PHASES, is_sidecar
+from minipod.api.types import ContainerStateTerminated, ContainerStatus, Pod
+
+POD_COLUMNS = ("NAME", "READY", "STATUS", "RESTARTS", "AGE")
+POD_WIDE_COLUMNS = (*POD_COLUMNS, "IP", "NODE", "NOMINATED NODE", "READINESS GATES")
+EVENT_COLUMNS = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE")
+NONE = "<none>"
+UNKNOWN = "<unknown>"
+
+_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 86400 * 365
+
+
+def human_duration(seconds: float) -> str:
+    """A duration with two or three figures (apimachinery HumanDuration): 95s, 4m5s, 3h, 2d5h, 1y3d."""
+    total = int(seconds)
+    if total < -1:
+        return "<invalid>"
+    if total < 0:
+        return "0s"
+    if total < 2 * _MINUTE:
+        return f"{total}s"
+    if total < 10 * _MINUTE:
+        return _two(total // _MINUTE, "m", total % _MINUTE, "s")
+    if total < 3 * _HOUR:
+        return f"{total // _MINUTE}m"
+    if total < 8 * _HOUR:
+        return _two(total // _HOUR, "h", total // _MINUTE % 60, "m")
+    if total < 2 * _DAY:
+        return f"{total // _HOUR}h"
+    if total < 8 * _DAY:
+        return _two(total // _DAY, "d", total // _HOUR % 24, "h")
+    if total < 2 * _YEAR:
+        return f"{total // _DAY}d"
+    if total < 8 * _YEAR:
+        return _two(total // _YEAR, "y", total // _DAY % 365, "d")
+    return f"{total // _YEAR}y"
+
+
+def _two(first: int, unit: str, second: int, smaller: str) -> str:
+    return f"{first}{unit}{second}{smaller}" if second else f"{first}{unit}"
+
+
+def seconds_of(timestamp: str | None) -> float | None:
+    """RFC 3339 in UTC (with or without a fraction) as seconds since the epoch; None where there is no time."""
+    if not timestamp:
+        return None
+    whole, _, rest = timestamp.removesuffix("Z").partition(".")
+    fraction = float(f"0.{rest}") if rest.isascii() and rest.isdigit() else 0.0
+    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + fraction
+
+
+def age(timestamp: str | None, now: float) -> str:
+    """How long ago, in the words of kubectl's AGE column."""
+    seconds = seconds_of(timestamp)
+    return UNKNOWN if seconds is None else human_duration(now - seconds)
+
+
+# -- pods ------------------------------------------------------------
+
+
+class _Summary:
+    """What the columns add up while they look at the containers (printPod)."""
+
+    def __init__(self, pod: Pod) -> None:
+        self.pod = pod
+        self.sidecars = {c.name for c in pod.spec.init_containers if is_sidecar(c)}
+        self.total = len(pod.spec.containers) + len(self.sidecars)
+        self.ready = 0
+        self.restarts = 0
+        self.sidecar_restarts = 0
+        self.last_restart: float | None = None
+        self.last_sidecar_restart: float | None = None
+        self.initializing = False
+        self.reason = pod.status.reason or pod.status.phase
+        if any(c.type == "PodScheduled" and c.reason == "SchedulingGated" for c in pod.status.conditions):
+            self.reason = "SchedulingGated"
+
+    def look_at_inits(self) -> None:
+        """Until the first that is not done."""
+        for index, status in enumerate(self.pod.status.init_container_statuses):
+            self.restarts += status.restart_count
+            self.last_restart = _later(self.last_restart, status)
+            sidecar = status.name in self.sidecars
+            if sidecar:
+                self.sidecar_restarts += status.restart_count
+                self.last_sidecar_restart = _later(self.last_sidecar_restart, status)
+            ended = status.state.terminated
+            if ended is not None and ended.exit_code == 0:
+                continue
+            if sidecar and status.started:
+                self.ready += status.ready
+                continue
+            self.initializing = True
+            waiting = status.state.waiting
+            if ended is not None:
+                self.reason = "Init:" + _end_word(ended)
+            elif waiting is not None and waiting.reason not in ("", "PodInitializing"):
+                self.reason = "Init:" + waiting.reason
+            else:
+                self.reason = f"Init:{index}/{len(self.pod.spec.init_containers)}"
+            return
+
+    def look_at_mains(self) -> None:
+        """From the last to the first, so that the first one's word counts."""
+        self.restarts, self.last_restart = self.sidecar_restarts, self.last_sidecar_restart
+        running, error = False, ""
+        for status in reversed(self.pod.status.container_statuses):
+            self.restarts += status.restart_count
+            self.last_restart = _later(self.last_restart, status)
+            waiting, ended = status.state.waiting, status.state.terminated
+            if waiting is not None and waiting.reason:
+                self.reason = waiting.reason
+            elif ended is not None:
+                self.reason = _end_word(ended)
+                error = self.reason if ended.exit_code else error
+            elif status.ready and status.state.running is not None:
+                running = True
+                self.ready += 1
+        if self.reason != "Completed":
+            return
+        if running and _is_true(self.pod, "Ready"):
+            self.reason = "Running"
+        elif error:
+            self.reason = error
+        elif running:
+            self.reason = "NotReady"
+
+
+def _later(known: float | None, status: ContainerStatus) -> float | None:
+    ended = status.last_state.terminated
+    at = seconds_of(ended.finished_at) if ended is not None else None
+    return at if known is None or (at is not None and at > known) else known
+
+
+def _end_word(ended: ContainerStateTerminated) -> str:
+    return ended.reason or (f"Signal:{ended.signal}" if ended.signal else f"ExitCode:{ended.exit_code}")
+
+
+def _is_true(pod: Pod, condition: str) -> bool:
+    return any(c.type == condition and c.status == "True" for c in pod.status.conditions)
+
+
+def _summary(pod: Pod) -> _Summary:
+    summary = _Summary(pod)
+    summary.look_at_inits()
+    if not summary.initializing or _is_true(pod, "Initialized"):
+        summary.look_at_mains()
+    if pod.metadata.deletion_timestamp is not None:
+        if pod.status.reason == "NodeLost":
+            summary.reason = "Unknown"
+        elif pod.status.phase not in TERMINAL_PHASES:
+            summary.reason = "Terminating"
+    return summary
+
+
+def status_word(pod: Pod) -> str:
+    """The STATUS column: Running, Init:1/2, CrashLoopBackOff, Completed, Terminating …"""
+    return _summary(pod).reason
+
+
+def pod_row(pod: Pod, now: float, *, wide: bool = False) -> list[str]:
+    """One row under POD_COLUMNS or POD_WIDE_COLUMNS (printers.go printPod)."""
+    summary = _summary(pod)
+    restarts = str(summary.restarts)
+    if summary.restarts and summary.last_restart is not None:
+        restarts += f" ({human_duration(now - summary.last_restart)} ago)"
+    row = [
+        pod.metadata.name,
+        f"{summary.ready}/{summary.total}",
+        summary.reason,
+        restarts,
+        age(pod.metadata.creation_timestamp, now),
+    ]
+    if wide:
+        row += [
+            pod.status.pod_ips[0].ip if pod.status.pod_ips else NONE,
+            pod.spec.node_name or NONE,
+            pod.status.nominated_node_name or NONE,
+            _gates(pod),
+        ]
+    return row
+
+
+def _gates(pod: Pod) -> str:
+    if not pod.spec.readiness_gates:
+        return NONE
+    met = sum(_is_true(pod, gate.condition_type) for gate in pod.spec.readiness_gates)
+    return f"{met}/{len(pod.spec.readiness_gates)}"
+
+
+# -- events ------------------------------------------------------------
+
+
+def event_row(event: Mapping[str, Any], now: float) -> list[str]:
+    """One row under EVENT_COLUMNS, from a v1 Event as a dict (kubectl/pkg/cmd/events event_printer.go)."""
+    involved = event.get("involvedObject", {})
+    return [
+        _last_seen(event, now),
+        event.get("type", ""),
+        event.get("reason", ""),
+        f"{involved.get('kind', '')}/{involved.get('name', '')}",
+        event.get("message", "").strip(),
+    ]
+
+
+def _last_seen(event: Mapping[str, Any], now: float) -> str:
+    first = event.get("eventTime") or event.get("firstTimestamp")
+    series = event.get("series")
+    if series:
+        return f"{age(series.get('lastObservedTime'), now)} (x{series.get('count')} over {age(first, now)})"
+    count = event.get("count", 0)
+    if count > 1:
+        return f"{age(event.get('lastTimestamp'), now)} (x{count} over {age(first, now)})"
+    return age(first, now)
