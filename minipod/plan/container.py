@@ -1,0 +1,260 @@
+"""A container as operations (layer 2): from CRI's ContainerConfig and the image to what the kernel is asked. Pure."""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+
+from minipod.errors import ContainerError
+from minipod.paths import Paths
+from minipod.plan.cgroup import (
+    clone_directory,
+    container_cgroup_path,
+    create_container_cgroup,
+    hierarchies,
+    join_cgroup,
+)
+from minipod.plan.configs import ContainerConfig, HostFacts, Image, Mount, SandboxConfig
+from minipod.plan.devices import limit_devices
+from minipod.plan.namespaces import Clone, JoinContainer, JoinNamespaces, UnshareCgroupNamespace
+from minipod.plan.operation import ChildOperation, HostOperation
+from minipod.plan.process import (
+    AssumeUser,
+    BecomeUser,
+    ChangeFolder,
+    Exec,
+    InstallSeccompFilter,
+    NewSession,
+    OpenTerminal,
+    ResolveUser,
+    SetNoNewPrivs,
+    SetOomScoreAdj,
+)
+from minipod.plan.rootfs import (
+    BindMount,
+    DetachPropagation,
+    MakeContainerFolder,
+    MakeDevices,
+    MakeFolder,
+    MaskPaths,
+    MountFilesystem,
+    MountRoot,
+    PivotRoot,
+    ReadOnlyPaths,
+    RemountReadOnly,
+    TouchFile,
+)
+from minipod.plan.sandbox import namespace_pins, pid_namespace_path, sandbox_directory
+from minipod.plan.security import READONLY_PATHS, capability_mask, capability_set, masked_paths
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class ContainerPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """`host` runs at create and is undone at remove; `clone` and `child` are what the spawner gets at start."""
+
+    host: tuple[HostOperation, ...]
+    clone: Clone
+    child: tuple[ChildOperation, ...]
+
+
+class SeccompFilter(msgspec.Struct, frozen=True):
+    """A compiled filter (struct sock_filter …) and what it is called; an empty program is no filter."""
+
+    profile: str
+    program: bytes = b""
+
+
+def container_plan(
+    config: ContainerConfig,
+    sandbox: SandboxConfig,
+    image: Image,
+    facts: HostFacts,
+    paths: Paths,
+    seccomp: SeccompFilter,
+) -> ContainerPlan:
+    """Everything that makes this container. Raises ContainerError (CreateContainerError) for what can't be."""
+    cgroup = container_cgroup_path(sandbox.cgroup_parent, config.id)
+    host: list[HostOperation] = [create_container_cgroup(cgroup, config.resources, facts)]
+    limit = None if config.security.privileged else limit_devices(cgroup, facts, config.devices)
+    if limit is not None:
+        host.append(limit)
+    host.append(MakeContainerFolder(config.directory))
+    if config.termination_message_host_path:
+        host.append(TouchFile(config.termination_message_host_path, 0o666))
+    child: list[ChildOperation] = [
+        SetOomScoreAdj(config.oom_score_adj),
+        NewSession(),
+        join_cgroup(cgroup, facts),
+        UnshareCgroupNamespace(),
+    ]
+    pins = namespace_pins(sandbox, paths)
+    if pins:
+        child.append(JoinNamespaces(pins))
+    child += [DetachPropagation(), MountRoot(layers=image.layers, directory=config.directory), _user(config, image)]
+    child += _mounts(config, sandbox, facts, paths)
+    cwd = config.working_dir or image.config.working_dir or "/"
+    child.append(MakeFolder(cwd))
+    if config.tty:
+        child.append(OpenTerminal(console=True))
+    if config.security.readonly_rootfs:
+        child.append(RemountReadOnly("/"))
+    child += [PivotRoot(), ChangeFolder(cwd), *_restrictions(config, seccomp)]
+    child.append(Exec(argv=_argv(config, image), env=_environment(config, image)))
+    return ContainerPlan(host=tuple(host), clone=_clone(config, sandbox, cgroup, facts, paths), child=tuple(child))
+
+
+def exec_operations(
+    config: ContainerConfig,
+    sandbox: SandboxConfig,
+    user: AssumeUser,
+    command: tuple[str, ...],
+    environment: tuple[str, ...],
+    cwd: str,
+    facts: HostFacts,
+    seccomp: SeccompFilter,
+    terminal: tuple[int, int] | None,
+) -> tuple[Clone, tuple[ChildOperation, ...]]:
+    """Another process in a running container, with the same user, limits and filter. `environment`: the container's."""
+    cgroup = container_cgroup_path(sandbox.cgroup_parent, config.id)
+    child: list[ChildOperation] = [
+        SetOomScoreAdj(config.oom_score_adj),
+        NewSession(),
+        join_cgroup(cgroup, facts),
+        JoinContainer(),
+        user,
+    ]
+    if terminal is not None:
+        child.append(OpenTerminal(*terminal))
+    child += [ChangeFolder(cwd), *_restrictions(config, seccomp)]
+    env = dict(entry.split("=", 1) for entry in environment)
+    if terminal is not None:
+        env.setdefault("TERM", "xterm")
+    child.append(Exec(argv=command, env=tuple(f"{name}={value}" for name, value in env.items())))
+    clone = Clone(namespaces=(), cgroup2=clone_directory(cgroup, facts), pid_namespace="target")
+    return clone, tuple(child)
+
+
+def _clone(config: ContainerConfig, sandbox: SandboxConfig, cgroup: str, facts: HostFacts, paths: Paths) -> Clone:
+    cgroup2 = clone_directory(cgroup, facts)
+    pid = config.security.namespaces.pid
+    if pid == "container":
+        return Clone(namespaces=("mnt", "pid"), cgroup2=cgroup2)
+    return Clone(
+        namespaces=("mnt",),
+        cgroup2=cgroup2,
+        pid_namespace=pid_namespace_path(sandbox, paths) if pid == "pod" else "",
+    )
+
+
+def _user(config: ContainerConfig, image: Image) -> ResolveUser:
+    security = config.security
+    user = str(security.run_as_user) if security.run_as_user is not None else security.run_as_username
+    return ResolveUser(
+        user=user or image.config.user,
+        gid=security.run_as_group,
+        groups=security.supplemental_groups,
+        merge_image_groups=security.supplemental_groups_policy != "Strict",
+    )
+
+
+def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, paths: Paths) -> list[ChildOperation]:
+    """The kernel's file systems, then the container's own mounts, those nearer to the root first."""
+    privileged = config.security.privileged
+    sys_flags = ("nosuid", "nodev", "noexec") if privileged else ("ro", "nosuid", "nodev", "noexec")
+    shm = "/dev/shm" if sandbox.namespaces.ipc == "node" else f"{sandbox_directory(sandbox.id, paths)}/shm"
+    operations: list[ChildOperation] = [
+        MountFilesystem(fstype="proc", target="/proc", flags=("nosuid", "nodev", "noexec")),
+        MountFilesystem(fstype="tmpfs", target="/dev", flags=("nosuid",), data="size=65536k,mode=755"),
+        MakeDevices(host=privileged),
+        MountFilesystem(
+            fstype="devpts",
+            target="/dev/pts",
+            flags=("nosuid", "noexec"),
+            data="newinstance,ptmxmode=0666,mode=0620,gid=5",
+        ),
+        MountFilesystem(fstype="mqueue", target="/dev/mqueue", flags=("nosuid", "nodev", "noexec")),
+        MountFilesystem(fstype="sysfs", target="/sys", flags=sys_flags),
+        *_cgroup_mounts(facts, sys_flags),
+        BindMount(source=shm, target="/dev/shm"),
+    ]
+    mounts = list(config.mounts)
+    if config.termination_message_host_path:
+        mounts.append(
+            Mount(container_path=config.termination_message_path, host_path=config.termination_message_host_path)
+        )
+    mounts.sort(key=lambda mount: mount.container_path.rstrip("/").count("/"))
+    operations += [
+        BindMount(
+            source=mount.host_path,
+            target=mount.container_path,
+            readonly=mount.readonly,
+            recursive_read_only=mount.recursive_read_only,
+            propagation=mount.propagation,
+            sub_path=mount.sub_path,
+        )
+        for mount in mounts
+    ]
+    if not privileged and config.security.proc_mount == "Default":
+        operations += [MaskPaths(masked_paths(facts.cpus)), ReadOnlyPaths(READONLY_PATHS)]
+    return operations
+
+
+def _cgroup_mounts(facts: HostFacts, flags: tuple[str, ...]) -> list[ChildOperation]:
+    """/sys/fs/cgroup as the container's own cgroup namespace shows it: one cgroup2, or a folder a v1 hierarchy."""
+    if facts.cgroup_version == 2:
+        return [MountFilesystem(fstype="cgroup2", target="/sys/fs/cgroup", flags=(*flags, "relatime"))]
+    operations: list[ChildOperation] = [
+        MountFilesystem(
+            fstype="tmpfs", target="/sys/fs/cgroup", flags=("nosuid", "nodev", "noexec", "relatime"), data="mode=755"
+        )
+    ]
+    for hierarchy in hierarchies(facts):
+        if hierarchy.version == 1:
+            names = ",".join(hierarchy.controllers)
+            place = f"/sys/fs/cgroup/{names}"
+            operations.append(MountFilesystem(fstype="cgroup", target=place, flags=(*flags, "relatime"), data=names))
+    if "ro" in flags:
+        operations.append(RemountReadOnly("/sys/fs/cgroup", ("nosuid", "nodev", "noexec", "relatime")))
+    return operations
+
+
+def _restrictions(config: ContainerConfig, seccomp: SeccompFilter) -> list[ChildOperation]:
+    """The filter before the user: without no_new_privs it needs CAP_SYS_ADMIN to be installed."""
+    security = config.security
+    operations: list[ChildOperation] = []
+    if security.no_new_privs:
+        operations.append(SetNoNewPrivs())
+    if seccomp.program:
+        operations.append(InstallSeccompFilter(seccomp.profile, base64.b64encode(seccomp.program).decode()))
+    names = capabilities_of(config)
+    return [*operations, BecomeUser(capabilities=capability_mask(names))]
+
+
+def capabilities_of(config: ContainerConfig) -> frozenset[str]:
+    """The names of the capabilities that the container's root keeps."""
+    security = config.security
+    return capability_set(security.add_capabilities, security.drop_capabilities, privileged=security.privileged)
+
+
+def _argv(config: ContainerConfig, image: Image) -> tuple[str, ...]:
+    """`command` replaces the image's entrypoint and drops its cmd; `args` alone replaces the cmd."""
+    if config.command:
+        return (*config.command, *config.args)
+    argv = (*image.config.entrypoint, *(config.args or image.config.cmd))
+    if not argv:
+        raise ContainerError(
+            f'no command: image "{config.image}" has neither Entrypoint nor Cmd: set command', "CreateContainerError"
+        )
+    return argv
+
+
+def _environment(config: ContainerConfig, image: Image) -> tuple[str, ...]:
+    """The image's variables below the container's own; HOME is added at exec, from the image's passwd."""
+    env = {"PATH": DEFAULT_PATH}
+    if config.tty:
+        env["TERM"] = "xterm"
+    env.update(entry.split("=", 1) for entry in image.config.env if "=" in entry)
+    env.update(config.envs)
+    return tuple(f"{name}={value}" for name, value in env.items())

@@ -1,0 +1,171 @@
+"""Namespaces as operations (layer 2): making and pinning a pod's, joining them, and the clone of a child."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from minipod.kernel import process
+from minipod.kernel.mount import MS_BIND, mount, umount_if_mounted
+from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
+
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 0x1
+
+
+class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
+    """Make a pod's network, IPC and UTS namespaces and keep each alive by a bind mount; no process stays.
+
+    `pins`: kind (net, ipc, uts) -> file. `sysctls` are set inside, dots or slashes in the names.
+    """
+
+    pins: dict[str, str]
+    hostname: str = ""
+    sysctls: dict[str, str] = {}
+
+    def describe(self) -> str:
+        flags = "|".join(f"CLONE_NEW{kind.upper()}" for kind in self.pins)
+        parts = [f"unshare {flags}"]
+        if "uts" in self.pins:
+            parts.append(f"sethostname {self.hostname}")
+        parts += [f"{name}={value}" for name, value in sorted(self.sysctls.items())]
+        if "net" in self.pins:
+            parts.append("lo up")
+        parts += [f"bind {kind} at {path}" for kind, path in self.pins.items()]
+        return "; ".join(parts)
+
+    def execute(self) -> None:
+        for path in self.pins.values():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o444))
+        _in_thread(self._in_new_namespaces)
+
+    def _in_new_namespaces(self) -> None:
+        flags = 0
+        for kind in self.pins:
+            flags |= process.NAMESPACE_FLAGS[kind]
+        process.unshare(flags)
+        if "uts" in self.pins:
+            process.sethostname(self.hostname)
+        if "net" in self.pins:
+            _loopback_up()
+        for name, value in self.sysctls.items():
+            _write_sysctl(name, value)
+        for kind, path in self.pins.items():
+            mount(f"/proc/thread-self/ns/{kind}", path, None, MS_BIND)
+
+    def undo(self) -> None:
+        for path in self.pins.values():
+            umount_if_mounted(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _in_thread(work: Callable[[], None]) -> None:
+    """Run `work` in a thread that ends with it: unshare(2) and setns(2) hold for one thread only."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # told to the caller, who is in another thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="namespaces")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        request = struct.pack("16sH14x", b"lo", 0)
+        flags = struct.unpack("16sH14x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
+
+
+def _write_sysctl(name: str, value: str) -> None:
+    path = "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(value)
+    except OSError as error:
+        raise OSError(error.errno, f"sysctl {name}={value}: {os.strerror(error.errno or 0)}") from None
+
+
+class Clone(msgspec.Struct, frozen=True, kw_only=True):
+    """How the spawner makes the child: clone3 with these namespaces, in this cgroup, in that PID namespace."""
+
+    namespaces: tuple[str, ...] = ("mnt", "pid")
+    cgroup2: str = ""  # an absolute folder: CLONE_INTO_CGROUP
+    pid_namespace: str = ""  # a file of another PID namespace to be born in
+
+    def describe(self) -> str:
+        flags = (
+            "|".join(f"CLONE_NEW{'NS' if kind == 'mnt' else kind.upper()}" for kind in self.namespaces)
+            or "no new namespace"
+        )
+        into = f" CLONE_INTO_CGROUP {self.cgroup2}" if self.cgroup2 else ""
+        inside = f" in the PID namespace {self.pid_namespace}" if self.pid_namespace else ""
+        return f"clone3 {flags}{into}{inside}"
+
+
+class JoinNamespaces(ChildOperation, frozen=True):
+    """Enter pinned namespaces: kind -> file."""
+
+    pins: dict[str, str]
+    phase = "namespaces"
+
+    def describe(self) -> str:
+        return "setns " + ", ".join(f"{kind} {path}" for kind, path in self.pins.items())
+
+    def execute(self, ctx: ChildContext) -> None:
+        for kind, path in self.pins.items():
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                process.setns(fd, process.NAMESPACE_FLAGS[kind])
+            finally:
+                os.close(fd)
+
+
+class JoinContainer(ChildOperation, frozen=True):
+    """Enter the namespaces of a running process, through the pidfd that the request carried."""
+
+    namespaces: tuple[str, ...] = ("mnt", "cgroup", "uts", "ipc", "net")
+    phase = "namespaces"
+
+    def describe(self) -> str:
+        return "setns pidfd " + "|".join(self.namespaces)
+
+    def execute(self, ctx: ChildContext) -> None:
+        flags = 0
+        for kind in self.namespaces:
+            flags |= process.NAMESPACE_FLAGS[kind]
+        try:
+            process.setns(ctx.fds["target"], flags)
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                raise ProcessLookupError(errno.ESRCH, "the container is not running") from None
+            raise
+
+
+class UnshareCgroupNamespace(ChildOperation, frozen=True):
+    """A cgroup namespace whose root is the cgroup joined before."""
+
+    phase = "cgroup"
+
+    def describe(self) -> str:
+        return "unshare CLONE_NEWCGROUP"
+
+    def execute(self, ctx: ChildContext) -> None:
+        process.unshare(process.CLONE_NEWCGROUP)

@@ -1,0 +1,236 @@
+"""The agent's end of the spawner's socket (layer 3): start one, ask it, hear of ends. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from minipod.errors import ContainerError
+from minipod.kernel import mount
+from minipod.plan.namespaces import Clone
+from minipod.plan.operation import ChildOperation
+from minipod.runtime.spawner import DESCRIPTOR_LIMIT, MESSAGE_LIMIT
+
+_AT_FDCWD = -100
+
+
+class SpawnError(ContainerError):
+    """The child could not be made or did not get to exec. `.errno` is the kernel's, 0 where there is none."""
+
+    def __init__(self, message: str, errno: int, operation: str, reason: str = "") -> None:
+        super().__init__(message, reason or None)
+        self.errno = errno
+        self.operation = operation
+
+
+class Spawned(msgspec.Struct, frozen=True):
+    """A child that has exec'ed. `fds`: stdin, stdout, stderr, terminal, as far as there are any; the caller's own."""
+
+    pid: int
+    started_at_ns: int
+    facts: dict[str, Any]
+    fds: dict[str, int]
+
+
+class ChildExit(msgspec.Struct, frozen=True):
+    """How a child ended: `code` is 128+n for an end by signal n."""
+
+    key: str
+    pid: int
+    code: int
+    signal: int
+    started_at_ns: int
+    finished_at_ns: int
+
+
+def start_spawner(socket_path: str, exits: str) -> None:
+    """Start a spawner that listens at `socket_path`. It can be connected to at once.
+
+    It runs from a detached read-only mount of the interpreter: whatever a container makes of its parent's
+    /proc/self/exe, there is nothing that could be written to (CVE-2019-5736).
+    """
+    os.makedirs(os.path.dirname(socket_path), mode=0o700, exist_ok=True)
+    os.makedirs(exits, mode=0o700, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    temporary = f"{socket_path}.{os.getpid()}"
+    listener.bind(temporary)
+    os.chmod(temporary, 0o600)
+    listener.listen(4)
+    os.rename(temporary, socket_path)
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; from minipod.runtime.spawner import main; "
+        f"main({listener.fileno()}, {exits!r})"
+    )
+    interpreter = _read_only_interpreter()
+    try:
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-X", "frozen_modules=on", "-c", code],
+            executable=f"/proc/self/fd/{interpreter}",
+            pass_fds=(listener.fileno(), interpreter),
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+        ).returncode = 0  # it is nobody's child to wait for: it outlives us
+    finally:
+        os.close(interpreter)
+        listener.close()
+
+
+def _read_only_interpreter() -> int:
+    path = os.path.realpath(sys.executable)
+    try:
+        fd = mount.open_tree(_AT_FDCWD, path, mount.OPEN_TREE_CLONE)
+        mount.mount_setattr(fd, attr_set=mount.MOUNT_ATTR_RDONLY)
+    except OSError:  # before Linux 5.12
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    return fd
+
+
+class SpawnerClient:
+    """One connection. Requests may be made at the same time; each is answered by its number."""
+
+    def __init__(self, on_exit: Callable[[ChildExit], None], on_lost: Callable[[], None]) -> None:
+        self._on_exit = on_exit
+        self._on_lost = on_lost
+        self._socket: socket.socket | None = None
+        self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], dict[str, int]]]] = {}
+        self._next_id = 0
+
+    def connect(self, socket_path: str) -> None:
+        """Raises ConnectionRefusedError or FileNotFoundError where no spawner listens."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            sock.connect(socket_path)
+        except OSError:
+            sock.close()
+            raise
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_LIMIT)
+        sock.setblocking(False)
+        self._socket = sock
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
+
+    def close(self) -> None:
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            asyncio.get_running_loop().remove_reader(sock.fileno())
+            sock.close()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(SpawnError("the spawner is gone", 0, ""))
+        self._waiting.clear()
+
+    def _readable(self) -> None:
+        while self._socket is not None:
+            try:
+                data, fds, _, _ = socket.recv_fds(
+                    self._socket, MESSAGE_LIMIT, DESCRIPTOR_LIMIT, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+                )
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                self.close()
+                self._on_lost()
+                return
+            message = msgspec.json.decode(data)
+            if "id" not in message:
+                self._on_exit(msgspec.convert(message["exit"], ChildExit))
+                continue
+            named = dict(zip(message.get("fds", ()), fds, strict=True))
+            future = self._waiting.pop(message["id"], None)
+            if future is None or future.done():
+                for fd in fds:
+                    os.close(fd)
+            else:
+                future.set_result((message, named))
+
+    async def _request(
+        self, message: dict[str, Any], fds: dict[str, int] | None = None
+    ) -> tuple[dict[str, Any], dict[str, int]]:
+        if self._socket is None:
+            raise SpawnError("the spawner is gone", 0, "")
+        self._next_id += 1
+        message = {"id": self._next_id, "fds": list(fds or ()), **message}
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[tuple[dict[str, Any], dict[str, int]]] = loop.create_future()
+        self._waiting[self._next_id] = future
+        encoded = msgspec.json.encode(message)
+        if len(encoded) > MESSAGE_LIMIT // 2:
+            raise SpawnError("the container's command and environment are too long", 7, "Exec")
+        while True:
+            try:
+                socket.send_fds(self._socket, [encoded], list((fds or {}).values()))
+                break
+            except BlockingIOError:
+                await _writable(self._socket)
+            except OSError as error:
+                raise SpawnError(f"the spawner is gone: {error.strerror}", error.errno or 0, "") from None
+        answer, named = await future
+        if "error" in answer:
+            failure = answer["error"]
+            raise SpawnError(failure["message"], failure["errno"], failure["op"], failure.get("reason", ""))
+        return answer, named
+
+    async def spawn(
+        self,
+        key: str,
+        clone: Clone,
+        operations: list[ChildOperation],
+        *,
+        stdio: str = "pipes",
+        stdin: bool = False,
+        keep: bool = True,
+        fds: dict[str, int] | None = None,
+    ) -> Spawned:
+        """Make a child; returns when it has exec'ed. Raises SpawnError."""
+        answer, named = await self._request(
+            {
+                "do": "spawn",
+                "key": key,
+                "clone": clone,
+                "ops": operations,
+                "stdio": stdio,
+                "stdin": stdin,
+                "keep": keep,
+            },
+            fds,
+        )
+        return Spawned(answer["pid"], answer["started_at_ns"], answer["facts"], named)
+
+    async def list(self) -> list[dict[str, Any]]:
+        """Every child it knows: key, pid, started_at_ns, facts, exit (None while it runs)."""
+        answer, _ = await self._request({"do": "list"})
+        children: list[dict[str, Any]] = answer["children"]
+        return children
+
+    async def reattach(self, key: str) -> dict[str, int]:
+        """The stdio descriptors that are kept for `key`, by name; empty where there are none."""
+        _, named = await self._request({"do": "reattach", "key": key})
+        return named
+
+    async def forget(self, key: str) -> None:
+        """The end of `key` is known and saved: its record and descriptors can go."""
+        await self._request({"do": "forget", "key": key})
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(sock.fileno(), _resolve, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(sock.fileno())
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
