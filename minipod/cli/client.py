@@ -11,9 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from minipod import __version__
+from minipod.cli.values import TYPE_CHECKING, Object
 from minipod.errors import AgentError, ConflictError, HostError, ManifestError, MinipodError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ _ERRORS: dict[str, type[MinipodError]] = {
     "Host": HostError,
 }
 
-Message = dict[str, Any]
-
 
 class RemoteError(MinipodError):
     """What the agent answered: its message and its exit status."""
@@ -40,7 +38,7 @@ class RemoteError(MinipodError):
         self.exit_status = exit_status
 
 
-def error_of(error: Message) -> MinipodError:
+def error_of(error: Object) -> MinipodError:
     """The exception that stands for an agent's `error` object."""
     kind, message = str(error.get("kind", "Internal")), str(error.get("message", "the agent gave no reason"))
     if kind == "Manifest":
@@ -62,7 +60,7 @@ class Channel:
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+    def send(self, message: Object, fds: Sequence[int] = ()) -> None:
         """One line; `fds` travel with its first byte. Raises AgentError when nobody listens any more."""
         if self._trace:
             print(f"> {json.dumps(message)[:2000]}", file=sys.stderr)
@@ -76,7 +74,7 @@ class Channel:
             # it answered before it closed: the answer is still to be read, and says why
             pass
 
-    def pending(self) -> Message | None:
+    def pending(self) -> Object | None:
         """A message that has already been received whole, without reading."""
         line, newline, rest = self._buffer.partition(b"\n")
         if not newline:
@@ -84,7 +82,7 @@ class Channel:
         self._buffer = rest
         if self._trace:
             print(f"< {line[:2000].decode(errors='replace')}", file=sys.stderr)
-        message: Message = json.loads(line)
+        message: Object = json.loads(line)
         return message
 
     def fill(self) -> bool:
@@ -111,12 +109,12 @@ class Channel:
 class Request:
     """One request and its answers; an agent of another version is replaced before the first answer."""
 
-    def __init__(self, client: Client, message: Message, fds: Sequence[int], channel: Channel) -> None:
+    def __init__(self, client: Client, message: Object, fds: Sequence[int], channel: Channel) -> None:
         self._client = client
         self._message = {**message, "version": __version__}
         self._fds = fds
         self._started = False
-        self.result: Message | None = None
+        self.result: Object | None = None
         self.channel = channel
         channel.send(self._message, fds)
 
@@ -129,7 +127,7 @@ class Request:
     def __exit__(self, *_exc: object) -> None:
         self.channel.close()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Object) -> None:
         self.channel.send(message)
 
     def take_fd(self) -> int:
@@ -138,7 +136,7 @@ class Request:
             raise AgentError("the agent announced a descriptor and sent none; see agent.log")
         return self.channel.fds.pop(0)
 
-    def next(self) -> Message | None:
+    def next(self) -> Object | None:
         """The next event, waiting for it; None after the last one, with `result` set. Raises what the agent says."""
         while (event := self.poll()) is None and self.result is None:
             self.fill()
@@ -149,7 +147,7 @@ class Request:
         if not self.channel.fill():
             raise AgentError(f"the agent went away in the middle of an answer; see {self._client.paths.root}/agent.log")
 
-    def poll(self) -> Message | None:
+    def poll(self) -> Object | None:
         """The next event that is already here; None where there is none (or `result` has come)."""
         message = self.channel.pending() if self.result is None else None
         if message is None:
@@ -187,18 +185,18 @@ class Client:
 
         return cls(paths_of(args), args.config, bool(args.verbose), verb)
 
-    def request(self, message: Message, fds: Sequence[int] = ()) -> Request:
+    def request(self, message: Object, fds: Sequence[int] = ()) -> Request:
         """Send one request; an agent is started where none answers. Raises AgentError, HostError."""
         return Request(self, message, fds, self.connect())
 
-    def request_if_pods(self, message: Message) -> Request | None:
+    def request_if_pods(self, message: Object) -> Request | None:
         """As `request`, but None where no agent runs and none has ever kept a pod here."""
         channel = self.try_connect()
         if channel is None and not os.path.exists(f"{self.paths.state}/minipod.db"):
             return None
         return Request(self, message, (), channel or self.connect())
 
-    def call(self, message: Message) -> tuple[list[Message], Message]:
+    def call(self, message: Object) -> tuple[list[Object], Object]:
         """All events of a request, and its last line."""
         with self.request(message) as request:
             events = []

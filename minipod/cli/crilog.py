@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, cast
+
+from minipod.cli.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import gzip
+    from typing import IO
 
 CHUNK = 1 << 20
 FULL, PARTIAL = b"F", b"P"
 
 
-class Line(NamedTuple):
+class Line:
     """One line of the container: `text` without its newline; `whole` is False for a piece of a longer line."""
 
-    stamp: bytes
-    stream: bytes
-    text: bytes
-    whole: bool
+    __slots__ = ("stamp", "stream", "text", "whole")
+
+    def __init__(self, stamp: bytes, stream: bytes, text: bytes, whole: bool) -> None:
+        self.stamp = stamp
+        self.stream = stream
+        self.text = text
+        self.whole = whole
 
 
 def stamp_key(stamp: bytes) -> bytes:
@@ -77,12 +85,12 @@ def generation_of(path: str) -> str:
     return path.removesuffix(".gz")
 
 
-def _opened(path: str) -> BinaryIO:
+def _opened(path: str) -> IO[bytes] | gzip.GzipFile:
     if not path.endswith(".gz"):
         return open(path, "rb", buffering=CHUNK)
     import gzip
 
-    return cast("BinaryIO", gzip.open(path, "rb"))
+    return gzip.open(path, "rb")
 
 
 def chunks(path: str, start: int = 0) -> Iterator[bytes]:

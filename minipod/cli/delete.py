@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from minipod.cli.client import Client
 from minipod.cli.options import integer, namespace_of, pod_names
 from minipod.cli.output import warn
+from minipod.cli.values import Object
 from minipod.errors import MinipodError, NotFoundError, UsageError
 
 FORCE_WARNING = (
@@ -101,14 +101,14 @@ def pods_of_files(args: argparse.Namespace) -> dict[str, list[str]]:
         if item.get("kind") != "Pod":
             warn(f"{place}: {item.get('kind')}: minipod deletes pods only")
             continue
-        meta: dict[str, Any] = item.get("metadata") or {}
+        meta: Object = item.get("metadata") or {}
         if not meta.get("name"):
             raise UsageError(f"{place}: metadata.name: Required value: resource name may not be empty")
         found.setdefault(args.namespace or meta.get("namespace") or "default", []).append(str(meta["name"]))
     return found
 
 
-def delete(client: Client, message: dict[str, Any], args: argparse.Namespace, failures: list[MinipodError]) -> None:
+def delete(client: Client, message: Object, args: argparse.Namespace, failures: list[MinipodError]) -> None:
     done = "force deleted" if message["grace_period"] == 0 else "deleted"
     request = None
     try:

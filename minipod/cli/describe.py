@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import Any
 
 from minipod.cli.client import Client
 from minipod.cli.describe_parts import container_lines, mapping_lines, toleration_lines, volume_lines
@@ -13,9 +12,9 @@ from minipod.cli.events import interval, last_seen, printable
 from minipod.cli.logs import get_pod
 from minipod.cli.options import namespace_of, pod_names
 from minipod.cli.table import human_duration, tabbed, timestamp_s
+from minipod.cli.values import Object
 from minipod.errors import NotFoundError
 
-Object = dict[str, Any]
 CONTAINERS = (
     ("Init Containers", "initContainers", "initContainerStatuses"),
     ("Containers", "containers", "containerStatuses"),

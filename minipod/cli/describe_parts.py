@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from minipod.cli import jsonpath
-
-Object = dict[str, Any]
+from minipod.cli.values import Object
 
 #: volume source -> (kubectl's sentence, its lines as (title, field, what is said where it is not set))
 VOLUMES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import Any
 
 from minipod.cli.client import Client
 from minipod.cli.options import check_kind, namespace_of
 from minipod.cli.table import human_duration, table, timestamp_s
+from minipod.cli.values import Object
 from minipod.errors import UsageError
 
 HEADER = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
-
-Object = dict[str, Any]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -10,11 +10,11 @@ import argparse
 import os
 import stat
 import sys
-from typing import Any
 
-from minipod.cli.client import Client, Message
+from minipod.cli.client import Client
 from minipod.cli.options import namespace_of, one_pod
 from minipod.cli.relay import Relay, TerminalRelay, window_size
+from minipod.cli.values import Object
 from minipod.errors import UsageError
 
 TAKES_COMMAND = True
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead")
     if not args.command:
         raise UsageError("you must specify at least one command for the container")
-    message: Message = {
+    message: Object = {
         "verb": "exec",
         "namespace": namespace_of(args),
         "pod": one_pod(args.words[0]),
@@ -65,7 +65,7 @@ def may_hand_over(fd: int) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
-def run_with_pipes(args: argparse.Namespace, client: Client, message: Message) -> int:
+def run_with_pipes(args: argparse.Namespace, client: Client, message: Object) -> int:
     """The command's own descriptors: ours where they are pipes, else pipes that are relayed here."""
     relay = Relay()
     given: list[int] = []
@@ -84,7 +84,7 @@ def run_with_pipes(args: argparse.Namespace, client: Client, message: Message) -
         given.append(theirs)
         to_close.append(theirs)
     with client.request({**message, "tty": None, "fds": names}, given) as request, relay.signals_to(request):
-        started: dict[str, Any] | None = request.next()  # only now: an agent that is replaced gets them again
+        started: Object | None = request.next()  # only now: an agent that is replaced gets them again
         for fd in to_close:
             os.close(fd)
         if started is not None:
@@ -92,7 +92,7 @@ def run_with_pipes(args: argparse.Namespace, client: Client, message: Message) -
         return exit_code(request.result)
 
 
-def run_with_terminal(args: argparse.Namespace, client: Client, message: Message) -> int:
+def run_with_terminal(args: argparse.Namespace, client: Client, message: Object) -> int:
     """A pty of the container's own; this terminal is raw while the command runs."""
     on_terminal = args.stdin and os.isatty(0)
     if args.stdin and not on_terminal and not args.quiet:
@@ -106,5 +106,5 @@ def run_with_terminal(args: argparse.Namespace, client: Client, message: Message
         return exit_code(request.result)
 
 
-def exit_code(result: Message | None) -> int:
+def exit_code(result: Object | None) -> int:
     return int((result or {}).get("exit_code", 0)) & 0xFF

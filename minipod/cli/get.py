@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
 
 from minipod.cli.client import Client, Request
 from minipod.cli.options import namespace_of, pod_names
 from minipod.cli.table import table
+from minipod.cli.values import Any, Object
 from minipod.errors import NotFoundError, UsageError
 
 EVENT_KINDS = ("event", "events", "ev")
@@ -71,9 +71,9 @@ class Tables:
         self._header = not args.no_headers
         self._rows = 0
 
-    def run(self, message: dict[str, Any]) -> int:
+    def run(self, message: Object) -> int:
         client = Client.of(self._args, "get")
-        collected: list[dict[str, Any]] = []
+        collected: list[Object] = []
         for name in self._wanted():
             if name is not None and self._args.watch:
                 client.call({**message, "name": name, "watch": False})  # a watch alone would wait for it
@@ -95,14 +95,14 @@ class Tables:
     def _wanted(self) -> list[str | None]:
         return list(self._names) or [None]
 
-    def run_selected(self, message: dict[str, Any]) -> int:
+    def run_selected(self, message: Object) -> int:
         """Rows of the pods whose labels match: the objects say which, the table says how they look."""
         if self._args.watch:
             raise UsageError(
                 "a watch of a table takes no --selector, --show-labels or --watch-only; use -o name or -o json"
             )
         labels: dict[tuple[str, str], dict[str, str]] = {}
-        rows: list[dict[str, Any]] = []
+        rows: list[Object] = []
         for name in self._wanted():
             objects = fetch(self._args, {**message, "output": "object", "name": name})
             for pod in select(objects, self._args.selector):
@@ -118,7 +118,7 @@ class Tables:
         while (event := request.next()) is not None:
             self._print([event])
 
-    def _print(self, events: list[dict[str, Any]]) -> None:
+    def _print(self, events: list[Object]) -> None:
         lines: list[list[object]] = []
         for event in events:
             rows = event.get("rows") or []
@@ -140,10 +140,10 @@ class Objects:
         self._names = names
         self._printer = printer(args.output)
 
-    def run(self, message: dict[str, Any]) -> int:
+    def run(self, message: Object) -> int:
         if self._args.watch:
             return self._watch({**message, "name": self._names[0] if self._names else None, "watch": True})
-        objects: list[dict[str, Any]] = []
+        objects: list[Object] = []
         for name in self._wanted():
             objects += fetch(self._args, {**message, "name": name})
         objects = select(objects, self._args.selector)
@@ -159,7 +159,7 @@ class Objects:
     def _wanted(self) -> list[str | None]:
         return list(self._names) or [None]
 
-    def _watch(self, message: dict[str, Any]) -> int:
+    def _watch(self, message: Object) -> int:
         if len(self._names) > 1:
             raise UsageError("you may only specify a single resource to watch")
         with Client.of(self._args, "get").request(message) as request:
@@ -172,14 +172,14 @@ class Objects:
         return 0
 
 
-def drain(request: Request) -> list[dict[str, Any]]:
+def drain(request: Request) -> list[Object]:
     events = []
     while (event := request.next()) is not None:
         events.append(event)
     return events
 
 
-def fetch_events(args: argparse.Namespace, message: dict[str, Any]) -> list[dict[str, Any]]:
+def fetch_events(args: argparse.Namespace, message: Object) -> list[Object]:
     request = Client.of(args, "get").request_if_pods(message)
     if request is None:
         if message.get("name"):
@@ -189,7 +189,7 @@ def fetch_events(args: argparse.Namespace, message: dict[str, Any]) -> list[dict
         return drain(request)
 
 
-def fetch(args: argparse.Namespace, message: dict[str, Any]) -> list[dict[str, Any]]:
+def fetch(args: argparse.Namespace, message: Object) -> list[Object]:
     """The objects that the agent has; none where no agent has ever kept a pod. Raises NotFoundError."""
     return [event["object"] for event in fetch_events(args, {**message, "watch": False}) if "object" in event]
 
@@ -210,7 +210,7 @@ def printer(output: str) -> Any:
     return lambda item, stream: template.render(item) + ("\n" if stream else "")
 
 
-def select(objects: list[dict[str, Any]], selector: str | None) -> list[dict[str, Any]]:
+def select(objects: list[Object], selector: str | None) -> list[Object]:
     """Those whose labels match an equality or set selector (apimachinery labels.Parse)."""
     if not selector:
         return objects
@@ -221,8 +221,8 @@ def select(objects: list[dict[str, Any]], selector: str | None) -> list[dict[str
 
 
 def keep_rows(
-    event: dict[str, Any], labels: dict[tuple[str, str], dict[str, str]], namespace: str, show_labels: bool
-) -> dict[str, Any]:
+    event: Object, labels: dict[tuple[str, str], dict[str, str]], namespace: str, show_labels: bool
+) -> Object:
     """The rows of a table whose pods are in `labels`, with a LABELS column where wanted."""
     columns = list(event["columns"])
     at = columns.index("NAME")

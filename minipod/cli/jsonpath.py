@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
+from minipod.cli.values import Any
 from minipod.errors import UsageError
 
 Values = list[Any]

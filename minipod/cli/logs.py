@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import select
-from typing import Any
 
 from minipod.cli import crilog
 from minipod.cli.client import Client, Request
 from minipod.cli.crilog import Follower, Joiner
 from minipod.cli.options import duration_s, integer, namespace_of, one_pod, paths_of
 from minipod.cli.output import write
+from minipod.cli.values import Object
 from minipod.errors import AgentError, NotFoundError, UsageError
 from minipod.kernel import inotify
 
@@ -19,8 +19,6 @@ WATCHED = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.
 STATUS_LISTS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 SPEC_LISTS = ("initContainers", "containers", "ephemeralContainers")
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
-
-Object = dict[str, Any]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from minipod.cli.run import read_text
+from minipod.cli.values import Object
 from minipod.errors import UsageError
 
 
-def documents(files: list[str]) -> list[tuple[str, dict[str, Any]]]:
+def documents(files: list[str]) -> list[tuple[str, Object]]:
     """(place, object) of every document; the items of a List one by one. Raises UsageError."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found: list[tuple[str, dict[str, Any]]] = []
+    found: list[tuple[str, Object]] = []
     for name in files:
         try:
             parsed = list(yaml.load_all(read_text(name), Loader=loader))

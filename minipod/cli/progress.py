@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from minipod.cli import crilog
 from minipod.cli.crilog import Follower, Joiner, Line
 from minipod.cli.output import write
 from minipod.cli.style import Style
+from minipod.cli.values import TYPE_CHECKING, Object
 
 if TYPE_CHECKING:
     from minipod.kernel.inotify import Inotify
@@ -55,7 +55,7 @@ class Progress:
     def container_count(self) -> int:
         return len(self._containers)
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Object) -> None:
         """One event of the agent's."""
         kind = event.get("event")
         if kind == "warning":
@@ -72,7 +72,7 @@ class Progress:
         style = self._styles[2]
         write(2, f"{style.paint(kind + ':', 33)} {message}\n".encode())
 
-    def _step(self, event: dict[str, Any]) -> None:
+    def _step(self, event: Object) -> None:
         step, message = str(event.get("step")), str(event.get("message", ""))
         if self._quiet and step not in FAILURES:
             return
@@ -81,7 +81,7 @@ class Progress:
         paint = style.bad if step in FAILURES else style.good if step == "ready" else style.dim
         write(2, f"{pod}{paint(f'{step:<12}')} {message}\n".encode(errors="backslashreplace"))
 
-    def _add_stream(self, event: dict[str, Any]) -> None:
+    def _add_stream(self, event: Object) -> None:
         path = str(event["path"])
         if path in self._streams:
             return
@@ -94,7 +94,7 @@ class Progress:
         self._streams[path] = LogStream(path, self._prefixes(event))
         self.drain()
 
-    def _prefixes(self, event: dict[str, Any]) -> dict[int, bytes]:
+    def _prefixes(self, event: Object) -> dict[int, bytes]:
         """`name | ` for each descriptor, aligned and coloured; nothing for the only container there is."""
         if len(self._containers) < 2:
             return {1: b"", 2: b""}
@@ -155,7 +155,7 @@ class Progress:
             self._print(stream, stream.last_lines())
             stream.follower.close()
 
-    def ended(self, pod: dict[str, Any]) -> None:
+    def ended(self, pod: Object) -> None:
         """How a pod ended: `pod/NAME Failed: Error (web 3, db 0)`."""
         style = self._styles[2]
         phase = str(pod.get("phase"))
@@ -168,5 +168,5 @@ class Progress:
         sys.stderr.flush()
 
 
-def _pod_key(event: dict[str, Any]) -> str:
+def _pod_key(event: Object) -> str:
     return f"{event.get('namespace', 'default')}/{event.get('name')}"

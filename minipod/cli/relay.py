@@ -16,9 +16,9 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from minipod.cli.client import Request
+from minipod.cli.values import Any
 
 CHUNK = 1 << 16
 END_OF_INPUT = b"\x04"  # what a terminal sends for the end of input (VEOF, ^D)

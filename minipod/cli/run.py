@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
-from minipod.cli.client import Client, Message, Request
+from minipod.cli.client import Client, Request
 from minipod.cli.options import duration_s
+from minipod.cli.values import Any, Object
 from minipod.errors import AgentError, UsageError
 
 UNTIL = ("created", "running", "ready", "succeeded")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("run: which manifest? use for example: minipod run pod.yaml")
     if (args.until or args.timeout) and not args.detach:
         raise UsageError("--until and --timeout go with --detach: without it, run returns when the pods have ended")
-    message: Message = {
+    message: Object = {
         "verb": "run",
         "files": read_files(names),
         "namespace": args.namespace,
@@ -84,7 +84,7 @@ def read_text(name: str) -> str:
         raise UsageError(f"{name}: not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}") from None
 
 
-def run_detached(client: Client, message: Message, timeout_s: float | None) -> int:
+def run_detached(client: Client, message: Object, timeout_s: float | None) -> int:
     """Print `pod/NAME` for each pod when what was waited for is reached."""
     from minipod.cli.progress import Progress
 
@@ -119,7 +119,7 @@ def deadline(timeout_s: float | None, until: str | None) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def run_foreground(client: Client, message: Message) -> int:
+def run_foreground(client: Client, message: Object) -> int:
     """Show everything until the pods have ended; signals end them."""
     from minipod.cli.progress import Progress
     from minipod.kernel.inotify import Inotify
@@ -175,7 +175,7 @@ def interrupts(request: Request, note: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def exit_status(pods: list[dict[str, Any]], containers: int) -> int:
+def exit_status(pods: list[Object], containers: int) -> int:
     """0 when all Succeeded; of a single container its own code; 1 when one Failed; 130 when ended before its time."""
     if all(pod.get("phase") == "Succeeded" for pod in pods):
         return 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
 
+from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import AgentError, HostError
 
 if TYPE_CHECKING:

@@ -6,14 +6,13 @@ import argparse
 import select
 import time
 from collections.abc import Callable
-from typing import Any
 
 from minipod.cli import jsonpath
 from minipod.cli.client import Client, RemoteError, Request
 from minipod.cli.options import duration_s, namespace_of, pod_names
+from minipod.cli.values import Object
 from minipod.errors import NotFoundError, UsageError
 
-Object = dict[str, Any]
 Check = Callable[[Object | None], bool]
 """Whether the wait is over, for the pod as it is now (None: there is none)."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+
+from minipod.cli.values import Any, Object
 
 # YAML 1.1 and 1.2 readers must both see a string: quoted are all words that either takes for something else
 _PLAIN = re.compile(
@@ -27,7 +28,7 @@ def to_yaml(value: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mapping(value: dict[str, Any], indent: int, lines: list[str]) -> None:
+def _mapping(value: Object, indent: int, lines: list[str]) -> None:
     for key in sorted(value):
         _entry(f"{' ' * indent}{scalar(key)}:", value[key], indent, lines)
 

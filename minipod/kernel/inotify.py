@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import NamedTuple
 
 IN_MODIFY = 0x002
 IN_CLOSE_WRITE = 0x008
@@ -35,13 +34,16 @@ _libc.inotify_rm_watch.argtypes = [ctypes.c_int, ctypes.c_int]
 _libc.inotify_rm_watch.restype = ctypes.c_int
 
 
-class Event(NamedTuple):
+class Event:
     """`wd`: the watch (-1 when events were lost); `name`: the entry of a watched folder, else empty."""
 
-    wd: int
-    mask: int
-    cookie: int
-    name: str
+    __slots__ = ("cookie", "mask", "name", "wd")
+
+    def __init__(self, wd: int, mask: int, cookie: int, name: str) -> None:
+        self.wd = wd
+        self.mask = mask
+        self.cookie = cookie
+        self.name = name
 
 
 def parse_events(data: bytes) -> list[Event]:
