@@ -7,6 +7,7 @@ no time. A shell as PID 1 ignores TERM unless it has a trap for it, so it ends b
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections.abc import Callable, Iterator
 
@@ -78,6 +79,7 @@ class Simulator:
         self.latency = {"image": 0.0, "start": 0.01, "sandbox": 0.05, "volumes": 0.01, "stop": 0.01, "tear": 0.01}
         self.fail: dict[str, model.Event] = {}  # container name -> the event that ends its start
         self.sandbox_errors = 0
+        self.verdict: dict[str, tuple[int, str, str]] = {}  # container name -> exit code, reason, message of its end
         self.hook: Callable[[str, str], tuple[float, bool]] = lambda name, hook: (0.0, True)
         self.probe: Callable[[WantedProbe], str] | None = None
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -211,11 +213,14 @@ class Simulator:
             return
         process.alive = False
         del self.processes[process.id]
+        exit_code, reason, message = self.verdict.get(process.name, (exit_code, "", ""))
         self.send(
             model.ContainerExited(
                 name=process.name,
                 container_id=process.id,
                 exit_code=exit_code,
+                reason=reason,
+                message=message,
                 started_at=process.started_at,
                 finished_at=self.now,
             )
@@ -234,9 +239,15 @@ class Simulator:
         self._probing = {probe: at for probe, at in self._probing.items() if probe in wanted}
         for probe in wanted:
             if probe not in self._probing:
-                first = max(self.now, probe.started_at + probe.probe.initial_delay_seconds) + 0.01
-                self._probing[probe] = first
-                self._probe_at(probe, first)
+                self._probing[probe] = self._first(probe)
+                self._probe_at(probe, self._probing[probe])
+
+    def _first(self, probe: WantedProbe) -> float:
+        """A probe's clock runs from the container's start, whether it is wanted then or not."""
+        anchor = probe.started_at + 0.01
+        earliest = max(self.now, probe.started_at + probe.probe.initial_delay_seconds)
+        periods = max(0, math.ceil((earliest - anchor) / probe.probe.period_seconds))
+        return anchor + periods * probe.probe.period_seconds
 
     def _probe_at(self, probe: WantedProbe, at: float) -> None:
         self.at(max(at - self.now, 0.0), lambda: self._make(probe, at))
