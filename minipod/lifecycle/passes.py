@@ -25,7 +25,7 @@ from minipod.lifecycle.spec import go_duration, is_regular_init, kind_of, pod_wo
 from minipod.lifecycle.work import Work
 
 RELIST_S = 1.0  # the kubelet learns within about a second what it has done itself
-SECOND_LOOK_S = 10.0  # … and looks at a pod in a longer back-off after 10 to 15 s: that is told only then
+SECOND_LOOK_S = 12.0  # … and looks at a pod in a longer back-off after 10 to 15 s: that is told only then
 RETRY_S = 12.5  # a failed pass is repeated after 10 to 15 s
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 _DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
@@ -269,7 +269,8 @@ def _end(work: Work) -> bool:
         publish(work)
         work.set(changed=False, pass_at=work.now + RELIST_S)
         return False
-    again, tell_at = state.backoff_until, work.now + RELIST_S
+    again = state.backoff_until
+    tell_at: float | None = work.now + RELIST_S
     if again is None or _other_failures(state):
         again = min(again or work.now + RETRY_S, work.now + RETRY_S)
     elif state.failures == 0 and again > work.now + SECOND_LOOK_S:
