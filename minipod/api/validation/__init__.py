@@ -1,29 +1,106 @@
-"""Validation as the Kubernetes 1.36 API server's (layer 1, pure).
+"""Validation as the Kubernetes 1.36 API server's (layer 1, pure). Objects are defaulted before (`api.defaults`).
 
-    validate(object)             on create; any kind of ours, defaulted. Empty list: it is valid
-    validate_pod(pod)            the same for a pod
-    validate_pod_update, validate_ephemeral_containers_update, validate_pod_resize (new, old)
+    validate(object)                     on create, any kind of ours; an empty list: it is valid
+    validate_update(new, old)            any kind of ours
+    validate_pod, validate_pod_update    the same for pods
+    validate_ephemeral_containers_update, validate_pod_resize (new, old)      a pod's subresources
+    prepare.prepared_update, …           what makes `new` of what a client sends
 
-The rules stand next to what they are about: `containers`, `ports`, `env`, `mounts`, `probes`, `resources`, `security`,
-`volumes`, `volume_files`, `projected`, `volume_plugins`, `claims`, `scheduling`, `windows`, `pod_annotations`, `pods`,
-`metadata`; their words are in `check` and `formats`.
+The rules stand next to what they are about: `pods`, `containers`, `ports`, `env`, `mounts`, `probes`, `resources`,
+`security`, `windows`, `volumes`, `volume_files`, `projected`, `volume_plugins`, `claims`, `scheduling`,
+`pod_annotations`, `pod_updates`, `metadata`; `objects`, `nodes`, `persistent_volumes` for the other kinds. What they
+are written in is `check` and `formats`.
+
+`written_empty`: the paths of the lists and maps that the text gives as empty (`spec.resources.claims` of `claims: []`).
+The server forbids a few fields even then, and the structs cannot tell empty from absent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from minipod.api.field_error import FieldError
-from minipod.api.types import Pod
+from minipod.api.types import (
+    ConfigMap,
+    Event,
+    Namespace,
+    Node,
+    Object,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Pod,
+    Secret,
+)
+from minipod.api.validation import nodes, objects, persistent_volumes, pod_updates, pods
 from minipod.api.validation.check import Check
-from minipod.api.validation.pods import pod_on_create
 
-__all__ = ["FieldError", "validate_pod"]
+__all__ = [
+    "FieldError",
+    "validate",
+    "validate_ephemeral_containers_update",
+    "validate_pod",
+    "validate_pod_resize",
+    "validate_pod_update",
+    "validate_update",
+]
+
+_NOTHING: frozenset[str] = frozenset()
+
+_ON_CREATE: dict[type[Object], Callable[[Check, Any], None]] = {
+    Pod: pods.pod_on_create,
+    ConfigMap: objects.config_map,
+    Secret: objects.secret,
+    PersistentVolume: persistent_volumes.persistent_volume,
+    PersistentVolumeClaim: objects.persistent_volume_claim,
+    Event: objects.event,
+    Node: nodes.node,
+    Namespace: objects.namespace,
+}
+
+_ON_UPDATE: dict[type[Object], Callable[[Check, Any, Any], None]] = {
+    Pod: pod_updates.pod_update,
+    ConfigMap: objects.config_map_update,
+    Secret: objects.secret_update,
+    PersistentVolume: persistent_volumes.persistent_volume_update,
+    PersistentVolumeClaim: objects.persistent_volume_claim_update,
+    Event: objects.event_update,
+    Node: nodes.node_update,
+    Namespace: objects.namespace_update,
+}
 
 
-def validate_pod(pod: Pod, written_empty: frozenset[str] = frozenset()) -> list[FieldError]:
-    """All findings about a defaulted pod, as on create; empty where it is valid.
-
-    `written_empty` holds the paths of the lists and maps that its text gives as empty (`spec.resources.claims` for
-    `claims: []`): the server forbids some fields even then, and the structs cannot tell empty from absent."""
+def validate(value: Object, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
+    """All findings about an object that is to be created; empty where it is valid. KeyError for a kind of others."""
     check = Check(written_empty)
-    pod_on_create(check, pod)
+    _ON_CREATE[type(value)](check, value)
+    return check.errors
+
+
+def validate_update(new: Object, old: Object, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
+    """All findings about `new` (as `prepare` makes it) in the place of `old`; both of one kind."""
+    check = Check(written_empty)
+    _ON_UPDATE[type(new)](check, new, old)
+    return check.errors
+
+
+def validate_pod(pod: Pod, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
+    return validate(pod, written_empty)
+
+
+def validate_pod_update(new: Pod, old: Pod, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
+    return validate_update(new, old, written_empty)
+
+
+def validate_ephemeral_containers_update(
+    new: Pod, old: Pod, written_empty: frozenset[str] = _NOTHING
+) -> list[FieldError]:
+    check = Check(written_empty)
+    pod_updates.ephemeral_containers_update(check, new, old)
+    return check.errors
+
+
+def validate_pod_resize(new: Pod, old: Pod, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
+    check = Check(written_empty)
+    pod_updates.pod_resize(check, new, old)
     return check.errors

@@ -92,6 +92,10 @@ class Check:
     def too_many(self, *path: Any, count: int, limit: int) -> None:
         self._add(path, "TooMany", f"Too many: {count}: must have at most {limit} items")
 
+    def internal(self, *path: Any, why: str) -> None:
+        """The server could not go on; it says so in place of an answer."""
+        self.errors.append(FieldError(render(path), "InternalError", f"Internal error: {why}"))
+
     # Rules
 
     def required(self, value: object, *path: Any, why: str = "") -> bool:

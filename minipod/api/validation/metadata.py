@@ -24,6 +24,12 @@ BOTH_DEPENDENTS_FINALIZERS = frozenset(("orphan", "foregroundDeletion"))
 
 def object_meta(check: Check, meta: ObjectMeta, *, namespaced: bool, name: Format = dns_subdomain) -> None:
     """Metadata of an object of its own, on create as on update; `name` is what its kind's names look like."""
+    common_metadata(check, meta, namespaced=namespaced, name=name)
+    standard_finalizers(check, meta.finalizers, (METADATA, "finalizers"))
+
+
+def common_metadata(check: Check, meta: ObjectMeta, *, namespaced: bool, name: Format) -> None:
+    """What holds in all API groups."""
     if meta.generate_name:
         # A name prefix may end in '-'. Kubernetes drops the last *two* characters before it looks.
         prefix = meta.generate_name
@@ -108,7 +114,6 @@ def finalizers(check: Check, names: tuple[str, ...], path: Path) -> None:
         check.format(name, qualified_name, path)
     if BOTH_DEPENDENTS_FINALIZERS.issubset(names):
         check.invalid(path, value=names, why="orphan and foregroundDeletion exclude each other")
-    standard_finalizers(check, names, path)
 
 
 def standard_finalizers(check: Check, names: tuple[str, ...], path: Path) -> None:

@@ -11,6 +11,7 @@ from minipod.api.types import AppArmorProfile, Pod, PodSpec, SeccompProfile, Tol
 from minipod.api.validation.check import Check, Key, Path
 from minipod.api.validation.formats import descending_path
 from minipod.api.validation.metadata import ANNOTATIONS
+from minipod.api.validation.same import structs_in_json
 from minipod.api.validation.scheduling import tolerations
 from minipod.api.validation.visit import every_container
 
@@ -48,32 +49,11 @@ def pod_annotations(check: Check, annotations: Mapping[str, str], spec: PodSpec)
 
 def annotated_tolerations(check: Check, text: str) -> None:
     try:
-        values = msgspec.convert(from_json(text), tuple[Toleration, ...] | None)
+        values = structs_in_json(text, Toleration)
     except msgspec.ValidationError as error:
         check.invalid(ANNOTATIONS, value=TOLERATIONS, why=f"must be tolerations in JSON: {error}")
     else:
-        tolerations(check, values or (), (ANNOTATIONS, TOLERATIONS))
-
-
-def from_json(text: str) -> object:
-    """JSON as Go reads it into structs: the names of fields in any case. Raises msgspec.ValidationError."""
-    try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise msgspec.ValidationError(str(error)) from None
-    return _camel_case(value)
-
-
-def _camel_case(value: object) -> object:
-    if isinstance(value, list):
-        return [_camel_case(one) for one in value]
-    if isinstance(value, dict):
-        known = {name.lower(): name for name in _CAMEL_CASE}
-        return {known.get(name.lower(), name): _camel_case(one) for name, one in value.items() if one is not None}
-    return value
-
-
-_CAMEL_CASE = ("key", "operator", "value", "effect", "tolerationSeconds", "timeAdded")
+        tolerations(check, values, (ANNOTATIONS, TOLERATIONS))
 
 
 def seccomp_word(check: Check, value: str, path: Path) -> None:

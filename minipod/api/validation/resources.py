@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 from minipod.api import quantity
+from minipod.api.status import container_total
 from minipod.api.types import (
-    Container,
     ContainerResizePolicy,
     PodResourceClaim,
     PodSpec,
@@ -237,39 +237,21 @@ def pod_resources(check: Check, spec: PodSpec, claims: frozenset[str], path: Pat
 
 
 def containers_fit_pod(check: Check, spec: PodSpec, resources: ResourceRequirements, path: Path) -> None:
-    for name, value in resources.requests.items():
-        needed = aggregate(spec, name, lambda container: container.resources.requests)
-        if needed is not None and quantity.compare(needed, value) > 0:
-            why = f"must be at least what the containers request together, {needed}"
-            check.invalid(path, "requests", Key(name), value=value, why=why)
-    for name, value in resources.limits.items():
-        if name.startswith(HUGE_PAGES):
-            needed = aggregate(spec, name, lambda container: container.resources.limits)
-            if needed is not None and quantity.compare(needed, value) > 0:
-                why = f"must be at least the limits of the containers together, {needed}"
-                check.invalid(path, "limits", Key(name), value=value, why=why)
-        for index, container in enumerate(spec.containers):
-            limit = container.resources.limits.get(name)
-            if limit is not None and quantity.compare(limit, value) > 0:
+    """What the containers need together at the worst moment fits in what the pod as a whole gets."""
+    _total_fits(check, "requests", resources.requests, container_total(spec, "requests"), path)
+    huge_pages = {name: value for name, value in resources.limits.items() if name.startswith(HUGE_PAGES)}
+    if huge_pages:
+        _total_fits(check, "limits", huge_pages, container_total(spec, "limits"), path)
+    for index, container in enumerate(spec.containers):
+        for name, limit in container.resources.limits.items():
+            of_pod = resources.limits.get(name)
+            if of_pod is not None and quantity.compare(limit, of_pod) > 0:
                 at = (path, "containers", index, Key(name), "limits")
-                check.invalid(at, value=limit, why=f"must be at most the pod's limit of {value}")
+                check.invalid(at, value=limit, why=f"must be at most the pod's limit of {of_pod}")
 
 
-def aggregate(spec: PodSpec, name: str, amounts: Callable[[Container], dict[str, str]]) -> str | None:
-    """What all containers need of one resource at the worst moment; None where none names it.
-
-    Regular containers and sidecars run together; each init container runs with the sidecars before it
-    (component-helpers/resource/helpers.go, KEP-753)."""
-    everything: Iterable[Container] = (*spec.containers, *spec.init_containers)
-    if not any(name in amounts(container) for container in everything):
-        return None
-    running = quantity.total([amounts(container).get(name, "0") for container in spec.containers])
-    sidecars = worst_init = "0"
-    for container in spec.init_containers:
-        own = amounts(container).get(name, "0")
-        if container.restart_policy == "Always":
-            running, sidecars = quantity.add(running, own), quantity.add(sidecars, own)
-            worst_init = quantity.largest(worst_init, sidecars)
-        else:
-            worst_init = quantity.largest(worst_init, quantity.add(own, sidecars))
-    return quantity.largest(running, worst_init)
+def _total_fits(check: Check, kind: str, amounts: Mapping[str, str], needed: Mapping[str, str], path: Path) -> None:
+    for name, value in amounts.items():
+        if name in needed and quantity.compare(needed[name], value) > 0:
+            why = f"must be at least the {kind} of the containers together, {needed[name]}"
+            check.invalid(path, kind, Key(name), value=value, why=why)
