@@ -104,11 +104,16 @@ def path_text(path: Path) -> str:
 
 
 class Decoder:
-    """Decodes one object; collects what is wrong in `errors` and the paths of those findings in `paths`."""
+    """Decodes one object; collects what is wrong in `errors`, and in `written_empty` the paths of lists and maps that
+    are given as empty, which Kubernetes tells from absent ones here and there."""
 
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
-        self.paths: list[Path] = []
+        self._empty: list[Path] = []
+
+    @property
+    def written_empty(self) -> frozenset[str]:
+        return frozenset(path_text(path) for path in self._empty)
 
     def decode(self, struct: type[types.Object], data: Any) -> types.Object:
         """The object; meaningless where `errors` is not empty afterwards (but for unknown fields)."""
@@ -117,7 +122,6 @@ class Decoder:
 
     def _error(self, path: Path, kind: str, message: str) -> None:
         self.errors.append(FieldError(path_text(path), kind, message))
-        self.paths.append(path)
 
     def _struct(self, struct: type[types.Object], data: Any, path: Path) -> Any:
         if type(data) is not dict:
@@ -141,6 +145,8 @@ class Decoder:
 
     def _value(self, shape: Shape, data: Any, path: Path) -> Any:
         kind = shape.kind
+        if not data and type(data) in (list, dict):
+            self._empty.append(path)
         if kind == LIST and type(data) is list:
             item_shape = shape.items
             return tuple([self._item(item_shape, item, (path, index)) for index, item in enumerate(data)])

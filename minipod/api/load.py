@@ -35,10 +35,11 @@ class Document:
 
     file, index: where it comes from; documents count from 0. kind, name, namespace: as written, empty where they are
     not. object: the typed object, None where it could not be decoded. errors and warnings: all that is known so far.
+    written_empty: paths of lists and maps that the text gives as empty.
     """
 
     __slots__ = ("_chunk", "_number", "_places", "_prefix", "errors", "file", "index", "kind", "name", "namespace",
-                 "object", "warnings")  # fmt: skip
+                 "object", "warnings", "written_empty")  # fmt: skip
 
     def __init__(self, file: str, index: int, chunk: Chunk | None = None, number: int = 0, prefix: Path = ()) -> None:
         self.file, self.index = file, index
@@ -46,6 +47,7 @@ class Document:
         self.object: Any = None
         self.errors: tuple[FieldError, ...] = ()
         self.warnings: tuple[str, ...] = ()
+        self.written_empty: frozenset[str] = frozenset()
         self._chunk, self._number, self._prefix = chunk, number, prefix
         self._places: dict[tuple[str, ...], Position] | None = None
 
@@ -156,6 +158,7 @@ def _decoded(document: Document, data: Any, strict: bool, reading: Reading | Non
     if struct is not None:
         decoder = Decoder()
         document.object = decoder.decode(struct, data)
+        document.written_empty = decoder.written_empty
         errors += decoder.errors[:_SHOWN_FAULTS]
     lenient = () if strict else (UNKNOWN_FIELD, DUPLICATE_KEY)
     warnings += [f"{error.field}: {error.message}" for error in errors if error.type in lenient]

@@ -1,0 +1,45 @@
+"""The whole way of a manifest (layer 1, pure): load, defaults, validation, support. What run, plan, validate share."""
+
+from __future__ import annotations
+
+from minipod.api import types, validation
+from minipod.api.defaults import DEFAULT_NAMESPACE, defaulted
+from minipod.api.load import Document, load
+from minipod.api.support import findings
+
+__all__ = ["DEFAULT_NAMESPACE", "Document", "check"]
+
+
+def check(
+    text: bytes | str,
+    file: str = "-",
+    namespace: str = DEFAULT_NAMESPACE,
+    strict: bool = True,
+    support: bool = True,
+    now: str | None = None,
+) -> list[Document]:
+    """Every document of a text, defaulted, with all that is wrong with it; never raises for what the text holds.
+
+    `namespace`: for objects that name none. Not `strict`: unknown and repeated fields are warnings. `support`: what
+    Kubernetes accepts and minipod cannot do is an error too (type `Unsupported`); without, it is a warning.
+    `now`: an RFC 3339 time for what creation stamps.
+    """
+    documents = load(text, file, strict)
+    for document in documents:
+        if document.object is not None:
+            _check(document, namespace, support, now)
+    return documents
+
+
+def _check(document: Document, namespace: str, support: bool, now: str | None) -> None:
+    written: types.Object = document.object
+    document.object = defaulted(written, namespace, now)
+    errors = [*document.errors, *validation.validate(document.object, document.written_empty)]
+    told = findings(written)
+    warnings = [*document.warnings, *told.warnings]
+    if support:
+        errors += told.errors
+    else:
+        warnings += [f"{error.field}: {error.message}" for error in told.errors]
+    document.errors = tuple(document.placed(error) for error in errors)
+    document.warnings = tuple(warnings)

@@ -1,0 +1,190 @@
+"""What minipod does with each field of a Pod (layer 1, pure): the table, and nothing else.
+
+One row per group of fields of a struct. A field whose own row is not SUPPORTED needs no rows for what is inside it.
+`tests/unit/test_api_fields.py` fails when a field has no row or two, `docs/support.md` is written from this table
+(`scripts/generate-support`). To say that something is supported from now on, move its name to a SUPPORTED row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+SUPPORTED = "supported"
+CLUSTER = "cluster-only"  # accepted with one warning, without effect on one host
+UNSUPPORTED = "unsupported"  # refused by run and plan, naming the field
+SERVER = "set by minipod"  # what is written there on creation is passed over, as by the API server
+
+
+class Row(msgspec.Struct, frozen=True):
+    """`note`: for CLUSTER why it has no effect, for UNSUPPORTED why and what to do instead. `fine`: values of the
+    fields that need no word. `when`: the row speaks only of values for which it is true; others are SUPPORTED."""
+
+    struct: str
+    level: str
+    names: str
+    note: str = ""
+    fine: tuple[Any, ...] = ()
+    when: Callable[[Any], bool] | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(self.names.split())
+
+
+_LATER = "not supported yet"
+_NO_SCHEDULER = "there is one node and nothing to choose"
+_NO_ACCOUNTS = "there are no service accounts here; the name can be read through the downward API"
+_NO_STORE = "minipod keeps no ConfigMaps and Secrets yet; write the value into env"
+_NO_FILES = f"{_LATER}; write the files into an emptyDir in an init container, or use hostPath"
+_CLOUD = "a driver of a cloud or storage cluster; mount it on the host and use hostPath"
+_MOUNT_IT = f"{_LATER}; mount it on the host and use hostPath"
+
+ROWS: tuple[Row, ...] = (
+    Row("Pod", SUPPORTED, "apiVersion kind metadata spec"),
+    Row("Pod", SERVER, "status"),
+    Row("ObjectMeta", SUPPORTED, "name namespace labels annotations generateName"),
+    Row("ObjectMeta", SERVER, "uid creationTimestamp generation resourceVersion selfLink managedFields"),
+    Row("ObjectMeta", SERVER, "deletionTimestamp deletionGracePeriodSeconds"),
+    Row("ObjectMeta", CLUSTER, "finalizers ownerReferences", "no controller acts on them; the pod is deleted at once"),
+    # the pod
+    Row("PodSpec", SUPPORTED, "containers initContainers volumes restartPolicy terminationGracePeriodSeconds"),
+    Row("PodSpec", SUPPORTED, "activeDeadlineSeconds schedulingGates readinessGates securityContext resources"),
+    Row("PodSpec", SUPPORTED, "hostNetwork hostPID hostIPC shareProcessNamespace overhead"),
+    Row("PodSpec", SUPPORTED, "hostname subdomain setHostnameAsFQDN hostnameOverride hostAliases dnsPolicy dnsConfig"),
+    Row("PodSpec", SUPPORTED, "serviceAccountName serviceAccount enableServiceLinks nodeName"),
+    Row("PodSpec", UNSUPPORTED, "ephemeralContainers", "may not be given on creation; they are added to a running pod"),
+    Row(
+        "PodSpec",
+        UNSUPPORTED,
+        "hostUsers",
+        f"user namespaces are {_LATER}; leave the field out",
+        fine=(True,),
+    ),
+    Row("PodSpec", SUPPORTED, "os"),
+    Row("PodSpec", CLUSTER, "nodeSelector affinity tolerations topologySpreadConstraints", _NO_SCHEDULER),
+    Row("PodSpec", CLUSTER, "schedulerName", _NO_SCHEDULER, fine=("default-scheduler",)),
+    Row("PodSpec", CLUSTER, "priority priorityClassName preemptionPolicy", "no pod is evicted for another here"),
+    Row("PodSpec", CLUSTER, "schedulingGroup", "gang scheduling is the scheduler's; Kubernetes 1.36 has it off"),
+    Row("PodSpec", CLUSTER, "automountServiceAccountToken", _NO_ACCOUNTS, fine=(False,)),
+    Row("PodSpec", CLUSTER, "imagePullSecrets", "images come from the local store; nothing is pulled"),
+    Row("PodSpec", UNSUPPORTED, "runtimeClassName", "there is one runtime; leave the field out"),
+    Row(
+        "PodSpec",
+        UNSUPPORTED,
+        "resourceClaims",
+        "dynamic resource allocation needs a cluster; use hostPath for devices",
+    ),
+    Row("PodOS", UNSUPPORTED, "name", "only linux runs here", fine=("linux",)),
+    Row("HostAlias", SUPPORTED, "ip hostnames"),
+    Row("PodDNSConfig", SUPPORTED, "nameservers searches options"),
+    Row("PodDNSConfigOption", SUPPORTED, "name value"),
+    Row("PodSchedulingGate", SUPPORTED, "name"),
+    Row("PodReadinessGate", SUPPORTED, "conditionType"),
+    # containers
+    Row("Container", SUPPORTED, "name image imagePullPolicy command args workingDir env envFrom ports resources"),
+    Row("Container", SUPPORTED, "volumeMounts securityContext lifecycle stdin stdinOnce tty"),
+    Row("Container", SUPPORTED, "terminationMessagePath terminationMessagePolicy restartPolicy restartPolicyRules"),
+    Row("Container", SUPPORTED, "resizePolicy"),
+    Row(
+        "Container",
+        UNSUPPORTED,
+        "livenessProbe readinessProbe startupProbe",
+        f"probes are {_LATER}; leave the probe out, the container then counts as ready while it runs",
+    ),
+    Row(
+        "Container", UNSUPPORTED, "volumeDevices", f"raw block volumes are {_LATER}; use hostPath with type BlockDevice"
+    ),
+    Row("ContainerPort", SUPPORTED, "name containerPort hostPort hostIP protocol"),
+    Row("ContainerResizePolicy", SUPPORTED, "resourceName restartPolicy"),
+    Row("ContainerRestartRule", SUPPORTED, "action exitCodes"),
+    Row("ContainerRestartRuleOnExitCodes", SUPPORTED, "operator values"),
+    Row("ResourceRequirements", SUPPORTED, "limits requests"),
+    Row("ResourceRequirements", UNSUPPORTED, "claims", "dynamic resource allocation needs a cluster"),
+    # environment
+    Row("EnvVar", SUPPORTED, "name value valueFrom"),
+    Row("EnvVarSource", SUPPORTED, "fieldRef resourceFieldRef"),
+    Row("EnvVarSource", UNSUPPORTED, "configMapKeyRef secretKeyRef", _NO_STORE),
+    Row("EnvVarSource", UNSUPPORTED, "fileKeyRef", f"{_LATER}; read the file in the command"),
+    Row("ObjectFieldSelector", SUPPORTED, "apiVersion fieldPath"),
+    Row("ResourceFieldSelector", SUPPORTED, "containerName resource divisor"),
+    Row("EnvFromSource", SUPPORTED, "prefix"),
+    Row("EnvFromSource", UNSUPPORTED, "configMapRef secretRef", _NO_STORE),
+    # hooks
+    Row("Lifecycle", SUPPORTED, "postStart preStop"),
+    Row("Lifecycle", CLUSTER, "stopSignal", "Kubernetes 1.36 drops it (ContainerStopSignals is off); use the image's"),
+    Row("LifecycleHandler", SUPPORTED, "exec httpGet sleep"),
+    Row(
+        "LifecycleHandler", CLUSTER, "tcpSocket", "Kubernetes only looks whether the port answers; use exec or httpGet"
+    ),
+    Row("ExecAction", SUPPORTED, "command"),
+    Row("HTTPGetAction", SUPPORTED, "host httpHeaders path port scheme"),
+    Row("HTTPHeader", SUPPORTED, "name value"),
+    Row("SleepAction", SUPPORTED, "seconds"),
+    # security
+    Row(
+        "PodSecurityContext", SUPPORTED, "runAsUser runAsGroup runAsNonRoot supplementalGroups supplementalGroupsPolicy"
+    ),
+    Row("PodSecurityContext", SUPPORTED, "fsGroup fsGroupChangePolicy sysctls seccompProfile"),
+    Row("SecurityContext", SUPPORTED, "runAsUser runAsGroup runAsNonRoot readOnlyRootFilesystem privileged"),
+    Row("SecurityContext", SUPPORTED, "allowPrivilegeEscalation capabilities procMount seccompProfile"),
+    *(
+        row
+        for struct in ("PodSecurityContext", "SecurityContext")
+        for row in (
+            Row(struct, UNSUPPORTED, "seLinuxOptions", "SELinux labels are not supported; leave the field out"),
+            Row(struct, UNSUPPORTED, "windowsOptions", "only Linux containers run here"),
+            Row(
+                struct,
+                UNSUPPORTED,
+                "appArmorProfile",
+                f"AppArmor profiles are {_LATER}; leave the field out or use Unconfined",
+                when=lambda profile: profile.type != "Unconfined",
+            ),
+        )
+    ),
+    Row("PodSecurityContext", CLUSTER, "seLinuxChangePolicy", "SELinux labels are not supported"),
+    Row("AppArmorProfile", SUPPORTED, "type localhostProfile"),
+    Row("Capabilities", SUPPORTED, "add drop"),
+    Row("SeccompProfile", SUPPORTED, "type localhostProfile"),
+    Row("Sysctl", SUPPORTED, "name value"),
+    # volumes
+    Row("VolumeMount", SUPPORTED, "name mountPath readOnly recursiveReadOnly mountPropagation subPath subPathExpr"),
+    Row("Volume", SUPPORTED, "name emptyDir hostPath"),
+    Row("Volume", UNSUPPORTED, "configMap secret downwardAPI projected", _NO_FILES),
+    Row("Volume", UNSUPPORTED, "image", f"{_LATER}; copy the files in an init container that uses this image"),
+    Row("Volume", UNSUPPORTED, "persistentVolumeClaim ephemeral", f"{_LATER}; use hostPath or emptyDir"),
+    Row("Volume", UNSUPPORTED, "nfs iscsi fc", _MOUNT_IT),
+    Row("Volume", UNSUPPORTED, "csi flexVolume", "needs a storage driver of a cluster; use hostPath"),
+    Row("Volume", UNSUPPORTED, "gitRepo", "removed from Kubernetes too; clone in an init container"),
+    Row(
+        "Volume",
+        UNSUPPORTED,
+        "awsElasticBlockStore azureDisk azureFile cephfs cinder flocker gcePersistentDisk",
+        _CLOUD,
+    ),
+    Row("Volume", UNSUPPORTED, "glusterfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos", _CLOUD),
+    Row("Volume", UNSUPPORTED, "vsphereVolume", _CLOUD),
+    Row("EmptyDirVolumeSource", SUPPORTED, "sizeLimit"),
+    Row(
+        "EmptyDirVolumeSource",
+        UNSUPPORTED,
+        "medium",
+        "huge pages as a volume are not supported; use Memory or leave it out",
+        fine=("Memory",),
+    ),
+    Row("HostPathVolumeSource", SUPPORTED, "path type"),
+)
+
+#: kinds other than Pod, as documents of a manifest
+KIND_NOTES: dict[str, str] = {
+    "ConfigMap": f"{_LATER}: {_NO_STORE}",
+    "Secret": f"{_LATER}: {_NO_STORE}",
+    "PersistentVolume": f"{_LATER}; use hostPath volumes in the pod",
+    "PersistentVolumeClaim": f"{_LATER}; use hostPath or emptyDir volumes in the pod",
+    "Event": "events are written by minipod itself",
+    "Node": "the node is this host",
+    "Namespace": "namespaces need not be created; write metadata.namespace or use -n",
+}

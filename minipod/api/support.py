@@ -1,0 +1,107 @@
+"""Holds an object against the table of `api.fields` (layer 1, pure): what is refused, what has no effect."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from minipod.api import types
+from minipod.api.decode import LIST, STRUCT, fields_of, path_text
+from minipod.api.field_error import FieldError
+from minipod.api.fields import CLUSTER, KIND_NOTES, ROWS, SUPPORTED, UNSUPPORTED, Row
+from minipod.api.text import Path
+
+#: FieldError.type of what Kubernetes accepts and minipod does not do
+UNSUPPORTED_TYPE = "Unsupported"
+
+
+class _Rule(msgspec.Struct, frozen=True):
+    """What one field of a struct needs: a row to be told, a struct to be looked into."""
+
+    attribute: str
+    wire: str
+    row: Row | None
+    inner: type[types.Object] | None
+    many: bool
+
+
+@cache
+def rows_of(struct: str) -> dict[str, Row]:
+    """{field: row}"""
+    return {name: row for row in ROWS if row.struct == struct for name in row.fields}
+
+
+@cache
+def _rules(struct: type[types.Object]) -> tuple[_Rule, ...]:
+    """Only the fields of a struct that may have something to be told, themselves or inside."""
+    rows = rows_of(struct.__name__)
+    found = []
+    for field in fields_of(struct).values():
+        row = rows.get(field.wire)
+        telling = row if row is not None and row.level in (CLUSTER, UNSUPPORTED) else None
+        shape = field.shape.items if field.shape.kind == LIST else field.shape
+        inner = shape.struct if shape is not None and shape.kind == STRUCT else None
+        if row is None or (row.level != SUPPORTED and row.when is None) or inner is None or not _rules(inner):
+            inner = None
+        if telling or inner:
+            found.append(_Rule(field.attribute, field.wire, telling, inner, field.shape.kind == LIST))
+    return tuple(found)
+
+
+class Findings:
+    """`errors`: one per place. `warnings`: one per field, however often it is used."""
+
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+        self.warnings: list[str] = []
+        self._told: set[tuple[str, str]] = set()
+
+    def tell(self, row: Row, path: Path, wire: str) -> None:
+        if row.level == UNSUPPORTED:
+            self.errors.append(FieldError(path_text(path), UNSUPPORTED_TYPE, f"not supported by minipod: {row.note}"))
+        elif (row.struct, wire) not in self._told:
+            self._told.add((row.struct, wire))
+            self.warnings.append(f"{path_text(path)}: has no effect here: {row.note}")
+
+
+def findings(given: types.Object) -> Findings:
+    """What `run` refuses about an object as it was written (before defaults), and what it passes over."""
+    found = Findings()
+    kind = type(given).__name__
+    if kind == "Pod":
+        _walk(given, (), found)
+    elif kind in KIND_NOTES:
+        found.errors.append(
+            FieldError("kind", UNSUPPORTED_TYPE, f"not supported by minipod: {kind}: {KIND_NOTES[kind]}")
+        )
+    return found
+
+
+def _walk(value: types.Object, path: Path, found: Findings) -> None:
+    for rule in _rules(type(value)):
+        item = getattr(value, rule.attribute)
+        if item is None or item == "" or item == ():
+            continue
+        row, here = rule.row, (path, rule.wire)
+        if row is not None and _speaks(row, item, type(value), rule.attribute):
+            found.tell(row, here, rule.wire)
+        elif rule.inner is not None and rule.many:
+            for index, one in enumerate(item):
+                _walk(one, (here, index), found)
+        elif rule.inner is not None:
+            _walk(item, here, found)
+
+
+def _speaks(row: Row, item: Any, struct: type[types.Object], attribute: str) -> bool:
+    if item in row.fine if row.fine else False:
+        return False
+    if item == {} or (row.when is not None and not row.when(item)):
+        return False
+    return bool(item != getattr(_empty(struct), attribute))
+
+
+@cache
+def _empty(struct: type[types.Object]) -> types.Object:
+    return struct()
