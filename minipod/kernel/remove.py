@@ -1,4 +1,4 @@
-"""Removing a tree that a container could write to (layer 1): by descriptors, on one file system, along no link."""
+"""Removing a tree that a container could write to (layer 1): by descriptors, across no mount, along no link."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import os
 import stat
 from collections.abc import Iterator
 
+from minipod.kernel.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
+
 _MAX_DEPTH = 64
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+_RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
 
 
 def remove_tree(path: str) -> None:
-    """Remove `path` with all that is below it, as `rm -r --one-file-system` without following any link. Idempotent.
+    """Remove `path` with all that is below it, following no link and crossing no mount. Idempotent.
 
-    Everything is opened relative to its folder's descriptor (openat, unlinkat), so nobody can swap a folder for a
-    link meanwhile; whatever lies on another file system stops the removal before it is entered. Only `path` itself
-    is looked up by name: its parents must be the caller's own. Raises OSError: EXDEV names a mount point in the tree.
+    Everything is opened relative to its folder's descriptor, so nobody can swap a folder for a link meanwhile; a
+    mount point (openat2's RESOLVE_NO_XDEV sees binds of the same file system too) stops the removal before it is
+    entered. Only `path` itself is looked up by name: its parents must be the caller's own. Raises OSError: EXDEV
+    names a mount point in the tree.
     """
     parent, name = os.path.split(os.path.abspath(path))
     try:
@@ -24,22 +28,16 @@ def remove_tree(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     try:
-        try:
-            found = os.lstat(name, dir_fd=parent_fd)
-        except FileNotFoundError:
-            return
-        if os.fstat(parent_fd).st_dev != found.st_dev:
-            raise OSError(errno.EXDEV, "is a mount point; unmount it first", path)
-        _remove_at(parent_fd, name, path, found.st_dev)
+        _remove_at(parent_fd, name, path)
     finally:
         os.close(parent_fd)
 
 
-def _remove_at(parent_fd: int, name: str, path: str, device: int) -> None:
+def _remove_at(parent_fd: int, name: str, path: str) -> None:
     """Depth first with a bounded number of descriptors: what is nested deeper is first moved up to the top folder."""
     if _unlinked(parent_fd, name):
         return
-    first = _entered(parent_fd, name, path, device)
+    first = _entered(parent_fd, name, path)
     if first is None:
         return
     stack: list[tuple[int, str, Iterator[str]]] = [(first, name, iter(_names(first)))]
@@ -58,7 +56,7 @@ def _remove_at(parent_fd: int, name: str, path: str, device: int) -> None:
                 if len(stack) == _MAX_DEPTH:
                     _move_up(fd, entry, first)
                     continue
-                child = _entered(fd, entry, f"{path}/…/{entry}", device)
+                child = _entered(fd, entry, f"{path}/…/{entry}")
                 if child is not None:
                     stack.append((child, entry, iter(_names(child))))
     finally:
@@ -101,20 +99,19 @@ def _unlinked(dir_fd: int, name: str) -> bool:
     return True
 
 
-def _entered(dir_fd: int, name: str, path: str, device: int) -> int | None:
+def _entered(dir_fd: int, name: str, path: str) -> int | None:
+    """A descriptor of the folder; None when it is gone."""
     try:
-        fd = os.open(name, _OPEN, dir_fd=dir_fd)
+        return openat2(dir_fd, name, _OPEN, 0, _RESOLVE)
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise OSError(errno.EXDEV, "is a mount point; unmount it first", path) from None
         # swapped for a link or a file since it was looked at: then it can be unlinked now
         if error.errno in (errno.ELOOP, errno.ENOTDIR) and _unlinked(dir_fd, name):
             return None
         raise
-    if os.fstat(fd).st_dev != device:
-        os.close(fd)
-        raise OSError(errno.EXDEV, "is a mount point; unmount it first", path)
-    return fd
 
 
 def _rmdir(parent_fd: int, name: str) -> bool:
