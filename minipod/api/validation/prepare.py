@@ -28,7 +28,10 @@ def prepared_update(new: O, old: O) -> O:
     if isinstance(new, Namespace):
         changes["spec"] = stored.spec
     result: Any = replace(sent, **changes)
-    return _next_generation(result, stored) if isinstance(new, Pod) else result  # type: ignore[no-any-return]
+    if isinstance(new, Pod):
+        result = _next_generation(result, stored)
+    prepared: O = result
+    return prepared
 
 
 def prepared_ephemeral_containers(new: Pod, old: Pod) -> Pod:
