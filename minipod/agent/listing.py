@@ -13,6 +13,7 @@ from minipod.agent.node import Node, PodChange
 from minipod.agent.pods import Pods
 from minipod.agent.wire import Connection, Message
 from minipod.agent.worker import PodWorker
+from minipod.api import columns
 from minipod.api.types import Pod
 from minipod.errors import UsageError
 
@@ -112,15 +113,13 @@ class Get:
             self._send_rows([change.pod])
 
     def _send_rows(self, pods: list[Pod]) -> None:
-        from minipod.api import columns
-
         wide = self._request.output == "wide"
         now_s = self._node.clock()
         rows = [columns.pod_row(pod, now_s, wide=wide) for pod in pods]
-        titles = columns.pod_columns(wide=wide)
+        titles: tuple[str, ...] = columns.POD_WIDE_COLUMNS if wide else columns.POD_COLUMNS
         if self._request.namespace is None:
             titles = ("NAMESPACE", *titles)
-            rows = [(pod.metadata.namespace, *row) for pod, row in zip(pods, rows, strict=True)]
+            rows = [[pod.metadata.namespace, *row] for pod, row in zip(pods, rows, strict=True)]
         self._connection.send({"event": "table", "columns": titles, "rows": rows})
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from minipod.api.check import check
+from minipod.api.load import Document
 from minipod.api.types import Pod
 from minipod.errors import ManifestError
 
@@ -19,3 +22,32 @@ class Manifest(msgspec.Struct, frozen=True):
 class Manifests(msgspec.Struct, frozen=True):
     pods: list[Pod]
     warnings: list[str]
+
+
+def load(files: Sequence[Manifest], namespace: str | None) -> Manifests:
+    """All pods of all files, defaulted and valid. Raises ManifestError with every finding of every file."""
+    pods: list[Pod] = []
+    warnings: list[str] = []
+    findings: list[object] = []
+    for file in files:
+        for document in check(file.text, file.name, namespace):
+            warnings += document.warnings
+            findings += _findings(document)
+            if isinstance(document.object, Pod):
+                pods.append(document.object)
+    if findings:
+        raise ManifestError(str(findings[0]) if len(findings) == 1 else f"{len(findings)} errors in the manifest", findings)
+    if not pods:
+        raise ManifestError(f"no pod in {', '.join(file.name for file in files) or 'what was given'}: nothing to run")
+    return Manifests(pods, warnings)
+
+
+def _findings(document: Document) -> list[str]:
+    """`file:line:column: field: message`, as `minipod validate` prints them."""
+    findings = []
+    for error in map(document.placed, document.errors):
+        place = f"{document.file}:{error.line}:{error.column}" if error.line else document.file
+        findings.append(": ".join(part for part in (place, error.field, error.message) if part))
+    if not findings and not isinstance(document.object, Pod):
+        findings.append(f"{document.file}: kind {document.kind}: minipod run takes only pods so far")
+    return findings

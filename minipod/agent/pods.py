@@ -15,6 +15,7 @@ from minipod.agent import processes
 from minipod.agent.events import timestamp
 from minipod.agent.node import Node
 from minipod.agent.worker import PodWorker
+from minipod.api.columns import human_duration
 from minipod.api.types import Pod
 from minipod.errors import ConflictError, NotFoundError
 from minipod.lifecycle import core, model
@@ -122,7 +123,7 @@ class Pods:
                 raise ConflictError(self._in_use(worker))
 
     def _in_use(self, worker: PodWorker) -> str:
-        age = duration(self._node.clock() - worker.state.added_at)
+        age = human_duration(self._node.clock() - worker.state.added_at)
         phase = "Terminating" if worker.pod.metadata.deletion_timestamp else worker.pod.status.phase
         option = "" if worker.namespace == "default" else f" -n {worker.namespace}"
         return (
@@ -194,12 +195,3 @@ class Pods:
 
 def _suffix() -> str:
     return "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(_SUFFIX_LENGTH))
-
-
-def duration(seconds: float) -> str:
-    """apimachinery's HumanDuration, for messages: 3m, 2h, 5d."""
-    whole = max(0, int(seconds))
-    for limit, unit_s, letter in ((120, 1, "s"), (7200, 60, "m"), (172_800, 3600, "h")):
-        if whole < limit:
-            return f"{whole // unit_s}{letter}"
-    return f"{whole // 86_400}d"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -127,12 +128,14 @@ class Server:
             if not _is_root(sock):
                 sock.close()
                 continue
-            task = self._loop.create_task(self._serve(Connection(sock, self._loop)))
+            connection = Connection(sock, self._loop)
+            task = self._loop.create_task(self._serve(connection))
             self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(functools.partial(self._ended, connection))
             self._on_change()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, connection: Connection, task: asyncio.Task[None]) -> None:
+        connection.close()  # here, because a task that is cancelled before its first turn runs no line of its own
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a request broke", exc_info=error)
@@ -150,8 +153,6 @@ class Server:
             await asyncio.wait_for(connection.drain(), _ENDING_S)
         except TimeoutError:
             log.warning("control socket: a peer did not read its answer")
-        finally:
-            connection.close()
 
     async def _answer(self, connection: Connection, request: Message) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import secrets
 import selectors
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -34,15 +34,9 @@ class _JumpingSelector(selectors.DefaultSelector):
         self.now_s = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0 if timeout is None or timeout > 0 else timeout)
-        if ready or timeout == 0:
-            return ready
-        if timeout is None:
-            return super().select(5)  # only a descriptor or another thread can bring us on
-        # Threads and sockets get a moment of real time before virtual time goes on.
-        ready = super().select(0.001)
-        if not ready:
-            self.now_s += timeout
+        ready = super().select(0 if timeout is not None else 5)  # without a timer only a descriptor brings us on
+        if not ready and timeout is not None:
+            self.now_s += max(0.0, timeout)
         return ready
 
 
@@ -55,6 +49,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.selector.now_s
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """At once: virtual time would not wait for another thread."""
+        done: asyncio.Future[T] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -263,12 +266,11 @@ class Noted(HostOperation, frozen=True):
 class FakePlanner:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._numbers = itertools.count(1)
 
     def sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig:
         metadata = pod.metadata
         return SandboxConfig(
-            id=f"{next(self._numbers):064x}",
+            id=secrets.token_hex(32),
             name=metadata.name,
             namespace=metadata.namespace,
             uid=metadata.uid,
@@ -281,9 +283,12 @@ class FakePlanner:
     def container_config(
         self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus
     ) -> ContainerConfig:
-        number = next(self._numbers)
         return ContainerConfig(
-            id=f"{number:064x}", name=name, attempt=attempt, image=image.reference, directory=f"{self._folder}/{name}"
+            id=secrets.token_hex(32),
+            name=name,
+            attempt=attempt,
+            image=image.reference,
+            directory=f"{self._folder}/{name}",
         )
 
     def volume_operations(self, pod: Pod) -> tuple[HostOperation, ...]:
@@ -340,4 +345,3 @@ def make_pod(name: str = "web", *containers: str, init: Sequence[str] = (), **sp
             **(defaults | spec),
         ),
     )
-

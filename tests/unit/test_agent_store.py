@@ -1,0 +1,173 @@
+"""The agent's store and event recorder (unit)."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from minipod.agent.events import LIFETIME_S, MAX_EVENTS_PER_POD, EventRecorder, PodReference
+from minipod.agent.store import Record, Store
+from minipod.errors import HostError
+
+POD = PodReference("default", "web", "uid-1")
+
+
+def record(name: str, version: int = 1, data: bytes = b"{}") -> Record:
+    return Record("Pod", "default", name, f"uid-{name}", version, data)
+
+
+def opened(folder: Path) -> Store:
+    return Store(str(folder / "minipod.db"))
+
+
+def test_what_was_stored_is_there_after_reopening(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.put(record("web", data=b'{"a":1}'))
+    store.put_state("uid-web", b"state")
+    store.put_operations("uid-web", b"operations")
+    store.put_owner("uid-web", "1 2")
+    store.close()
+    again = opened(tmp_path)
+    assert again.get("Pod", "default", "web") == record("web", data=b'{"a":1}')
+    assert again.states() == {"uid-web": b"state"}
+    assert again.operations("uid-web") == b"operations"
+    assert again.owners() == {"uid-web": "1 2"}
+    again.delete_pod("uid-web")
+    assert (again.states(), again.operations("uid-web"), again.owners()) == ({}, None, {})
+    again.close()
+
+
+def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+
+    def broken() -> None:
+        with store.transaction():
+            store.put(record("a"))
+            with store.transaction():
+                store.put(record("b"))
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        broken()
+    assert store.objects("Pod") == []
+    store.close()
+
+
+def test_resource_versions_only_grow_even_when_objects_go(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    with store.transaction():
+        first = store.next_version()
+    store.put(record("web", first))
+    store.delete("Pod", "default", "web")
+    store.close()
+    store = opened(tmp_path)
+    assert store.next_version() > first
+    store.close()
+
+
+def test_objects_are_listed_by_namespace_and_name(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    for namespace, name in (("b", "x"), ("a", "z"), ("a", "y")):
+        store.put(Record("Pod", namespace, name, name, 1, b"{}"))
+    assert [(one.namespace, one.name) for one in store.objects("Pod")] == [("a", "y"), ("a", "z"), ("b", "x")]
+    assert [one.name for one in store.objects("Pod", "a")] == ["y", "z"]
+    store.close()
+
+
+def test_the_database_is_for_root_only(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    assert (tmp_path / "minipod.db").stat().st_mode & 0o777 == 0o600
+    store.close()
+
+
+def test_a_damaged_database_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "minipod.db").write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(HostError, match=r"minipod\.db: open: the file is damaged .*: move it away"):
+        opened(tmp_path)
+
+
+def test_a_database_of_a_newer_minipod_is_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "minipod.db") as db:
+        db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(HostError, match="written by a newer minipod"):
+        opened(tmp_path)
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="the folder must exist"):
+        Store(str(tmp_path / "missing" / "minipod.db"))
+
+
+def test_a_full_disk_is_told_and_nothing_is_half_stored(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store._db.execute("PRAGMA max_page_count=20")
+
+    def too_much() -> None:
+        with store.transaction():
+            for number in range(100):
+                store.put(record(f"pod-{number}", data=b"x" * 10_000))
+
+    with pytest.raises(HostError, match="no space left on the device: free some"):
+        too_much()
+    assert store.objects("Pod") == []
+    store.close()
+
+
+# -- events
+
+
+def recorder(store: Store, told: list[str] | None = None, now_s: float = 0.0) -> EventRecorder:
+    return EventRecorder(store, "node-1", lambda kind, event: told.append(kind) if told is not None else None, now_s)
+
+
+def test_equal_events_become_one_with_a_count(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    told: list[str] = []
+    events = recorder(store, told)
+    for at in (100.0, 110.0):
+        events.record(POD, "Warning", "BackOff", "Back-off restarting", at, "spec.containers{main}")
+    events.record(POD, "Normal", "Started", "Started container", 120.0, "spec.containers{main}")
+    backoff, started = events.select(130.0)
+    assert (backoff["count"], backoff["firstTimestamp"], backoff["lastTimestamp"]) == (
+        2,
+        "1970-01-01T00:01:40Z",
+        "1970-01-01T00:01:50Z",
+    )
+    assert backoff["involvedObject"]["fieldPath"] == "spec.containers{main}"
+    assert started["source"] == {"component": "kubelet", "host": "node-1"}
+    assert told == ["ADDED", "MODIFIED", "ADDED"]
+    store.close()
+
+
+def test_events_go_after_an_hour(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    events = recorder(store)
+    events.record(POD, "Normal", "Pulled", "old", 0.0)
+    events.record(POD, "Normal", "Started", "young", 1000.0)
+    assert [event["message"] for event in events.select(LIFETIME_S + 1)] == ["young"]
+    assert len(store.events()) == 1
+    store.close()
+
+
+def test_events_survive_the_agent_and_go_on_counting(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    recorder(store).record(POD, "Normal", "Pulled", "x", 10.0)
+    recorder(store, now_s=20.0).record(POD, "Normal", "Pulled", "x", 20.0)
+    (event,) = recorder(store, now_s=30.0).select(30.0)
+    assert event["count"] == 2
+    assert recorder(store, now_s=20.0 + LIFETIME_S).select(20.0 + LIFETIME_S) == []
+    store.close()
+
+
+def test_a_pod_cannot_fill_the_disk_with_events(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    events = recorder(store)
+    for number in range(MAX_EVENTS_PER_POD + 50):
+        events.record(POD, "Warning", "Unhealthy", f"message {number}", float(number))
+    kept = events.select(1000.0)
+    assert len(kept) == len(store.events()) == MAX_EVENTS_PER_POD
+    assert kept[-1]["message"] == f"message {MAX_EVENTS_PER_POD + 49}"
+    store.close()
