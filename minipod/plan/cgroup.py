@@ -176,7 +176,8 @@ def placed_files(
 class CreateCgroup(HostOperation, frozen=True):
     """Make one group in every hierarchy and set its values; `undo` kills what is inside and removes it.
 
-    `delegate`: groups will be made below it. `shared`: several pods live below it, so `undo` only removes it empty.
+    `delegate`: groups will be made below it. `shared`: several pods live below it, so `execute` leaves its values alone
+    where it is there already, and `undo` only removes it empty.
     """
 
     path: str
@@ -190,6 +191,8 @@ class CreateCgroup(HostOperation, frozen=True):
         return f"cgroup {self.path}" + (f": {values}" if values else "")
 
     def execute(self) -> None:
+        if self.shared and all(os.path.isdir(hierarchy.mount + self.path) for hierarchy in self.hierarchies):
+            return
         for hierarchy in self.hierarchies:
             cgroup.make(hierarchy, self.path, delegate=self.delegate)
         for setting in self.settings:

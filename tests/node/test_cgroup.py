@@ -178,7 +178,11 @@ def test_the_groups_above_the_pods_vanish_when_they_are_empty(paths: Paths, fact
     above = cgroup.node_cgroups(paths, facts)
     for group in above:
         group.execute()
-    cgroup.set_burstable_shares(paths, facts, 1024).execute()
+    burstable = cgroup.set_burstable_shares(paths, facts, 1024)
+    burstable.execute()
+    for group in above:
+        group.execute()
+    assert [kernel.read(s.directory, s.name) for s in burstable.settings] == [s.value for s in burstable.settings]
     pod = cgroup.create_pod_cgroup(f"{paths.cgroup_root}/kubepods/podU", CgroupResources(), facts)
     pod.execute()
     for group in reversed(above):
