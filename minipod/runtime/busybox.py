@@ -163,7 +163,10 @@ def list_applets(binary: Path) -> list[str]:
 
 
 def make_layer(program: bytes, applets: list[str]) -> bytes:
-    """The root file system as a tar archive: every applet is a hard link in /bin, and a link where it is listed."""
+    """The root file system as a tar archive: each applet is a hard link to busybox, in /bin and where it is listed.
+
+    Symbolic links would do as well, but a file system needs an inode for each: 125 ms of 200 for the whole image.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path, mode, uid, gid in FOLDERS:
@@ -171,12 +174,9 @@ def make_layer(program: bytes, applets: list[str]) -> bytes:
         for path, mode, text in etc_files():
             add(tar, path, tarfile.REGTYPE, mode, content=text.encode())
         add(tar, "bin/busybox", tarfile.REGTYPE, 0o755, content=program)
-        names = {os.path.basename(place) for place in applets} - {"busybox"}
-        for name in sorted(names):
-            add(tar, f"bin/{name}", tarfile.LNKTYPE, 0o755, link="bin/busybox")
-        for place in sorted(place for place in applets if not place.startswith("bin/")):
-            name = os.path.basename(place)
-            add(tar, place, tarfile.SYMTYPE, 0o777, link=os.path.relpath(f"bin/{name}", os.path.dirname(place)))
+        in_bin = {f"bin/{os.path.basename(place)}" for place in applets}
+        for place in sorted({*applets, *in_bin} - {"bin/busybox"}):
+            add(tar, place, tarfile.LNKTYPE, 0o755, link="bin/busybox")
     return buffer.getvalue()
 
 

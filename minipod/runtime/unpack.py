@@ -103,7 +103,7 @@ def unpack(source: Readable) -> None:
 
 def apply_whiteout(path: str) -> None:
     folder, name = os.path.split(path)
-    os.makedirs(folder, 0o755, exist_ok=True)
+    make_parents(folder)
     if name == WHITEOUT_OPAQUE:
         os.setxattr(folder, OPAQUE_XATTR, b"y")
         return
@@ -121,7 +121,7 @@ def make_entry(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None
     """One file, folder, link or device with owner, mode, attributes and time."""
     if not 0 <= member.uid <= MAX_ID or not 0 <= member.gid <= MAX_ID:
         raise BadLayerError(f"{member.name!r}: owner {member.uid}:{member.gid} is out of range")
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    make_parents(os.path.dirname(path))
     make_room(path, member)
     mode = stat.S_IMODE(member.mode)
     if member.isreg():
@@ -146,6 +146,12 @@ def make_entry(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None
         os.chmod(path, mode)  # after chown, which clears set-uid
     set_xattrs(member, path)
     os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)
+
+
+def make_parents(folder: str) -> None:
+    """An archive need not name the folders that its entries are in."""
+    if not os.path.isdir(folder):
+        os.makedirs(folder, 0o755, exist_ok=True)
 
 
 def make_room(path: str, member: tarfile.TarInfo) -> None:
