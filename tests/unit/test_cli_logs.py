@@ -1,0 +1,321 @@
+"""CRI log files: parsing, tails, rotation, following, and `minipod logs`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minipod.cli import crilog
+from minipod.cli.crilog import Follower, Joiner
+from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent, minipod_command, pod
+
+
+def line(text: str, number: int = 0, tag: str = "F", stream: str = "stdout") -> str:
+    return f"2026-01-02T03:04:{number:02d}.5Z {stream} {tag} {text}\n"
+
+
+def lines(*texts: str) -> bytes:
+    return "".join(line(text, number) for number, text in enumerate(texts)).encode()
+
+
+# -- parsing --------------------------------------------------------------------------------------------------------
+
+
+def test_plain_text_is_what_the_container_wrote() -> None:
+    assert crilog.plain_text(lines("one", "", "two  words ")) == b"one\n\ntwo  words \n"
+
+
+def test_pieces_of_a_long_line_are_put_together() -> None:
+    data = (line("abc", tag="P") + line("def", tag="P") + line("ghi") + line("next")).encode()
+    assert crilog.plain_text(data) == b"abcdefghi\nnext\n"
+    assert [piece.text for piece in Joiner().feed(crilog.parse(data))] == [b"abcdefghi", b"next"]
+
+
+def test_pieces_of_two_streams_are_not_mixed() -> None:
+    data = (
+        line("out-", tag="P") + line("err-", tag="P", stream="stderr") + line("out") + line("err", stream="stderr")
+    ).encode()
+    assert [piece.text for piece in Joiner().feed(crilog.parse(data))] == [b"out-out", b"err-err"]
+
+
+def test_a_line_without_end_goes_on_in_parts() -> None:
+    joiner = Joiner()
+    data = line("x" * 400_000, tag="P").encode()
+    found = list(joiner.feed(crilog.parse(data * 4)))
+    assert [(len(piece.text), piece.whole) for piece in found] == [(1_200_000, False)]
+    assert [(len(piece.text), piece.whole) for piece in joiner.flush()] == [(400_000, True)]
+
+
+def test_what_is_no_cri_line_is_printed_as_it_stands() -> None:
+    data = b"garbage\n" + lines("good") + b"2026-01-02T03:04:05Z stdout X what\n"
+    assert crilog.plain_text(data) == b"garbage\ngood\n2026-01-02T03:04:05Z stdout X what\n"
+
+
+@given(st.lists(st.binary(max_size=40).map(lambda text: text.replace(b"\n", b"")), max_size=20))
+def test_any_bytes_survive(texts: list[bytes]) -> None:
+    data = b"".join(b"2026-01-02T03:04:05.123456789Z stderr F " + text + b"\n" for text in texts)
+    assert crilog.plain_text(data) == b"".join(text + b"\n" for text in texts)
+
+
+def test_stamps_sort_as_times_although_zeros_are_dropped() -> None:
+    stamps = [b"2026-01-02T03:04:05Z", b"2026-01-02T03:04:05.1Z", b"2026-01-02T03:04:05.15Z", b"2026-01-02T03:04:06Z"]
+    assert sorted(reversed(stamps), key=crilog.stamp_key) == stamps
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_generations_are_ordered_and_compressed_ones_are_found(tmp_path: Path) -> None:
+    path = f"{tmp_path}/0.log"
+    for name in (
+        "0.log",
+        "0.log.20260102-030406",
+        "0.log.20260102-030405.gz",
+        "0.log.20260102-030407.gz.tmp",
+        "10.log",
+    ):
+        Path(tmp_path, name).touch()
+    Path(tmp_path, "0.log.20260102-030406.gz").touch()
+    assert [os.path.basename(name) for name in crilog.generations(path)] == [
+        "0.log.20260102-030405.gz",
+        "0.log.20260102-030406",
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 6, 100])
+def test_a_tail_counts_whole_lines(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "0.log"
+    texts = ["a", "b" * 70_000, "c", "d", "e"]
+    data = "".join(line(text) for text in texts[:3]) + line("d1", tag="P") + line("d2") + line("e")
+    path.write_text(data)
+    shown = b"".join(b"".join(crilog.chunks(name, start)) for name, start in crilog.tail(str(path), count))
+    expected = ["a", "b" * 70_000, "c", "d1d2", "e"][len(texts) - count if count < 5 else 0 :]
+    assert crilog.plain_text(shown).decode().splitlines() == expected
+
+
+def test_a_tail_reaches_into_rotated_and_compressed_files(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "0.log.20260102-030405.gz", "wb") as old:
+        old.write(lines("a", "b", "c"))
+    (tmp_path / "0.log.20260102-030406").write_bytes(lines("d"))
+    (tmp_path / "0.log").write_bytes(lines("e"))
+    sources = crilog.tail(f"{tmp_path}/0.log", 4)
+    assert (
+        b"".join(crilog.plain_text(data) for name, start in sources for data in crilog.chunks(name, start))
+        == b"b\nc\nd\ne\n"
+    )
+
+
+def collected(follower: Follower) -> str:
+    return b"".join(crilog.plain_text(data) for data in follower.read()).decode()
+
+
+def test_a_follower_reads_what_is_appended_and_no_half_lines(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    follower = Follower(str(path))
+    assert collected(follower) == ""
+    path.write_bytes(lines("a", "b") + b"2026-01-02T03:04:05Z stdout F ha")
+    assert collected(follower) == "a\nb\n"
+    with path.open("ab") as file:
+        file.write(b"lf\n")
+    assert collected(follower) == "half\n"
+    follower.close()
+
+
+def test_a_follower_loses_nothing_over_several_rotations(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    (tmp_path / "0.log.20260101-000000").write_bytes(lines("older"))
+    path.write_bytes(lines("a"))
+    follower = Follower(str(path))
+    assert collected(follower) == "a\n"
+    with path.open("ab") as file:
+        file.write(lines("b"))
+    path.rename(tmp_path / "0.log.20260102-000001")
+    assert collected(follower) == "b\n"  # renamed, and not yet made anew
+    path.write_bytes(lines("c"))
+    path.rename(tmp_path / "0.log.20260102-000002")
+    path.write_bytes(lines("d"))
+    with gzip.open(tmp_path / "0.log.20260102-000003.gz", "wb") as compressed:
+        compressed.write(path.read_bytes())
+    path.write_bytes(lines("e"))
+    assert collected(follower) == "c\nd\ne\n"
+    assert collected(follower) == ""
+    follower.close()
+
+
+# -- the verb -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "state/log/pods/default_web_uid-web/app"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def run_logs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], *words: str, item: Object | None = None
+) -> tuple[int, str, str]:
+    with fake_agent(tmp_path) as agent:
+        agent.serve_pods(item or pod())
+        status = minipod_command(agent.paths, "logs", *words)
+    captured = capfd.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_logs_begin_with_rotated_files(tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (log_folder / "0.log.20260102-030405").write_bytes(lines("old"))
+    (log_folder / "0.log").write_bytes(lines("new") + b"2026-01-02T03:04:05Z stdout F cut")
+    assert run_logs(tmp_path, capfd, "web") == (0, "old\nnew\ncut\n", "")
+
+
+def test_timestamps_and_prefix_stand_at_the_start_of_lines(
+    tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (log_folder / "0.log").write_text(line("a", tag="P") + line("b", 1))
+    status, out, _ = run_logs(tmp_path, capfd, "web", "--timestamps", "--prefix")
+    assert (status, out) == (0, "[pod/web/app] 2026-01-02T03:04:00.5Z ab\n")
+
+
+def test_since_leaves_out_what_is_older(tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (log_folder / "0.log").write_bytes(lines("a", "b", "c"))
+    assert run_logs(tmp_path, capfd, "web", "--since-time=2026-01-02T04:04:01.4+01:00")[1] == "b\nc\n"
+    assert run_logs(tmp_path, capfd, "web", "--since=1h")[1] == ""
+
+
+def test_limit_bytes_cuts_the_output(tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (log_folder / "0.log").write_bytes(lines("abcdef", "ghi"))
+    assert run_logs(tmp_path, capfd, "web", "--limit-bytes=4")[1] == "abcd"
+
+
+def test_previous_is_the_instance_before(tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    item = pod()
+    (log_folder / "1.log").write_bytes(lines("first"))
+    (log_folder / "2.log").write_bytes(lines("second"))
+    status = item["status"]["containerStatuses"][0]
+    status |= {"restartCount": 2, "lastState": {"terminated": {"exitCode": 1}}}
+    assert run_logs(tmp_path, capfd, "web", "-p", item=item)[1] == "first\n"
+    assert run_logs(tmp_path, capfd, "web", item=item)[1] == "second\n"
+    status["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+    assert run_logs(tmp_path, capfd, "web", item=item)[1] == "second\n"
+    assert run_logs(tmp_path, capfd, "web", "-p", item=item)[1] == "second\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "state", "message"),
+    [
+        (["web", "-c", "x"], None, "container x is not valid for pod web out of: app"),
+        (["nope"], None, 'pods "nope" not found'),
+        (["web", "-p"], None, 'previous terminated container "app" in pod "web" not found'),
+        (
+            ["web"],
+            {"waiting": {"reason": "ContainerCreating"}},
+            'container "app" in pod "web" is waiting to start: Contain',
+        ),
+    ],
+)
+def test_logs_that_are_not_there_are_an_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], words: list[str], state: Any, message: str
+) -> None:
+    item = pod()
+    if state:
+        item["status"]["containerStatuses"][0]["state"] = state
+    status, out, err = run_logs(tmp_path, capfd, *words, item=item)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"error: {message}")
+
+
+def test_the_default_container_is_told(tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (log_folder / "0.log").write_bytes(lines("x"))
+    item = pod(containers=("app", "side"))
+    item["spec"]["initContainers"] = [{"name": "prepare"}]
+    status, out, err = run_logs(tmp_path, capfd, "web", item=item)
+    assert (status, out, err) == (0, "x\n", 'Defaulted container "app" out of: app, side, prepare (init)\n')
+
+
+def test_all_containers_skips_one_that_never_ran(
+    tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (log_folder / "0.log").write_bytes(lines("x"))
+    item = pod(containers=("app", "side"))
+    item["status"]["containerStatuses"][1]["state"] = {"waiting": {"reason": "PodInitializing"}}
+    assert run_logs(tmp_path, capfd, "web", "--all-containers", item=item) == (0, "x\n", "")
+
+
+def ended(item: Object) -> Object:
+    copy: Object = json.loads(json.dumps(item))
+    copy["status"]["containerStatuses"][0]["state"] = {"terminated": {"exitCode": 0}}
+    return copy
+
+
+def test_following_prints_what_grows_until_the_container_ends(
+    tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = log_folder / "0.log"
+    path.write_bytes(lines("a", "b", "c"))
+    item = pod()
+    watching = threading.Event()
+
+    def get(peer: Peer, request: Object) -> None:
+        peer.send({"event": "object", "type": "ADDED", "object": item})
+        if not request["watch"]:
+            peer.ok()
+            return
+        watching.set()
+        with path.open("ab") as file:
+            file.write(lines("d"))
+        path.rename(log_folder / "0.log.20260102-030405")
+        path.write_bytes(lines("e") + b"2026-01-02T03:04:05Z stdout F last")
+        peer.send({"event": "object", "type": "MODIFIED", "object": ended(item)})
+        peer.receive()
+
+    with fake_agent(tmp_path) as agent:
+        agent.handlers["get"] = get
+        assert minipod_command(agent.paths, "logs", "web", "-f", "--tail=2") == 0
+    assert watching.is_set()
+    assert capfd.readouterr().out == "b\nc\nd\ne\nlast\n"
+
+
+def test_following_goes_on_when_the_agent_is_replaced(
+    tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (log_folder / "0.log").write_bytes(lines("a"))
+    item = pod()
+    watches = []
+
+    def get(peer: Peer, request: Object) -> None:
+        peer.send({"event": "object", "type": "ADDED", "object": item if len(watches) < 2 else ended(item)})
+        if request["watch"]:
+            watches.append(1)
+            if len(watches) == 1:
+                return  # closes without a word, as a killed agent does
+            peer.send({"event": "object", "type": "MODIFIED", "object": ended(item)})
+        peer.ok()
+
+    with fake_agent(tmp_path) as agent:
+        agent.handlers["get"] = get
+        assert minipod_command(agent.paths, "logs", "web", "-f") == 0
+    assert len(watches) == 2
+    assert capfd.readouterr().out == "a\n"
+
+
+def test_too_many_logs_at_once_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    item = pod(containers=tuple("abcdef"))
+    status, _, err = run_logs(tmp_path, capfd, "web", "-f", "--all-containers", item=item)
+    assert status == 2
+    assert "maximum allowed concurrency is 5, use --max-log-requests" in err
+
+
+def test_the_fake_agent_is_asked_for_the_object(tmp_path: Path) -> None:
+    with fake_agent(tmp_path) as agent:
+        assert isinstance(agent, FakeAgent)
+        agent.serve_pods(pod())
+        minipod_command(agent.paths, "logs", "web")
+        assert agent.requests[0]["output"] == "object"

@@ -1,0 +1,146 @@
+"""The command line's front: verbs, options, one-line errors, and what it must not import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minipod.cli import options
+from minipod.cli.main import VERBS, find_verb, guarded
+from minipod.cli.options import duration_s, load_verb, parse, parser_for, pod_names
+from minipod.errors import UsageError
+from tests.conftest import CHECKOUT
+
+HEAVY = {"msgspec", "asyncio", "typing", "pathlib", "socket", "subprocess", "yaml", "shutil", "pyroute2"}
+
+
+def test_global_options_may_stand_before_and_after_the_verb() -> None:
+    assert find_verb(["-n", "x", "get", "pods"]) == ("get", ["-n", "x", "pods"])
+    args = parse("get", load_verb("get"), ["-n", "x", "pods", "--root=/r"])
+    assert (args.namespace, args.root, args.words) == ("x", "/r", ["pods"])
+
+
+def test_options_and_names_may_be_mixed_in_any_order() -> None:
+    args = parse("get", load_verb("get"), ["pods", "-o", "wide", "a", "-w", "b", "-nspace"])
+    assert (args.words, args.output, args.watch, args.namespace) == (["pods", "a", "b"], "wide", True, "space")
+
+
+def test_short_flags_may_stand_together_before_one_with_a_value() -> None:
+    args = parse("exec", load_verb("exec"), ["-itc", "app", "web", "--", "sh", "-c", "exit 3"])
+    assert (args.stdin, args.tty, args.container, args.words) == (True, True, "app", ["web"])
+    assert args.command == ["sh", "-c", "exit 3"]
+
+
+def test_booleans_may_be_given_as_kubectl_users_write_them() -> None:
+    args = parse("logs", load_verb("logs"), ["web", "--timestamps=true", "--all-containers=false", "--tail=-1"])
+    assert (args.timestamps, args.all_containers, args.tail) == (True, False, -1)
+
+
+def test_a_dash_is_a_file_name() -> None:
+    assert parse("run", load_verb("run"), ["-", "-d"]).files == ["-"]
+
+
+def test_global_options_are_found_behind_a_sub_verb() -> None:
+    args = parse("image", load_verb("image"), ["ls", "--root", "/r"])
+    assert (args.image_verb, args.root) == ("ls", "/r")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["gett"], 'error: unknown command "gett"; did you mean get?'),
+        (["get", "pods", "--bogus"], "error: unrecognized arguments: --bogus; see minipod get --help"),
+        (["get", "nodes"], 'error: minipod doesn\'t have a resource type "nodes"; it has pods'),
+        (["get", "pods", "-o", "xml"], 'error: unable to match a printer suitable for the output format "xml"'),
+        (["exec", "web", "ls"], "error: exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND]"),
+        (["exec", "web"], "error: you must specify at least one command for the container"),
+        (["get", "pods", "--", "x"], "error: unexpected argument 'x' after --"),
+        (["run"], "error: run: which manifest? use for example: minipod run pod.yaml"),
+        (["run", "/nonexistent.yaml"], "error: /nonexistent.yaml: no such file or directory"),
+        (["run", "x", "--until", "ready"], "error: --until and --timeout go with --detach"),
+        (["logs", "web", "--tail", "x"], 'error: argument --tail: "x" is not a number'),
+        (["logs", "web", "--since", "5x"], 'error: invalid duration "5x": use for example 90s, 5m or 1h30m'),
+        (["delete", "pod", "web", "--now", "--grace-period=3"], "error: --now and --grace-period cannot be specified"),
+        (["wait", "pod/web", "--for", "happiness"], 'error: unrecognized condition: "happiness"'),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_status_2(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guarded(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(message)
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {verb} " in text for verb in VERBS)
+
+
+def test_without_a_verb_the_help_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded([]) == 2
+    assert "Usage: minipod COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_describes_itself_and_its_options(verb: str) -> None:
+    parser = parser_for(verb, load_verb(verb))
+    assert parser.description
+    assert [action.option_strings for action in parser._actions if action.option_strings and not action.help] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("1h30m", 5400), ("300ms", 0.3), ("-1s", -1), ("5", 5), ("1.5m", 90), ("0", 0), ("2us", 2e-6)],
+)
+def test_durations_are_go_durations(text: str, seconds: float) -> None:
+    assert duration_s(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "1x", "1 s", "٣s", "1h30", "--1s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="invalid duration"):
+        duration_s(text)
+
+
+def test_pods_are_named_in_all_of_kubectls_ways() -> None:
+    assert pod_names(["pod", "a", "b"], "get") == ["a", "b"]
+    assert pod_names(["pod/a", "pods/b", "po/c"], "get") == ["a", "b", "c"]
+    assert pod_names(["po"], "get") == []
+
+
+@pytest.mark.parametrize("words", [["pod/a", "b"], ["pod", "pod/a"], ["svc/a"], []])
+def test_mixed_forms_of_naming_are_refused(words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        pod_names(words, "get")
+
+
+def test_hot_paths_import_nothing_heavy(tmp_path: Path) -> None:
+    for argv in (["--help"], ["get", "pods"]):
+        code = f"import sys; from minipod.cli.main import guarded; guarded({argv!r}); print(sorted(sys.modules))"
+        env = os.environ | {
+            "MINIPOD_ROOT": f"{tmp_path}/r",
+            "MINIPOD_STATE": f"{tmp_path}/s",
+            "PYTHONPATH": str(CHECKOUT),
+        }
+        done = subprocess.run([sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True)
+        imported = set(eval(done.stdout.splitlines()[-1]))
+        assert imported & HEAVY == set()
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    command = f"'{sys.executable}' -m minipod --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) in ((0, b""), (141, b""))
+
+
+def test_widths_of_help_follow_the_terminal() -> None:
+    assert 60 <= options.terminal_width() <= 120
