@@ -121,10 +121,10 @@ class PodWorker:
                 continue
             actions += wanted
             shown += steps.of_event(event, self.state)
-        self._keep(before, actions)
         shown += steps.of_status(before.status, self.state.status)
-        for step in shown:
+        for step in shown:  # before the change of status that they lead to
             self._node.pod_changes.publish(PodStep(self.uid, step))
+        self._keep(before, actions)
         for action in actions:
             self._begin(action)
         self._set_timer()

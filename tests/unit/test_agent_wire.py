@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -297,6 +298,8 @@ def test_stopping_cuts_off_what_is_under_way(tmp_path: Path) -> None:
         while not made.connections:
             await asyncio.sleep(0)
         await made.stop()
-        assert await asyncio.wait_for(asking, 5) == []
+        # The request may not even have been read yet.
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(asking, 5) == []
 
     run(main())

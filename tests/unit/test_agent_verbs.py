@@ -1,0 +1,473 @@
+"""The agent's verbs as a client of the control socket sees them, on a fake runtime and a virtual clock (unit)."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from minipod import __version__
+from minipod.agent import server
+from minipod.agent.pods import Pods
+from minipod.agent.verbs import Verbs
+from minipod.plan.operation import HostOperation
+from tests.unit.agent_fakes import FakeRuntime, Noted, make_node, run_virtually, until
+
+MANIFEST = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: main, image: busybox, command: [sleep, "1000"]}
+"""
+
+
+class Client:
+    """One connection that reads line by line."""
+
+    def __init__(self, path: str) -> None:
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.setblocking(False)
+        self._path = path
+        self._data = b""
+        self.events: list[dict[str, Any]] = []
+
+    async def send(self, rights: tuple[int, ...] = (), /, **request: Any) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._data and self._sock.fileno() >= 0 and not self.events:
+            try:
+                await loop.sock_connect(self._sock, self._path)
+            except OSError:
+                pass
+        line = json.dumps({"version": __version__, **request}).encode() + b"\n"
+        sent = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", rights))] if rights else []
+        self._sock.sendmsg([line], sent)
+
+    async def line(self) -> dict[str, Any] | None:
+        while b"\n" not in self._data:
+            data = await asyncio.get_running_loop().sock_recv(self._sock, 1 << 16)
+            if not data:
+                return None
+            self._data += data
+        line, _, self._data = self._data.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        self.events.append(message)
+        return message
+
+    async def until_event(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        while (message := await self.line()) is not None:
+            if wanted(message):
+                return message
+        raise AssertionError(f"the agent closed after {self.events}")
+
+    async def last(self) -> dict[str, Any]:
+        return await self.until_event(lambda message: "ok" in message or "error" in message)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class Agent:
+    def __init__(self, folder: Path) -> None:
+        self.runtime = FakeRuntime()
+        self.node = make_node(folder, self.runtime)
+        self.pods = Pods(self.node)
+        self.runtime.on_exit = self.pods.container_exited
+        self.left = False
+        verbs = Verbs(self.node, self.pods, self._leave, lambda: self.server.connections)
+        path = self.node.paths.agent_socket
+        self.server = server.Server(server.listen(path), path, verbs.table(), lambda: None)
+        self.server.start()
+        self.clients: list[Client] = []
+
+    def _leave(self) -> None:
+        self.left = True
+
+    def client(self) -> Client:
+        self.clients.append(Client(self.node.paths.agent_socket))
+        return self.clients[-1]
+
+    async def ask(self, **request: Any) -> list[dict[str, Any]]:
+        client = self.client()
+        await client.send(**request)
+        await client.last()
+        client.close()
+        return client.events
+
+    async def run_detached(self, text: str = MANIFEST, until: str = "running") -> list[dict[str, Any]]:
+        return await self.ask(verb="run", files=[{"name": "pod.yaml", "text": text}], detach=True, until=until)
+
+    async def run_foreground(self, text: str = MANIFEST) -> Client:
+        client = self.client()
+        await client.send(verb="run", files=[{"name": "pod.yaml", "text": text}])
+        return client
+
+    async def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        await self.server.stop()
+        await self.pods.close()
+        self.node.store.close()
+
+
+def with_agent(folder: Path, test: Callable[[Agent], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        agent = Agent(folder)
+        try:
+            await test(agent)
+        finally:
+            await agent.close()
+
+    run_virtually(main)
+
+
+def is_step(*names: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda message: message.get("step") in names
+
+
+def test_a_detached_run_tells_its_steps_and_leaves_the_pod(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        events = await agent.run_detached()
+        kinds = [event.get("step") or event.get("event") for event in events]
+        assert kinds[0] == "pod"
+        steps = [event["step"] for event in events if event.get("event") == "step"]
+        assert steps[:4] == ["sandbox", "ip", "image", "container"]
+        (log,) = [event for event in events if event.get("event") == "log"]
+        assert log["path"].endswith("/main/0.log")
+        assert log["path"].startswith(events[0]["log_directory"])
+        assert events[-1]["ok"]
+        assert events[-1]["pods"][0]["phase"] == "Running"
+        assert len(agent.pods) == 1
+
+    with_agent(tmp_path, test)
+
+
+@pytest.mark.parametrize("goal", ["created", "running", "ready", "succeeded"])
+def test_a_detached_run_returns_when_its_goal_is_reached(tmp_path: Path, goal: str) -> None:
+    async def test(agent: Agent) -> None:
+        running = asyncio.ensure_future(agent.run_detached(until=goal))
+        await until(lambda: agent.runtime.is_running("main"))
+        await asyncio.sleep(10)
+        assert running.done() == (goal != "succeeded")
+        agent.runtime.end(agent.runtime.find("main").id, 0)
+        assert (await running)[-1]["ok"]
+
+    with_agent(tmp_path, test)
+
+
+def test_a_foreground_pod_that_ends_is_told_and_then_gone(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        client = await agent.run_foreground()
+        event = await client.until_event(lambda message: message.get("event") == "log")
+        folder = Path(event["path"]).parent
+        folder.mkdir(parents=True)
+        await until(lambda: agent.runtime.is_running("main"))
+        agent.runtime.end(agent.runtime.find("main").id, 7)
+        last = await client.last()
+        assert last["pods"] == [
+            {
+                "namespace": "default",
+                "name": "web",
+                "phase": "Failed",
+                "reason": "",
+                "message": 'container "main" ended with exit code 7 (Error)',
+                "exit_codes": {"main": 7},
+            }
+        ]
+        assert not agent.runtime.sandboxes
+        assert len(agent.pods) == 0
+        assert folder.exists(), "the client may still be reading"
+        client.close()
+        await until(lambda: not folder.exists())
+
+    with_agent(tmp_path, test)
+
+
+def test_a_foreground_pod_ends_with_its_connection(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        client = await agent.run_foreground()
+        await client.until_event(is_step("ready"))
+        client.close()
+        await until(lambda: not len(agent.pods))
+        assert "stop_container 30" in agent.runtime.log
+        assert not agent.runtime.sandboxes
+        assert agent.node.store.objects("Pod") == []
+
+    with_agent(tmp_path, test)
+
+
+def test_an_interrupt_ends_gracefully_and_a_second_word_at_once(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        agent.runtime.stop_takes_s = 1000
+        client = await agent.run_foreground()
+        await client.until_event(is_step("ready"))
+        await client.send(verb="interrupt")
+        await client.until_event(is_step("terminating"))
+        await asyncio.sleep(3)
+        assert agent.runtime.is_running("main")
+        await client.send(verb="kill")
+        last = await client.last()
+        assert last["pods"][0]["exit_codes"] == {"main": 137}
+        assert asyncio.get_running_loop().time() < 10
+
+    with_agent(tmp_path, test)
+
+
+def test_a_missing_image_fails_the_foreground_run_and_leaves_nothing(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        client = await agent.run_foreground(MANIFEST.replace("image: busybox", "image: nothing"))
+        last = await client.last()
+        assert last["error"]["kind"] == "Runtime"
+        assert last["error"]["exit"] == 3
+        assert 'container "main": ErrImagePull' in last["error"]["message"]
+        assert len(agent.pods) == 0
+
+    with_agent(tmp_path, test)
+
+
+def test_a_detached_run_that_cannot_start_says_why_and_what_was_logged_last(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        running = asyncio.ensure_future(agent.run_detached(until="succeeded"))
+        await until(lambda: agent.runtime.is_running("main"))
+        folder = Path(agent.pods.log_directory(agent.pods.find("default", "web").pod)) / "main"
+        folder.mkdir(parents=True)
+        (folder / "0.log").write_text("2026-01-01T00:00:00.0Z stderr F no such table: users\n")
+        agent.runtime.end(agent.runtime.find("main").id, 3)
+        error = (await running)[-1]["error"]
+        assert error["exit"] == 1
+        assert error["message"] == (
+            'pod "web": container "main" ended with exit code 3 (Error); it last logged: no such table: users'
+        )
+        assert len(agent.pods) == 1
+
+    with_agent(tmp_path, test)
+
+
+def test_a_broken_sandbox_is_told_at_once(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        agent.runtime.fail["run_pod_sandbox"] = OSError("no address is free")
+        error = (await agent.run_detached())[-1]["error"]
+        assert "sandbox: no address is free; it goes on trying" in error["message"]
+
+    with_agent(tmp_path, test)
+
+
+def test_a_wrong_manifest_starts_nothing_and_tells_every_finding(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        text = MANIFEST + "---" + MANIFEST.replace("name: web", "name: other").replace("command", "comand")
+        text += "---" + MANIFEST.replace("name: web", "name: UPPER")
+        error = (await agent.run_detached(text))[-1]["error"]
+        assert error["kind"] == "Manifest"
+        assert error["exit"] == 2
+        assert error["message"] == "2 errors in the manifest"
+        assert error["errors"][0].startswith("pod.yaml:16:")
+        assert "did you mean" in error["errors"][0]
+        assert len(agent.pods) == 0
+
+    with_agent(tmp_path, test)
+
+
+def test_a_namespace_that_does_not_match_is_told_as_kubectl_tells_it(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        text = MANIFEST.replace("name: web", "name: web, namespace: one")
+        files = [{"name": "pod.yaml", "text": text}]
+        error = (await agent.ask(verb="run", files=files, namespace="two", detach=True))[-1]["error"]
+        assert 'the namespace from the provided object "one" does not match the namespace "two"' in error["message"]
+
+    with_agent(tmp_path, test)
+
+
+def test_several_pods_in_one_run_are_all_awaited(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        client = await agent.run_foreground(MANIFEST + "---" + MANIFEST.replace("name: web", "name: other"))
+        await until(lambda: len(agent.runtime.containers) == 2)
+        await asyncio.sleep(5)
+        for status in agent.runtime.list_containers():
+            agent.runtime.end(status.id, 0)
+        last = await client.last()
+        assert {pod["name"]: pod["phase"] for pod in last["pods"]} == {"web": "Succeeded", "other": "Succeeded"}
+
+    with_agent(tmp_path, test)
+
+
+def test_the_name_of_a_running_pod_is_a_conflict(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        error = (await agent.run_detached())[-1]["error"]
+        assert error["kind"] == "Conflict"
+        assert error["message"].startswith('pod "web" already exists (started 0s ago, Running): delete it first')
+
+    with_agent(tmp_path, test)
+
+
+def test_get_gives_tables_and_objects(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached(until="ready")
+        (table, _) = await agent.ask(verb="get", kind="pods", namespace="default", name=None, output="table")
+        assert table["columns"] == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+        assert table["rows"][0][:4] == ["web", "1/1", "Running", "0"]
+        (table, _) = await agent.ask(verb="get", namespace=None, output="wide")
+        assert table["columns"][0] == "NAMESPACE"
+        (found, _) = await agent.ask(verb="get", namespace="default", name="web", output="object")
+        assert found["object"]["kind"] == "Pod"
+        assert found["object"]["status"]["phase"] == "Running"
+        (error,) = await agent.ask(verb="get", namespace="default", name="none")
+        assert error["error"]["message"] == 'pods "none" not found'
+
+    with_agent(tmp_path, test)
+
+
+def test_a_watch_tells_every_change_until_the_client_goes(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        client = agent.client()
+        await client.send(verb="get", namespace="default", output="object", watch=True)
+        await agent.run_detached(until="ready")
+        await client.until_event(lambda message: message["object"]["status"]["phase"] == "Running")
+        await agent.ask(verb="delete", namespace="default", names=["web"])
+        await client.until_event(lambda message: message["type"] == "DELETED")
+        kinds = [event["type"] for event in client.events]
+        assert kinds == ["ADDED", *["MODIFIED"] * (len(kinds) - 2), "DELETED"]
+        client.close()
+        await until(lambda: agent.server.connections == 0)
+
+    with_agent(tmp_path, test)
+
+
+def test_delete_returns_when_the_pod_is_gone_and_tells_what_was_not_there(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        agent.runtime.stop_takes_s = 12
+        before = asyncio.get_running_loop().time()
+        events = await agent.ask(verb="delete", namespace="default", names=["web", "none"])
+        assert events[0] == {"event": "deleted", "name": "web"}
+        assert events[1]["error"]["message"] == 'pods "none" not found'
+        assert asyncio.get_running_loop().time() - before >= 12
+        assert len(agent.pods) == 0
+
+    with_agent(tmp_path, test)
+
+
+def test_a_second_delete_with_a_shorter_grace_period_cuts_the_first(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        agent.runtime.stop_takes_s = 1000
+        first = asyncio.ensure_future(agent.ask(verb="delete", namespace="default", names=["web"]))
+        await asyncio.sleep(1)
+        second = await agent.ask(verb="delete", namespace="default", names=["web"], force=True)
+        assert second[-1]["ok"]
+        assert (await first)[-1]["ok"]
+        assert asyncio.get_running_loop().time() < 10
+
+    with_agent(tmp_path, test)
+
+
+def test_events_are_told_as_the_kubelet_records_them(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached(until="ready")
+        events = [event["object"] for event in (await agent.ask(verb="events", namespace="default", pod="web"))[:-1]]
+        reasons = [event["reason"] for event in events]
+        assert {"Pulled", "Created", "Started"} <= set(reasons)
+        assert events[-1]["involvedObject"]["fieldPath"] == "spec.containers{main}"
+        assert (await agent.ask(verb="events", namespace="default", pod="other"))[:-1] == []
+
+    with_agent(tmp_path, test)
+
+
+def test_exec_hands_descriptors_over_and_gives_the_exit_code(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        client = agent.client()
+        read_fd, write_fd = os.pipe()
+        await client.send((write_fd,), verb="exec", namespace="default", pod="web", command=["true"], fds=["stdout"])
+        os.close(write_fd)
+        assert await client.line() == {"event": "started"}
+        assert os.read(read_fd, 1) == b"", "the agent keeps no end of the client's pipe"
+        os.close(read_fd)
+        agent.runtime.sessions[0].ended.set_result(42)
+        assert await client.line() == {"ok": True, "exit_code": 42}
+
+    with_agent(tmp_path, test)
+
+
+def test_exec_passes_signals_on_and_ends_with_its_client(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        client = agent.client()
+        await client.send(verb="exec", namespace="default", pod="web", command=["sleep"], fds=[])
+        await client.line()
+        await client.send(verb="signal", signal=15)
+        assert await client.line() == {"ok": True, "exit_code": 143}
+        other = agent.client()
+        await other.send(verb="exec", namespace="default", pod="web", command=["sleep"], fds=[])
+        await other.line()
+        other.close()
+        await until(lambda: agent.runtime.sessions[1].signals == [9])
+
+    with_agent(tmp_path, test)
+
+
+def test_exec_refuses_what_is_no_pipe(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        client = agent.client()
+        fd = os.open("/dev/null", os.O_RDWR)
+        await client.send((fd,), verb="exec", namespace="default", pod="web", command=["true"], fds=["stdin"])
+        os.close(fd)
+        last = await client.last()
+        assert "must be a pipe or a socket" in last["error"]["message"]
+        (error,) = await agent.ask(verb="exec", namespace="default", pod="web", container="x", command=["a"], fds=[])
+        assert error["error"]["message"] == "container x is not valid for pod web: it has main"
+
+    with_agent(tmp_path, test)
+
+
+def test_status_counts_and_shutdown_leaves(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        (status,) = await agent.ask(verb="status")
+        assert (status["pods"], status["pid"], status["version"]) == (1, os.getpid(), __version__)
+        assert (await agent.ask(verb="shutdown"))[-1]["ok"]
+        assert agent.left
+        assert len(agent.pods) == 1, "pods go on"
+
+    with_agent(tmp_path, test)
+
+
+def test_gc_removes_what_belongs_to_no_pod_and_nothing_else(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        mine = agent.pods.find("default", "web")
+        folders = Path(agent.node.paths.state) / "pods"
+        for name in (mine.uid, "stranger"):
+            (folders / name / "volumes").mkdir(parents=True)
+        config = msgspec.structs.replace(next(iter(agent.runtime.sandboxes.values())).config, uid="x", name="lost")
+        await agent.runtime.run_pod_sandbox(msgspec.structs.replace(config, id="f" * 64))
+        (tmp_path / "left").touch()
+        left: HostOperation = Noted(str(tmp_path / "left"))
+        agent.runtime.leftovers = [left]
+        *found, last = await agent.ask(verb="gc", dry_run=True)
+        assert [event["message"] for event in found] == [
+            "sandbox ffffffffffff of pod default/lost, which is not known",
+            f"note {tmp_path}/left",
+            f"folder {folders}/stranger",
+        ]
+        assert last["removed"] == 0
+        assert (folders / "stranger").exists()
+        *_, last = await agent.ask(verb="gc", dry_run=False)
+        assert last["removed"] == 3
+        assert not (folders / "stranger").exists()
+        assert not (tmp_path / "left").exists()
+        assert (folders / mine.uid).exists()
+        assert len(agent.runtime.sandboxes) == 1
+
+    with_agent(tmp_path, test)
