@@ -1,7 +1,7 @@
 """cgroups (layer 2): which groups a pod has, the kubelet's numbers as files of cgroup v1 and v2, and their operations.
 
 The spawner's child imports this, so it knows nothing of the API's types; the numbers come from `plan.resources`.
-Why these hierarchies and no others: docs/decisions/cgroup-hierarchies.md.
+Why these hierarchies and no others: docs/decisions/020-cgroup-hierarchies.md.
 """
 
 from __future__ import annotations
