@@ -301,8 +301,8 @@ class ContainerStartFailed(Event, frozen=True, kw_only=True):
 
 
 class ContainerExited(Event, frozen=True, kw_only=True):
-    """It ended, by itself or killed. `message`: the termination message, found by the container's policy
-    (`termination.termination_message`). `reason`: Completed | Error | OOMKilled | ContainerStatusUnknown."""
+    """It ended, by itself or killed. `message`: the termination message, found by the container's
+    terminationMessagePolicy. `reason`: Completed | Error | OOMKilled | ContainerStatusUnknown."""
 
     name: str
     container_id: str

@@ -32,6 +32,7 @@ from minipod.lifecycle.work import Work
 UNKNOWN = "ContainerStatusUnknown"
 _LOST = "The container could not be located when the pod was terminated"
 _RESTARTED = "The container is removed because RestartAllContainers in place"
+MAX_MESSAGE_BYTES_PER_POD = 12 * 1024  # termination messages; shared equally (status_manager.go normalizeStatus)
 
 
 def container_uri(container_id: str) -> str:
@@ -167,7 +168,7 @@ def _statuses(work: Work, containers: tuple[AnyContainer, ...]) -> list[Containe
 def container_status(state: PodState, container: AnyContainer, old: ContainerStatus | None) -> ContainerStatus:
     """The v1 status of one container; `old`: as it was published last (convertToAPIContainerStatuses)."""
     known = state.containers.get(container.name, Known())
-    status = _without_run(state, container, old) if known.run is None else _of_run(container, known, old)
+    status = _without_run(state, container, old) if known.run is None else _of_run(state.pod, container, known, old)
     status = _waiting(state, container, known, status)
     return with_readiness(state, status)
 
@@ -197,10 +198,10 @@ def _without_run(state: PodState, container: AnyContainer, old: ContainerStatus 
     return msgspec.structs.replace(status, restart_count=old.restart_count, last_state=old.last_state)
 
 
-def _of_run(container: AnyContainer, known: Known, old: ContainerStatus | None) -> ContainerStatus:
+def _of_run(pod: Pod, container: AnyContainer, known: Known, old: ContainerStatus | None) -> ContainerStatus:
     run = known.run
     assert run is not None
-    last = ContainerState(terminated=_terminated(known.previous)) if known.previous else ContainerState()
+    last = ContainerState(terminated=_terminated(pod, known.previous)) if known.previous else ContainerState()
     if known.previous is None and old is not None:
         last = old.last_state
     user = None
@@ -210,7 +211,7 @@ def _of_run(container: AnyContainer, known: Known, old: ContainerStatus | None) 
         user = ContainerUser(linux=linux)
     return ContainerStatus(
         name=container.name,
-        state=_state(run),
+        state=_state(pod, run),
         last_state=last,
         restart_count=max(run.attempt, old.restart_count if old is not None else 0),
         image=run.image or container.image,
@@ -223,19 +224,21 @@ def _of_run(container: AnyContainer, known: Known, old: ContainerStatus | None) 
     )
 
 
-def _state(run: Run) -> ContainerState:
+def _state(pod: Pod, run: Run) -> ContainerState:
     if run.state == "running":
         return ContainerState(running=ContainerStateRunning(started_at=rfc3339(run.started_at)))
     if run.state == "exited":
-        return ContainerState(terminated=_terminated(run))
+        return ContainerState(terminated=_terminated(pod, run))
     return ContainerState(waiting=ContainerStateWaiting())
 
 
-def _terminated(run: Run) -> ContainerStateTerminated:
+def _terminated(pod: Pod, run: Run) -> ContainerStateTerminated:
+    containers = len(pod.spec.containers) + len(pod.spec.init_containers) + len(pod.spec.ephemeral_containers)
+    limit = MAX_MESSAGE_BYTES_PER_POD // max(containers, 1)
     return ContainerStateTerminated(
         exit_code=run.exit_code,
         reason=run.reason,
-        message=run.message,
+        message=run.message.encode()[:limit].decode(errors="ignore"),
         started_at=rfc3339(run.started_at) if run.started_at else None,
         finished_at=rfc3339(run.finished_at) if run.finished_at else None,
         container_id=container_uri(run.id),

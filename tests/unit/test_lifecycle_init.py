@@ -95,8 +95,8 @@ def test_regular_init_containers_never_rerun_once_a_main_container_was_started()
 def test_new_sandbox_reruns_all_init_containers() -> None:
     sim = simulate([container("i1", "true"), container("i2", "true")])
     sim.run(5)
-    sim.end("c", 137)
     sim.send(model.SandboxStopped(id="sandbox-0"))
+    sim.end("c", 137)
     sim.run(15)
     assert started(sim) == ["i1", "i2", "c", "i1", "i2", "c"]
     assert len(sim.reasons("SandboxChanged")) == 1
