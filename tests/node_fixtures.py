@@ -73,8 +73,11 @@ class Node:
                 return None
             connection.sendall(json.dumps({"verb": verb, "version": minipod.__version__}).encode() + b"\n")
             with connection.makefile("rb") as stream:
-                lines = stream.readlines()
-        return json.loads(lines[-1]) if lines else None
+                for line in stream:
+                    answer: dict[str, object] = json.loads(line)
+                    if "ok" in answer or "error" in answer:
+                        return answer
+        return None
 
     def agent_pid(self) -> int | None:
         status = self.ask("status")
