@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSGERR_ATTR_MSG = 1
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _SIOCGIFINDEX = 0x8933
+_POLL_S = 0.0003
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 22, 24, 26
@@ -229,6 +231,32 @@ def in_netns(netns: str | int, act: Callable[[], T]) -> T:
     if failure:
         raise failure[0]
     return result[0]
+
+
+def remove_link(name: str) -> None:
+    """Delete interface `name`; it is gone when this returns. No error if there is none.
+
+    The kernel answers only when every CPU has seen it (RCU, 15 to 40 ms); the link is gone after 2. The rest of the
+    waiting is left to a thread. Raises OSError.
+    """
+    shown = f"/proc/sys/net/ipv4/conf/{name}"
+    failure: list[OSError] = []
+
+    def run() -> None:
+        try:
+            with Netlink() as opened:
+                opened.apply([delete_link(name)])
+        except OSError as error:
+            failure.append(error)
+
+    if not os.path.exists(shown):
+        return
+    thread = threading.Thread(target=run, name=f"delete {name}")
+    thread.start()
+    while os.path.exists(shown) and thread.is_alive():
+        time.sleep(_POLL_S)
+    if failure:
+        raise failure[0]
 
 
 @contextmanager

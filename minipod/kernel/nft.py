@@ -10,6 +10,7 @@ import ctypes
 import errno
 import json
 import os
+import threading
 from functools import cache
 from typing import Any
 
@@ -52,8 +53,9 @@ class Nftables:
         return answer
 
     def close(self) -> None:
+        """Does not wait: after a deletion the kernel closes the socket only when RCU lets it (10 to 25 ms)."""
         if self._context:
-            self._library.nft_ctx_free(self._context)
+            threading.Thread(target=self._library.nft_ctx_free, args=(self._context,), name="nft close").start()
             self._context = None
 
     def __enter__(self) -> Nftables:

@@ -40,9 +40,10 @@ class EnsureNat(HostOperation, frozen=True, kw_only=True):
                 nftables.run(self.commands())
 
     def undo(self) -> None:
-        """The table with everything in it, hostPorts too."""
+        """The table with everything in it, hostPorts too. Looks first: a failing transaction waits for RCU (20 ms)."""
         with nft.Nftables() as nftables:
-            _run_unless(nftables, [{"delete": {"table": {"family": "inet", "name": self.table}}}], errno.ENOENT)
+            if exists(nftables, self.table):
+                _run_unless(nftables, [{"delete": {"table": {"family": "inet", "name": self.table}}}], errno.ENOENT)
 
     def commands(self) -> list[Command]:
         """The whole table as one transaction."""
@@ -116,15 +117,22 @@ class AddPortMappings(HostOperation, frozen=True, kw_only=True):
             nftables.run([self._command("add", name, key, value) for name, key, value in self._elements()])
 
     def undo(self) -> None:
-        """Only what leads to this pod: after a crash a port may have a new owner."""
+        """Only what leads to this pod: after a crash a port may have a new owner.
+
+        One transaction for all: the kernel waits out an RCU grace period after each that deletes.
+        """
+        elements = list(self._elements())
         with nft.Nftables() as nftables:
             held: dict[str, set[tuple[object, ...]]] = {}
-            for name, key, _ in self._elements():
-                address_map = name.rpartition("_")[0] + "_address"
-                if address_map not in held:
-                    held[address_map] = _keys_of(nftables, self.table, address_map, {self.ipv4, self.ipv6})
-                if tuple(key) in held[address_map]:
-                    _run_unless(nftables, [self._command("delete", name, key)], errno.ENOENT)
+            for address_map in {_address_map(name) for name, _, _ in elements}:
+                held[address_map] = _keys_of(nftables, self.table, address_map, {self.ipv4, self.ipv6})
+            commands = [
+                self._command("delete", name, key)
+                for name, key, _ in elements
+                if tuple(key) in held[_address_map(name)]
+            ]
+            if commands:
+                _run_unless(nftables, commands, errno.ENOENT)
 
     def _command(self, verb: str, name: str, key: list[object], value: object = None) -> Command:
         where: object = {"concat": key}
@@ -176,6 +184,11 @@ def _keys_of(nftables: nft.Nftables, table: str, name: str, addresses: set[str])
 def _map(version: int, bound: bool, value: str) -> str:
     """hostport4_address, hostip6_port …: `bound` to one address of the host, or on all of them."""
     return f"{'hostip' if bound else 'hostport'}{version}_{value}"
+
+
+def _address_map(name: str) -> str:
+    """The map that says whose an element of map `name` is."""
+    return name.rpartition("_")[0] + "_address"
 
 
 def _chain(base: dict[str, str], name: str, kind: str, hook: str, priority: int) -> Command:

@@ -112,8 +112,7 @@ class EnsureBridge(HostOperation, frozen=True, kw_only=True):
             write_sysctl(f"net/ipv6/conf/{self.name}/accept_ra", "0")
 
     def undo(self) -> None:
-        with netlink.Netlink() as socket:
-            socket.apply([netlink.delete_link(self.name)])
+        netlink.remove_link(self.name)
 
 
 class CreateVeth(HostOperation, frozen=True, kw_only=True):
@@ -173,9 +172,8 @@ class CreateVeth(HostOperation, frozen=True, kw_only=True):
         )
 
     def undo(self) -> None:
-        """Both ends are gone when this returns. Deleting the namespace would do it too, but some time later."""
-        with netlink.Netlink() as socket:
-            socket.apply([netlink.delete_link(self.name)])
+        """Both ends are gone when this returns; deleting the namespace would do it too, but some time later."""
+        netlink.remove_link(self.name)
 
 
 class ConfigureInterface(HostOperation, frozen=True, kw_only=True):
@@ -187,14 +185,13 @@ class ConfigureInterface(HostOperation, frozen=True, kw_only=True):
 
     def describe(self) -> str:
         routes = ", ".join(f"default via {gateway}" for gateway in self.gateways)
-        return f"{INTERFACE} address {' '.join(self.addresses)} up, {routes}, lo up in netns {self.netns}"
+        return f"{INTERFACE} address {' '.join(self.addresses)} up, {routes} in netns {self.netns}"
 
     def execute(self) -> None:
         with netlink.in_netns(self.netns, self._open) as socket:
             index = socket.index(INTERFACE)
             socket.apply(
                 [
-                    netlink.set_up(socket.index("lo")),
                     *(netlink.add_address(index, address) for address in self.addresses),
                     netlink.set_up(index),
                     *(netlink.add_default_route(index, gateway) for gateway in self.gateways),

@@ -128,7 +128,9 @@ class Network:
             found = self.leftovers(sandbox_ids)
             owned = {lease.interface for held, lease in leases.sandboxes.items() if held in sandbox_ids}
             with netlink.Netlink() as socket:
-                socket.apply([netlink.delete_link(name) for name in self._veths(socket) if name not in owned])
+                for name in self._veths(socket):
+                    if name not in owned:
+                        netlink.remove_link(name)
             stale = [held for held in leases.sandboxes if held not in sandbox_ids]
             self._unmap(leases, stale)
             if found:
@@ -174,6 +176,8 @@ class Network:
         """Put back what somebody else took away, as a firewall's `flush ruleset` does, hostPorts too."""
         with nft.Nftables() as nftables:
             flushed = not exists(nftables, self._paths.instance)
+        if not flushed and os.path.exists(f"/proc/sys/net/ipv4/conf/{self._paths.bridge}"):
+            return
         for operation in self._shared(leases):
             operation.execute()
         if flushed:
