@@ -55,7 +55,7 @@ class Host:
     def set(self, name: str, fact: str = "") -> None:
         (self.path / name).write_text(f"{fact}\n" if fact else "")
 
-    def setup(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def start(self, *args: str) -> subprocess.Popen[str]:
         env = {
             "PATH": f"{self.path}/bin:{os.defpath}",
             "HOST": str(self.path),
@@ -64,7 +64,12 @@ class Host:
             "MINIPOD_PYTHON": f"{self.path}/bin/python3",
         }
         command = [self.checkout / "scripts" / "setup", *args]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def setup(self, *args: str) -> subprocess.CompletedProcess[str]:
+        with self.start(*args) as setup:
+            stdout, stderr = setup.communicate()
+        return subprocess.CompletedProcess(args, setup.returncode, stdout, stderr)
 
     def calls(self) -> list[str]:
         """What was called since the last time one asked."""
@@ -182,3 +187,11 @@ def test_without_a_network_python_packages_are_an_error_and_the_next_attempt_wor
     assert done.stderr.splitlines()[-1].endswith("(no network?): ERROR: No matching distribution")
     (host.path / "offline").unlink()
     assert host.setup().returncode == 0
+
+
+def test_two_at_once_set_up_only_once(host: Host) -> None:
+    setups = [host.start() for _ in range(3)]
+    for setup in setups:
+        setup.communicate()
+    assert [setup.returncode for setup in setups] == [0, 0, 0]
+    assert sorted(host.calls()) == ["image", "pip", "venv"]
