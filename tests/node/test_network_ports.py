@@ -1,0 +1,107 @@
+"""hostPorts on the real kernel: from where they are reached, and from where not."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from minipod.errors import SandboxError
+from minipod.plan.configs import PortMapping
+from tests.network_fixtures import (
+    FAMILIES,
+    HOST,
+    LOCALHOST,
+    OUTSIDE,
+    Cluster,
+    Namespace,
+    cluster,
+    datagram_seen_by,
+    host,
+    opened_in,
+    outside,
+    seen_by,
+)
+
+__all__ = ["cluster", "host", "outside"]
+
+
+@FAMILIES
+def test_host_port_is_reached_from_everywhere(
+    cluster: Cluster, outside: Namespace, family: socket.AddressFamily
+) -> None:
+    one, _ = cluster.pod("one", PortMapping(container_port=80, host_port=8080))
+    two, _ = cluster.pod("two")
+    assert seen_by(one, 80, outside, HOST[family], 8080) == OUTSIDE[family]
+    for client in (None, one, two):
+        assert seen_by(one, 80, client, HOST[family], 8080)
+    assert seen_by(one, 80, None, LOCALHOST[socket.AF_INET], 8080)
+
+
+@FAMILIES
+def test_host_port_of_udp_is_reached_from_everywhere(
+    cluster: Cluster, outside: Namespace, family: socket.AddressFamily
+) -> None:
+    one, _ = cluster.pod("one", PortMapping(protocol="UDP", container_port=53, host_port=5353))
+    assert datagram_seen_by(one, 53, outside, HOST[family], 5353) == OUTSIDE[family]
+    for client in (None, one):
+        assert datagram_seen_by(one, 53, client, HOST[family], 5353)
+    assert datagram_seen_by(one, 53, None, LOCALHOST[socket.AF_INET], 5353)
+
+
+def test_host_port_with_host_ip_is_reached_at_that_address_only(cluster: Cluster) -> None:
+    one, _ = cluster.pod("one", PortMapping(container_port=80, host_port=8080, host_ip="127.0.0.1"))
+    assert seen_by(one, 80, None, "127.0.0.1", 8080)
+    with pytest.raises(ConnectionRefusedError):
+        seen_by(one, 80, None, HOST[socket.AF_INET], 8080)
+    with pytest.raises(ConnectionRefusedError):
+        seen_by(one, 80, None, "::1", 8080)
+
+
+def test_host_port_on_ipv6_loopback_is_refused_at_once_and_warned_of(cluster: Cluster) -> None:
+    one, _ = cluster.pod("one", PortMapping(container_port=80, host_port=8080))
+    with pytest.raises(ConnectionRefusedError):
+        seen_by(one, 80, None, "::1", 8080)
+    assert cluster.warnings == []
+    cluster.pod("two", PortMapping(container_port=80, host_port=8081, host_ip="::1"))
+    assert "hostPort [::1]:8081 leads nowhere" in cluster.warnings[0]
+
+
+def test_two_pods_may_have_the_same_host_port_at_different_addresses(cluster: Cluster) -> None:
+    one, _ = cluster.pod("one", PortMapping(container_port=80, host_port=8080, host_ip="127.0.0.1"))
+    two, _ = cluster.pod("two", PortMapping(container_port=81, host_port=8080, host_ip=HOST[socket.AF_INET]))
+    assert seen_by(one, 80, None, "127.0.0.1", 8080)
+    assert seen_by(two, 81, None, HOST[socket.AF_INET], 8080)
+
+
+def test_host_port_of_a_deleted_pod_is_closed_and_free(cluster: Cluster) -> None:
+    cluster.pod("one", PortMapping(container_port=80, host_port=8080))
+    cluster.pod("other")
+    cluster.delete("one")
+    two, _ = cluster.pod("two", PortMapping(container_port=81, host_port=8080))
+    assert seen_by(two, 81, None, "127.0.0.1", 8080)
+
+
+def test_host_port_in_use_names_the_pod_that_has_it(cluster: Cluster) -> None:
+    cluster.pod("one", PortMapping(container_port=80, host_port=8080))
+    with pytest.raises(SandboxError, match=r"hostPort 127\.0\.0\.1:8080/TCP is in use by pod default/one: "):
+        cluster.pod("two", PortMapping(container_port=80, host_port=8080, host_ip="127.0.0.1"))
+    cluster.pod("three", PortMapping(protocol="UDP", container_port=80, host_port=8080))
+
+
+def test_pod_cannot_send_to_what_listens_on_the_hosts_loopback_only(cluster: Cluster) -> None:
+    one, _ = cluster.pod("one")
+
+    def attacker() -> socket.socket:
+        Path("/proc/sys/net/ipv4/conf/eth0/route_localnet").write_text("1")
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        return made
+
+    with opened_in(None, socket.AF_INET, socket.SOCK_DGRAM) as listening, one(attacker) as sending:
+        listening.bind(("127.0.0.1", 81))
+        sending.sendto(b"attack", ("127.0.0.1", 81))
+        with opened_in(None, socket.AF_INET, socket.SOCK_DGRAM) as friend:
+            friend.sendto(b"friend", ("127.0.0.1", 81))
+        assert listening.recv(100) == b"friend"

@@ -1,0 +1,154 @@
+"""Leases: who gets which address, which hostPorts conflict, what the file survives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minipod.errors import HostError, SandboxError
+from minipod.plan.configs import PortMapping
+from minipod.runtime.ipam import Lease, LeaseFile, Leases, address, check_ports, grant, revoke
+
+SMALL = Leases(ipv4_subnet="10.0.0.0/29", ipv6_subnet="fd00::/64")  # room for five pods
+
+
+def offsets(leases: Leases) -> list[int]:
+    return [lease.offset for lease in leases.sandboxes.values()]
+
+
+def fill(leases: Leases, *sandbox_ids: str) -> Leases:
+    for sandbox_id in sandbox_ids:
+        leases, _ = grant(leases, sandbox_id, Lease(pod=sandbox_id))
+    return leases
+
+
+def test_first_pod_comes_after_the_network_and_the_bridge() -> None:
+    leases, lease = grant(SMALL, "a", Lease(pod="default/a"))
+    assert lease.offset == 2
+    assert address(leases.ipv4_subnet, lease.offset) == "10.0.0.2/29"
+    assert address(leases.ipv6_subnet, lease.offset) == "fd00::2/64"
+    assert address("", 2) == ""
+
+
+def test_address_given_back_is_used_again_last() -> None:
+    leases = revoke(fill(SMALL, "a", "b"), "a")
+    assert offsets(fill(leases, "c")) == [3, 4]
+    leases = revoke(fill(leases, "c", "d", "e"), "b")
+    assert offsets(fill(leases, "f"))[-1] == 2
+
+
+def test_broadcast_address_is_never_given() -> None:
+    leases = fill(SMALL, *"abcde")
+    assert offsets(leases) == [2, 3, 4, 5, 6]
+    with pytest.raises(SandboxError, match=r"no address left in 10\.0\.0\.0/29: 5 pods hold one"):
+        fill(leases, "f")
+
+
+def test_revoking_twice_is_no_error() -> None:
+    leases = fill(SMALL, "a")
+    assert revoke(revoke(leases, "a"), "a").sandboxes == {}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=60))
+def test_no_two_sandboxes_ever_share_an_address(steps: list[tuple[bool, int]]) -> None:
+    leases = SMALL
+    for take, number in steps:
+        sandbox_id = str(number)
+        if not take:
+            leases = revoke(leases, sandbox_id)
+        elif sandbox_id not in leases.sandboxes and len(leases.sandboxes) < 5:
+            leases = fill(leases, sandbox_id)
+        assert len(set(offsets(leases))) == len(leases.sandboxes)
+        assert all(2 <= offset <= 6 for offset in offsets(leases))
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "conflict"),
+    [
+        (PortMapping(container_port=1, host_port=80), PortMapping(container_port=2, host_port=80), True),
+        (PortMapping(container_port=1, host_port=80), PortMapping(container_port=1, host_port=81), False),
+        (
+            PortMapping(container_port=1, host_port=80),
+            PortMapping(container_port=1, host_port=80, protocol="UDP"),
+            False,
+        ),
+        (
+            PortMapping(container_port=1, host_port=80, host_ip="127.0.0.1"),
+            PortMapping(container_port=1, host_port=80),
+            True,
+        ),
+        (
+            PortMapping(container_port=1, host_port=80, host_ip="0.0.0.0"),
+            PortMapping(container_port=1, host_port=80, host_ip="192.0.2.1"),
+            True,
+        ),
+        (
+            PortMapping(container_port=1, host_port=80, host_ip="127.0.0.1"),
+            PortMapping(container_port=1, host_port=80, host_ip="192.0.2.1"),
+            False,
+        ),
+    ],
+)
+def test_host_ports_conflict_as_for_the_scheduler(held: PortMapping, wanted: PortMapping, conflict: bool) -> None:
+    leases, _ = grant(SMALL, "a", Lease(pod="default/web", ports=(held,)))
+    check_ports(leases, "a", (held,))
+    if not conflict:
+        check_ports(leases, "b", (wanted,))
+        return
+    with pytest.raises(SandboxError, match="is in use by pod default/web: delete that pod or choose another hostPort"):
+        check_ports(leases, "b", (wanted,))
+
+
+def test_file_is_read_back_by_another_process(tmp_path: Path) -> None:
+    file = LeaseFile(str(tmp_path))
+    with file.locked() as leases:
+        file.write(fill(msgspec.structs.replace(SMALL, boot_id=leases.boot_id), "a"))
+    assert list(LeaseFile(str(tmp_path)).read().sandboxes) == ["a"]
+    other = LeaseFile(str(tmp_path))
+    with other.locked() as leases:
+        other.write(fill(leases, "b"))
+    assert list(file.read().sandboxes) == ["a", "b"]
+
+
+def test_last_lease_leaves_an_empty_folder_and_the_next_address_is_remembered(tmp_path: Path) -> None:
+    file = LeaseFile(str(tmp_path))
+    with file.locked() as leases:
+        leases = fill(msgspec.structs.replace(SMALL, boot_id=leases.boot_id), "a")
+        file.write(leases)
+        file.write(revoke(leases, "a"))
+    assert os.listdir(tmp_path / "leases") == []
+    assert offsets(fill(LeaseFile(str(tmp_path)).read(), "b")) == [3]
+
+
+def test_leases_of_an_earlier_boot_are_void(tmp_path: Path) -> None:
+    (tmp_path / "leases").mkdir()
+    stale = fill(msgspec.structs.replace(SMALL, boot_id="earlier"), "a")
+    (tmp_path / "leases/leases.json").write_bytes(msgspec.json.encode(stale))
+    assert LeaseFile(str(tmp_path)).read().sandboxes == {}
+
+
+def test_file_emptied_by_a_power_cut_is_no_lease(tmp_path: Path) -> None:
+    (tmp_path / "leases").mkdir()
+    (tmp_path / "leases/leases.json").write_bytes(b"")
+    assert LeaseFile(str(tmp_path)).read().sandboxes == {}
+
+
+def test_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "leases").mkdir()
+    (tmp_path / "leases/leases.json").write_bytes(b"{")
+    with pytest.raises(HostError, match=r"leases\.json: damaged: .*: remove it when no pod runs"):
+        LeaseFile(str(tmp_path)).read()
+
+
+def test_thousand_pods_fit(tmp_path: Path) -> None:
+    file = LeaseFile(str(tmp_path))
+    with file.locked() as leases:
+        leases = msgspec.structs.replace(leases, ipv4_subnet="10.86.0.0/20", ipv6_subnet="fd00::/64")
+        leases = fill(leases, *(f"{number:064x}" for number in range(1000)))
+        file.write(leases)
+    assert len(set(offsets(LeaseFile(str(tmp_path)).read()))) == 1000
