@@ -173,3 +173,14 @@ def overlay(lower: tuple[str, ...], upper: str, work: str, target: str) -> None:
 def _escape(path: str) -> str:
     """overlayfs splits its options at comma and colon."""
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def mounts_below(path: str) -> list[str]:
+    """Every mount point at or below `path` in this mount namespace, the innermost first (proc_pid_mountinfo(5))."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            place = line.split(" ", 5)[4].encode("latin-1", "replace").decode("unicode_escape")
+            if place == path or place.startswith(path.rstrip("/") + "/"):
+                found.append(place)
+    return sorted(found, reverse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import signal
 
@@ -38,6 +39,8 @@ _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_SET_MODE_FILTER = 1
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _CLOSE_RANGE_CLOEXEC = 4
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO_EXIT = 8
 
 _setns = function("setns", c_int, c_int)
 _unshare = function("unshare", c_int)
@@ -96,6 +99,18 @@ def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     )
     pid = syscall("clone3", ctypes.byref(arguments), ctypes.sizeof(arguments))
     return (pid, pidfd.value) if pid else (0, -1)
+
+
+def pidfd_exit_code(pidfd: int) -> int | None:
+    """wait(2)'s status of a process that somebody else has reaped; None where the kernel can't tell (before 6.15)."""
+    info = bytearray(64)  # struct pidfd_info, first published size
+    info[0] = _PIDFD_INFO_EXIT
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    mask, status = int.from_bytes(info[:8], "little"), int.from_bytes(info[60:64], "little")
+    return status if mask & _PIDFD_INFO_EXIT else None
 
 
 def setns(fd: int, flags: int = 0) -> None:

@@ -255,6 +255,11 @@ def _environment(config: ContainerConfig, image: Image) -> tuple[str, ...]:
     env = {"PATH": DEFAULT_PATH}
     if config.tty:
         env["TERM"] = "xterm"
-    env.update(entry.split("=", 1) for entry in image.config.env if "=" in entry)
+    env.update(_pair(entry) for entry in image.config.env)
     env.update(config.envs)
     return tuple(f"{name}={value}" for name, value in env.items())
+
+
+def _pair(entry: str) -> tuple[str, str]:
+    name, _, value = entry.partition("=")
+    return name, value

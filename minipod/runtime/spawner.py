@@ -9,6 +9,7 @@ Messages are JSON over SOCK_SEQPACKET, descriptors beside them; `spawner_client`
         -> {"id", "pid", "started_at_ns", "facts", "fds": [names]} or {"id", "error": {message, errno, reason, op}}
     {"id", "do": "list"} -> {"id", "children": [{key, pid, started_at_ns, facts, exit}]}
     {"id", "do": "reattach", "key"} -> {"id", "fds": [names]}
+    {"id", "do": "hold", "key", "fds": [names]} -> {"id"}    what another spawner held, which died
     {"id", "do": "forget", "key"} -> {"id"}
     and, whenever a child that was told as started has ended: {"exit": {key, pid, code, signal, finished_at_ns}}
 """
@@ -70,7 +71,7 @@ class Child:
         self.request_id = request_id
         self.keep = keep
         self.status: socket.socket | None = None  # open until exec succeeded or failed
-        self.held: dict[str, int] = {}  # stdio kept for the next agent: stdin, stdout, stderr, terminal
+        self.held: dict[str, int] = {}  # kept for the next agent: pidfd, stdin, stdout, stderr, terminal
         self.facts: dict[str, Any] = {}
         self.reported = False  # it got as far as exec
         self.failure: dict[str, Any] | None = None
@@ -121,7 +122,8 @@ class Spawner:
                     self._accept()
                 elif self.agent is not None and fd == self.agent.fileno():
                     self._serve()
-                    deadline = time.monotonic() if self.agent is None else deadline
+                    if self.agent is not None:
+                        deadline = 0.0  # an agent that has asked something: when it goes, nobody is to come
                 elif fd in self.by_status_fd:
                     self._read_status(self.by_status_fd[fd])
             self._reap()
@@ -158,6 +160,11 @@ class Spawner:
                 self._send({"id": request.id, "children": [self._told(c) for c in self.by_key.values()]})
             elif request.do == "reattach":
                 self._reattach(request)
+            elif request.do == "hold":
+                held = Child(request.key, 0, 0, keep=True)
+                held.held = {name: os.dup(fd) for name, fd in named.items()}
+                self.by_key[request.key] = held
+                self._send({"id": request.id})
             elif request.do == "forget":
                 self._forget(request.key)
                 self._send({"id": request.id})
@@ -210,7 +217,7 @@ class Spawner:
         context = ChildContext(named)
         context.facts["last_capability"] = self.last_capability
         try:
-            pid = self._clone(request.clone, named, lambda: _child(operations, context, child_status, theirs))
+            pid, pidfd = self._clone(request.clone, named, lambda: _child(operations, context, child_status, theirs))
         except BaseException:
             for fd in (*ours.values(), *theirs.values()):
                 os.close(fd)
@@ -221,12 +228,12 @@ class Spawner:
         for fd in theirs.values():
             os.close(fd)
         child = Child(request.key, pid, request.id, request.keep)
-        child.status, child.held = status, ours
+        child.status, child.held = status, {**ours, "pidfd": pidfd}
         status.setblocking(False)
         self.by_pid[pid] = self.by_key[request.key] = self.by_status_fd[status.fileno()] = child
         self.poll.register(status.fileno(), select.EPOLLIN)
 
-    def _clone(self, clone: Clone, named: dict[str, int], child: Callable[[], NoReturn]) -> int:
+    def _clone(self, clone: Clone, named: dict[str, int], child: Callable[[], NoReturn]) -> tuple[int, int]:
         flags = 0
         for kind in clone.namespaces:
             flags |= process.NAMESPACE_FLAGS[kind]
@@ -329,12 +336,11 @@ class Spawner:
             print(f"spawner: exit record {key}: {error}", file=sys.stderr, flush=True)
 
 
-def _clone3(flags: int, cgroup_fd: int, child: Callable[[], NoReturn]) -> int:
+def _clone3(flags: int, cgroup_fd: int, child: Callable[[], NoReturn]) -> tuple[int, int]:
     pid, pidfd = process.clone3(flags, cgroup_fd)
     if pid == 0:
         child()  # right here: no `finally` of the parent's may run in the child
-    os.close(pidfd)
-    return pid
+    return pid, pidfd
 
 
 class _Tagged(msgspec.Struct):

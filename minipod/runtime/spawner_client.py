@@ -31,7 +31,7 @@ class SpawnError(ContainerError):
 
 
 class Spawned(msgspec.Struct, frozen=True):
-    """A child that has exec'ed. `fds`: stdin, stdout, stderr, terminal, as far as there are any; the caller's own."""
+    """A child that has exec'ed. `fds`, the caller's own: pidfd, and stdin, stdout, stderr, terminal where there are."""
 
     pid: int
     started_at_ns: int
@@ -215,6 +215,10 @@ class SpawnerClient:
         """The stdio descriptors that are kept for `key`, by name; empty where there are none."""
         _, named = await self._request({"do": "reattach", "key": key})
         return named
+
+    async def hold(self, key: str, fds: dict[str, int]) -> None:
+        """Have descriptors kept that a spawner which died had held."""
+        await self._request({"do": "hold", "key": key}, fds)
 
     async def forget(self, key: str) -> None:
         """The end of `key` is known and saved: its record and descriptors can go."""

@@ -1,0 +1,93 @@
+"""One container as the runtime holds it (layer 3): its record, its pidfd, its log, the wait for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import msgspec
+
+from minipod.runtime.logs import ContainerLog
+from minipod.runtime.records import ContainerRecord, save
+from minipod.runtime.spawner_client import ChildExit
+from minipod.runtime.status import ContainerStatus
+
+CREATED, RUNNING, EXITED, UNKNOWN = (
+    "CONTAINER_CREATED",
+    "CONTAINER_RUNNING",
+    "CONTAINER_EXITED",
+    "CONTAINER_UNKNOWN",
+)
+
+
+class Container:
+    """Mutable only through `update`, which keeps the file on disk in step."""
+
+    def __init__(self, record: ContainerRecord, directory: str) -> None:
+        self.record = record
+        self.directory = directory
+        self.pidfd = -1
+        self.log: ContainerLog | None = None
+        self.held: dict[str, int] = {}  # stdin's writing end, the terminal: for attach
+        self.ended = asyncio.Event()
+        self.early_exit: ChildExit | None = None  # told before `start` had its answer
+        self.watched = False
+        if record.status.state == EXITED:
+            self.ended.set()
+
+    @property
+    def status(self) -> ContainerStatus:
+        return self.record.status
+
+    def save(self) -> None:
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        save(f"{self.directory}/container.json", self.record)
+
+    def update(self, **changes: object) -> None:
+        """Replace fields of the status and save."""
+        self.record = msgspec.structs.replace(self.record, status=msgspec.structs.replace(self.status, **changes))
+        self.save()
+
+    def send_signal(self, number: int) -> None:
+        """To its first process; one that is gone is not an error."""
+        if self.pidfd < 0:
+            return
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def fail_to_start(self, message: str) -> None:
+        """As containerd tells a task that could not be created or did not get to exec."""
+        now = time.time_ns()
+        self.update(state=EXITED, reason="StartError", exit_code=128, message=message, finished_at_ns=now)
+        self.ended.set()
+
+    def release(self) -> None:
+        """Close what it holds; the process is not touched."""
+        if self.log is not None:
+            self.log.detach()
+            self.log = None
+        for fd in (*self.held.values(), self.pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self.held.clear()
+        self.pidfd = -1
+
+
+def signal_number(name: str, default: int = signal.SIGTERM) -> int:
+    """SIGTERM, TERM, 15, SIGRTMIN+3 as an image's STOPSIGNAL writes them; what is not known is `default`."""
+    if not name:
+        return default
+    if name.isascii() and name.isdigit():
+        return int(name) if 0 < int(name) <= 64 else default
+    upper = name.upper()
+    upper = upper if upper.startswith("SIG") else f"SIG{upper}"
+    base, plus, offset = upper.partition("+")
+    try:
+        number = int(signal.Signals[base])
+    except KeyError:
+        return default
+    return number + int(offset) if plus and offset.isdigit() else number

@@ -1,0 +1,241 @@
+"""Container logs (layer 3): from the pipes into CRI's log format, with rotation. Reads no log back.
+
+A line is `<RFC3339Nano> stdout|stderr F|P <text>`; P is a part of a line longer than 16 KiB. The unfinished last line
+of a stream is also kept in a small file, so that an agent that is killed loses nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import glob
+import gzip
+import logging
+import os
+import shutil
+import time
+
+LINE_LIMIT = 16 * 1024  # bytes; containerd's max_container_log_line_size
+_CHUNK = 256 * 1024
+
+log = logging.getLogger(__name__)
+
+
+def timestamp(now_ns: int) -> bytes:
+    """RFC3339Nano in UTC."""
+    seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode() + b".%09dZ" % nanoseconds
+
+
+def format_lines(data: bytes, stream: bytes, now_ns: int) -> tuple[bytes, bytes]:
+    """(log text, the unfinished rest) of raw output; the rest is shorter than LINE_LIMIT."""
+    begin = timestamp(now_ns) + b" " + stream
+    full, part = begin + b" F ", begin + b" P "
+    complete, newline, rest = data.rpartition(b"\n")
+    out = []
+    if newline:
+        lines = complete.split(b"\n")
+        if max(map(len, lines)) <= LINE_LIMIT:
+            out.append(full + (b"\n" + full).join(lines) + b"\n")
+        else:
+            for line in lines:
+                *parts, last = _split(line)
+                out += [part + piece + b"\n" for piece in parts]
+                out.append(full + last + b"\n")
+    *parts, rest = _split(rest)
+    out += [part + piece + b"\n" for piece in parts]
+    return b"".join(out), rest
+
+
+def _split(line: bytes) -> list[bytes]:
+    pieces = [line[start : start + LINE_LIMIT] for start in range(0, len(line), LINE_LIMIT)]
+    return pieces or [b""]
+
+
+class LogFile:
+    """One container's log file. Appends, and rotates as the kubelet does: newest rotated plain, older ones gzipped."""
+
+    def __init__(self, path: str, max_size: int, max_files: int) -> None:
+        """`max_size` bytes, 0: never rotate (a kubelet does it itself)."""
+        self.path = path
+        self._max_size = max_size
+        self._max_files = max_files
+        self._fd = -1
+        self._size = 0
+        self._told_failure = False
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Open the file anew, after somebody renamed it (CRI ReopenContainerLog)."""
+        self.close()
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        self._size = os.fstat(self._fd).st_size
+
+    def write(self, text: bytes) -> None:
+        """Append. A full disk costs lines, told once, never the agent."""
+        view = memoryview(text)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+            self._told_failure = False
+        except OSError as error:
+            if not self._told_failure:
+                log.warning("log %s: %s: lines are lost", self.path, error.strerror)
+                self._told_failure = True
+        self._size += len(text)
+        if self._max_size and self._size > self._max_size:
+            self._rotate()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _rotate(self) -> None:
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        rotated = f"{self.path}.{stamp}"
+        if os.path.exists(rotated):
+            return  # twice within a second: the file grows a little further
+        try:
+            earlier = sorted(glob.glob(glob.escape(self.path) + ".*"))
+            os.rename(self.path, rotated)
+            self.reopen()
+            for path in earlier[: max(0, len(earlier) - (self._max_files - 2))]:
+                os.unlink(path)
+            for path in earlier[max(0, len(earlier) - (self._max_files - 2)) :]:
+                if not path.endswith(".gz"):
+                    asyncio.get_running_loop().run_in_executor(None, _compress, path)
+        except OSError as error:
+            log.warning("log %s: rotation: %s", self.path, error.strerror)
+
+
+def _compress(path: str) -> None:
+    try:
+        with open(path, "rb") as source, gzip.open(path + ".tmp", "wb", compresslevel=6) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        os.rename(path + ".tmp", path + ".gz")
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # the pod was removed meanwhile
+    except OSError as error:
+        log.warning("log %s: compression: %s", path, error.strerror)
+
+
+class LogStream:
+    """One pipe (or pty master) into the log file, on the running event loop."""
+
+    def __init__(self, fd: int, stream: str, file: LogFile, partial_path: str) -> None:
+        """Takes `fd` over. `partial_path`: where the unfinished line is kept."""
+        self._fd = fd
+        self._stream = stream.encode()
+        self._file = file
+        self._partial_path = partial_path
+        self._partial_fd = -1
+        self._rest = self._read_partial()
+        self.ended = asyncio.Event()
+        os.set_blocking(fd, False)
+        asyncio.get_running_loop().add_reader(fd, self._readable)
+
+    def _read_partial(self) -> bytes:
+        try:
+            with open(self._partial_path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
+    def _readable(self) -> None:
+        """One chunk a turn, so that one talkative container does not hold up the rest."""
+        try:
+            chunk = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.EIO:  # a pty whose last slave was closed
+                log.warning("log %s: %s", self._file.path, error.strerror)
+            chunk = b""
+        if chunk:
+            self._take(chunk)
+        else:
+            self.stop()
+
+    def _take(self, chunk: bytes) -> None:
+        text, rest = format_lines(self._rest + chunk, self._stream, time.time_ns())
+        if text:
+            self._file.write(text)
+        if rest or self._rest:
+            self._keep(rest)
+        self._rest = rest
+
+    def _keep(self, rest: bytes) -> None:
+        try:
+            if self._partial_fd < 0:
+                self._partial_fd = os.open(self._partial_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.ftruncate(self._partial_fd, os.pwrite(self._partial_fd, rest, 0))
+        except OSError:
+            pass  # a full /run: only a killed agent would miss it
+
+    def drain(self) -> None:
+        """Take what is there now, without waiting for an end (somebody still holds the pipe)."""
+        while not self.ended.is_set():
+            try:
+                chunk = os.read(self._fd, _CHUNK)
+            except OSError:
+                break
+            if chunk:
+                self._take(chunk)
+            else:
+                self.stop()
+
+    def stop(self) -> None:
+        """The stream is over: an unfinished line becomes a full one."""
+        if self.ended.is_set():
+            return
+        if self._rest:
+            self._file.write(timestamp(time.time_ns()) + b" " + self._stream + b" F " + self._rest + b"\n")
+            self._keep(b"")
+        self.detach()
+        self.ended.set()
+
+    def detach(self) -> None:
+        """Stop reading and leave the rest to the next agent."""
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+        if self._partial_fd >= 0:
+            os.close(self._partial_fd)
+            self._partial_fd = -1
+
+
+class ContainerLog:
+    """All streams of one container and their file."""
+
+    def __init__(self, path: str, max_size: int, max_files: int, partial_directory: str) -> None:
+        self._file = LogFile(path, max_size, max_files)
+        self._partial_directory = partial_directory
+        self._streams: list[LogStream] = []
+
+    def add(self, fd: int, stream: str) -> None:
+        partial = f"{self._partial_directory}/{stream}.partial"
+        self._streams.append(LogStream(fd, stream, self._file, partial))
+
+    def reopen(self) -> None:
+        self._file.reopen()
+
+    async def finish(self, timeout_s: float) -> None:
+        """Every line that was written is in the file when this returns; waits for the pipes' end at most so long."""
+        waiting = [asyncio.ensure_future(stream.ended.wait()) for stream in self._streams]
+        if waiting:
+            _, pending = await asyncio.wait(waiting, timeout=timeout_s)
+            for task in pending:
+                task.cancel()
+        for stream in self._streams:
+            stream.drain()
+            stream.stop()
+        self._file.close()
+
+    def detach(self) -> None:
+        for stream in self._streams:
+            stream.detach()
+        self._file.close()

@@ -1,0 +1,81 @@
+"""What the runtime keeps on disk of its sandboxes and containers (layer 3): whole files, renamed. No policy."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+from typing import Any
+
+import msgspec
+
+from minipod.plan.configs import SandboxConfig
+from minipod.plan.operation import HostOperation
+from minipod.runtime.status import ContainerStatus, SandboxStatus
+
+
+def _all_operations(base: type[HostOperation]) -> list[type[HostOperation]]:
+    found = []
+    for sub in base.__subclasses__():
+        found += [sub, *_all_operations(sub)]
+    return found
+
+
+@functools.cache
+def _operations_decoder() -> msgspec.json.Decoder[Any]:
+    """Knows every HostOperation that was imported; `plan.sandbox` and `plan.container` import all that matter."""
+    union: Any = functools.reduce(operator.or_, _all_operations(HostOperation))
+    return msgspec.json.Decoder(tuple[union, ...])
+
+
+def encode_operations(operations: tuple[HostOperation, ...]) -> bytes:
+    return msgspec.json.encode(operations)
+
+
+def decode_operations(data: bytes) -> tuple[HostOperation, ...]:
+    found: tuple[HostOperation, ...] = _operations_decoder().decode(data)
+    return found
+
+
+class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`operations`: what was asked of the host, in order; empty once undone. `pause_pid`: 0 without one."""
+
+    status: SandboxStatus
+    operations: msgspec.Raw = msgspec.Raw(b"[]")
+    pause_pid: int = 0
+
+
+class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`environment`, `home` and `cwd` are what an exec in it starts from. `oom_kills`: counted before it started."""
+
+    status: ContainerStatus
+    sandbox: SandboxConfig
+    operations: msgspec.Raw = msgspec.Raw(b"[]")
+    environment: tuple[str, ...] = ()
+    cwd: str = "/"
+    home: str = "/"
+    stop_signal: str = ""
+
+
+def save(path: str, record: msgspec.Struct) -> None:
+    """Write the file whole and rename it: whoever reads it sees the old one or the new one."""
+    temporary = f"{path}.new"
+    with open(temporary, "wb") as file:
+        file.write(msgspec.json.encode(record))
+    os.rename(temporary, path)
+
+
+def load_all(folder: str, name: str, kind: type[Any]) -> dict[str, Any]:
+    """Entry -> record for every `<folder>/<entry>/<name>` that can be read; a half-made entry has none."""
+    found = {}
+    try:
+        entries = os.listdir(folder)
+    except FileNotFoundError:
+        return {}
+    for entry in entries:
+        try:
+            with open(f"{folder}/{entry}/{name}", "rb") as file:
+                found[entry] = msgspec.json.decode(file.read(), type=kind)
+        except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+            continue
+    return found

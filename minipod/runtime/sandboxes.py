@@ -1,0 +1,188 @@
+"""Pod sandboxes (layer 3): executing and undoing what `plan.sandbox` lists, with a record of it on disk. No policy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from minipod.errors import MinipodError, NotFoundError, SandboxError
+from minipod.kernel.remove import remove_tree
+from minipod.paths import Paths
+from minipod.plan.configs import HostFacts, NetworkFacts, SandboxConfig
+from minipod.plan.operation import HostOperation
+from minipod.plan.sandbox import (
+    PinPidNamespace,
+    netns_path,
+    pause_process,
+    pid_namespace_path,
+    sandbox_directory,
+    sandbox_operations,
+)
+from minipod.runtime.network import Network
+from minipod.runtime.records import SandboxRecord, decode_operations, encode_operations, load_all, save
+from minipod.runtime.spawners import Spawners
+from minipod.runtime.status import SandboxStatus
+
+READY, NOT_READY = "SANDBOX_READY", "SANDBOX_NOTREADY"
+
+
+class Sandboxes:
+    """Every sandbox of this instance."""
+
+    def __init__(self, paths: Paths, facts: HostFacts, network: Network, spawners: Spawners) -> None:
+        self._paths = paths
+        self._facts = facts
+        self._network = network
+        self._spawners = spawners
+        self._folder = f"{paths.root}/sandboxes"
+        self._records: dict[str, SandboxRecord] = {}
+
+    def load(self) -> None:
+        self._records = load_all(self._folder, "sandbox.json", SandboxRecord)
+
+    def statuses(self) -> list[SandboxStatus]:
+        return [record.status for record in self._records.values()]
+
+    def get(self, sandbox_id: str) -> SandboxStatus:
+        return self._record(sandbox_id).status
+
+    def _record(self, sandbox_id: str) -> SandboxRecord:
+        try:
+            return self._records[sandbox_id]
+        except KeyError:
+            raise NotFoundError(f'sandbox "{sandbox_id[:12]}" is not known') from None
+
+    async def run(self, config: SandboxConfig) -> SandboxStatus:
+        """RunPodSandbox. What was made of one that failed is taken away again. Raises SandboxError."""
+        network = NetworkFacts()
+        operations: tuple[HostOperation, ...] = ()
+        try:
+            self._check_netns_name(config)
+            network = self._network.lease(config)
+            operations = sandbox_operations(config, network, self._facts, self._paths)
+            status = self._status(config, network)
+            self._save(SandboxRecord(status=status, operations=msgspec.Raw(encode_operations(operations))))
+            for operation in operations:
+                operation.execute()
+            await self._start_pause(config)
+        except (OSError, MinipodError) as error:
+            failure = error if isinstance(error, SandboxError) else SandboxError(_one_line(error))
+            for note in await self._clean_up(config.id, operations):
+                failure.add_note(note)
+            raise failure from error
+        return self._records[config.id].status
+
+    def _check_netns_name(self, config: SandboxConfig) -> None:
+        path = netns_path(config, self._paths)
+        if path and os.path.exists(path):
+            raise SandboxError(
+                f"network namespace {path} exists already and is not this pod's: remove it (ip netns delete "
+                f"{os.path.basename(path)}) or give the pod another name"
+            )
+
+    def _status(self, config: SandboxConfig, network: NetworkFacts) -> SandboxStatus:
+        return SandboxStatus(
+            id=config.id,
+            config=config,
+            state=READY,
+            created_at_ns=time.time_ns(),
+            network=network,
+            ips=tuple(address.partition("/")[0] for address in (network.ipv4, network.ipv6) if address),
+            netns_path=netns_path(config, self._paths),
+        )
+
+    def _save(self, record: SandboxRecord) -> None:
+        sandbox_id = record.status.id
+        self._records[sandbox_id] = record
+        os.makedirs(f"{self._folder}/{sandbox_id}", mode=0o700, exist_ok=True)
+        save(f"{self._folder}/{sandbox_id}/sandbox.json", record)
+
+    async def _start_pause(self, config: SandboxConfig) -> None:
+        pause = pause_process(config, os.uname().machine)
+        if pause is None:
+            return
+        clone, operations = pause
+        spawned = await self._spawners.current.spawn(_pause_key(config.id), clone, operations, stdio="fds")
+        for fd in spawned.fds.values():
+            os.close(fd)
+        pin = PinPidNamespace(spawned.pid, pid_namespace_path(config, self._paths))
+        record = self._records[config.id]
+        operations_now = (*decode_operations(record.operations), pin)
+        self._save(
+            msgspec.structs.replace(
+                record, operations=msgspec.Raw(encode_operations(operations_now)), pause_pid=spawned.pid
+            )
+        )
+        pin.execute()
+
+    async def stop(self, sandbox_id: str) -> None:
+        """StopPodSandbox: its processes, namespaces, network and mounts are gone; the record stays. Idempotent.
+
+        Raises SandboxError that names what could not be taken away; calling again tries again.
+        """
+        record = self._records.get(sandbox_id)
+        if record is None or (record.status.state == NOT_READY and record.operations == b"[]"):
+            return
+        await self._end_pause(record)
+        operations = decode_operations(record.operations)
+        failures = _undo(operations)
+        self._release(sandbox_id, failures)
+        status = msgspec.structs.replace(record.status, state=NOT_READY)
+        left = msgspec.Raw(encode_operations(operations)) if failures else msgspec.Raw(b"[]")
+        self._save(SandboxRecord(status=status, operations=left))
+        if failures:
+            raise SandboxError("stopping the sandbox: " + "; ".join(failures), "FailedKillPod")
+
+    def remove(self, sandbox_id: str) -> None:
+        """RemovePodSandbox, of one that was stopped. Idempotent."""
+        if self._records.pop(sandbox_id, None) is not None:
+            remove_tree(sandbox_directory(sandbox_id, self._paths))
+
+    async def _end_pause(self, record: SandboxRecord) -> None:
+        if record.pause_pid:
+            await self._spawners.kill_and_forget(_pause_key(record.status.id))
+
+    async def _clean_up(self, sandbox_id: str, operations: Sequence[HostOperation]) -> list[str]:
+        """After a failed start; gives what could not be taken away."""
+        record = self._records.get(sandbox_id)
+        if record is not None:
+            await self._end_pause(record)
+            operations = decode_operations(record.operations)
+        failures = _undo(operations)
+        self._release(sandbox_id, failures)
+        self._records.pop(sandbox_id, None)
+        with contextlib.suppress(OSError):
+            remove_tree(sandbox_directory(sandbox_id, self._paths))
+        return [f"cleaning up: {failure}" for failure in failures]
+
+    def _release(self, sandbox_id: str, failures: list[str]) -> None:
+        try:
+            self._network.release(sandbox_id)
+        except (OSError, MinipodError) as error:
+            failures.append(_one_line(error))
+
+
+def _pause_key(sandbox_id: str) -> str:
+    return f"{sandbox_id}.pause"
+
+
+def _undo(operations: Iterable[HostOperation]) -> list[str]:
+    """Undo all of them backwards, whatever fails; gives the failures."""
+    failures = []
+    for operation in reversed(tuple(operations)):
+        try:
+            operation.undo()
+        except (OSError, MinipodError) as error:
+            failures.append(f"{type(operation).__name__}: {_one_line(error)}")
+    return failures
+
+
+def _one_line(error: BaseException) -> str:
+    text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {text}"
+    return " ".join(text.split())
