@@ -7,12 +7,11 @@ import os
 from typing import Any
 
 from minipod.agent.hands import one_line
-from minipod.agent.node import Node
+from minipod.agent.node import Leftover, Node
 from minipod.agent.pods import Pods
 from minipod.agent.wire import Connection
 from minipod.errors import MinipodError, NotFoundError, RuntimeFailure
 from minipod.kernel.remove import remove_tree
-from minipod.plan.operation import HostOperation
 
 
 async def collect(node: Node, pods: Pods, connection: Connection, *, dry_run: bool) -> dict[str, Any]:
@@ -27,7 +26,8 @@ async def collect(node: Node, pods: Pods, connection: Connection, *, dry_run: bo
         connection.send({"event": "found", "message": what})
         if not dry_run:
             failures += await _remove_sandbox(node, sandbox.id)
-    for leftover in [*node.runtime.find_leftovers(), *_folders(node, pods)]:
+    everything: list[Leftover] = [*node.runtime.find_leftovers(), *_folders(node, pods)]
+    for leftover in everything:
         count += 1
         connection.send({"event": "found", "message": leftover.describe()})
         if not dry_run:
@@ -54,10 +54,11 @@ async def _remove_sandbox(node: Node, sandbox_id: str) -> list[str]:
     return []
 
 
-class Folder(HostOperation, frozen=True):
+class Folder:
     """A folder of a pod that is not known any more."""
 
-    path: str
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     def describe(self) -> str:
         return f"folder {self.path}"

@@ -21,6 +21,7 @@ from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.operation import HostOperation
+from minipod.runtime.leftovers import Leftover
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
 
@@ -42,6 +43,14 @@ class Session(Protocol):
     async def wait(self) -> int: ...
 
     def signal(self, number: int) -> None: ...
+
+
+class Leftover(Protocol):
+    """Something on the host that no sandbox owns."""
+
+    def describe(self) -> str: ...
+
+    def undo(self) -> None: ...
 
 
 class Runtime(Protocol):
@@ -76,7 +85,7 @@ class Runtime(Protocol):
 
     def list_containers(self) -> list[ContainerStatus]: ...
 
-    def find_leftovers(self) -> Sequence[HostOperation]: ...
+    def find_leftovers(self) -> Sequence[Leftover]: ...
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout_s: float = 0) -> ExecResult: ...
 

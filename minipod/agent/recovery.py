@@ -52,8 +52,8 @@ async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, 
         hands.redo_volumes()
     found = newest(hands.containers())
     await _remove_older(node, hands, found)
-    sandboxes = hands.sandboxes()
-    sandbox = sandboxes[-1] if sandboxes else None
+    # One that was never told as ready may be half made: it counts for nothing, and is removed before the next.
+    sandbox = next((one for one in hands.sandboxes() if one.id == state.sandbox.id), None)
     first = model.AgentStarted(
         sandbox_id=sandbox.id if sandbox is not None else "",
         sandbox_ready=sandbox is not None and sandbox.state == "SANDBOX_READY",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 
@@ -16,6 +14,7 @@ from minipod.agent.main import Options
 from minipod.agent.node import Node
 from minipod.agent.planner import PodPlanner
 from minipod.agent.pods import Pods
+from minipod.agent.start import notify_systemd
 from minipod.agent.store import Store
 from minipod.agent.verbs import Verbs
 from minipod.config import Config, load_config
@@ -89,8 +88,6 @@ class Service:
             await self._server.stop()
         finally:
             await self._pods.close()
-            if self._auto and not len(self._pods):
-                await node.runtime.end_spawner()
             await node.runtime.close()
         log.info("agent %d leaves, %d pods go on", os.getpid(), len(self._pods))
 
@@ -109,14 +106,3 @@ class Service:
 def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     error = context.get("exception")
     log.error("%s", context.get("message"), exc_info=error if isinstance(error, BaseException) else None)
-
-
-def notify_systemd(state: str) -> None:
-    """sd_notify(3) by hand: one datagram to where NOTIFY_SOCKET says; nothing without it."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(state.encode(), address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -61,3 +62,14 @@ def boot_id() -> str:
 def spawner_socket(paths: Paths) -> str:
     """One spawner per version: a newer agent starts its own."""
     return f"{paths.root}/spawners/{__version__}.sock"
+
+
+def notify_systemd(state: str) -> None:
+    """sd_notify(3) by hand: one datagram to where NOTIFY_SOCKET says; nothing without it."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(state.encode(), address)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from minipod.agent.node import Node
+from minipod.agent.node import Leftover, Node
 from minipod.agent.store import Store
 from minipod.api.types import Container, ObjectMeta, Pod, PodSpec
 from minipod.config import Config
@@ -127,7 +127,7 @@ class FakeRuntime:
         self.stop_takes_s = 0.0
         self.sessions: list[FakeSession] = []
         self.hang: set[str] = set()
-        self.leftovers: list[HostOperation] = []
+        self.leftovers: list[Leftover] = []
 
     async def _called(self, verb: str, what: str = "") -> None:
         self.log.append(f"{verb} {what}".strip())
@@ -198,7 +198,7 @@ class FakeRuntime:
     def list_containers(self) -> list[ContainerStatus]:
         return list(self.containers.values())
 
-    def find_leftovers(self) -> list[HostOperation]:
+    def find_leftovers(self) -> list[Leftover]:
         return self.leftovers
 
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout_s: float = 0) -> ExecResult:

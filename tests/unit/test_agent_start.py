@@ -1,0 +1,165 @@
+"""The agent's start: options, lock, folders, the process that owns a pod (unit)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minipod.agent import lock, main, processes, server, start
+from minipod.errors import HostError, UsageError
+from minipod.paths import Paths
+
+
+def made_paths(folder: Path) -> Paths:
+    (folder / "r").mkdir()
+    return Paths(str(folder / "r"), str(folder / "s"))
+
+
+def test_options_are_read_in_both_spellings() -> None:
+    options = main.parse(["--root", "/a", "--state=/b", "--auto", "--ready-fd", "7"])
+    assert (options.paths.root, options.paths.state, options.auto, options.ready_fd) == ("/a", "/b", True, 7)
+
+
+@pytest.mark.parametrize("arguments", [["--fast"], ["--root"], ["--ready-fd", "x"], ["--ready-fd=\uff17"]])
+def test_wrong_options_are_told(arguments: list[str]) -> None:
+    with pytest.raises(UsageError):
+        main.parse(arguments)
+
+
+def test_a_failure_is_one_line_on_the_ready_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    read_fd, write_fd = os.pipe()
+    assert main.main(["--root", str(tmp_path / "r"), "--ready-fd", str(write_fd)]) == 3
+    with open(read_fd) as ready:
+        assert ready.read() == "the agent needs root: it makes namespaces, mounts and cgroups: use sudo\n"
+    assert "needs root" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (tmp_path / "file").touch()
+    with pytest.raises(HostError, match=r"cannot be made: not a directory: choose another --root"):
+        start.check_host(Paths(str(tmp_path / "file" / "r"), str(tmp_path / "s")))
+
+
+def test_a_full_disk_is_told_before_anything_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(HostError, match=r"cannot be written: no space left on device"):
+        start.check_host(Paths(str(tmp_path / "r"), str(tmp_path / "s")))
+    monkeypatch.undo()
+    assert list((tmp_path / "r").iterdir()) == []
+
+
+# -- the lock
+
+
+def test_a_second_agent_finds_the_first_and_leaves(tmp_path: Path) -> None:
+    paths = made_paths(tmp_path)
+    first = lock.acquire(paths)
+    assert first is not None
+    with server.listen(paths.agent_socket):
+        first.started()
+        assert lock.acquire(paths) is None
+    first.release()
+    again = lock.acquire(paths)
+    assert again is not None
+    again.release()
+
+
+def test_an_agent_that_holds_the_lock_and_answers_nothing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PATIENCE_S", 0.01)
+    paths = made_paths(tmp_path)
+    first = lock.acquire(paths)
+    assert first is not None
+    with pytest.raises(HostError, match="another agent has been starting"):
+        lock.acquire(paths)
+    first.started()
+    with pytest.raises(HostError, match=rf"held by agent {os.getpid()}, which does not answer: end it"):
+        lock.acquire(paths)
+    first.release()
+
+
+def test_the_next_agent_waits_for_one_that_leaves(tmp_path: Path) -> None:
+    paths = made_paths(tmp_path)
+    code = (
+        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, f"{paths.root}/agent.lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as leaving:
+        assert leaving.stdout is not None
+        assert leaving.stdin is not None
+        leaving.stdout.readline()
+        leaving.stdin.close()
+        held = lock.acquire(paths)
+    assert held is not None
+    held.release()
+
+
+# -- the owner of a foreground pod
+
+
+def test_a_process_is_known_by_its_start_time() -> None:
+    own = processes.identity(os.getpid())
+    assert own.split()[0] == str(os.getpid())
+    assert own == processes.identity(os.getpid())
+    assert processes.identity(2**22 + 1) == ""
+
+
+@pytest.mark.parametrize("who", ["ends", "has-ended", "another"])
+def test_the_end_of_an_owner_is_told(who: str) -> None:
+    async def told() -> None:
+        with subprocess.Popen(["sleep", "100"]) as owner:
+            identity = processes.identity(owner.pid) if who != "another" else f"{os.getpid()} 1"
+            if who == "has-ended":
+                owner.kill()
+                owner.wait()
+            called = asyncio.get_running_loop().create_future()
+            processes.when_gone(identity, lambda: called.set_result(None))
+            if who == "ends":
+                await asyncio.sleep(0)
+                assert not called.done()
+                owner.kill()
+            await asyncio.wait_for(called, 5)
+            owner.kill()
+
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(told())
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_owner_that_is_no_longer_watched_is_not_told() -> None:
+    async def untold() -> None:
+        with subprocess.Popen(["sleep", "100"]) as owner:
+            called = asyncio.get_running_loop().create_future()
+            stop = processes.when_gone(processes.identity(owner.pid), lambda: called.set_result(None))
+            stop()
+            stop()
+            owner.kill()
+            owner.wait()
+            await asyncio.sleep(0)
+            assert not called.done()
+
+    asyncio.run(untold())
+
+
+def test_systemd_is_told_by_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        start.notify_systemd("READY=1")
+        assert sock.recv(100) == b"READY=1"
