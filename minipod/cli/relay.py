@@ -94,7 +94,7 @@ class Copy:
 
 def pump(request: Request, copies: list[Copy]) -> None:
     """Copy until the agent tells the end of the command. Raises what the agent says."""
-    while request.result is None:
+    while not told_the_end(request):
         poll = select.poll()
         events: dict[int, int] = {request.fileno(): select.POLLIN}
         for copy in copies:
@@ -109,8 +109,13 @@ def pump(request: Request, copies: list[Copy]) -> None:
                 copy.step()
         if request.fileno() in ready:
             request.fill()
-            while request.poll() is not None:
-                pass
+
+
+def told_the_end(request: Request) -> bool:
+    """Whether the last answer is among what has been received, also together with an earlier one."""
+    while request.poll() is not None:
+        pass
+    return request.result is not None
 
 
 class Relay:
