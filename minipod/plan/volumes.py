@@ -65,7 +65,8 @@ class MakePodFolder(HostOperation, frozen=True):
         os.makedirs(self.path, mode=0o750, exist_ok=True)
 
     def undo(self) -> None:
-        remove_tree(self.path)
+        if os.path.basename(self.path):  # a pod without a uid would name the folder of all pods
+            remove_tree(self.path)
 
 
 class MakeEmptyDir(HostOperation, frozen=True):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from minipod.api.defaults import defaulted
 from minipod.api.types import Container, Pod, PodSpec, ResourceRequirements
 from minipod.config import Config
 from minipod.paths import Paths
@@ -21,12 +22,10 @@ UNLIMITED = {"cpu.cfs_quota_us": "-1", "memory.limit_in_bytes": "922337203685477
 
 
 def pod_of(spec: dict[str, Any]) -> Pod:
-    """The pod with its requests defaulted to its limits, as the API server stores it."""
-    spec = json.loads(json.dumps(spec))
-    for owner in (*spec.get("initContainers", ()), *spec["containers"], *([spec] if "resources" in spec else ())):
-        own = owner.setdefault("resources", {})
-        own["requests"] = own.get("limits", {}) | own.get("requests", {})
-    return msgspec.convert({"metadata": {"name": "p", "namespace": "default", "uid": "UID"}, "spec": spec}, Pod)
+    """The pod as the API server stores it: requests default to limits."""
+    return defaulted(
+        msgspec.convert({"metadata": {"name": "p", "namespace": "default", "uid": "UID"}, "spec": spec}, Pod)
+    )
 
 
 def observed(numbers: CgroupResources, *, container: bool) -> dict[str, str]:

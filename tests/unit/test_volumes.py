@@ -144,6 +144,12 @@ def test_an_empty_dir_is_for_everybody_and_vanishes_with_the_pods_folder(tmp_pat
     assert list((tmp_path / "pods").iterdir()) == []
 
 
+def test_the_folder_of_all_pods_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "pods" / "other").mkdir(parents=True)
+    MakePodFolder(f"{tmp_path}/pods/").undo()
+    assert (tmp_path / "pods" / "other").exists()
+
+
 def test_an_empty_dir_of_a_group_hands_the_group_on(tmp_path: Path) -> None:
     operation = MakeEmptyDir(str(tmp_path / "v"), os.getgid())
     operation.execute()
