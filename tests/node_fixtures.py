@@ -150,3 +150,5 @@ def node(paths: Paths) -> Iterator[Node]:
     made = Node(paths)
     yield made
     made.close()
+    log = Path(paths.root, "agent.log")
+    print(log.read_text(errors="replace") if log.exists() else "no agent ran")  # shown with a test that fails

@@ -117,6 +117,8 @@ class Layout:
 
     def find(self, wanted: Reference | None) -> FoundImage:
         """The one image, or the one called `wanted` where there are several. Raises ImageError."""
+        if self.path.is_file():
+            raise ImageError(f"{self.path} is an archive; unpack it first: tar -xf {self.path} -C DIRECTORY")
         if not self.path.is_dir():
             raise ImageError(f"image layout {self.path}: no such folder")
         try:

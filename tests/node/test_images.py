@@ -215,6 +215,9 @@ def test_a_folder_that_is_no_layout_says_so(store: ImageStore, tmp_path: Path) -
         store.load_layout(tmp_path)
     with pytest.raises(ImageError, match="no such folder"):
         store.load_layout(tmp_path / "nowhere")
+    (tmp_path / "image.tar").write_bytes(HELLO)
+    with pytest.raises(ImageError, match=r"is an archive; unpack it first: tar -xf"):
+        store.load_layout(tmp_path / "image.tar")
 
 
 def test_a_digest_that_is_a_path_is_refused(store: ImageStore, hello: Path) -> None:
