@@ -78,6 +78,7 @@ class Simulator:
         self.processes: dict[str, Process] = {}
         self.latency = {"image": 0.0, "start": 0.01, "sandbox": 0.05, "volumes": 0.01, "stop": 0.01, "tear": 0.01}
         self.fail: dict[str, model.Event] = {}  # container name -> the event that ends its start
+        self.hangs: set[str] = set()  # containers whose start is never answered
         self.sandbox_errors = 0
         self.verdict: dict[str, tuple[int, str, str]] = {}  # container name -> exit code, reason, message of its end
         self.hook: Callable[[str, str], tuple[float, bool]] = lambda name, hook: (0.0, True)
@@ -169,6 +170,8 @@ class Simulator:
 
     def _start(self, action: model.StartContainer) -> None:
         failure = self.fail.get(action.name)
+        if action.name in self.hangs:
+            return
         if isinstance(failure, model.ImageFailed):
             if not action.pull_allowed:
                 failure = msgspec.structs.replace(failure, reason="ImagePullBackOff")

@@ -112,12 +112,12 @@ def test_failed_liveness_restarts_the_container_and_rests_until_it_is_another_on
     assert wanted(sim) == ["liveness"]
 
 
-def test_liveness_kill_without_restart_ends_the_container() -> None:
+def test_liveness_failure_of_the_only_container_under_never_ends_the_pod() -> None:
     spec = {"name": "c", "command": ["sh", "-c", "sleep 1000"], "livenessProbe": {**FAILS, "failureThreshold": 1}}
     sim = Simulator(make_pod({"containers": [spec], "restartPolicy": "Never", "terminationGracePeriodSeconds": 1}))
     sim.start().run(10)
     assert sim.state.status.phase == "Failed"
-    assert [e.message for _, e in sim.recorded if e.reason == "Killing"] == ["Container c failed liveness probe"]
+    assert [e.message for _, e in sim.recorded if e.reason == "Killing"] == ["Stopping container c"]
 
 
 def test_failed_startup_probe_restarts_the_container() -> None:
@@ -145,7 +145,7 @@ def test_second_kill_by_a_probe_restarts_at_once_and_the_third_waits() -> None:
 def test_results_of_an_older_instance_count_for_nothing() -> None:
     sim = quiet(livenessProbe={**FAILS, "failureThreshold": 1})
     sim.send(model.ProbeResult(name="c", container_id="c-77", kind="liveness", result="failure", message="m"))
-    assert not sim.recorded[-1][1].reason == "Unhealthy"
+    assert sim.recorded[-1][1].reason != "Unhealthy"
     assert wanted(sim) == ["liveness"]
 
 
@@ -177,14 +177,23 @@ def test_no_probe_is_wanted_of_a_pod_that_has_ended() -> None:
     assert wanted(sim) == []
 
 
-def test_readiness_is_told_while_another_container_starts() -> None:
-    mains = [{"name": "c", "command": ["sh"], "readinessProbe": WORKS}, {"name": "d", "command": ["sh"]}]
-    sim = Simulator(make_pod({"containers": mains}))
-    sim.start().run(0.08)
-    sim.latency["start"] = 100
-    sim.fail["d"] = model.ContainerCreateFailed(name="d", reason="CreateContainerError", message="m")
-    sim.run(2)
-    assert sim.container("d").state.waiting is not None
+def test_container_is_told_as_running_only_when_the_others_of_its_pass_were_started() -> None:
+    sim = Simulator(make_pod({"containers": [{"name": "c"}, {"name": "d"}]}))
+    sim.hangs = {"d"}
+    sim.start().run(5)
+    assert sim.state.containers["c"].run is not None
+    assert sim.container("c").state.waiting.reason == "ContainerCreating"
+
+
+def test_readiness_is_told_while_another_container_is_restarted() -> None:
+    mains = [{"name": "c", "readinessProbe": {**WORKS, "initialDelaySeconds": 10_000}}, {"name": "d"}]
+    sim = Simulator(make_pod({"containers": mains})).start()
+    sim.run(5)
+    sim.hangs = {"d"}
+    sim.end("d", 1)
+    result(sim, "readiness", "success")
+    assert sim.container("c").ready
+    assert sim.container("d").state.terminated is not None
 
 
 # -- hooks -------------------------------------------------------------------------------------------------------
@@ -193,7 +202,7 @@ POST_START = {"postStart": {"exec": {"command": ["x"]}}}
 
 
 def test_post_start_blocks_the_start_of_the_next_container() -> None:
-    mains = [{"name": "a", "command": ["sh"], "lifecycle": POST_START}, {"name": "b", "command": ["sh"]}]
+    mains = [{"name": "a", "lifecycle": POST_START}, {"name": "b"}]
     sim = Simulator(make_pod({"containers": mains}))
     sim.hook = lambda name, hook: (3.0, True)
     sim.start().run(2)
