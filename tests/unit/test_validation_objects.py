@@ -82,10 +82,6 @@ def test_the_objects_of_the_cases_are_valid(valid: Object) -> None:
             [("spec.resources[storage]", "Invalid")],
         ),
         (changed(CLAIM, {"spec.volumeMode": "Tape"}), [("spec.volumeMode", "NotSupported")]),
-        (
-            changed(CLAIM, {"spec.dataSource": {"kind": "VolumeSnapshot", "name": "a", "apiGroup": "A"}}),
-            [("spec.dataSource.apiGroup", "Invalid")],
-        ),
         # PersistentVolume
         (changed(VOLUME, {"spec.hostPath": None}), [("spec", "Required")]),
         (changed(VOLUME, {"spec.nfs": {"server": "a", "path": "/"}}), [("spec.nfs", "Forbidden")]),

@@ -145,6 +145,12 @@ def test_the_pod_of_the_cases_is_valid() -> None:
             "spec.volumes[0].iscsi.iqn",
             "Invalid",
         ),
+        (
+            {"spec.volumes.0": {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {
+                "dataSource": {"kind": "VolumeSnapshot", "name": "a"}}}}}},
+            "spec.volumes[0].ephemeral.volumeClaimTemplate.spec.dataSource",
+            "Invalid",
+        ),
         # the pod
         ({"spec.restartPolicy": "always"}, "spec.restartPolicy", "NotSupported"),
         ({"spec.dnsPolicy": "None"}, "spec.dnsConfig", "Required"),

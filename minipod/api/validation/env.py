@@ -8,6 +8,7 @@ from minipod.api.types import (
     ConfigMapKeySelector,
     EnvFromSource,
     EnvVar,
+    EnvVarSource,
     FileKeySelector,
     ObjectFieldSelector,
     PodSpec,
@@ -62,13 +63,10 @@ def env(check: Check, variables: tuple[EnvVar, ...], path: Path) -> None:
     for index, variable in enumerate(variables):
         check.named(variable.name, env_name, path, index, "name")
         if variable.value_from is not None:
-            value_from(check, variable, (path, index, "valueFrom"))
+            value_from(check, variable.value_from, variable.value, (path, index, "valueFrom"))
 
 
-def value_from(check: Check, variable: EnvVar, path: Path) -> None:
-    source = variable.value_from
-    if source is None:
-        return
+def value_from(check: Check, source: EnvVarSource, value: str, path: Path) -> None:
     if source.field_ref is not None:
         field_selector(check, source.field_ref, ENV_FIELDS, (path, "fieldRef"))
     if source.resource_field_ref is not None:
@@ -91,7 +89,7 @@ def value_from(check: Check, variable: EnvVar, path: Path) -> None:
     if count == 0:
         why = "must have one of fieldRef, resourceFieldRef, configMapKeyRef, secretKeyRef, fileKeyRef"
         check.invalid(path, value="", why=why)
-    elif variable.value:
+    elif value:
         check.invalid(path, value="", why="cannot be given together with value")
     elif count > 1:
         check.invalid(path, value="", why="must have one source only")

@@ -53,15 +53,12 @@ def dns_subdomain(value: str) -> str:
 
 def dns_subdomain_prefix(value: str) -> str:
     """A subdomain that something will be appended to (generateName): a trailing '-' is fine."""
-    return dns_subdomain(_without_trailing_dash(value))
+    return dns_subdomain(without_trailing_dash(value))
 
 
-def dns_label_prefix(value: str) -> str:
-    return dns_label(_without_trailing_dash(value))
-
-
-def _without_trailing_dash(value: str) -> str:
-    # Kubernetes replaces the last *two* characters by one letter, and so does not see a bad one before the dash.
+def without_trailing_dash(value: str) -> str:
+    """A prefix of a name may end in '-'. Kubernetes replaces the last *two* characters by a letter, and so does not see
+    a bad one before the dash."""
     return value[:-2] + "a" if len(value) > 1 and value.endswith("-") else value
 
 

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 
 from minipod.api.types import LabelSelector, LabelSelectorRequirement, ManagedFieldsEntry, ObjectMeta, OwnerReference
 from minipod.api.validation.check import Check, Format, Path
-from minipod.api.validation.formats import annotation_key, dns_label, dns_subdomain, label_value, qualified_name
+from minipod.api.validation.formats import (
+    annotation_key,
+    dns_label,
+    dns_subdomain,
+    label_value,
+    qualified_name,
+    without_trailing_dash,
+)
 
 METADATA: Path = ("metadata",)
 ANNOTATIONS: Path = ("metadata", "annotations")
@@ -30,13 +37,8 @@ def object_meta(check: Check, meta: ObjectMeta, *, namespaced: bool, name: Forma
 
 def common_metadata(check: Check, meta: ObjectMeta, *, namespaced: bool, name: Format) -> None:
     """What holds in all API groups."""
-    if meta.generate_name:
-        # A name prefix may end in '-'. Kubernetes drops the last *two* characters before it looks.
-        prefix = meta.generate_name
-        if len(prefix) > 1 and prefix.endswith("-"):
-            prefix = prefix[:-2] + "a"
-        if complaint := name(prefix):
-            check.invalid(METADATA, "generateName", value=meta.generate_name, why=complaint)
+    if meta.generate_name and (complaint := name(without_trailing_dash(meta.generate_name))):
+        check.invalid(METADATA, "generateName", value=meta.generate_name, why=complaint)
     if check.required(meta.name, METADATA, "name", why="give the object a name"):
         check.format(meta.name, name, METADATA, "name")
     if namespaced:
