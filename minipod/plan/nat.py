@@ -8,11 +8,12 @@ libnftables' JSON knows no map to a pair before 1.0.9.
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
-from minipod.kernel import nft
+from minipod.kernel import conntrack, nft
 from minipod.plan.configs import PortMapping
 from minipod.plan.operation import HostOperation
 
@@ -115,6 +116,7 @@ class AddPortMappings(HostOperation, frozen=True, kw_only=True):
     def execute(self) -> None:
         with nft.Nftables() as nftables:
             nftables.run([self._command("add", name, key, value) for name, key, value in self._elements()])
+        self._forget_flows()
 
     def undo(self) -> None:
         """Only what leads to this pod: after a crash a port may have a new owner.
@@ -133,6 +135,15 @@ class AddPortMappings(HostOperation, frozen=True, kw_only=True):
             ]
             if commands:
                 _run_unless(nftables, commands, errno.ENOENT)
+        self._forget_flows()
+
+    def _forget_flows(self) -> None:
+        """UDP clients that send all the time have to notice that the port has another owner."""
+        for mapping in self.mappings:
+            if mapping.protocol == "UDP":
+                for family, address in ((socket.AF_INET, self.ipv4), (socket.AF_INET6, self.ipv6)):
+                    if address:
+                        conntrack.forget_udp(family, mapping.host_port)
 
     def _command(self, verb: str, name: str, key: list[object], value: object = None) -> Command:
         where: object = {"concat": key}

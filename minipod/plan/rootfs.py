@@ -223,6 +223,12 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
             return fd
         try:
             return open_in_root(fd, self.sub_path)
+        except FileNotFoundError:
+            # made with the volume's own mode, so that whoever may write to the volume may write to it
+            mode = stat.S_IMODE(os.fstat(fd).st_mode)
+            made = make_in_root(fd, self.sub_path, directory=True)
+            os.chmod(f"/proc/self/fd/{made}", mode)
+            return made
         finally:
             os.close(fd)
 

@@ -9,8 +9,12 @@ import time
 
 import msgspec
 
+from minipod.paths import Paths
+from minipod.plan.configs import ContainerConfig
+from minipod.plan.container import SeccompFilter, capabilities_of
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.records import ContainerRecord, save
+from minipod.runtime.seccomp import compiled_filter
 from minipod.runtime.spawner_client import ChildExit
 from minipod.runtime.status import ContainerStatus
 
@@ -75,6 +79,15 @@ class Container:
                 os.close(fd)
         self.held.clear()
         self.pidfd = -1
+
+
+def seccomp_filter(config: ContainerConfig, paths: Paths) -> SeccompFilter:
+    """The compiled filter of a container, which also holds for its execs; empty where it has none."""
+    security = config.security
+    if security.privileged or security.seccomp == "Unconfined":
+        return SeccompFilter("Unconfined")
+    profile = security.seccomp_localhost or security.seccomp
+    return SeccompFilter(profile, compiled_filter(profile, capabilities_of(config), paths))
 
 
 def signal_number(name: str, default: int = signal.SIGTERM) -> int:

@@ -8,10 +8,11 @@ import secrets
 import signal
 
 from minipod.errors import ContainerError
+from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
-from minipod.plan.container import SeccompFilter, exec_operations
+from minipod.plan.container import exec_operations
 from minipod.plan.process import AssumeUser
-from minipod.runtime.container import RUNNING, Container
+from minipod.runtime.container import RUNNING, Container, seccomp_filter
 from minipod.runtime.spawner_client import ChildExit
 from minipod.runtime.spawners import Spawners
 from minipod.runtime.status import ExecResult
@@ -49,9 +50,10 @@ class ExecSession:
 class Execs:
     """The commands under way, by key."""
 
-    def __init__(self, spawners: Spawners, facts: HostFacts) -> None:
+    def __init__(self, spawners: Spawners, facts: HostFacts, paths: Paths) -> None:
         self._spawners = spawners
         self._facts = facts
+        self._paths = paths
         self._ends: dict[str, asyncio.Future[ChildExit]] = {}
 
     def ended(self, ended: ChildExit) -> None:
@@ -64,7 +66,6 @@ class Execs:
         self,
         container: Container,
         command: tuple[str, ...],
-        seccomp: SeccompFilter,
         fds: dict[str, int],
         tty: tuple[int, int] | None,
     ) -> ExecSession:
@@ -80,7 +81,7 @@ class Execs:
             container.record.environment,
             container.record.cwd,
             self._facts,
-            seccomp,
+            seccomp_filter(status.config, self._paths),
             tty,
         )
         key = f"{status.id[:12]}.exec.{secrets.token_hex(4)}"
@@ -100,15 +101,13 @@ class Execs:
             raise
         return ExecSession(spawned.pid, spawned.fds.pop("pidfd", -1), spawned.fds.pop("terminal", -1), end)
 
-    async def run(
-        self, container: Container, command: tuple[str, ...], seccomp: SeccompFilter, timeout_s: float
-    ) -> ExecResult:
+    async def run(self, container: Container, command: tuple[str, ...], timeout_s: float) -> ExecResult:
         """To its end, with its output. Raises TimeoutError, after having killed it."""
         readers, writers = {}, {}
         for name in ("stdout", "stderr"):
             readers[name], writers[name] = os.pipe2(os.O_CLOEXEC)
         try:
-            session = await self.start(container, command, seccomp, writers, None)
+            session = await self.start(container, command, writers, None)
         except BaseException:
             for fd in readers.values():
                 os.close(fd)

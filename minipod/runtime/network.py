@@ -20,7 +20,7 @@ from minipod.kernel import netlink, nft
 from minipod.paths import Paths
 from minipod.plan.configs import NetworkFacts, SandboxConfig
 from minipod.plan.nat import AddPortMappings, exists
-from minipod.plan.network import pod_network, shared_network
+from minipod.plan.network import shared_network
 from minipod.plan.operation import HostOperation
 from minipod.runtime.ipam import Lease, LeaseFile, Leases, address, check_ports, grant, revoke
 
@@ -89,10 +89,13 @@ class Network:
         held = leases.sandboxes.get(sandbox_id)
         return self._facts(leases, held) if held is not None and held.offset else None
 
-    def preview(self, config: SandboxConfig) -> list[HostOperation]:
-        """What `lease` and the sandbox would do for a first pod, without root and without doing it."""
+    def preview(self, config: SandboxConfig) -> NetworkFacts:
+        """What `lease` would give, without root and without giving it: for `plan`.
+
+        With these facts `shared_network` and `pod_network` say what would be done.
+        """
         if config.namespaces.network == "node":
-            return []
+            return NetworkFacts()
         try:
             leases = self._file.read()
         except PermissionError:
@@ -100,9 +103,7 @@ class Network:
         leases = self._choose(leases)
         interface = interface_name(self._paths.instance, config.id, _interfaces(leases))
         leases, held = grant(leases, config.id, Lease(pod=config.name, interface=interface))
-        facts = self._facts(leases, held)
-        netns = f"/run/netns/{self._paths.netns_name(config.namespace, config.name)}"
-        return [*shared_network(facts), *pod_network(config, facts, netns)]
+        return self._facts(leases, held)
 
     def leftovers(self, sandbox_ids: Collection[str]) -> list[str]:
         """What of this instance no sandbox owns: leases, interfaces, the shared part. For `gc`, one line each."""

@@ -22,10 +22,10 @@ from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
-from minipod.plan.container import SeccompFilter, capabilities_of, container_plan
+from minipod.plan.container import SeccompFilter, container_plan
 from minipod.plan.process import Exec
 from minipod.runtime import cgroup
-from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, signal_number
+from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, seccomp_filter, signal_number
 from minipod.runtime.execs import Execs, ExecSession
 from minipod.runtime.images import ImageStore
 from minipod.runtime.leftovers import Leftover, find_leftovers
@@ -33,7 +33,6 @@ from minipod.runtime.logs import ContainerLog
 from minipod.runtime.network import Network
 from minipod.runtime.records import ContainerRecord, decode_operations, encode_operations, load_all
 from minipod.runtime.sandboxes import Sandboxes
-from minipod.runtime.seccomp import compiled_filter
 from minipod.runtime.spawner_client import ChildExit, SpawnError
 from minipod.runtime.spawners import Spawners
 from minipod.runtime.status import ContainerStatus, ContainerUser, ExecResult, SandboxStatus
@@ -56,7 +55,7 @@ class Runtime:
         self._network = Network(paths, config)
         self._spawners = Spawners(paths, self._child_ended, self._spawner_lost)
         self._sandboxes = Sandboxes(paths, facts, self._network, self._spawners)
-        self._execs = Execs(self._spawners, facts)
+        self._execs = Execs(self._spawners, facts, paths)
         self._containers: dict[str, Container] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -200,13 +199,6 @@ class Runtime:
             raise ImageError(f'image "{config.image}" is not in the store')
         return image
 
-    def _filter(self, config: ContainerConfig) -> SeccompFilter:
-        security = config.security
-        if security.privileged or security.seccomp == "Unconfined":
-            return SeccompFilter("Unconfined")
-        profile = security.seccomp_localhost or security.seccomp
-        return SeccompFilter(profile, compiled_filter(profile, capabilities_of(config), self._paths))
-
     async def start_container(self, container_id: str) -> ContainerStatus:
         """Fork and exec. Raises ContainerError (RunContainerError): the container is then exited, StartError, 128."""
         container = self._get(container_id)
@@ -215,7 +207,12 @@ class Runtime:
         config, status = container.status.config, container.status
         try:
             plan = container_plan(
-                config, container.record.sandbox, self._image(config), self._facts, self._paths, self._filter(config)
+                config,
+                container.record.sandbox,
+                self._image(config),
+                self._facts,
+                self._paths,
+                seccomp_filter(config, self._paths),
             )
             container.log = self._open_log(container)
             spawned = await self._spawners.current.spawn(
@@ -403,7 +400,7 @@ class Runtime:
     async def exec_sync(self, container_id: str, command: Sequence[str], timeout_s: float = 0) -> ExecResult:
         """Run a command to its end. Raises TimeoutError (the command is killed), ContainerError."""
         container = self._get(container_id)
-        return await self._execs.run(container, tuple(command), self._filter(container.status.config), timeout_s)
+        return await self._execs.run(container, tuple(command), timeout_s)
 
     async def exec(
         self,
@@ -422,7 +419,7 @@ class Runtime:
             for name, fd in (("stdin", stdin_fd), ("stdout", stdout_fd), ("stderr", stderr_fd))
             if fd is not None
         }
-        return await self._execs.start(container, tuple(command), self._filter(container.status.config), fds, tty)
+        return await self._execs.start(container, tuple(command), fds, tty)
 
     # --- leftovers ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,92 @@
+"""What `run` would do for a pod (layer 3), found without root and without doing any of it.
+
+The lists come from the functions that the runtime executes; only what is not decided yet (uid, ids, an address that
+nobody holds) is filled with the next that would be taken.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from minipod.api.types import Container, Pod
+from minipod.config import Config
+from minipod.errors import MinipodError
+from minipod.paths import Paths
+from minipod.plan.configs import HostFacts, Image, ImageConfig, NetworkFacts, SandboxConfig
+from minipod.plan.container import container_plan
+from minipod.plan.network import shared_network
+from minipod.plan.pod import container_config, sandbox_config
+from minipod.plan.render import Section
+from minipod.plan.sandbox import pause_process, sandbox_operations
+from minipod.plan.volumes import volume_operations
+from minipod.runtime.container import seccomp_filter
+from minipod.runtime.facts import host_facts
+from minipod.runtime.images import ImageStore
+from minipod.runtime.network import Network
+
+_UID = "<uid>"
+_ID = "<sandbox>"
+
+
+def plan_pod(pod: Pod, paths: Paths, config: Config) -> list[Section]:
+    """The sections of one defaulted, valid pod: volumes, network, sandbox, then each container as it would start."""
+    facts = host_facts(config, paths.state)
+    pod = msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, uid=pod.metadata.uid or _UID))
+    sandbox = sandbox_config(pod, paths, config, facts, sandbox_id=_ID)
+    name = f"pod {pod.metadata.namespace}/{pod.metadata.name}"
+    network = Network(paths, config, warn=lambda _: None)
+    lease = network.preview(sandbox)
+    shared = shared_network(lease) if lease.bridge else []
+    sections = [
+        Section(f"{name}: volumes", "host", volume_operations(pod, paths, facts)),
+        Section(f"{name}: network shared by all pods", "host", tuple(shared)),
+        Section(f"{name}: sandbox", "host", sandbox_operations(sandbox, lease, facts, paths)),
+    ]
+    pause = pause_process(sandbox, os.uname().machine)
+    if pause is not None:
+        sections.append(Section(f"{name}: PID 1 of the pod", "child", (pause[0], *pause[1])))
+    for container in (*pod.spec.init_containers, *pod.spec.containers):
+        kind = "init container" if container in pod.spec.init_containers else "container"
+        title = f"{name}: {kind} {container.name}"
+        sections += _container(title, pod, container, sandbox, lease, facts, paths, config)
+    return [section for section in sections if section.operations]
+
+
+def _container(
+    title: str,
+    pod: Pod,
+    container: Container,
+    sandbox: SandboxConfig,
+    lease: NetworkFacts,
+    facts: HostFacts,
+    paths: Paths,
+    config: Config,
+) -> list[Section]:
+    image = _image(container.image, paths)
+    wanted = container_config(
+        pod,
+        container,
+        paths,
+        config,
+        facts,
+        pod_ips=tuple(address.partition("/")[0] for address in (lease.ipv4, lease.ipv6) if address),
+        sandbox_id=sandbox.id,
+        container_id=f"<{container.name}>",
+        image_user=image.config.user if image.id else None,
+    )
+    plan = container_plan(wanted, sandbox, image, facts, paths, seccomp_filter(wanted, paths))
+    return [
+        Section(f"{title}: create", "host", plan.host),
+        Section(f"{title}: start", "child", (plan.clone, *plan.child)),
+    ]
+
+
+def _image(reference: str, paths: Paths) -> Image:
+    try:
+        found = ImageStore(paths).resolve(reference)
+    except (MinipodError, OSError):
+        found = None
+    unknown = ImageConfig(cmd=(f"<the command of {reference}>",))
+    return found or Image(id="", reference=reference, layers=(f"<the layers of {reference}>",), config=unknown)
