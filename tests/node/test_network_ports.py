@@ -19,6 +19,7 @@ from tests.network_fixtures import (
     cluster,
     datagram_seen_by,
     host,
+    ip,
     opened_in,
     outside,
     seen_by,
@@ -105,3 +106,51 @@ def test_pod_cannot_send_to_what_listens_on_the_hosts_loopback_only(cluster: Clu
         with opened_in(None, socket.AF_INET, socket.SOCK_DGRAM) as friend:
             friend.sendto(b"friend", ("127.0.0.1", 81))
         assert listening.recv(100) == b"friend"
+
+
+@FAMILIES
+def test_udp_client_that_keeps_sending_follows_the_port_to_its_next_owner(
+    cluster: Cluster, outside: Namespace, family: socket.AddressFamily
+) -> None:
+    port = PortMapping(protocol="UDP", container_port=53, host_port=5353)
+    cluster.pod("other")
+    with opened_in(outside, family, socket.SOCK_DGRAM) as client:
+        client.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 9999))
+        for name in ("nobody", "first", "second"):
+            listening = opened_in(None, family, socket.SOCK_DGRAM)
+            if name != "nobody":
+                namespace, _ = cluster.pod(name, port)
+                listening.close()
+                listening = opened_in(namespace, family, socket.SOCK_DGRAM)
+            with listening:
+                listening.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 5353 if name == "nobody" else 53))
+                client.sendto(name.encode(), (HOST[family], 5353))
+                assert listening.recv(100) == name.encode()
+            if name != "nobody":
+                cluster.delete(name)
+
+
+def test_host_port_of_sctp_is_mapped(cluster: Cluster) -> None:
+    one, _ = cluster.pod("one", PortMapping(protocol="SCTP", container_port=80, host_port=8080))
+    try:
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+    except OSError:
+        pytest.skip("this kernel has no SCTP sockets")
+    with client, one(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)) as listening:
+        listening.bind(("0.0.0.0", 80))
+        listening.listen()
+        client.settimeout(5)
+        client.connect((HOST[socket.AF_INET], 8080))
+
+
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_host_ports_work_whether_bridged_packets_pass_netfilter_or_not(cluster: Cluster, switch: str) -> None:
+    filtered = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if not filtered.exists():
+        pytest.skip("br_netfilter is not loaded")
+    filtered.write_text(switch)
+    one, _ = cluster.pod("one", PortMapping(container_port=80, host_port=8080))
+    two, facts = cluster.pod("two")
+    for client in (None, one, two):
+        assert seen_by(one, 80, client, HOST[socket.AF_INET], 8080)
+    assert seen_by(two, 80, one, ip(facts, socket.AF_INET))
