@@ -1,0 +1,136 @@
+"""Whatever happens in whatever order: the core never fails, never spins, never forgets what must hold."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from minipod.lifecycle import core, model
+from tests.unit.lifecycle_simulator import Simulator, make_pod
+
+PROBE = {"exec": {"command": ["true"]}, "periodSeconds": 1, "failureThreshold": 2}
+HOOKS = {"preStop": {"exec": {"command": ["x"]}}, "postStart": {"exec": {"command": ["x"]}}}
+
+
+def make_spec(dice: random.Random) -> dict:
+    def container(name: str, **more: object) -> dict:
+        spec = {
+            "name": name,
+            "command": ["sh", "-c", dice.choice(["exit 0", "exit 1", "sleep 3; exit 1", "sleep 1000"])],
+        }
+        if dice.random() < 0.3:
+            spec["lifecycle"] = HOOKS
+        if dice.random() < 0.2:
+            spec["restartPolicy"] = dice.choice(["Always", "OnFailure", "Never"])
+            action = dice.choice(["Restart", "RestartAllContainers"])
+            spec["restartPolicyRules"] = [{"action": action, "exitCodes": {"operator": "In", "values": [1]}}]
+        for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+            if dice.random() < 0.3:
+                spec[kind] = PROBE
+        return {**spec, **more}
+
+    inits = []
+    for index in range(dice.randrange(3)):
+        sidecar = {"restartPolicy": "Always"} if dice.random() < 0.5 else {"restartPolicy": None}
+        script = {} if dice.random() < 0.5 else {"command": ["sh", "-c", "sleep 1"]}
+        inits.append(container(f"i{index}", **sidecar, **script))
+    return {
+        "containers": [container(f"c{index}") for index in range(dice.randrange(1, 4))],
+        "initContainers": inits,
+        "restartPolicy": dice.choice(["Always", "OnFailure", "Never"]),
+        "terminationGracePeriodSeconds": dice.choice([0, 2, 10]),
+        "activeDeadlineSeconds": dice.choice([None, None, 20]),
+    }
+
+
+def trouble(sim: Simulator, dice: random.Random) -> None:
+    """One thing that may happen to a pod."""
+    names = [*sim.state.containers] or ["c0"]
+    name = dice.choice(names)
+    kind = dice.randrange(9)
+    if kind == 0:
+        sim.end(name, dice.choice([0, 1, 137]))
+    elif kind == 1:
+        sim.probe = lambda probe: dice.choice(["success", "failure", "warning"])
+    elif kind == 2:
+        sim.fail[name] = model.ImageFailed(name=name, reason="ErrImagePull", message="m")
+    elif kind == 3:
+        sim.fail[name] = model.ContainerCreateFailed(name=name, reason="CreateContainerError", message="m")
+    elif kind == 4:
+        sim.fail.clear()
+    elif kind == 5:
+        sim.hook = lambda container, hook: (dice.choice([0.0, 1.0, 30.0]), dice.random() < 0.7)
+    elif kind == 6:
+        sim.send(model.ContainerExited(name=name, container_id="older", exit_code=0, finished_at=sim.now))
+        sim.send(model.HookDone(name=name, container_id="older", hook="postStart", ok=False))
+        sim.send(model.Tick())
+    elif kind == 7:
+        runs = {n: known.run for n, known in sim.state.containers.items() if known.run is not None}
+        sim._queue.clear()
+        sim._probing.clear()
+        ready = sim.state.sandbox.state in ("ready", "stopping")
+        if not ready:
+            sim.processes.clear()
+            runs = {}
+        sim.send(model.AgentStarted(sandbox_id=sim.state.sandbox.id, sandbox_ready=ready, runs=runs))
+        for process in sim.processes.values():
+            if process.ends_after is not None:
+                sim.at(1.0, lambda process=process: sim._end(process, process.exit_code))
+    else:
+        sim.probe = None
+
+
+def check(before: model.PodState, after: model.PodState) -> None:
+    if before.status.phase in ("Succeeded", "Failed"):
+        assert after.status.phase == before.status.phase
+    counts = {s.name: s.restart_count for s in before.status.container_statuses}
+    for status in after.status.container_statuses:
+        assert status.restart_count >= counts.get(status.name, 0)
+        assert not (status.ready and status.state.running is None)
+    assert after.published >= before.published
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whatever_happens_a_deleted_pod_is_gone_in_the_end(seed: int) -> None:
+    dice = random.Random(seed)
+    spec = make_spec(dice)
+    sim = Simulator(make_pod({key: value for key, value in spec.items() if value is not None}), save=seed % 10 == 0)
+    sim.start()
+    for _ in range(dice.randrange(12)):
+        before = sim.state
+        sim.run(dice.choice([0.0, 0.01, 0.06, 0.5, 3.0, 15.0]))
+        trouble(sim, dice)
+        check(before, sim.state)
+    sim.hook = lambda container, hook: (0.5, True)
+    sim.send(model.DeleteRequested(grace_period_s=dice.choice([None, 0, 3])))
+    sim.run(120)
+    assert sim.state.stage == "gone"
+    assert not sim.processes
+    assert sim.state.status.phase in ("Succeeded", "Failed")
+
+
+def test_at_most_one_start_is_under_way() -> None:
+    sim = Simulator(make_pod({"containers": [{"name": name} for name in "abc"]}))
+    sim.start()
+    under_way = 0
+    for _ in range(200):
+        sim.run(0.005)
+        under_way = max(under_way, bool(sim.state.starting))
+    begun = [t for t, a in sim.actions if isinstance(a, model.StartContainer)]
+    assert under_way == 1
+    assert len(set(begun)) == 3
+
+
+def test_step_changes_nothing_of_a_pod_that_is_gone() -> None:
+    sim = Simulator(make_pod({"containers": [{"name": "c"}], "schedulingGates": [{"name": "example.com/g"}]})).start()
+    sim.send(model.DeleteRequested())
+    state, actions = core.step(sim.state, model.Tick(), sim.now + 1)
+    assert state == sim.state
+    assert actions == ()
+
+
+def test_events_can_be_written_and_read() -> None:
+    event = model.SandboxReady(id="x", ips=("10.0.0.1",))
+    assert msgspec.json.decode(msgspec.json.encode(event), type=model.SandboxReady) == event
