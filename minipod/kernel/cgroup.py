@@ -172,7 +172,7 @@ def groups(directory: str) -> Iterator[str]:
 
 
 def pids(directory: str, *, recursive: bool = True) -> list[int]:
-    """Process ids in a group as this PID namespace sees them; empty where the group is not."""
+    """Process ids in a group as this PID namespace sees them (0: out of sight); empty where the group is not."""
     found: list[int] = []
     for group in groups(directory) if recursive else (directory,):
         try:
@@ -213,9 +213,13 @@ def kill_all(directory: str) -> None:
     if not os.path.isdir(directory):
         return
     _freeze(directory, True)
+    killed: set[int] = set()
     try:
-        for pid in pids(directory):
-            _kill_member(directory, pid)
+        # freezing takes its time: what is forked meanwhile is found by looking again
+        while found := set(pids(directory)) - killed - {0}:
+            for pid in found:
+                _kill_member(directory, pid)
+            killed |= found
     finally:
         # v1: a frozen process dies only when it thaws
         _freeze(directory, False)
@@ -230,8 +234,6 @@ def _freeze(directory: str, frozen: bool) -> None:
 
 def _kill_member(directory: str, pid: int) -> None:
     """Kill by a pidfd that is checked after it was opened: the number may have become somebody else's."""
-    if pid <= 0:
-        return
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -22,7 +22,7 @@ def host_facts(config: Config | None = None, state: str = DEFAULT_STATE) -> Host
     return HostFacts(
         node_name=node_name(config),
         node_ips=node_ips(),
-        cpus=len(os.sched_getaffinity(0)),
+        cpus=os.cpu_count() or 1,  # the node's, not those that this process may use
         memory_bytes=memory_bytes(_read("/proc/meminfo")),
         cgroup_version=version or 2,
         cgroup_controllers=_controllers(mounts, version),
