@@ -255,9 +255,13 @@ def _find_program(name: str, search_path: str) -> str:
     raise FileNotFoundError(errno.ENOENT, f'exec: "{name}": executable file not found in $PATH')
 
 
+#: all that the C library lets anybody set (32 and 33 are its own)
+_RESETTABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+
+
 def _reset_signals() -> None:
     """The interpreter ignores SIGPIPE and SIGXFSZ, which exec would hand on."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+    for number in _RESETTABLE:  # what is ignored stays so over exec, and a shell cannot even trap it then
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
