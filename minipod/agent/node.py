@@ -21,7 +21,6 @@ from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.operation import HostOperation
-from minipod.runtime.leftovers import Leftover
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
 

@@ -24,7 +24,8 @@ _BINARY_NAMES = {exponent: suffix for suffix, exponent in _BINARY_SUFFIXES.items
 _NANO, _MILLI = -9, -3
 _INT64_DIGITS = 18  # always fit an int64
 _INT64_MAX = 2**63 - 1
-_WIDEST_EXPONENT = 4096  # beyond this Go computes with numbers of as many digits; nothing real comes near
+_WIDEST_EXPONENT = 512  # beyond this Go computes with numbers of as many digits; nothing real comes near
+_LONGEST_TEXT = 256  # as given; sums and canonical forms of such texts stay below the 1024 that parse() takes
 
 # sign, digits, fraction, suffix letters, exponent; each part may be missing, as in Go's hand-written parser
 _SHAPE = re.compile(r"([+-]?)(0*)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*[+-]?[0-9]*)", re.ASCII)
@@ -54,6 +55,8 @@ def parse(text: str) -> Amount:
     sign, _, digits, fraction, suffix = match.groups()
     digits, fraction = digits or "0", fraction or ""
     exponent, binary, form = _suffix(text, suffix)
+    if exponent > _WIDEST_EXPONENT:
+        raise InvalidQuantity(f"{text[:64]!r} is too large")
     amount = _narrow(text.strip(), sign, digits, fraction, exponent, binary, form)
     return amount or _wide(text, sign, digits, fraction, exponent, binary, form)
 
@@ -95,8 +98,6 @@ def _wide(text: str, sign: str, digits: str, fraction: str, exponent: int, binar
     """The amount as a decimal, rounded up to nano; binary ones are capped at an int64."""
     unscaled = int(digits + fraction) << binary
     scale = exponent - len(fraction)
-    if scale > _WIDEST_EXPONENT:
-        raise InvalidQuantity(f"{text[:64]!r} is too large")
     unscaled, scale = _round_up(unscaled, scale, _NANO)
     if form == BINARY_SI:
         if _compare(unscaled, scale, _INT64_MAX, 0) > 0:
@@ -159,6 +160,8 @@ def _text(amount: Amount) -> str:
 @lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
     """As the API server writes it: `0.5` is `500m`, `1024Mi` is `1Gi`; raises InvalidQuantity."""
+    if len(text) > _LONGEST_TEXT:
+        raise InvalidQuantity(f"{text[:64]!r} is too long")
     return _text(parse(text))
 
 
@@ -235,7 +238,7 @@ def _sum(a: str, b: str, factor: int) -> str:
     left, right = parse(a), parse(b)
     form = left.format if left.unscaled else right.format
     low = min(left.exponent, right.exponent)
-    if max(left.exponent, right.exponent) - low > _WIDEST_EXPONENT:
+    if max(left.exponent, right.exponent) - low > 2 * _WIDEST_EXPONENT:
         raise InvalidQuantity(f"{a} and {b} are too far apart to be added")
     total = left.unscaled * 10 ** (left.exponent - low) + factor * right.unscaled * 10 ** (right.exponent - low)
     return _text(Amount(total, low, form, left.wide or right.wide))

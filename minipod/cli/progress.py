@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from minipod.kernel.inotify import Inotify
 
 FAILURES = ("failed", "backoff")
+TERMINAL = ("Succeeded", "Failed")
 SORT_LIMIT = 2000  # lines of several containers that came together are put in the order of their times
 
 
@@ -44,6 +45,7 @@ class Progress:
         self._quiet = quiet
         self._styles = {1: Style(1), 2: Style(2)}
         self._pods: list[str] = []
+        self._phases: dict[str, str] = {}
         self._containers: list[tuple[str, str]] = []  # (pod, container), which gives the colour
         self._streams: dict[str, LogStream] = {}
         self._watches: Inotify | None = None
@@ -63,6 +65,8 @@ class Progress:
         elif kind == "pod":
             self._pods.append(_pod_key(event))
             self._containers += [(_pod_key(event), entry["name"]) for entry in event.get("containers") or []]
+        elif kind == "phase":
+            self._phases[_pod_key(event)] = str(event.get("phase"))
         elif kind == "step":
             self._step(event)
         elif kind == "log" and not self._quiet:
@@ -76,6 +80,8 @@ class Progress:
         step, message = str(event.get("step")), str(event.get("message", ""))
         if self._quiet and step not in FAILURES:
             return
+        if step == "terminating" and self._phases.get(_pod_key(event)) in TERMINAL:
+            return  # it has ended by itself; only its traces are removed now
         style = self._styles[2]
         pod = f"{event.get('name')} " if len(self._pods) > 1 else ""
         paint = style.bad if step in FAILURES else style.good if step == "ready" else style.dim
@@ -163,7 +169,7 @@ class Progress:
         why = ": ".join(str(pod[key]) for key in ("reason", "message") if pod.get(key))
         text = style.good(phase) if phase == "Succeeded" else style.bad(phase)
         text += f": {why}" if why else ""
-        text += f" (exit codes: {codes})" if codes else ""
+        text += f" (exit codes: {codes})" if codes and not why else ""
         write(2, f"pod/{pod.get('name')} {text}\n".encode(errors="backslashreplace"))
         sys.stderr.flush()
 

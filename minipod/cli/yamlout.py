@@ -7,9 +7,11 @@ import re
 
 from minipod.cli.values import Any, Object
 
-# YAML 1.1 and 1.2 readers must both see a string: quoted are all words that either takes for something else
+# a word, words, a flag, a reference with colons. YAML 1.1 and 1.2 readers must both see a string: quoted are all words that either takes for something else
 _PLAIN = re.compile(
-    r"[A-Za-z/_][A-Za-z0-9_./@%+=^$()-]*( [A-Za-z0-9_./@%+=^$()-]+)*|[A-Za-z/_][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)+"
+    r"[A-Za-z/_][A-Za-z0-9_./@%+=^$()-]*( [A-Za-z0-9_./@%+=^$()-]+)*"
+    r"|--?[A-Za-z][A-Za-z0-9_-]*"
+    r"|[A-Za-z/_][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)+"
 )
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _UNPRINTABLE = re.compile("[\x7f-\x84\x86-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff\x85]")

@@ -19,6 +19,8 @@ import msgspec
 #: the key of the cgroup2 mount in a dictionary of mount points by controller
 UNIFIED = ""
 
+_KILL_ROUNDS = 100
+
 
 class Hierarchy(msgspec.Struct, frozen=True):
     """One mounted hierarchy: on v1 with the controllers it carries, on v2 with those to be enabled in it."""
@@ -216,7 +218,10 @@ def kill_all(directory: str) -> None:
     killed: set[int] = set()
     try:
         # freezing takes its time: what is forked meanwhile is found by looking again
-        while found := set(pids(directory)) - killed - {0}:
+        for _ in range(_KILL_ROUNDS):
+            found = set(pids(directory)) - killed - {0}
+            if not found:
+                break
             for pid in found:
                 _kill_member(directory, pid)
             killed |= found

@@ -260,9 +260,10 @@ _RESETTABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGS
 
 
 def _reset_signals() -> None:
-    """The interpreter ignores SIGPIPE and SIGXFSZ, which exec would hand on."""
-    for number in _RESETTABLE:  # what is ignored stays so over exec, and a shell cannot even trap it then
-        signal.signal(number, signal.SIG_DFL)
+    """What the spawner and the interpreter ignore, exec would hand on, and a shell could not trap it any more."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -108,7 +108,7 @@ def test_a_failed_pod_gives_the_single_containers_code_or_1(
         script = Script(agent, tmp_path, *containers)
         script.final = {"phase": "Failed", "reason": "Error", "exit_codes": {"app": code}}
         assert minipod_command(agent.paths, "run", manifest) == status
-    assert f"pod/web Failed: Error (exit codes: app {code})" in capfd.readouterr().err
+    assert "pod/web Failed: Error\n" in capfd.readouterr().err
 
 
 def test_the_first_interrupt_is_graceful_and_the_second_is_not(
