@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MIN_WIDTH = 6  # of a column with its padding (cli-runtime printers.GetNewTabWriter)
+
 
 def table(rows: Sequence[Sequence[object]], widths: list[int] | None = None, padding: int = 3) -> str:
     """Rows as aligned lines; the last column is not padded. `widths` remembers between calls (a watch)."""
@@ -15,7 +17,7 @@ def table(rows: Sequence[Sequence[object]], widths: list[int] | None = None, pad
             widths[index] = max(widths[index], len(str(cell)))
     lines = []
     for row in rows:
-        cells = [str(cell).ljust(widths[index] + padding) for index, cell in enumerate(row[:-1])]
+        cells = [str(cell).ljust(max(widths[index] + padding, MIN_WIDTH)) for index, cell in enumerate(row[:-1])]
         lines.append("".join(cells) + str(row[-1]) + "\n" if row else "\n")
     return "".join(lines)
 
@@ -43,7 +45,7 @@ def _align(lines: list[list[str]], output: list[str], start: int, end: int, colu
         while block < end and column < len(lines[block]) - 1:
             block += 1
         width = max(len(lines[i][column]) for i in range(index, block))
-        width = width + padding if width else 0  # Go: a column of empty cells has no width
+        width += padding
         for i in range(index, block):
             output[i] += lines[i][column].ljust(width)
         _align(lines, output, index, block, column + 1, padding)

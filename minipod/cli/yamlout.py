@@ -7,7 +7,7 @@ import re
 
 from minipod.cli.values import Any, Object
 
-# a word, words, a flag, a reference with colons. YAML 1.1 and 1.2 readers must both see a string: quoted are all words that either takes for something else
+# Words, a flag, a reference with colons: what YAML 1.1 and 1.2 readers both see as a string. All else is quoted.
 _PLAIN = re.compile(
     r"[A-Za-z/_][A-Za-z0-9_./@%+=^$()-]*( [A-Za-z0-9_./@%+=^$()-]+)*"
     r"|--?[A-Za-z][A-Za-z0-9_-]*"

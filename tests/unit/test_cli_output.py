@@ -1,0 +1,205 @@
+"""What the command line prints: YAML, JSONPath, selectors, tables, durations, completion scripts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minipod.cli import jsonpath
+from minipod.cli.completion import bash, fish, zsh
+from minipod.cli.jsonpath import Template
+from minipod.cli.main import VERBS
+from minipod.cli.options import load_verb, parser_for
+from minipod.cli.selector import matcher
+from minipod.cli.table import human_duration, tabbed, table
+from minipod.cli.yamlout import to_yaml
+from minipod.errors import UsageError
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+ODD = ["yes", "1e3", "0x1", "- a", "a: b", "", "~", "2026-01-02", "-1", "--- x", "null", "a #b", "1:2", "*a"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXTS | st.sampled_from(ODD),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(TEXTS, children, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(st.dictionaries(TEXTS, VALUES, max_size=5))
+def test_every_object_survives_yaml(value: dict[str, Any]) -> None:
+    assert yaml.safe_load(to_yaml(value)) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a\nb", "a\nb\n", "a\n\n\nb\n\n", "a\n  in\n", "  a\nb", "\na", "a\tb\n", "a\r\nb", "a \nb ", "---", "--x", "-c"],
+)  # fmt: skip
+def test_lines_and_flags_survive_yaml(text: str) -> None:
+    assert yaml.safe_load(to_yaml({"key": text, "list": [text]})) == {"key": text, "list": [text]}
+
+
+def test_yaml_looks_as_kubectl_writes_it() -> None:
+    value = {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "spec": {
+            "containers": [{"name": "web", "command": ["sh", "-c", "a\nb\n"], "image": "busybox:1.36"}],
+            "empty": {},
+        },
+        "numbers": [1, True, None, "1", "true"],
+        "time": "2026-01-02T03:04:05Z",
+    }
+    assert to_yaml(value) == (
+        "apiVersion: v1\nkind: Pod\nnumbers:\n- 1\n- true\n- null\n- \"1\"\n- \"true\"\nspec:\n  containers:\n"
+        "  - command:\n    - sh\n    - -c\n    - |\n      a\n      b\n    image: busybox:1.36\n    name: web\n"
+        '  empty: {}\ntime: "2026-01-02T03:04:05Z"\n'
+    )  # fmt: skip
+
+
+POD = {
+    "metadata": {"name": "web", "labels": {"app.kubernetes.io/name": "x"}},
+    "spec": {"containers": [{"name": "a", "image": "i1", "n": 1}, {"name": "b", "image": "i2", "n": 2}]},
+    "status": {"phase": "Running", "ready": True, "conditions": [{"type": "Ready", "status": "True"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{.status.phase}", "Running"),
+        ("name={.metadata.name}!", "name=web!"),
+        ("{.spec.containers[*].name}", "a b"),
+        ("{.spec.containers[0].name} {.spec.containers[-1].name}", "a b"),
+        ("{.spec.containers[0:1].name}", "a"),
+        ('{.spec.containers[?(@.name=="b")].image}', "i2"),
+        ("{.spec.containers[?(@.n>1)].name}", "b"),
+        ('{.status.conditions[?(@.type=="Ready")].status}', "True"),
+        ("{range .spec.containers[*]}{.name}:{.image}{\"\\n\"}{end}", "a:i1\nb:i2\n"),
+        (r"{.metadata.labels.app\.kubernetes\.io/name}", "x"),
+        ("{.metadata.labels['app.kubernetes.io/name']}", "x"),
+        ("{.metadata['name']}", "web"),
+        ("{..image}", "i1 i2"),
+        ("{.missing.field}", ""),
+        ("{.status.ready}", "true"),
+        ("{.spec.containers[0]}", '{"image":"i1","n":1,"name":"a"}'),
+        ("{$.metadata.name}", "web"),
+        ("{.spec.containers[0,1].name}", "a b"),
+    ],
+)  # fmt: skip
+def test_jsonpath_templates_as_kubectls(template: str, text: str) -> None:
+    assert Template(template).render(POD) == text
+
+
+@pytest.mark.parametrize("template", ["{.a", "{range .a}", "{end}", "{.a[}", "{.a[?(x)]}", ""])
+def test_a_wrong_template_is_refused(template: str) -> None:
+    with pytest.raises(UsageError, match="jsonpath"):
+        Template(template).render({"a": [1]})
+
+
+def test_the_relaxed_form_needs_no_braces() -> None:
+    assert [jsonpath.relaxed(text) for text in ("a.b", ".a.b", "{.a.b}")] == ["{.a.b}"] * 3
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("app=web", True),
+        ("app==web,tier!=db", True),
+        ("app in (web, api)", True),
+        ("app notin (web)", False),
+        ("app", True),
+        ("!app", False),
+        ("!tier", True),
+        ("tier=db", False),
+    ],
+)
+def test_selectors(selector: str, expected: bool) -> None:
+    assert matcher(selector)({"app": "web"}) is expected
+
+
+@pytest.mark.parametrize("selector", ["=x", "a b", "a in", "a=b=c", "a>1 x"])
+def test_wrong_selectors_are_refused(selector: str) -> None:
+    with pytest.raises(UsageError, match="unable to parse selector"):
+        matcher(selector)
+
+
+def test_tables_remember_widths_and_pad_by_three() -> None:
+    widths: list[int] = []
+    assert table([["NAME", "AGE"], ["web", "5s"]], widths) == "NAME   AGE\nweb    5s\n"
+    assert table([["longer-name", "5s"], ["x", 1]], widths) == "longer-name   5s\nx             1\n"
+
+
+def test_tab_stops_are_those_of_gos_tabwriter() -> None:
+    text = "Name:\tweb\nNamespace:\tdefault\nContainers:\n  app:\n    Image:\tbusybox\n    Port:\t<none>\nEnd:\t\tx"
+    assert tabbed(text).split("\n") == [
+        "Name:       web",
+        "Namespace:  default",
+        "Containers:",
+        "  app:",
+        "    Image:  busybox",
+        "    Port:   <none>",
+        "End:          x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "<invalid>"),
+        (-0.5, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (250, "4m10s"),
+        (3600, "60m"),
+        (4 * 3600, "4h"),
+        (4 * 3600 + 60, "4h1m"),
+        (9 * 3600, "9h"),
+        (50 * 3600, "2d2h"),
+        (9 * 86400, "9d"),
+        (800 * 86400, "2y70d"),
+        (4000 * 86400, "10y"),
+    ],
+)
+def test_durations_for_people_are_kubernetes_own(seconds: float, text: str) -> None:
+    assert human_duration(seconds) == text
+
+
+def scripts() -> dict[str, str]:
+    parsers = {verb: parser_for(verb, load_verb(verb)) for verb in VERBS if verb != "completion"}
+    return {"bash": bash(parsers), "zsh": zsh(parsers), "fish": fish(parsers)}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_read_by_their_shell(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    done = subprocess.run([shell, "-n"], input=scripts()[shell], text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["minipod", "de"], ["describe", "delete"]),
+        (["minipod", "logs", ""], ["web", "db"]),
+        (["minipod", "-n", "x", "exec", "w"], ["web"]),
+        (["minipod", "delete", "pod/"], ["pod/web", "pod/db"]),
+        (["minipod", "logs", "web", "--time"], ["--timestamps"]),
+        (["minipod", "get", "pods", "-o", "js"], ["json", "jsonpath="]),
+        (["minipod", "completion", ""], ["bash", "zsh", "fish"]),
+        (["minipod", "image", "l"], ["ls", "load"]),
+    ],
+)
+def test_bash_completes(words: list[str], expected: list[str]) -> None:
+    quoted = " ".join(f"'{word}'" for word in words)
+    script = scripts()["bash"] + (
+        "minipod() { printf 'pod/web\\npod/db\\n'; }\n"
+        f"COMP_WORDS=({quoted}) COMP_CWORD={len(words) - 1}\n_minipod\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
+    )
+    done = subprocess.run(["bash", "-c", script], text=True, capture_output=True, check=True)
+    assert sorted(done.stdout.split()) == sorted(expected)

@@ -1,0 +1,331 @@
+"""get, describe, events, delete, wait, version, gc against a fake agent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from minipod.cli import describe
+from minipod.cli.check import Finding, render
+from minipod.cli.events import interval
+from tests.unit.cli_fakes import Object, Peer, fake_agent, minipod_command, pod
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """One command line against an agent with two pods, or with the handlers given."""
+
+    def command(*words: str, **handlers: Callable[[Peer, Object], None]) -> tuple[int, str, str]:
+        with fake_agent(tmp_path) as agent:
+            agent.serve_pods(pod(), pod("db"))
+            agent.handlers |= handlers
+            status = minipod_command(agent.paths, *words)
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+def test_get_prints_the_agents_table(run: Run) -> None:
+    status, out, err = run("get", "pods")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "NAME   READY   STATUS    RESTARTS   AGE",
+        "web    1/1     Running   0          5s",
+        "db     1/1     Running   0          5s",
+    ]
+
+
+def test_get_without_headers_and_by_name(run: Run) -> None:
+    assert run("get", "pod", "web", "--no-headers")[1] == "web   1/1   Running   0     5s\n"
+
+
+def test_get_says_what_is_not_there(run: Run) -> None:
+    assert run("get", "pod", "nope") == (1, "", 'error: pods "nope" not found\n')
+
+
+def test_get_of_nothing_says_so_on_stderr(run: Run) -> None:
+    def nothing(peer: Peer, _request: Object) -> None:
+        peer.send({"event": "table", "columns": ["NAME"], "rows": []})
+        peer.ok()
+
+    assert run("get", "po", get=nothing) == (0, "", "No resources found in default namespace.\n")
+    assert run("get", "po", "-A", get=nothing) == (0, "", "No resources found\n")
+
+
+def test_get_where_no_agent_ever_ran_starts_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from minipod.paths import Paths
+
+    paths = Paths(f"{tmp_path}/root", f"{tmp_path}/state")
+    assert minipod_command(paths, "get", "pods") == 0
+    assert capfd.readouterr().err == "No resources found in default namespace.\n"
+    assert minipod_command(paths, "get", "pod", "web") == 1
+    assert capfd.readouterr().err == 'error: pods "web" not found\n'
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_get_selects_by_labels_and_shows_them(run: Run) -> None:
+    assert run("get", "pods", "-l", "app=db", "--show-labels")[1].splitlines() == [
+        "NAME   READY   STATUS    RESTARTS   AGE   LABELS",
+        "db     1/1     Running   0          5s    app=db",
+    ]
+
+
+def test_get_formats(run: Run) -> None:
+    assert run("get", "pods", "-o", "name")[1] == "pod/web\npod/db\n"
+    assert json.loads(run("get", "pod", "web", "-o", "json")[1]) == pod()
+    listed = json.loads(run("get", "pods", "-o", "json")[1])
+    assert (listed["kind"], len(listed["items"])) == ("List", 2)
+    assert run("get", "pod", "web", "-o", "yaml")[1].startswith("apiVersion: v1\nkind: Pod\nmetadata:\n")
+    assert run("get", "pods", "-o", "jsonpath={.items[*].metadata.name}")[1] == "web db"
+
+
+def test_a_watch_prints_the_header_once(run: Run) -> None:
+    def change(peer: Peer, request: Object) -> None:
+        assert request["watch"]
+        for status in ("Pending", "Running"):
+            peer.send({"event": "table", "columns": ["NAME", "STATUS"], "rows": [["web", status]]})
+        peer.ok()
+
+    assert run("get", "pods", "-w", get=change)[1] == "NAME   STATUS\nweb    Pending\nweb    Running\n"
+
+
+def event(**fields: object) -> Object:
+    return {
+        "metadata": {"name": "e1", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "name": "web", "uid": "uid-web", "fieldPath": "spec.containers{app}"},
+        "type": "Normal",
+        "reason": "Started",
+        "message": "Container\x1b[31m started\n",
+        "source": {"component": "kubelet"},
+        "firstTimestamp": "2026-01-02T03:04:05Z",
+        "lastTimestamp": "2026-01-02T03:05:05Z",
+        "count": 1,
+    } | fields
+
+
+def tell_event(peer: Peer, request: Object) -> None:
+    peer.send({"event": "object", "type": "ADDED", "object": event()})
+    peer.ok()
+
+
+def test_events_cannot_steer_the_terminal(run: Run) -> None:
+    status, out, _ = run("events", "--for", "pod/web", events=tell_event)
+    assert status == 0
+    assert out.splitlines()[0].split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert out.splitlines()[1].endswith("Normal   Started   Pod/web   Container�[31m started")
+
+
+def test_no_events_is_said_on_stderr(run: Run) -> None:
+    assert run("events", events=lambda peer, _: peer.ok()) == (0, "", "No events found in default namespace.\n")
+
+
+def test_repeated_events_tell_how_often() -> None:
+    now = 1767323105.0 + 30  # 2026-01-02T03:05:35Z
+    assert interval(event(count=3), now) == "30s (x3 over 90s)"
+    assert interval(event(), now) == "90s"
+    assert interval({}, now) == "<unknown>"
+
+
+def test_describe_has_kubectls_layout(run: Run) -> None:
+    status, out, _ = run("describe", "pod", "web", events=tell_event)
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[:2] == ["Name:         web", "Namespace:    default"]
+    for words in ("Image: busybox", "State: Running", "Restart Count: 0", "Volumes: <none>", "QoS Class:"):
+        assert words.split() in [line.split() for line in lines], words
+    assert lines[lines.index("Events:") + 1].split() == ["Type", "Reason", "Age", "From", "Message"]
+    assert "spec.containers{app}: Container" in lines[-1]
+
+
+def test_describe_shows_the_odd_parts_of_a_pod() -> None:
+    item = pod(
+        phase="Running",
+        podIPs=[{"ip": "10.0.0.1"}],
+        qosClass="Burstable",
+        conditions=[{"type": "Ready", "status": "False"}],
+    )
+    item["spec"] |= {
+        "volumes": [
+            {"name": "v", "hostPath": {"path": "/x", "type": "Directory"}},
+            {"name": "d", "downwardAPI": {"items": [{"path": "p", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+            {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        ],
+        "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
+        "nodeSelector": {"a": "b"},
+    }
+    container = item["spec"]["containers"][0]
+    container |= {
+        "env": [
+            {"name": "A", "value": "1\n2"},
+            {"name": "S", "valueFrom": {"secretKeyRef": {"key": "k", "name": "s"}}},
+        ],
+        "livenessProbe": {"httpGet": {"port": 80, "path": "/healthz"}},
+        "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}},
+        "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": True, "subPath": "s"}],
+        "ports": [{"containerPort": 80, "hostPort": 8080}],
+    }
+    item["status"]["containerStatuses"][0] |= {
+        "restartCount": 2,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+    }
+    item["metadata"]["annotations"] = {"note": "two\nlines"}
+    flat = " ".join(describe.describe(item, [], 0).split())
+    for part in (
+        "      Reason:       CrashLoopBackOff",
+        "    Last State:     Terminated\n      Reason:       OOMKilled\n      Exit Code:    137",
+        "    Liveness:   http-get http://:80/healthz delay=0s timeout=1s period=10s #success=1 #failure=3",
+        "      S:  <set to the key 'k' in secret 's'>  Optional: false",
+        '      /v from v (ro,path="s")',
+        "    Host Port:      8080/TCP",
+        "Tolerations:     k:NoExecute op=Exists for 300s",
+        "    HostPathType:  Directory",
+        "      metadata.name -> p",
+        "    SizeLimit:  1Mi",
+        "Annotations:  note:\n                two\n                lines",
+        "Events:  <none>\n",
+    ):
+        assert " ".join(part.split()) in flat, part
+
+
+def delete_all(peer: Peer, request: Object) -> None:
+    for name in request["names"]:
+        if name == "nope":
+            peer.fail("NotFound", 'pods "nope" not found')
+            return
+        peer.send({"event": "deleted", "name": name})
+    peer.ok()
+
+
+@pytest.mark.parametrize(
+    ("words", "grace_period", "force", "text"),
+    [
+        ([], None, False, 'pod "web" deleted\n'),
+        (["--grace-period=5"], 5, False, 'pod "web" deleted\n'),
+        (["--now"], 1, False, 'pod "web" deleted\n'),
+        (["--grace-period=0"], 1, False, 'pod "web" deleted\n'),
+        (["--grace-period=0", "--force"], 0, True, 'pod "web" force deleted\n'),
+        (["-o", "name"], None, False, "pod/web\n"),
+    ],
+)
+def test_delete_asks_for_the_grace_period_that_kubectl_would(
+    run: Run, words: list[str], grace_period: int | None, force: bool, text: str
+) -> None:
+    asked: list[Object] = []
+
+    def record(peer: Peer, request: Object) -> None:
+        asked.append(request)
+        delete_all(peer, request)
+
+    status, out, _ = run("delete", "pod", "web", *words, delete=record)
+    assert (status, out) == (0, text)
+    assert (asked[0]["grace_period"], asked[0]["force"], asked[0]["names"]) == (grace_period, force, ["web"])
+
+
+def test_delete_of_what_is_not_there(run: Run) -> None:
+    assert run("delete", "pod/nope", delete=delete_all) == (1, "", 'error: pods "nope" not found\n')
+    assert run("delete", "pod/nope", "--ignore-not-found", delete=delete_all) == (0, "", "")
+
+
+def test_delete_all_and_by_manifest_and_by_label(run: Run, tmp_path: Path) -> None:
+    manifest = tmp_path / "pods.yaml"
+    manifest.write_text(
+        "kind: Pod\nmetadata: {name: web}\n---\nkind: ConfigMap\n---\nkind: Pod\nmetadata: {name: x, namespace: n}"
+    )
+    assert run("delete", "pods", "--all", delete=delete_all)[1] == 'pod "web" deleted\npod "db" deleted\n'
+    assert run("delete", "-l", "app=db", delete=delete_all)[1] == 'pod "db" deleted\n'
+    status, out, err = run("delete", "-f", str(manifest), delete=delete_all)
+    assert (status, out) == (0, 'pod "web" deleted\npod "x" deleted\n')
+    assert "minipod deletes pods only" in err
+
+
+class Changing:
+    """`get` whose watch tells the pods given, one after another."""
+
+    def __init__(self, now: Object | None, *changes: tuple[str, Object]) -> None:
+        self.now = now
+        self.changes = changes
+
+    def __call__(self, peer: Peer, request: Object) -> None:
+        if not request["watch"]:
+            if self.now is None:
+                peer.fail("NotFound", 'pods "web" not found')
+                return
+            peer.send({"event": "object", "type": "ADDED", "object": self.now})
+            peer.ok()
+            return
+        for kind, item in self.changes:
+            peer.send({"event": "object", "type": kind, "object": item})
+        peer.receive()
+
+
+def ready(value: str) -> Object:
+    return pod(conditions=[{"type": "Ready", "status": value}])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "get", "status", "text"),
+    [
+        ("condition=Ready", Changing(ready("True")), 0, "pod/web condition met\n"),
+        ("condition=Ready", Changing(ready("False"), ("MODIFIED", ready("True"))), 0, "pod/web condition met\n"),
+        ("condition=ready=false", Changing(ready("False")), 0, "pod/web condition met\n"),
+        ("condition=Ready", Changing(ready("False")), 1, "error: timed out waiting for the condition on pods/web\n"),
+        ("condition=Ready", Changing(None), 1, 'error: pods "web" not found\n'),
+        ("condition=Ready", Changing(ready("False"), ("DELETED", pod())), 1, 'error: pods "web" not found\n'),
+        ("delete", Changing(None), 0, "pod/web deleted\n"),
+        ("delete", Changing(pod(), ("MODIFIED", pod()), ("DELETED", pod())), 0, "pod/web deleted\n"),
+        ("create", Changing(None, ("ADDED", pod("other")), ("ADDED", pod())), 0, "pod/web condition met\n"),
+        ("jsonpath={.status.phase}=Running", Changing(pod()), 0, "pod/web condition met\n"),
+        ("jsonpath='{.status.podIP}'", Changing(pod(), ("MODIFIED", pod(podIP="1"))), 0, "pod/web condition met\n"),
+    ],
+)
+def test_wait(run: Run, wanted: str, get: Changing, status: int, text: str) -> None:
+    timeout = "50ms" if "timed out" in text else "20s"
+    result = run("wait", "--for", wanted, "pod/web", "--timeout", timeout, get=get)
+    assert (result[0], result[1] + result[2]) == (status, text)
+
+
+def test_wait_with_timeout_0_looks_once(run: Run) -> None:
+    result = run("wait", "--for=condition=Ready", "pod/web", "--timeout=0", get=Changing(ready("False")))
+    assert result == (1, "", "error: condition not met for pods/web\n")
+
+
+def test_version_of_client_and_agent(run: Run) -> None:
+    from minipod import __version__
+
+    out = run("version", status=lambda peer, _: peer.ok(version="9.9"))[1]
+    assert out == f"Client Version: {__version__}\nAgent Version: 9.9\n"
+    assert run("version", "--client", "-o", "json")[1] == f'{{\n    "clientVersion": "{__version__}"\n}}\n'
+
+
+def test_gc_tells_what_it_found(run: Run) -> None:
+    def collect(peer: Peer, request: Object) -> None:
+        assert request["dry_run"]
+        peer.send({"event": "found", "message": "network namespace web"})
+        peer.ok()
+
+    assert run("gc", "--dry-run", gc=collect)[1] == "network namespace web (dry run)\n"
+    assert run("gc", gc=lambda peer, _: peer.ok())[1] == "nothing was left behind\n"
+
+
+def test_check_tells_why_and_how_for_what_is_missing() -> None:
+    findings = [Finding("root", True, "uid 0"), Finding("overlay", False, "x", "needed for y", "modprobe overlay")]
+    assert render(findings) == (
+        "root     ok       uid 0\noverlay  missing  x\n    why: needed for y\n    how: modprobe overlay\n"
+        "minipod run cannot work here: overlay\n"
+    )
+
+
+def test_check_runs_without_root_and_leaves_nothing(run: Run) -> None:
+    status, out, err = run("check", "-o", "json")
+    findings = {entry["name"]: entry["word"] for entry in json.loads(out)}
+    assert status in (0, 1)
+    assert err == ""
+    assert findings["net namespace"] == "ok"
+    assert findings["seccomp filter"] == "ok"
