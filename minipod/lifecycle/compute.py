@@ -14,7 +14,7 @@ from minipod.lifecycle.publish import should_be_restarted
 
 
 class ToKill(msgspec.Struct, frozen=True):
-    """`reason`: livenessProbe | startupProbe | definition"""
+    """`reason`: livenessProbe | startupProbe | definition | unknown"""
 
     name: str
     message: str
@@ -140,6 +140,7 @@ class _Inits:
         elif run.state == "exited" and not sidecar:
             self._exited(index, container, run)
         else:
+            self.kill += _unknown("Init container", container.name, run)
             self.start.append(container.name)
         self.previously = True
 
@@ -186,6 +187,7 @@ def _mains(state: PodState) -> tuple[list[ToKill], list[str], int]:
         if run is None or run.state != "running":
             if should_be_restarted(state, container, run):
                 start.append(container.name)
+                kill += _unknown("Container", container.name, run)
             continue
         message, reason = _why_to_kill(state, container, run)
         if not message:
@@ -197,6 +199,13 @@ def _mains(state: PodState) -> tuple[list[ToKill], list[str], int]:
             start.append(container.name)
         kill.append(ToKill(container.name, message, reason))
     return kill, start, kept
+
+
+def _unknown(word: str, name: str, run: Run | None) -> list[ToKill]:
+    """One of which nobody knows whether it runs is ended first, so that there are never two."""
+    if run is None or run.state != "unknown":
+        return []
+    return [ToKill(name, f'{word} is in "unknown" state, try killing it before restart', "unknown")]
 
 
 def _why_to_kill(state: PodState, container: Container, run: Run) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from minipod.lifecycle.work import Work
 
 MINIMUM_GRACE_S = 2.0  # kuberuntime_manager.go minimumGracePeriodInSeconds
 RETRY_S = 2.0
+_ALIVE = ("running", "unknown")
 
 
 def pod_grace_s(state: PodState) -> float:
@@ -36,8 +37,8 @@ def _grace_s(state: PodState, container: AnyContainer, reason: str) -> float:
 
 
 def running(state: PodState) -> list[str]:
-    """The names of the containers that run."""
-    return [name for name, c in state.containers.items() if c.run is not None and c.run.state == "running"]
+    """The names of the containers that run, or may run for all that is known."""
+    return [name for name, c in state.containers.items() if c.run is not None and c.run.state in _ALIVE]
 
 
 def killing(state: PodState) -> bool:
@@ -53,7 +54,7 @@ def start_kill(
     """
     known = work.container(name)
     container = find_container(work.state.pod, name)
-    if known.run is None or known.run.state != "running" or known.kill is not None or container is None:
+    if known.run is None or known.run.state not in _ALIVE or known.kill is not None or container is None:
         return
     work.record("Normal", "Killing", message or f"Stopping container {name}", name)
     grace = _grace_s(work.state, container, reason) if grace_s is None else grace_s
@@ -144,7 +145,7 @@ def resume(work: Work) -> None:
         kill = known.kill
         if kill is None:
             continue
-        if known.run is None or known.run.state != "running":
+        if known.run is None or known.run.state not in _ALIVE:
             work.set_container(name, kill=None)
         elif kill.stage == "hook":
             _next_stage(work, name, kill)

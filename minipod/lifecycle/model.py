@@ -375,7 +375,7 @@ class SetUpVolumes(Action, frozen=True, kw_only=True):
 
 
 class CreateSandbox(Action, frozen=True, kw_only=True):
-    """→ SandboxReady | SandboxFailed. An older sandbox of the pod is removed first."""
+    """→ SandboxReady | SandboxFailed. An older sandbox of the pod is removed first, its containers too."""
 
     attempt: int
 

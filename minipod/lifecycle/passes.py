@@ -178,7 +178,6 @@ def _create_sandbox(work: Work) -> None:
             continue
         if kind_of(work.state.pod, name) == "init":
             work.set_container(name, run=None, previous=known.run)
-            work.act(RemoveContainer(name=name, container_id=known.run.id))
         else:
             work.set_run(name, active=False)
     work.set(sandbox=Sandbox(state="creating", attempt=attempt), create_sandbox=False)

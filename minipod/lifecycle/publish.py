@@ -229,6 +229,11 @@ def _state(pod: Pod, run: Run) -> ContainerState:
         return ContainerState(running=ContainerStateRunning(started_at=rfc3339(run.started_at)))
     if run.state == "exited":
         return ContainerState(terminated=_terminated(pod, run))
+    if run.state == "unknown":
+        lost = ContainerStateTerminated(
+            reason=UNKNOWN, message=_LOST, exit_code=137, container_id=container_uri(run.id)
+        )
+        return ContainerState(terminated=lost)
     return ContainerState(waiting=ContainerStateWaiting())
 
 

@@ -93,7 +93,7 @@ def _created(work: Work, event: ContainerCreated) -> None:
     work.record("Normal", "Created", "Container created", event.name)
     known = work.container(event.name)
     old = known.run
-    if old is not None:
+    if old is not None and old.active:
         work.act(RemoveContainer(name=event.name, container_id=old.id))
     run = Run(
         id=event.container_id,

@@ -92,7 +92,7 @@ def check(before: model.PodState, after: model.PodState) -> None:
     assert after.published >= before.published
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(60))
 def test_whatever_happens_a_deleted_pod_is_gone_in_the_end(seed: int) -> None:
     dice = random.Random(seed)
     spec = make_spec(dice)

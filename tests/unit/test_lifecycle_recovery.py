@@ -194,3 +194,16 @@ def test_new_ceiling_of_the_backoff_holds_from_then_on() -> None:
     sim.send(model.AgentStarted(sandbox_id="sandbox-0", sandbox_ready=True, runs=runs, max_backoff_s=5.0))
     assert sim.state.max_backoff_s == 5.0
     assert core.next_wakeup(sim.state) is None
+
+
+def test_container_in_an_unknown_state_is_killed_before_it_is_restarted() -> None:
+    sim = simulate(terminationGracePeriodSeconds=1)
+    sim.run(3)
+    unknown = msgspec.structs.replace(found(sim)["c"], state="unknown")
+    take_over(sim, {"c": unknown})
+    assert sim.container("c").state.terminated.reason == "ContainerStatusUnknown"
+    sim.run(5)
+    killing = [e.message for _, e in sim.recorded if e.reason == "Killing"]
+    assert killing == ['Container is in "unknown" state, try killing it before restart']
+    assert sim.container("c").restart_count == 1
+    assert sim.state.status.phase == "Running"
