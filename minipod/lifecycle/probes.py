@@ -86,9 +86,11 @@ def probed(work: Work, event: ProbeResult) -> None:
     known = work.container(event.name)
     old = _now(known, run.id, event.kind)
     result = "failure" if event.result == "failure" else "success"
-    count = old.run + 1 if old.last == result else 1
+    threshold = probe.failure_threshold if result == "failure" else probe.success_threshold
+    # Not counted further: a probe that goes on as it did must not change the state, which would have to be saved.
+    count = min(old.run + 1 if old.last == result else 1, threshold)
     new = msgspec.structs.replace(old, last=result, run=count)
-    if count >= (probe.failure_threshold if result == "failure" else probe.success_threshold):
+    if count >= threshold:
         hold = event.kind == "startup" or (event.kind == "liveness" and result == "failure")
         new = msgspec.structs.replace(new, result=result, on_hold=hold, run=0 if hold else count)
     if new == known.probes.get(event.kind):

@@ -66,6 +66,15 @@ def test_thresholds_count_equal_results_in_a_row() -> None:
         assert sim.container("c").ready is expected
 
 
+def test_probe_that_goes_on_as_it_did_changes_nothing() -> None:
+    sim = quiet(livenessProbe=WORKS, readinessProbe=WORKS)
+    for kind in ("liveness", "readiness"):
+        result(sim, kind, "success")
+        before = sim.state
+        result(sim, kind, "success")
+        assert sim.state == before
+
+
 def test_warning_counts_as_success_and_is_told() -> None:
     sim = quiet(readinessProbe=WORKS)
     result(sim, "readiness", "warning")
