@@ -284,9 +284,13 @@ def node_cgroups(paths: Paths, facts: HostFacts) -> tuple[CreateCgroup, ...]:
 
 
 def set_burstable_shares(paths: Paths, facts: HostFacts, shares: int) -> SetCgroup:
-    """The burstable class weighs what its pods request together (`plan.resources.burstable_shares`)."""
+    """The burstable class weighs what its pods request together (`plan.resources.burstable_shares`).
+
+    Executing it after the last pod, when the class is gone, does nothing.
+    """
     path = f"{paths.cgroup_root}/kubepods/burstable"
-    return SetCgroup(path, placed_files(path, CgroupResources(cpu_shares=shares), facts, container=False))
+    files = placed_files(path, CgroupResources(cpu_shares=shares), facts, container=False)
+    return SetCgroup(path, tuple(msgspec.structs.replace(file, optional=True) for file in files))
 
 
 # ---- removal

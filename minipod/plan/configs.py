@@ -73,6 +73,7 @@ class SandboxConfig(_Value, frozen=True, kw_only=True):
     sysctls: dict[str, str] = {}
     cgroup_parent: str  # of the pod: /minipod/kubepods/burstable/pod<uid>
     cgroup_resources: CgroupResources = CgroupResources()
+    cpu_request_millicores: int = 0  # for the shares of its QoS class
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     privileged: bool = False

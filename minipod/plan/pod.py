@@ -78,6 +78,7 @@ def sandbox_config(
         sysctls=_sysctls(pod),
         cgroup_parent=resources.pod_cgroup_parent(pod, paths),
         cgroup_resources=resources.pod_cgroup_resources(pod, config),
+        cpu_request_millicores=resources.cpu_request_millicores(pod),
         labels={**metadata.labels, **_pod_labels(pod)},
         annotations=dict(metadata.annotations),
         privileged=any(

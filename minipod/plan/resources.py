@@ -16,7 +16,7 @@ from minipod.api.types import Container, Pod
 from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan.cgroup import MAX_SHARES, MIN_SHARES, SHARES_PER_CPU
-from minipod.plan.configs import CgroupResources
+from minipod.plan.configs import CgroupResources, SandboxConfig
 
 QUOTA_PERIOD_US = 100_000
 MIN_QUOTA_US = 1_000
@@ -61,7 +61,7 @@ def pod_cgroup_resources(pod: Pod, config: Config) -> CgroupResources:
     cpu_limited = guaranteed or _limited(pod, "cpu")
     memory_limited = guaranteed or _limited(pod, "memory")
     return CgroupResources(
-        cpu_shares=shares(_millis(pod_requests(pod), "cpu")),
+        cpu_shares=shares(cpu_request_millicores(pod)),
         cpu_quota_us=quota_us(_millis(limits, "cpu")) if cpu_limited else None,
         memory_limit_bytes=(_bytes(limits, "memory") or None) if memory_limited else None,
         pids_max=pids_max,
@@ -141,9 +141,15 @@ def _without_pod_level(pod: Pod) -> Pod:
     return msgspec.structs.replace(pod, spec=spec)
 
 
-def burstable_shares(pods: Iterable[Pod]) -> int:
+def cpu_request_millicores(pod: Pod) -> int:
+    """What the pod as a whole requests."""
+    return _millis(pod_requests(pod), "cpu")
+
+
+def burstable_shares(sandboxes: Iterable[SandboxConfig], paths: Paths) -> int:
     """cpu.shares of the Burstable class: what its pods request together (QoS container manager)."""
-    return shares(sum(_millis(pod_requests(pod), "cpu") for pod in pods if qos_of(pod) == "Burstable"))
+    tier = f"{paths.cgroup_root}/kubepods/burstable/"
+    return shares(sum(s.cpu_request_millicores for s in sandboxes if s.cgroup_parent.startswith(tier)))
 
 
 def pod_memory_limit(pod: Pod) -> int | None:

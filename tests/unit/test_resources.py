@@ -10,14 +10,16 @@ import msgspec
 import pytest
 
 from minipod.api.defaults import defaulted
-from minipod.api.types import Container, Pod, PodSpec, ResourceRequirements
+from minipod.api.types import Container, ObjectMeta, Pod, PodSpec, ResourceRequirements
 from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan import cgroup, resources
-from minipod.plan.configs import CgroupResources
+from minipod.plan.configs import CgroupResources, HostFacts, SandboxConfig
+from minipod.plan.pod import sandbox_config
 
 DATA: dict[str, Any] = json.loads((Path(__file__).parent.parent / "data" / "resources.json").read_text())
 NODE_MEMORY = 24684096 * 1024
+FACTS = HostFacts(node_name="n", cpus=2, memory_bytes=NODE_MEMORY, cgroup_version=2)
 UNLIMITED = {"cpu.cfs_quota_us": "-1", "memory.limit_in_bytes": "9223372036854771712", "pids.max": "max"}
 
 
@@ -114,6 +116,10 @@ def test_the_pods_pids_limit_comes_from_the_configuration() -> None:
 
 
 def test_the_burstable_class_weighs_what_its_pods_request_together() -> None:
-    pods = [pod(container(cpu="500m")), pod(container(cpu="1500m")), pod(container())]
-    assert resources.burstable_shares(pods) == 2048
-    assert resources.burstable_shares([]) == 2
+    def sandbox(**requests: str) -> SandboxConfig:
+        made = msgspec.structs.replace(pod(container(**requests)), metadata=ObjectMeta(name="p", uid="U"))
+        return sandbox_config(made, Paths(), Config(), FACTS, sandbox_id="S")
+
+    sandboxes = [sandbox(cpu="500m"), sandbox(cpu="1501m"), sandbox()]
+    assert resources.burstable_shares(sandboxes, Paths()) == 2049
+    assert resources.burstable_shares([], Paths()) == 2
