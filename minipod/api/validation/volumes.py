@@ -6,6 +6,7 @@ Where the server spells a path in its own way (`downwarAPI`, `persistentDisk`), 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from minipod.api import quantity
@@ -76,18 +77,14 @@ def volumes(check: Check, spec: PodSpec, pod_name: str, path: Path) -> dict[str,
 
 def volume_source(check: Check, volume: Volume, path: Path) -> str | None:
     """Exactly one source; of several the first is looked at, returned, and the others are forbidden."""
-    kind = None
-    for attribute, field, second_field, rule in _SOURCES:
-        source = getattr(volume, attribute)
-        if source is None:
-            continue
-        if kind is None:
-            kind = attribute
-            rule(check, source, (path, field))
-        else:
-            check.forbidden(path, second_field, why="a volume has only one source")
-    if kind is None:
+    given = [(source, about) for source, about in zip(_sources_of(volume), _SOURCES, strict=True) if source is not None]
+    if not given:
         check.missing(path, why="give the volume a source, as emptyDir: {}")
+        return None
+    source, (kind, field, _, rule) = given[0]
+    rule(check, source, (path, field))
+    for _, (_, _, second_field, _) in given[1:]:
+        check.forbidden(path, second_field, why="a volume has only one source")
     return kind
 
 
@@ -195,3 +192,4 @@ _SOURCES: tuple[tuple[str, str, str, _Rule], ...] = tuple(
     )
 )
 """(attribute, its path, its path where it is the second source, its rule), in the server's order."""
+_sources_of = attrgetter(*(attribute for attribute, *_ in _SOURCES))
