@@ -12,13 +12,17 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from minipod.agent import hooks, termination
+from minipod.agent.events import PodReference
 from minipod.agent.node import Node
 from minipod.agent.specs import container_spec
 from minipod.api.types import Pod
 from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError
 from minipod.lifecycle import model
+from minipod.plan.cgroup import set_burstable_shares
 from minipod.plan.configs import Image
 from minipod.plan.operation import HostOperation
+from minipod.plan.pod import pod_warnings
+from minipod.plan.resources import burstable_shares
 from minipod.runtime.status import ContainerStatus, SandboxStatus
 
 log = logging.getLogger("minipod.agent")
@@ -110,8 +114,23 @@ class Hands:
     async def _create_sandbox(self, attempt: int) -> None:
         for old in self.sandboxes():
             await self._remove_sandbox(old.id)
+        self._warn()
         status = await self._node.runtime.run_pod_sandbox(self._node.planner.sandbox_config(self._pod(), attempt))
+        self._weigh_burstable()
         self._tell(model.SandboxReady(id=status.id, ips=status.ips))
+
+    def _warn(self) -> None:
+        """What the kubelet tells of a pod that runs nevertheless, as events."""
+        pod, node = self._pod(), self._node
+        reference = PodReference(pod.metadata.namespace, pod.metadata.name, self._uid)
+        for warning in pod_warnings(pod, node.config, node.facts):
+            node.events.record(reference, "Warning", warning.reason, warning.message, node.clock())
+
+    def _weigh_burstable(self) -> None:
+        """The Burstable class weighs what its pods request together, as by the kubelet's QoS container manager."""
+        node = self._node
+        ready = [found.config for found in node.runtime.list_pod_sandboxes() if found.state == "SANDBOX_READY"]
+        set_burstable_shares(node.paths, node.facts, burstable_shares(ready, node.paths)).execute()
 
     async def _stop_sandbox(self, sandbox_id: str) -> None:
         with contextlib.suppress(NotFoundError):
@@ -125,6 +144,7 @@ class Hands:
                 if status.sandbox_id == sandbox_id:
                     await self._node.runtime.remove_container(status.id)
             await self._node.runtime.remove_pod_sandbox(sandbox_id)
+            self._weigh_burstable()
 
     async def _tear_down(self) -> None:
         for found in self.sandboxes():
