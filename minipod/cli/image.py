@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from minipod.plan.configs import Image
     from minipod.runtime.images import ImageStore
 
-INTERMIXED = False
 SHORT_ID = 12
 UNITS = ("B", "kB", "MB", "GB", "TB")
 

@@ -131,6 +131,11 @@ def guarded(argv: list[str]) -> int:
         name = f"{error.filename}: " if error.filename else ""
         print(f"error: {name}{(error.strerror or str(error)).lower()}", file=sys.stderr)
         return 3
+    except Exception as error:
+        if any(word in ("-v", "--verbose") for word in argv):
+            raise
+        print(f"error: internal error: {type(error).__name__}: {error}; -v shows where", file=sys.stderr)
+        return 3
 
 
 def entry() -> None:

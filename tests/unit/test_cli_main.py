@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minipod.cli import options
+from minipod.cli import options, reference
 from minipod.cli.main import VERBS, find_verb, guarded
 from minipod.cli.options import duration_s, load_verb, parse, parser_for, pod_names
 from minipod.errors import UsageError
@@ -144,3 +144,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
 
 def test_widths_of_help_follow_the_terminal() -> None:
     assert 60 <= options.terminal_width() <= 120
+
+
+def test_the_reference_in_docs_is_what_the_program_says() -> None:
+    assert (CHECKOUT / "docs" / "cli.md").read_text() == reference.text()

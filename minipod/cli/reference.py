@@ -1,0 +1,97 @@
+"""docs/cli.md from the parsers (layer 6): `python -m minipod.cli.reference > docs/cli.md`. A test holds it true."""
+
+from __future__ import annotations
+
+import argparse
+
+from minipod.cli.main import VERBS
+from minipod.cli.options import Parser, load_verb, parser_for
+
+GLOBAL = "global options"
+HEAD = """# The command line
+
+kubectl's verbs, flags, output and wording wherever there is one; this page is made from the program
+(`python -m minipod.cli.reference > docs/cli.md`). Global options stand before or after the command.
+
+Exit status: 0 when it worked; 1 when what was asked for is not there, did not come true or failed; 2 for a wrong command
+line or manifest; 3 when the host or the runtime failed; 130 when interrupted. `exec` gives the command's own, `run` of a
+pod with a single container the container's. Errors are one line on stderr. `NO_COLOR` and a pipe switch colours off.
+
+| global option | what it does |
+|---|---|
+"""
+EXAMPLES = {
+    "run": ["minipod run pod.yaml", "minipod run -d --until ready --timeout 1m pod.yaml", "minipod run - < pod.yaml"],
+    "get": [
+        "minipod get pods -A -o wide",
+        "minipod get pod web -o yaml",
+        "minipod get pods -w",
+        "minipod get pods -l app=web -o jsonpath='{.items[*].status.podIP}'",
+    ],
+    "describe": ["minipod describe pod web"],
+    "logs": [
+        "minipod logs -f web -c app",
+        "minipod logs web --all-containers --prefix --tail 20",
+        "minipod logs -p web",
+    ],
+    "exec": [
+        "minipod exec -it web -- sh",
+        "minipod exec web -c app -- cat /etc/hosts",
+        "tar c . | minipod exec -i web -- tar x",
+    ],
+    "delete": ["minipod delete pod web", "minipod delete -f pod.yaml --now", "minipod delete pods --all"],
+    "wait": [
+        "minipod wait --for=condition=Ready pod/web --timeout 1m",
+        "minipod wait --for=jsonpath='{.status.phase}'=Succeeded pod/web",
+        "minipod wait --for=delete pod/web",
+    ],
+    "events": ["minipod events --for pod/web", "minipod events -A -w"],
+    "plan": ["minipod plan pod.yaml", "minipod plan -o json pod.yaml"],
+    "gc": ["minipod gc --dry-run"],
+    "completion": ["source <(minipod completion bash)", "minipod completion fish | source"],
+}
+
+
+def text() -> str:
+    """The whole page."""
+    some = parser_for("version", load_verb("version"))
+    lines = [HEAD + "".join(_row(action) for action in _actions(some, is_global=True))]
+    lines += [f"\n{_section(verb, parser_for(verb, load_verb(verb)))}" for verb in VERBS]
+    return "".join(lines)
+
+
+def _section(verb: str, parser: Parser) -> str:
+    words = [_operand(action) for action in parser._actions if not action.option_strings]
+    synopsis = parser.usage or " ".join(["minipod", verb, *words, "[options]"])
+    section = f"## minipod {verb}\n\n{(parser.description or '').replace('%%', '%')}\n\n    {synopsis}\n"
+    rows = [_row(action) for action in _actions(parser, is_global=False)]
+    if rows:
+        section += "\n| option | what it does |\n|---|---|\n" + "".join(rows)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            section += "\n| command | what it does |\n|---|---|\n"
+            section += "".join(f"| `{choice.dest}` | {choice.help} |\n" for choice in action._choices_actions)
+    examples = EXAMPLES.get(verb, [])
+    return section + ("\nExamples:\n\n" + "".join(f"    {line}\n" for line in examples) if examples else "")
+
+
+def _operand(action: argparse.Action) -> str:
+    name = str(action.metavar or action.dest)
+    return f"[{name}…]" if action.nargs == "*" and "…" not in name else f"[{name}]" if action.nargs == "?" else name
+
+
+def _actions(parser: Parser, is_global: bool) -> list[argparse.Action]:
+    found = {id(action) for group in parser._action_groups if group.title == GLOBAL for action in group._group_actions}
+    options = [action for action in parser._actions if action.option_strings and action.dest != "help"]
+    return [action for action in options if (id(action) in found) == is_global]
+
+
+def _row(action: argparse.Action) -> str:
+    value = "" if action.nargs == 0 else f" {action.metavar or ','.join(map(str, action.choices or [action.dest]))}"
+    names = ", ".join(action.option_strings)
+    words = (action.help or "").replace("%%", "%").replace("|", "\\|")
+    return f"| `{names}{value}` | {words} |\n"
+
+
+if __name__ == "__main__":
+    print(text(), end="")
