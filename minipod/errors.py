@@ -1,17 +1,17 @@
 """The exception tree (layer 0). What a user sees of an error is `str(error)`: one line, lower case.
 
-    MinipodError                exit status 3 unless said otherwise
-     ├─ ManifestError           the input is wrong; exit status 2; `.errors` lists what and where
-     ├─ UsageError              the command line is wrong; exit status 2
-     ├─ NotFoundError           no such object; exit status 1
-     ├─ ConflictError           it exists already, or is in use; exit status 1
-     ├─ HostError               this host cannot do it: no root, a missing kernel feature
-     ├─ AgentError              the agent cannot be reached or started
-     └─ RuntimeFailure          the kernel or the store refused; `.reason` is Kubernetes' waiting reason
-         ├─ SandboxError        reason FailedCreatePodSandBox
-         ├─ VolumeError         reason FailedMount
-         ├─ ImageError          reason ErrImagePull, ErrImageNeverPull, InvalidImageName …
-         └─ ContainerError      reason CreateContainerConfigError, CreateContainerError, RunContainerError
+MinipodError                exit status 3 unless said otherwise
+ ├─ ManifestError           the input is wrong; exit status 2; `.errors` lists what and where
+ ├─ UsageError              the command line is wrong; exit status 2
+ ├─ NotFoundError           no such object; exit status 1
+ ├─ ConflictError           it exists already, or is in use; exit status 1
+ ├─ HostError               this host cannot do it: no root, a missing kernel feature
+ ├─ AgentError              the agent cannot be reached or started
+ └─ RuntimeFailure          the kernel or the store refused; `.reason` is Kubernetes' waiting reason
+     ├─ SandboxError        reason FailedCreatePodSandBox
+     ├─ VolumeError         reason FailedMount
+     ├─ ImageError          reason ErrImagePull, ErrImageNeverPull, InvalidImageName …
+     └─ ContainerError      reason CreateContainerConfigError, CreateContainerError, RunContainerError
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class AgentError(MinipodError):
     pass
 
 
-class RuntimeFailure(MinipodError):
+class RuntimeFailure(MinipodError):  # noqa: N818 - RuntimeError is Python's own
     """Carries Kubernetes' waiting reason, as the pod's status will show it."""
 
     reason = "RunContainerError"
