@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from minipod.api.status import TERMINAL_PHASES
+from minipod.api.status import TERMINAL_PHASES, qos_class
 from minipod.api.types import HostIP, Pod, PodCondition, PodIP, PodStatus
 from minipod.lifecycle import kill, passes, recovery, starting
 from minipod.lifecycle.model import (
@@ -58,7 +58,7 @@ def new_state(pod: Pod, now: float, *, max_backoff_s: float = 300.0) -> PodState
     """The state of a pod that was just accepted: defaulted, valid, with uid and creationTimestamp."""
     return PodState(
         pod=pod,
-        status=PodStatus(phase="Pending"),
+        status=PodStatus(phase="Pending", qos_class=qos_class(pod)),
         stage="gated" if pod.spec.scheduling_gates else "syncing",
         added_at=now,
         max_backoff_s=max_backoff_s,
