@@ -54,6 +54,8 @@ def check(args: argparse.Namespace, names: list[str]) -> None:
     if names and args.selector:
         raise UsageError("name cannot be provided when a selector is specified")
     args.watch = args.watch or args.watch_only
+    if args.watch and len(names) > 1:
+        raise UsageError("you may only specify a single resource to watch")
 
 
 def nothing_found(args: argparse.Namespace) -> None:
@@ -160,16 +162,22 @@ class Objects:
         return list(self._names) or [None]
 
     def _watch(self, message: Object) -> int:
-        if len(self._names) > 1:
-            raise UsageError("you may only specify a single resource to watch")
+        # a watch begins with what there is; --watch-only leaves out what was there already
+        listed = fetch(self._args, message) if self._args.watch_only else []
+        known = {version_of(pod) for pod in listed}
         with Client.of(self._args, "get").request(message) as request:
             while (event := request.next()) is not None:
-                if self._args.watch_only and event["type"] == "ADDED":
+                if version_of(event["object"]) in known:
                     continue
                 for pod in select([event["object"]], self._args.selector):
                     sys.stdout.write(self._printer(pod, True))
                     sys.stdout.flush()
         return 0
+
+
+def version_of(pod: Object) -> tuple[str, str]:
+    meta = pod["metadata"]
+    return meta["uid"], str(meta.get("resourceVersion"))
 
 
 def drain(request: Request) -> list[Object]:

@@ -13,9 +13,10 @@ HEAD = """# The command line
 kubectl's verbs, flags, output and wording wherever there is one; this page is made from the program
 (`python -m minipod.cli.reference > docs/cli.md`). Global options stand before or after the command.
 
-Exit status: 0 when it worked; 1 when what was asked for is not there, did not come true or failed; 2 for a wrong command
-line or manifest; 3 when the host or the runtime failed; 130 when interrupted. `exec` gives the command's own, `run` of a
-pod with a single container the container's. Errors are one line on stderr. `NO_COLOR` and a pipe switch colours off.
+Exit status: 0 when it worked; 1 when what was asked for is not there, did not come true or failed; 2 for a wrong
+command line or manifest; 3 when the host or the runtime failed; 130 when interrupted. `exec` gives the command's own,
+`run` of a pod with a single container the container's. Errors are one line on stderr. `NO_COLOR` and a pipe switch
+colours off.
 
 | global option | what it does |
 |---|---|
