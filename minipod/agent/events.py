@@ -64,18 +64,25 @@ class EventRecorder:
             self._store.delete_events(dead)
 
     def record(
-        self, pod: PodReference, kind: str, reason: str, message: str, now_s: float, container: str = ""
+        self,
+        pod: PodReference,
+        kind: str,
+        reason: str,
+        message: str,
+        now_s: float,
+        field_path: str = "",
+        component: str = "kubelet",
     ) -> None:
-        """`kind`: Normal | Warning. `container`: a field path such as `spec.containers{web}`, or empty."""
+        """`kind`: Normal | Warning. `field_path`: such as `spec.containers{web}`, or empty."""
         self.expire(now_s)
         message = message[:MAX_MESSAGE]
-        key = _Key(pod.uid, container, kind, reason, message)
+        key = _Key(pod.uid, field_path, kind, reason, message)
         known = self._events.get(key)
         stamp = timestamp(now_s)
         with self._store.transaction():
             version = str(self._store.next_version())
             if known is None:
-                event = self._new(pod, key, stamp, version, now_s)
+                event = self._new(pod, key, component, stamp, version, now_s)
             else:
                 metadata = {**known["metadata"], "resourceVersion": version}
                 event = {**known, "metadata": metadata, "count": known["count"] + 1, "lastTimestamp": stamp}
@@ -89,7 +96,9 @@ class EventRecorder:
         if known is None:
             self._bound(pod.uid)
 
-    def _new(self, pod: PodReference, key: _Key, stamp: str, version: str, now_s: float) -> dict[str, Any]:
+    def _new(
+        self, pod: PodReference, key: _Key, component: str, stamp: str, version: str, now_s: float
+    ) -> dict[str, Any]:
         involved = {
             "kind": "Pod",
             "namespace": pod.namespace,
@@ -112,14 +121,14 @@ class EventRecorder:
             "involvedObject": involved,
             "reason": key.reason,
             "message": key.message,
-            "source": {"component": "kubelet", "host": self._node_name},
+            "source": {"component": component, **({"host": self._node_name} if component == "kubelet" else {})},
             "firstTimestamp": stamp,
             "lastTimestamp": stamp,
             "count": 1,
             "type": key.type,
             "eventTime": None,
-            "reportingComponent": "kubelet",
-            "reportingInstance": self._node_name,
+            "reportingComponent": component,
+            "reportingInstance": self._node_name if component == "kubelet" else "",
         }
 
     def select(self, now_s: float, namespace: str | None = None, pod: str | None = None) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ start-up overlaps with this process importing what is heavy (asyncio, the API's 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -81,9 +82,12 @@ def _run(options: Options) -> int:
         return 0
     try:
         start.begin_spawner(options.paths)
+        gc.disable()  # imports make thousands of objects and no garbage
         from minipod.agent.service import serve
 
         def ready() -> None:
+            gc.freeze()
+            gc.enable()
             held.started()
             _tell(options.ready_fd, "ready")
 

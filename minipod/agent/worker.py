@@ -171,9 +171,9 @@ class PodWorker:
             self._node.pod_changes.publish(PodChange(kind, self.pod, self.record))
 
     def _record(self, action: model.RecordEvent) -> None:
-        self._node.events.record(
-            self.reference, action.type, action.reason, action.message, self._node.clock(), action.field_path
-        )
+        now = self._node.clock()
+        what = (action.type, action.reason, action.message)
+        self._node.events.record(self.reference, *what, now, action.field_path, action.component)
 
     def _begin(self, action: model.Action) -> None:
         if isinstance(action, model.RecordEvent):
