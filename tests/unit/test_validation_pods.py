@@ -254,13 +254,16 @@ def test_windows_pods_run_all_containers_as_host_processes_or_none() -> None:
             {f"{APP}.ports": [{"containerPort": 70000}]},
             "Invalid value: 70000: must be between 1 and 65535, inclusive",
         ),
-        ({f"{APP}.image": None}, "Required value"),
+        ({f"{APP}.image": None}, "Required value: which image"),
         (
             {"spec.restartPolicy": "always"},
-            'Unsupported value: "always": supported values: "Always", "OnFailure", "Never"',
+            'Unsupported value: "always": supported values: "Always", "OnFailure", "Never"; did you mean "Always"?',
         ),
         ({"spec.hostnameOverride": "a" * 65}, "Too long: may not be more than 64 bytes"),
-        ({f"{APP}.volumeMounts": [{"name": "none", "mountPath": "/"}]}, 'Not found: "none": no usable volume'),
+        (
+            {f"{APP}.volumeMounts": [{"name": "none", "mountPath": "/"}]},
+            'Not found: "none": must be a volume without',
+        ),
         ({"spec.ephemeralContainers": [{"name": "d", "image": "i"}]}, "Forbidden: can only be added to a pod"),
     ],
 )

@@ -76,9 +76,11 @@ class Check:
     def duplicate(self, *path: Any, value: object) -> None:
         self._add(path, "Duplicate", f"Duplicate value: {quote(value)}")
 
-    def unsupported(self, *path: Any, value: object, allowed: Iterable[str]) -> None:
+    def unsupported(self, *path: Any, value: object, allowed: tuple[str, ...]) -> None:
         supported = ", ".join(quote(one) for one in allowed)
-        self._add(path, "NotSupported", f"Unsupported value: {quote(value)}: supported values: {supported}")
+        meant = [one for one in allowed if one.lower() == str(value).lower()]
+        hint = f"; did you mean {quote(meant[0])}?" if meant else ""
+        self._add(path, "NotSupported", f"Unsupported value: {quote(value)}: supported values: {supported}{hint}")
 
     def not_found(self, *path: Any, value: object, why: str = "") -> None:
         self._add(path, "NotFound", f"Not found: {quote(value)}" + (f": {why}" if why else ""))
@@ -112,9 +114,9 @@ class Check:
             self.invalid(*path, value=value or "", why=complaint)
         return not complaint
 
-    def named(self, value: str | None, form: Format, *path: Any) -> bool:
+    def named(self, value: str | None, form: Format, *path: Any, why: str = "") -> bool:
         """Set, and looks as `form` says."""
-        return self.required(value, *path) and self.format(value, form, *path)
+        return self.required(value, *path, why=why) and self.format(value, form, *path)
 
     def one_of(self, value: str | None, allowed: tuple[str, ...], *path: Any) -> bool:
         """One of the allowed words; empty is not one of them."""

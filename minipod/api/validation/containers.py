@@ -126,8 +126,8 @@ _NOT_IN_EPHEMERAL = (
 def any_container(check: Check, container: AnyContainer, scope: Scope, path: Path) -> None:
     """What holds for each kind of container."""
     spec = scope.spec
-    check.named(container.name, dns_label, path, "name")
-    check.required(container.image, path, "image")
+    check.named(container.name, dns_label, path, "name", why="give the container a name")
+    check.required(container.image, path, "image", why="which image shall it run?")
     check.choice(container.termination_message_policy, TERMINATION_MESSAGE_POLICIES, path, "terminationMessagePolicy")
     container_ports(check, container.ports, (path, "ports"))
     env(check, container.env, (path, "env"))

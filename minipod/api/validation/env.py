@@ -61,7 +61,7 @@ _BYTE_DIVISORS = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", 
 
 def env(check: Check, variables: tuple[EnvVar, ...], path: Path) -> None:
     for index, variable in enumerate(variables):
-        check.named(variable.name, env_name, path, index, "name")
+        check.named(variable.name, env_name, path, index, "name", why="give the variable a name")
         if variable.value_from is not None:
             value_from(check, variable.value_from, variable.value, (path, index, "valueFrom"))
 

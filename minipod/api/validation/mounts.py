@@ -23,7 +23,7 @@ def volume_mounts(check: Check, container: AnyContainer, volumes: Mapping[str, V
         at = (path, index)
         check.required(mount.name, at, "name")
         if mount.name not in volumes:
-            check.not_found(at, "name", value=mount.name, why="no usable volume has this name")
+            check.not_found(at, "name", value=mount.name, why=_one_of(volumes))
         check.required(mount.mount_path, at, "mountPath")
         if mount.mount_path in taken:
             check.invalid(at, "mountPath", value=mount.mount_path, why="must be unique in the container")
@@ -43,6 +43,12 @@ def volume_mounts(check: Check, container: AnyContainer, volumes: Mapping[str, V
             propagation(check, mount.mount_propagation, privileged, (path, "mountPropagation"))
         if mount.recursive_read_only is not None:
             recursive_read_only(check, mount, (path, "recursiveReadOnly"))
+
+
+def _one_of(volumes: Mapping[str, Volume]) -> str:
+    if not volumes:
+        return "spec.volumes has none without faults"
+    return f"must be a volume without faults: {', '.join(volumes)}"
 
 
 def propagation(check: Check, value: str, privileged: bool, path: Path) -> None:
@@ -72,7 +78,7 @@ def volume_devices(check: Check, container: AnyContainer, volumes: Mapping[str, 
         if name in names:
             check.invalid(at, "name", value=name, why="must be unique in the container")
         if name not in volumes:
-            check.not_found(at, "name", value=name, why="no usable volume has this name")
+            check.not_found(at, "name", value=name, why=_one_of(volumes))
         elif volumes[name].persistent_volume_claim is None and volumes[name].ephemeral is None:
             why = "must be a volume of type persistentVolumeClaim or ephemeral"
             check.invalid(at, "name", value=name, why=why)

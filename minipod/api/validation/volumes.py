@@ -59,7 +59,7 @@ def volumes(check: Check, spec: PodSpec, pod_name: str, path: Path) -> dict[str,
         at = (path, index)
         found_before = len(check.errors)
         kind = volume_source(check, volume, at)
-        check.named(volume.name, dns_label, at, "name")
+        check.named(volume.name, dns_label, at, "name", why="give the volume a name")
         if volume.name in usable:
             check.duplicate(at, "name", value=volume.name)
         if kind == "ephemeral":
