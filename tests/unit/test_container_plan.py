@@ -1,0 +1,264 @@
+"""A container as operations: which, and in which order."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Any
+
+import msgspec
+import pytest
+
+from minipod.errors import ContainerError
+from minipod.paths import Paths
+from minipod.plan.configs import (
+    ContainerConfig,
+    HostFacts,
+    Image,
+    ImageConfig,
+    Mount,
+    NamespaceOptions,
+    SandboxConfig,
+    SecurityContext,
+)
+from minipod.plan.container import ContainerPlan, SeccompFilter, container_plan, exec_operations
+from minipod.plan.operation import ChildOperation
+from minipod.plan.process import AssumeUser, BecomeUser, Exec, pause_program
+from minipod.plan.rootfs import BindMount, MountFilesystem
+from minipod.plan.security import (
+    CAPABILITIES,
+    DEFAULT_CAPABILITIES,
+    capability_mask,
+    capability_set,
+)
+from minipod.runtime.container import signal_number
+
+V1 = HostFacts(
+    node_name="node",
+    cpus=2,
+    memory_bytes=1 << 30,
+    cgroup_version=1,
+    cgroup_mounts={"cpu": "/cg/cpu", "memory": "/cg/memory", "": "/cg/unified"},
+)
+V2 = HostFacts(
+    node_name="node",
+    cpus=2,
+    memory_bytes=1 << 30,
+    cgroup_version=2,
+    cgroup_controllers=("cpu", "memory", "pids"),
+    cgroup_mounts={"": "/cg"},
+)
+SANDBOX = SandboxConfig(
+    id="s", name="pod", namespace="default", uid="u", hostname="pod", log_directory="/log", cgroup_parent="/m/podu"
+)
+IMAGE = Image(
+    id="sha256:1",
+    reference="busybox",
+    layers=("/layer",),
+    config=ImageConfig(
+        entrypoint=("/entry",), cmd=("default",), env=("PATH=/bin", "FROM=image"), working_dir="/srv", user="web"
+    ),
+)
+
+
+def plan(
+    facts: HostFacts = V1, sandbox: SandboxConfig = SANDBOX, seccomp: bytes = b"12345678", **fields: Any
+) -> ContainerPlan:
+    config = ContainerConfig(id="c", name="c", image="busybox", directory="/state/c", **fields)
+    return container_plan(config, sandbox, IMAGE, facts, Paths("/run/x", "/lib/x"), SeccompFilter("p", seccomp))
+
+
+def names(operations: tuple[Any, ...]) -> list[str]:
+    return [type(operation).__name__ for operation in operations]
+
+
+def only(operations: tuple[Any, ...], kind: type[Any]) -> list[Any]:
+    return [operation for operation in operations if isinstance(operation, kind)]
+
+
+def launch(**fields: Any) -> Exec:
+    operation = plan(**fields).child[-1]
+    assert isinstance(operation, Exec)
+    return operation
+
+
+def test_the_user_is_looked_up_before_any_volume_can_cover_the_image_s_passwd() -> None:
+    found = names(plan(mounts=(Mount(container_path="/etc", host_path="/evil"),)).child)
+    assert found.index("MountRoot") < found.index("ResolveUser") < found.index("BindMount")
+
+
+def test_the_cgroup_is_joined_before_the_cgroup_namespace_is_made() -> None:
+    found = names(plan().child)
+    assert found.index("JoinCgroup") < found.index("UnshareCgroupNamespace") < found.index("MountRoot")
+
+
+def test_the_filter_comes_before_the_capabilities_that_installing_it_needs_are_gone() -> None:
+    found = names(plan(security=SecurityContext(no_new_privs=True)).child)
+    order = [found.index(name) for name in ("PivotRoot", "SetNoNewPrivs", "InstallSeccompFilter", "BecomeUser", "Exec")]
+    assert order == sorted(order)
+
+
+def test_exec_is_the_last_thing_that_happens() -> None:
+    assert names(plan(tty=True).child)[-1] == "Exec"
+
+
+def test_masks_come_after_every_mount_so_that_none_uncovers_what_they_hide() -> None:
+    found = names(plan(mounts=(Mount(container_path="/data", host_path="/x"),)).child)
+    last_bind = max(i for i, name in enumerate(found) if name == "BindMount")
+    assert last_bind < found.index("MaskPaths")
+
+
+def test_mounts_nearer_to_the_root_come_first_in_any_order_they_are_given() -> None:
+    mounts = (Mount(container_path="/a/b/c", host_path="/1"), Mount(container_path="/a", host_path="/2"))
+    targets = [bind.target for bind in only(plan(mounts=mounts).child, BindMount)]
+    assert targets.index("/a") < targets.index("/a/b/c")
+
+
+def test_an_ordinary_container_sees_sys_and_its_cgroups_read_only() -> None:
+    for facts in (V1, V2):
+        for mount in only(plan(facts).child, MountFilesystem):
+            if mount.fstype in ("sysfs", "cgroup", "cgroup2"):
+                assert "ro" in mount.flags
+
+
+def test_a_privileged_container_has_no_masks_no_filter_every_device_and_capability() -> None:
+    found = plan(security=SecurityContext(privileged=True), seccomp=b"")
+    assert not {"MaskPaths", "ReadOnlyPaths", "InstallSeccompFilter"} & set(names(found.child))
+    assert "LimitDevices" not in names(found.host)
+    assert only(found.child, BecomeUser)[0].capabilities == (1 << len(CAPABILITIES)) - 1
+
+
+def test_only_what_is_mounted_for_a_hierarchy_is_joined_on_v1_and_nothing_on_v2() -> None:
+    assert plan(V1).clone.cgroup2 == "/cg/unified/m/podu/c"
+    assert plan(V2).clone.cgroup2 == "/cg/m/podu/c"
+
+
+def test_a_shared_pid_namespace_is_the_pod_s_pinned_one() -> None:
+    shared = SecurityContext(namespaces=NamespaceOptions(pid="pod"))
+    clone = plan(security=shared).clone
+    assert clone.namespaces == ("mnt",)
+    assert clone.pid_namespace == "/run/x/sandboxes/s/ns/pid"
+
+
+def test_with_the_host_s_pid_namespace_none_is_made() -> None:
+    clone = plan(security=SecurityContext(namespaces=NamespaceOptions(pid="node"))).clone
+    assert (clone.namespaces, clone.pid_namespace) == (("mnt",), "")
+
+
+def test_with_the_host_s_network_neither_net_nor_uts_is_joined() -> None:
+    sandbox = msgspec.structs.replace(SANDBOX, namespaces=NamespaceOptions(network="node"))
+    joins = [op for op in plan(sandbox=sandbox).child if type(op).__name__ == "JoinNamespaces"]
+    assert list(joins[0].pins) == ["ipc"]
+
+
+def test_args_alone_replace_the_image_s_cmd_and_keep_its_entrypoint() -> None:
+    assert launch().argv == ("/entry", "default")
+    assert launch(args=("x",)).argv == ("/entry", "x")
+
+
+def test_a_command_drops_the_image_s_entrypoint_and_cmd() -> None:
+    assert launch(command=("own",)).argv == ("own",)
+
+
+def test_no_command_anywhere_is_an_error_that_says_what_to_set() -> None:
+    bare = msgspec.structs.replace(IMAGE, config=ImageConfig())
+    config = ContainerConfig(id="c", name="c", image="busybox", directory="/state/c")
+    with pytest.raises(ContainerError, match="no command"):
+        container_plan(config, SANDBOX, bare, V1, Paths(), SeccompFilter("p"))
+
+
+def test_the_container_s_variables_lie_over_the_image_s() -> None:
+    env = launch(envs=(("FROM", "pod"), ("EMPTY", ""))).env
+    assert env == ("PATH=/bin", "FROM=pod", "EMPTY=")
+
+
+def test_a_terminal_brings_term_and_the_console() -> None:
+    found = plan(tty=True)
+    assert "TERM=xterm" in only(found.child, Exec)[0].env
+    assert "OpenTerminal" in names(found.child)
+
+
+def test_the_image_s_user_counts_unless_the_pod_names_one() -> None:
+    users = {type(op).__name__: op for op in plan().child}
+    assert users["ResolveUser"].user == "web"
+    users = {type(op).__name__: op for op in plan(security=SecurityContext(run_as_user=0)).child}
+    assert users["ResolveUser"].user == "0"
+
+
+def test_an_exec_has_the_container_s_limits_filter_and_capabilities() -> None:
+    config = ContainerConfig(
+        id="c", name="c", image="busybox", directory="/d", security=SecurityContext(no_new_privs=True)
+    )
+    user = AssumeUser(uid=1, gid=2)
+    clone, child = exec_operations(
+        config, SANDBOX, user, ("sh",), ("A=b",), "/srv", V1, SeccompFilter("p", b"12345678"), None
+    )
+    assert clone.pid_namespace == "target"
+    found = names(child)
+    assert found.index("JoinCgroup") < found.index("JoinContainer") < found.index("BecomeUser")
+    assert {"SetNoNewPrivs", "InstallSeccompFilter", "SetOomScoreAdj"} <= set(found)
+
+
+def test_every_operation_says_what_it_does_in_one_line_and_survives_json() -> None:
+    found = plan(
+        mounts=(Mount(container_path="/a", host_path="/b", readonly=True, sub_path="c", propagation="bidirectional"),),
+        tty=True,
+        security=SecurityContext(readonly_rootfs=True, no_new_privs=True),
+    )
+    for operation in (*found.host, found.clone, *found.child):
+        assert "\n" not in operation.describe()
+        assert operation.describe()
+        again = msgspec.json.decode(msgspec.json.encode(operation), type=type(operation))
+        assert again == operation
+
+
+def test_every_child_operation_has_a_phase() -> None:
+    phases = {operation.phase for operation in plan(tty=True).child if isinstance(operation, ChildOperation)}
+    assert phases <= {"namespaces", "cgroup", "root", "mounts", "security", "process"}
+
+
+def test_the_default_capabilities_are_those_of_containerd() -> None:
+    assert capability_mask(DEFAULT_CAPABILITIES) == 0xA80425FB
+
+
+@pytest.mark.parametrize(
+    ("add", "drop", "kept"),
+    [
+        (("NET_ADMIN",), (), DEFAULT_CAPABILITIES | {"NET_ADMIN"}),
+        (("net_admin",), ("ALL",), {"NET_ADMIN"}),
+        (("CAP_SYS_TIME",), ("KILL",), (DEFAULT_CAPABILITIES | {"SYS_TIME"}) - {"KILL"}),
+        (("ALL",), ("SYS_ADMIN",), set(CAPABILITIES) - {"SYS_ADMIN"}),
+        ((), ("ALL",), set()),
+    ],
+)
+def test_capabilities_are_added_and_dropped_by_name(
+    add: tuple[str, ...], drop: tuple[str, ...], kept: set[str]
+) -> None:
+    assert capability_set(add, drop, privileged=False) == kept
+
+
+def test_an_unknown_capability_is_named() -> None:
+    with pytest.raises(ContainerError, match="FLY"):
+        capability_set(("FLY",), (), privileged=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("", 15), ("SIGQUIT", 3), ("quit", 3), ("9", 9), ("SIGRTMIN+3", 37), ("nonsense", 15), ("99", 15)],
+)
+def test_a_stop_signal_is_read_as_an_image_writes_it(name: str, number: int) -> None:
+    assert signal_number(name) == number
+
+
+def test_the_pause_program_waits_until_it_is_killed(tmp_path: Any) -> None:
+    program = pause_program(os.uname().machine)
+    assert program is not None
+    assert len(program) < 200
+    path = tmp_path / "pause"
+    path.write_bytes(program)
+    path.chmod(0o755)
+    process = subprocess.Popen([str(path)])
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.05)
+    process.terminate()
+    assert process.wait(timeout=5) == -15

@@ -1,0 +1,126 @@
+"""CRI's log format: what goes in as bytes comes out as lines."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import time
+from pathlib import Path
+
+from minipod.runtime.logs import LINE_LIMIT, ContainerLog, LogFile, format_lines, timestamp
+
+NOW_NS = 1_795_403_736_840_719_254
+STAMP = b"2026-11-23T03:15:36.840719254Z"
+
+
+def test_a_timestamp_is_rfc3339_with_nanoseconds() -> None:
+    assert timestamp(NOW_NS) == STAMP
+
+
+def test_whole_lines_are_marked_full_and_the_rest_is_kept() -> None:
+    text, rest = format_lines(b"one\ntwo\nthr", b"stdout", NOW_NS)
+    assert text == STAMP + b" stdout F one\n" + STAMP + b" stdout F two\n"
+    assert rest == b"thr"
+
+
+def test_an_empty_line_stays_a_line() -> None:
+    assert format_lines(b"\n\n", b"stderr", NOW_NS) == ((STAMP + b" stderr F \n") * 2, b"")
+
+
+def test_a_long_line_is_split_into_parts_of_16_kib() -> None:
+    text, rest = format_lines(b"x" * (2 * LINE_LIMIT + 5) + b"\n", b"stdout", NOW_NS)
+    tags = [line.split(b" ", 3)[2:] for line in text.splitlines()]
+    assert [(tag, len(piece)) for tag, piece in tags] == [(b"P", LINE_LIMIT), (b"P", LINE_LIMIT), (b"F", 5)]
+    assert rest == b""
+
+
+def test_an_endless_line_does_not_grow_in_memory() -> None:
+    text, rest = format_lines(b"x" * (3 * LINE_LIMIT), b"stdout", NOW_NS)
+    assert text.count(b" P ") == 2
+    assert len(rest) == LINE_LIMIT
+
+
+def test_bytes_that_are_no_text_pass_through_unchanged() -> None:
+    text, _ = format_lines(b"\xff\x00\r\n", b"stdout", NOW_NS)
+    assert text == STAMP + b" stdout F \xff\x00\r\n"
+
+
+def test_a_full_file_is_rotated_and_older_ones_are_compressed(tmp_path: Path) -> None:
+    async def write() -> None:
+        log = LogFile(str(tmp_path / "0.log"), max_size=10, max_files=3)
+        (tmp_path / "0.log.20200101-000000").write_bytes(b"older")
+        (tmp_path / "0.log.20190101-000000.gz").write_bytes(b"oldest")
+        log.write(b"0123456789abc\n")
+        log.write(b"next\n")
+        log.close()
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(write())
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[0] == "0.log"
+    assert (tmp_path / "0.log").read_bytes() == b"next\n"
+    assert names[1] == "0.log.20200101-000000.gz"
+    assert gzip.decompress((tmp_path / names[1]).read_bytes()) == b"older"
+    assert (tmp_path / names[2]).read_bytes() == b"0123456789abc\n"
+    assert len(names) == 3
+
+
+def test_output_arrives_in_the_file_and_an_unfinished_line_at_the_end_is_a_full_one(tmp_path: Path) -> None:
+    assert _through_a_pipe(tmp_path, [b"one\ntw", b"o\nlast"]) == [b"one", b"two", b"last"]
+
+
+def test_a_killed_agent_loses_nothing_of_an_unfinished_line(tmp_path: Path) -> None:
+    async def first_agent() -> int:
+        reader, writer = os.pipe()
+        log = ContainerLog(str(tmp_path / "0.log"), 0, 5, str(tmp_path))
+        log.add(os.dup(reader), "stdout")
+        os.write(writer, b"whole\nunfini")
+        while not (tmp_path / "stdout.partial").exists():
+            await asyncio.sleep(0)
+        log.detach()  # what a killed agent leaves: no word about the rest
+        os.write(writer, b"shed\n")
+        os.close(writer)
+        return reader
+
+    async def second_agent(reader: int) -> None:
+        log = ContainerLog(str(tmp_path / "0.log"), 0, 5, str(tmp_path))
+        log.add(reader, "stdout")
+        await log.finish(5)
+
+    reader = asyncio.run(first_agent())
+    asyncio.run(second_agent(reader))
+    assert _texts(tmp_path / "0.log") == [b"whole", b"unfinished"]
+
+
+def test_a_pipe_that_somebody_still_holds_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    async def run() -> float:
+        reader, writer = os.pipe()
+        log = ContainerLog(str(tmp_path / "0.log"), 0, 5, str(tmp_path))
+        log.add(reader, "stdout")
+        os.write(writer, b"said\n")
+        begin = time.monotonic()
+        await log.finish(0.01)
+        os.close(writer)
+        return time.monotonic() - begin
+
+    assert asyncio.run(run()) < 5
+    assert _texts(tmp_path / "0.log") == [b"said"]
+
+
+def _through_a_pipe(folder: Path, pieces: list[bytes]) -> list[bytes]:
+    async def run() -> None:
+        reader, writer = os.pipe()
+        log = ContainerLog(str(folder / "0.log"), 0, 5, str(folder))
+        log.add(reader, "stdout")
+        for piece in pieces:
+            os.write(writer, piece)
+        os.close(writer)
+        await log.finish(5)
+
+    asyncio.run(run())
+    return _texts(folder / "0.log")
+
+
+def _texts(path: Path) -> list[bytes]:
+    return [line.split(b" ", 3)[3] for line in path.read_bytes().splitlines()]
