@@ -90,7 +90,21 @@ def sandbox_config(
 
 def pod_warnings(pod: Pod, config: Config, facts: HostFacts) -> tuple[PlanWarning, ...]:
     """What the user has to be told of a pod that runs nevertheless; for events, once per pod."""
-    return pod_dns(pod, config, facts)[1]
+    return (*pod_dns(pod, config, facts)[1], *_not_enforced(pod))
+
+
+def _not_enforced(pod: Pod) -> list[PlanWarning]:
+    """What a kubelet enforces by evicting the pod or by controllers that no group is made for."""
+    found = [
+        f"spec.volumes[{index}].emptyDir.sizeLimit: is not enforced for a volume on disk; use medium Memory"
+        for index, volume in enumerate(pod.spec.volumes)
+        if volume.empty_dir is not None and volume.empty_dir.size_limit and not volume.empty_dir.medium
+    ]
+    for kind, containers in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers)):
+        for index, container in enumerate(containers):
+            names = sorted(set(container.resources.limits) - {"cpu", "memory"})
+            found += [f"spec.{kind}[{index}].resources.limits[{name}]: is not enforced" for name in names]
+    return [PlanWarning("NotEnforced", message) for message in found]
 
 
 def log_directory(pod: Pod, paths: Paths) -> str:

@@ -250,3 +250,18 @@ def test_a_container_that_would_run_as_root_against_its_pods_will_is_not_configu
 
 def test_a_pod_without_a_cluster_dns_is_warned_once() -> None:
     assert [warning.reason for warning in pod_warnings(pod_of(), Config(), FACTS)] == ["MissingClusterDNS"]
+
+
+def test_limits_that_nothing_enforces_are_told() -> None:
+    pod = pod_of(
+        {"resources": {"limits": {"cpu": "1", "ephemeral-storage": "1Gi"}}},
+        dnsPolicy="Default",
+        volumes=[
+            {"name": "d", "emptyDir": {"sizeLimit": "1Gi"}},
+            {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        ],
+    )
+    assert [warning.message.partition(": ")[0] for warning in pod_warnings(pod, Config(), FACTS)] == [
+        "spec.volumes[0].emptyDir.sizeLimit",
+        "spec.containers[0].resources.limits[ephemeral-storage]",
+    ]
