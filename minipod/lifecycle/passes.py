@@ -266,6 +266,8 @@ def _end(work: Work) -> bool:
     work.set(failures=state.failures + 1)
     if state.changed or state.killed or state.made_sandbox:
         publish(work)
+        if work.state.phase in TERMINAL_PHASES:
+            return begin_termination(work)
         work.set(changed=False, pass_at=work.now + RELIST_S)
         return False
     again = state.backoff_until
