@@ -6,13 +6,13 @@ runc's (libcontainer/specconv AllowedDevices): making any node, using the harmle
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
 
 import msgspec
 
-from minipod.errors import ContainerError
 from minipod.kernel import cgroup
 from minipod.kernel.bpf import DeviceRule, attach_device_program, device_program
 from minipod.plan.cgroup import clone_directory
@@ -66,13 +66,10 @@ class LimitDevices(HostOperation, frozen=True):
 
 
 def _rule_of(device: HostDevice) -> DeviceRule:
-    try:
-        found = os.stat(device.path)
-    except OSError as error:
-        raise ContainerError(f"device {device.path}: {error.strerror}", "CreateContainerError") from error
+    found = os.stat(device.path)
     kind = "b" if stat.S_ISBLK(found.st_mode) else "c" if stat.S_ISCHR(found.st_mode) else ""
     if not kind:
-        raise ContainerError(f"device {device.path}: is not a device", "CreateContainerError")
+        raise OSError(errno.ENODEV, "is not a device", device.path)
     return DeviceRule(kind, os.major(found.st_rdev), os.minor(found.st_rdev), device.access)
 
 
