@@ -371,7 +371,7 @@ def _persistent_volume(volume: types.PersistentVolume, now: str | None) -> types
 
 
 def _claim(claim: types.PersistentVolumeClaim, now: str | None) -> types.PersistentVolumeClaim:
-    spec = defaults_volumes.claim_spec(claim.spec)
+    spec = defaults_volumes.data_sources(defaults_volumes.claim_spec(claim.spec))
     return replace(claim, spec=spec, status=types.PersistentVolumeClaimStatus(phase="Pending"))
 
 
@@ -379,7 +379,10 @@ def _namespace(namespace: types.Namespace, now: str | None) -> types.Namespace:
     metadata = namespace.metadata
     if metadata.name:
         metadata = replace(metadata, labels={**metadata.labels, "kubernetes.io/metadata.name": metadata.name})
-    spec = replace(namespace.spec, finalizers=namespace.spec.finalizers or ("kubernetes",))
+    finalizers = namespace.spec.finalizers
+    if "kubernetes" not in finalizers:
+        finalizers = (*finalizers, "kubernetes")
+    spec = replace(namespace.spec, finalizers=finalizers)
     return replace(namespace, metadata=metadata, spec=spec, status=types.NamespaceStatus(phase="Active"))
 
 

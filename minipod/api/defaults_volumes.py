@@ -113,6 +113,29 @@ def claim_spec(spec: types.PersistentVolumeClaimSpec) -> types.PersistentVolumeC
     return replace(spec, volume_mode=mode, resources=resources)
 
 
+_OLD_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+
+
+def data_sources(spec: types.PersistentVolumeClaimSpec) -> types.PersistentVolumeClaimSpec:
+    """dataSource and dataSourceRef of a claim say the same (pkg/api/persistentvolumeclaim/util.go).
+
+    The old field knows two kinds and loses any other; a source in another namespace is behind a feature that is off.
+    """
+    source, reference = spec.data_source, spec.data_source_ref
+    if reference is not None and reference.namespace:
+        reference = None
+    if reference is None and source is not None:
+        if (source.api_group or "", source.kind) in _OLD_SOURCES:
+            reference = types.TypedObjectReference(api_group=source.api_group, kind=source.kind, name=source.name)
+        else:
+            source = None
+    elif reference is not None and source is None:
+        source = types.TypedLocalObjectReference(
+            api_group=reference.api_group, kind=reference.kind, name=reference.name
+        )
+    return replace(spec, data_source=source, data_source_ref=reference)
+
+
 def _iscsi(source: Any) -> Any:
     return source if source.iscsi_interface else replace(source, iscsi_interface="default")
 

@@ -6,6 +6,7 @@ Decodes only: defaults, validation and what minipod supports are `api.check`. Ne
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -27,7 +28,26 @@ KINDS: dict[str, type[types.Object]] = {
     "Namespace": types.Namespace,
 }
 _WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController")
-_SHOWN_FAULTS = 100
+_LISTS = ("List", *(kind + "List" for kind in KINDS))
+_SHOWN_FAULTS = 100  # of one document
+MAX_FAULTY = 1_000
+MAX_DOCUMENTS = 10_000
+
+
+class Source:
+    """The text that one or more documents come from; finds positions once, when first asked."""
+
+    __slots__ = ("_places", "chunk")
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+        self._places: dict[tuple[str, ...], Position] | None = None
+
+    @property
+    def places(self) -> dict[tuple[str, ...], Position]:
+        if self._places is None:
+            self._places = {_spelled(path): place for path, place in positions(self.chunk).items()}
+        return self._places
 
 
 class Document:
@@ -38,18 +58,17 @@ class Document:
     written_empty: paths of lists and maps that the text gives as empty.
     """
 
-    __slots__ = ("_chunk", "_number", "_places", "_prefix", "errors", "file", "index", "kind", "name", "namespace",
-                 "object", "warnings", "written_empty")  # fmt: skip
+    __slots__ = ("_prefix", "_source", "errors", "file", "index", "kind", "name", "namespace", "object", "warnings",
+                 "written_empty")  # fmt: skip
 
-    def __init__(self, file: str, index: int, chunk: Chunk | None = None, number: int = 0, prefix: Path = ()) -> None:
+    def __init__(self, file: str, index: int, source: Source | None = None, prefix: tuple[str, ...] = ()) -> None:
         self.file, self.index = file, index
         self.kind = self.name = self.namespace = ""
         self.object: Any = None
         self.errors: tuple[FieldError, ...] = ()
         self.warnings: tuple[str, ...] = ()
         self.written_empty: frozenset[str] = frozenset()
-        self._chunk, self._number, self._prefix = chunk, number, prefix
-        self._places: dict[tuple[str, ...], Position] | None = None
+        self._source, self._prefix = source, prefix
 
     def __repr__(self) -> str:
         return f"Document({self.file}#{self.index} {self.kind}/{self.name}, {len(self.errors)} errors)"
@@ -60,23 +79,13 @@ class Document:
 
     def position(self, field: str) -> Position:
         """(line, column) of a field path, or of the nearest thing around it that was written; (0, 0) of nothing."""
-        if self._places is None:
-            self._places = self._found_places()
-        keys = path_keys(field)
-        while keys and keys not in self._places:
+        if self._source is None:
+            return (0, 0)
+        places = self._source.places
+        keys = self._prefix + path_keys(field)
+        while keys and keys not in places:
             keys = keys[:-1]
-        return self._places.get(keys, (0, 0))
-
-    def _found_places(self) -> dict[tuple[str, ...], Position]:
-        if self._chunk is None:
-            return {}
-        prefix = _spelled(self._prefix)
-        found = {}
-        for path, place in positions(self._chunk, self._number).items():
-            spelled = _spelled(path)
-            if spelled[: len(prefix)] == prefix:
-                found[spelled[len(prefix) :]] = place
-        return found
+        return places.get(keys, (0, 0))
 
     def placed(self, error: FieldError) -> FieldError:
         """The error with its position, where it has none yet."""
@@ -105,11 +114,17 @@ def _spelled(path: Path) -> tuple[str, ...]:
 def load(text: bytes | str, file: str = "-", strict: bool = True) -> list[Document]:
     """Every object in a text. Not strict: unknown and repeated fields are warnings instead of errors."""
     documents: list[Document] = []
+    faulty = 0
     try:
         found = False
         for chunk in chunks(decoded(text)):
             found = True
-            documents += _load_chunk(chunk, file, len(documents), strict)
+            for document in _load_chunk(chunk, file, len(documents), strict):
+                documents.append(document)
+                faulty += bool(document.errors)
+                if faulty > MAX_FAULTY or len(documents) > MAX_DOCUMENTS:
+                    many = f"{MAX_FAULTY} documents are wrong" if faulty > MAX_FAULTY else f"{MAX_DOCUMENTS} documents"
+                    raise SyntaxFault(f"more than {many}; the rest is not read", chunk.line + 1)
         if not found and text.strip():
             raise SyntaxFault("there is no object in it, only comments")
     except SyntaxFault as fault:
@@ -123,27 +138,25 @@ def _faulty(file: str, index: int, fault: SyntaxFault) -> Document:
     return document
 
 
-def _load_chunk(chunk: Chunk, file: str, index: int, strict: bool) -> list[Document]:
-    documents: list[Document] = []
+def _load_chunk(chunk: Chunk, file: str, index: int, strict: bool) -> Iterator[Document]:
     try:
-        for number, reading in enumerate(read(chunk)):
-            documents += _load_reading(chunk, number, reading, file, index + len(documents), strict)
+        for reading in read(chunk):
+            for document in _load_reading(reading, file, index, strict):
+                yield document
+                index += 1
     except SyntaxFault as fault:
-        documents.append(_faulty(file, index + len(documents), fault))
-    return documents
+        yield _faulty(file, index, fault)
 
 
-def _load_reading(chunk: Chunk, number: int, reading: Reading, file: str, index: int, strict: bool) -> list[Document]:
-    data = reading.data
-    if isinstance(data, dict) and data.get("kind") in ("List", *(kind + "List" for kind in KINDS)):
-        items = data.get("items")
-        if isinstance(items, list) and data.get("apiVersion") == "v1" and not reading.duplicates:
-            return [
-                _decoded(Document(file, index + place, chunk, number, (((), "items"), place)), item, strict)
-                for place, item in enumerate(items)
-            ]
-    document = Document(file, index, chunk, number)
-    return [_decoded(document, data, strict, reading)]
+def _load_reading(reading: Reading, file: str, index: int, strict: bool) -> Iterator[Document]:
+    data, source = reading.data, Source(reading.chunk)
+    if isinstance(data, dict) and data.get("kind") in _LISTS and isinstance(data.get("items"), list):
+        if data.get("apiVersion") == "v1" and not reading.duplicates:
+            for place, item in enumerate(data["items"]):
+                document = Document(file, index + place, source, ("items", str(place)))
+                yield _decoded(document, item, strict)
+            return
+    yield _decoded(Document(file, index, source), data, strict, reading)
 
 
 def _decoded(document: Document, data: Any, strict: bool, reading: Reading | None = None) -> Document:

@@ -45,7 +45,8 @@ class Duplicate(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """The text of one document; `line` is how many lines of the file come before it.
+    """The text of one document; `line` is how many lines of the file come before it, `column` how many characters of
+    its first line.
 
     A file that begins with a brace is JSON and nothing else; after `---` a brace may also begin KYAML.
     """
@@ -53,6 +54,7 @@ class Chunk(msgspec.Struct, frozen=True):
     text: str
     line: int
     first: bool = False
+    column: int = 0
 
     @property
     def has_brace(self) -> bool:
@@ -62,6 +64,7 @@ class Chunk(msgspec.Struct, frozen=True):
 class Reading(msgspec.Struct, frozen=True):
     """What one document holds: JSON-like data, and the keys that were given twice (the last one won)."""
 
+    chunk: Chunk  # of this value alone
     data: Any
     duplicates: tuple[Duplicate, ...] = ()
 
@@ -114,7 +117,7 @@ def read(chunk: Chunk) -> Iterator[Reading]:
         raise SyntaxFault(message, chunk.line + 1)
     if chunk.has_brace:
         try:
-            yield from list(_read_json(chunk))
+            yield from list(_read_json(chunk)) if not chunk.first else _read_json(chunk)
             return
         except SyntaxFault:
             if chunk.first:
@@ -131,7 +134,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def _read_json(chunk: Chunk) -> Iterator[Reading]:
     text, lone = chunk.text, _ESCAPED_SURROGATE.search(chunk.text) is not None
-    duplicated = False
+    duplicated, line, line_start = False, chunk.line, -chunk.column
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal duplicated
@@ -146,6 +149,8 @@ def _read_json(chunk: Chunk) -> Iterator[Reading]:
     at = _skip(text, 0)
     while at < len(text):
         begin, duplicated = at, False
+        line += text.count("\n", max(line_start, 0), begin)
+        line_start = max(line_start, text.rfind("\n", 0, begin) + 1)
         try:
             data, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
@@ -154,13 +159,12 @@ def _read_json(chunk: Chunk) -> Iterator[Reading]:
             raise SyntaxFault("nested too deeply", chunk.line + 1) from None
         except ValueError as error:  # a number of thousands of digits, NaN
             raise SyntaxFault(str(error).split(";")[0].lower(), chunk.line + 1) from None
-        at = _skip(text, at)
+        own = Chunk(text[begin:at], line, chunk.first, begin - line_start)
         twice: tuple[Duplicate, ...] = ()
         if duplicated:
-            twice = tuple(
-                Duplicate(path, *_place(chunk, offset)) for path, offset, again in _json_keys(text, begin) if again
-            )
-        yield Reading(_mended(data) if lone else data, twice)
+            twice = tuple(Duplicate(path, *place) for path, place, again in _json_places(own) if again)
+        yield Reading(own, _mended(data) if lone else data, twice)
+        at = _skip(text, at)
 
 
 def _skip(text: str, at: int) -> int:
@@ -214,9 +218,15 @@ def _json_keys(text: str, begin: int) -> Iterator[tuple[Path, int, bool]]:
             levels.append((path, set() if token == "{" else None, 0))
 
 
-def _place(chunk: Chunk, offset: int) -> Position:
-    text = chunk.text
-    return chunk.line + text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+def _json_places(chunk: Chunk) -> Iterator[tuple[Path, Position, bool]]:
+    """(path, position, given twice?) of every value of a JSON text."""
+    line, line_start = chunk.line + 1, -chunk.column
+    for path, offset, again in _json_keys(chunk.text, 0):
+        passed = chunk.text.count("\n", max(line_start, 0), offset)
+        if passed:
+            line += passed
+            line_start = chunk.text.rfind("\n", 0, offset) + 1
+        yield path, (line, offset - line_start + 1), again
 
 
 # --- YAML ---
@@ -303,7 +313,7 @@ class _Composer:
         try:
             self.next()  # the start of the stream
             if not isinstance(self.next(), yaml.DocumentStartEvent):
-                return Reading(None)
+                return Reading(self.chunk, None)
             data = self.node(self.next(), (), 0)
             self.next()
             if not isinstance(event := self.next(), yaml.StreamEndEvent):
@@ -316,7 +326,7 @@ class _Composer:
             raise SyntaxFault(f"unreadable: {error}", self.chunk.line + 1) from None
         finally:
             parser.dispose()
-        return Reading(data, tuple(self.duplicates))
+        return Reading(self.chunk, data, tuple(self.duplicates))
 
     def translated(self, error: Any) -> SyntaxFault:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -441,13 +451,12 @@ def _is_merge(event: Any) -> bool:
 # --- where things are ---
 
 
-def positions(chunk: Chunk, number: int = 0) -> dict[Path, Position]:
-    """{path: (line, column)} of every key and list item of the `number`-th value of a readable document."""
-    if chunk.has_brace:
-        try:
-            return _json_positions(chunk, number)
-        except ValueError:  # KYAML
-            pass
+def positions(chunk: Chunk) -> dict[Path, Position]:
+    """{path: (line, column)} of every key and list item of a readable document."""
+    if chunk.has_brace and _is_json(chunk.text):
+        places: dict[Path, Position] = {(): (chunk.line + 1, chunk.column + 1)}
+        places.update((path, place) for path, place, _ in _json_places(chunk))
+        return places
     import yaml
     from yaml._yaml import CParser
 
@@ -485,17 +494,9 @@ def positions(chunk: Chunk, number: int = 0) -> dict[Path, Position]:
     return found
 
 
-def _json_positions(chunk: Chunk, number: int) -> dict[Path, Position]:
-    text = chunk.text
-    at = _skip(text, 0)
-    decoder = json.JSONDecoder()
-    for _ in range(number + 1):
-        begin, at = at, _skip(text, decoder.raw_decode(text, at)[1])
-    at = begin
-    found: dict[Path, Position] = {(): _place(chunk, at)}
-    line_start, line = text.rfind("\n", 0, at) + 1, chunk.line + text.count("\n", 0, at) + 1
-    for path, offset, _ in _json_keys(text, at):
-        line += text.count("\n", line_start, offset)
-        line_start = text.rfind("\n", 0, offset) + 1
-        found[path] = (line, offset - line_start + 1)
-    return found
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:  # KYAML
+        return False
+    return True

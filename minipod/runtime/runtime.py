@@ -39,6 +39,7 @@ from minipod.runtime.status import ContainerStatus, ContainerUser, ExecResult, S
 
 _KILL_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 2.0
+_REAP_ATTEMPTS, _REAP_PAUSE_S = 25, 0.02
 
 log = logging.getLogger(__name__)
 
@@ -387,13 +388,20 @@ class Runtime:
 
     def _orphan_ended(self, container: Container) -> None:
         asyncio.get_running_loop().remove_reader(container.pidfd)
-        status = process.pidfd_exit_code(container.pidfd)
-        ended = None
-        if status is not None:
-            number = status & 0x7F
-            code = 128 + number if number else status >> 8
-            ended = ChildExit(container.status.id, container.status.pid, code, number, 0, time.time_ns())
-        self._begin(self._finish(container, ended))
+        self._begin(self._finish_orphan(container))
+
+    async def _finish_orphan(self, container: Container) -> None:
+        """The kernel tells the status once init has reaped the process, which may be a moment after its end."""
+        ended_at_ns, ended = time.time_ns(), None
+        for _ in range(_REAP_ATTEMPTS):
+            status = process.pidfd_exit_code(container.pidfd)
+            if status is not None:
+                number = status & 0x7F
+                code = 128 + number if number else status >> 8
+                ended = ChildExit(container.status.id, container.status.pid, code, number, 0, ended_at_ns)
+                break
+            await asyncio.sleep(_REAP_PAUSE_S)
+        await self._finish(container, ended)
 
     # --- exec --------------------------------------------------------------------------------------------------------
 

@@ -82,6 +82,15 @@ def test_the_objects_of_the_cases_are_valid(valid: Object) -> None:
             [("spec.resources[storage]", "Invalid")],
         ),
         (changed(CLAIM, {"spec.volumeMode": "Tape"}), [("spec.volumeMode", "NotSupported")]),
+        (
+            changed(CLAIM, {"spec.dataSource": {"kind": "PersistentVolumeClaim", "name": ""}}),
+            [("spec.dataSource.name", "Required"), ("spec.dataSourceRef.name", "Required")],
+        ),
+        (changed(CLAIM, {"spec.dataSource": {"kind": "Odd", "name": ""}}), []),
+        (
+            changed(CLAIM, {"spec.dataSourceRef": {"kind": "Odd", "name": "a"}}),
+            [("spec.dataSource", "Invalid"), ("spec.dataSourceRef", "Invalid")],
+        ),
         # PersistentVolume
         (changed(VOLUME, {"spec.hostPath": None}), [("spec", "Required")]),
         (changed(VOLUME, {"spec.nfs": {"server": "a", "path": "/"}}), [("spec.nfs", "Forbidden")]),
