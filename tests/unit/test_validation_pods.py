@@ -262,7 +262,7 @@ def test_windows_pods_run_all_containers_as_host_processes_or_none() -> None:
         ({"spec.hostnameOverride": "a" * 65}, "Too long: may not be more than 64 bytes"),
         (
             {f"{APP}.volumeMounts": [{"name": "none", "mountPath": "/"}]},
-            'Not found: "none": must be a volume without',
+            'Not found: "none": must be a volume of the pod: data',
         ),
         ({"spec.ephemeralContainers": [{"name": "d", "image": "i"}]}, "Forbidden: can only be added to a pod"),
     ],

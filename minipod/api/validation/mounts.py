@@ -47,8 +47,8 @@ def volume_mounts(check: Check, container: AnyContainer, volumes: Mapping[str, V
 
 def _one_of(volumes: Mapping[str, Volume]) -> str:
     if not volumes:
-        return "spec.volumes has none without faults"
-    return f"must be a volume without faults: {', '.join(volumes)}"
+        return "the pod has no volume without faults"
+    return f"must be a volume of the pod: {', '.join(volumes)}"
 
 
 def propagation(check: Check, value: str, privileged: bool, path: Path) -> None:
