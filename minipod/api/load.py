@@ -150,20 +150,23 @@ def _load_chunk(chunk: Chunk, file: str, index: int, strict: bool) -> Iterator[D
 
 def _load_reading(reading: Reading, file: str, index: int, strict: bool) -> Iterator[Document]:
     data, source = reading.data, Source(reading.chunk)
-    if isinstance(data, dict) and data.get("kind") in _LISTS and isinstance(data.get("items"), list):
-        if data.get("apiVersion") == "v1" and not reading.duplicates:
-            for place, item in enumerate(data["items"]):
-                document = Document(file, index + place, source, ("items", str(place)))
-                yield _decoded(document, item, strict)
-            return
-    yield _decoded(Document(file, index, source), data, strict, reading)
+    if not reading.duplicates and _is_list(data):
+        for place, item in enumerate(data["items"]):
+            yield _decoded(Document(file, index + place, source, ("items", str(place))), item, strict)
+    else:
+        yield _decoded(Document(file, index, source), data, strict, reading)
+
+
+def _is_list(data: Any) -> bool:
+    wanted = isinstance(data, dict) and data.get("apiVersion") == "v1" and data.get("kind") in _LISTS
+    return wanted and isinstance(data.get("items"), list)
 
 
 def _decoded(document: Document, data: Any, strict: bool, reading: Reading | None = None) -> Document:
     """Fills the document from its data."""
     errors: list[FieldError] = []
     warnings: list[str] = []
-    for twice in reading.duplicates[:_SHOWN_FAULTS] if reading else ():
+    for twice in reading.duplicates if reading else ():
         error = FieldError(path_text(twice.path), DUPLICATE_KEY, "Duplicate value: this key is given twice here",
                            twice.line, twice.column)  # fmt: skip
         errors.append(error)

@@ -14,6 +14,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ MAX_TEXT_BYTES = 16 * 2**20
 MAX_DOCUMENT_BYTES = 3 * 2**20  # MaxRequestBodyBytes of the API server
 MAX_NODES = 100_000
 MAX_DEPTH = 100
+MAX_DUPLICATES = 100  # told of one document
 
 #: a path as linked pairs, root `()`: cheap to extend for every value, spelled out only for an error
 Path = tuple[Any, ...]
@@ -134,10 +136,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def _read_json(chunk: Chunk) -> Iterator[Reading]:
     text, lone = chunk.text, _ESCAPED_SURROGATE.search(chunk.text) is not None
-    duplicated, line, line_start = False, chunk.line, -chunk.column
+    duplicated, nodes, lines = False, 0, _Lines(chunk)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal duplicated
+        nonlocal duplicated, nodes
+        nodes += len(items)
+        if nodes > MAX_NODES:
+            raise SyntaxFault(f"more than {MAX_NODES} values", chunk.line + 1)
         found = dict(items)
         duplicated = duplicated or len(found) != len(items)
         return found
@@ -149,20 +154,22 @@ def _read_json(chunk: Chunk) -> Iterator[Reading]:
     at = _skip(text, 0)
     while at < len(text):
         begin, duplicated = at, False
-        line += text.count("\n", max(line_start, 0), begin)
-        line_start = max(line_start, text.rfind("\n", 0, begin) + 1)
+        line, column = lines.place(begin)
         try:
             data, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
             raise SyntaxFault(error.msg.lower(), chunk.line + error.lineno, error.colno) from None
         except RecursionError:
             raise SyntaxFault("nested too deeply", chunk.line + 1) from None
+        except SyntaxFault:
+            raise
         except ValueError as error:  # a number of thousands of digits, NaN
             raise SyntaxFault(str(error).split(";")[0].lower(), chunk.line + 1) from None
-        own = Chunk(text[begin:at], line, chunk.first, begin - line_start)
+        own = Chunk(text[begin:at], line - 1, chunk.first, column - 1)
         twice: tuple[Duplicate, ...] = ()
         if duplicated:
-            twice = tuple(Duplicate(path, *place) for path, place, again in _json_places(own) if again)
+            repeated = (Duplicate(path, *place) for path, place, again in _json_places(own) if again)
+            twice = tuple(islice(repeated, MAX_DUPLICATES))
         yield Reading(own, _mended(data) if lone else data, twice)
         at = _skip(text, at)
 
@@ -205,7 +212,8 @@ def _json_keys(text: str, begin: int) -> Iterator[tuple[Path, int, bool]]:
             continue
         if match.group(1) is not None:
             parent, seen, _ = levels[-1]
-            key = json.loads(token[: -len(match.group(1))])
+            quoted = token[: -len(match.group(1))]
+            key = json.loads(quoted) if "\\" in quoted else quoted[1:-1]
             path = (parent, key)
             yield path, match.start(), key in (seen or ())
             if seen is not None:
@@ -220,13 +228,24 @@ def _json_keys(text: str, begin: int) -> Iterator[tuple[Path, int, bool]]:
 
 def _json_places(chunk: Chunk) -> Iterator[tuple[Path, Position, bool]]:
     """(path, position, given twice?) of every value of a JSON text."""
-    line, line_start = chunk.line + 1, -chunk.column
+    lines = _Lines(chunk)
     for path, offset, again in _json_keys(chunk.text, 0):
-        passed = chunk.text.count("\n", max(line_start, 0), offset)
+        yield path, lines.place(offset), again
+
+
+class _Lines:
+    """Positions of rising offsets in a chunk; looks at each character once."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.text, self.line, self.start, self.seen = chunk.text, chunk.line + 1, -chunk.column, 0
+
+    def place(self, offset: int) -> Position:
+        passed = self.text.count("\n", self.seen, offset)
         if passed:
-            line += passed
-            line_start = chunk.text.rfind("\n", 0, offset) + 1
-        yield path, (line, offset - line_start + 1), again
+            self.line += passed
+            self.start = self.text.rfind("\n", self.seen, offset) + 1
+        self.seen = offset
+        return self.line, offset - self.start + 1
 
 
 # --- YAML ---
@@ -388,7 +407,7 @@ class _Composer:
                 continue
             key = self.key(event, path, depth)
             if key in found:
-                self.duplicates.append(Duplicate((path, key), *self.place(event)))
+                self.repeated(path, key, event)
             found[key] = self.node(self.next(), (path, key), depth)
         return found
 
@@ -398,8 +417,13 @@ class _Composer:
         for source in sources:
             if not isinstance(source, dict):
                 raise self.fault("<< wants a mapping or a list of mappings", event)
-            self.duplicates += [Duplicate((path, key), *self.place(event)) for key in source if key in found]
+            for key in source.keys() & found.keys():
+                self.repeated(path, key, event)
             found.update(source)
+
+    def repeated(self, path: Path, key: str, event: Any) -> None:
+        if len(self.duplicates) < MAX_DUPLICATES:
+            self.duplicates.append(Duplicate((path, key), *self.place(event)))
 
     def key(self, event: Any, path: Path, depth: int) -> str:
         value = self.node(event, path, depth)
