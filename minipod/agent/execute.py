@@ -99,7 +99,7 @@ def _tell_started(connection: Connection, session: Session) -> None:
 
 async def _listen(connection: Connection, session: Session) -> None:
     """Signals from the client; when it is gone, so is the command (as containerd ends an exec whose stream broke)."""
-    while (message := await connection.receive()) is not None:
+    while (message := await connection.said()) is not None:
         number = message.body.get("signal")
         if message.body.get("verb") == "signal" and isinstance(number, int) and 0 < number < signal.NSIG:
             session.signal(number)

@@ -25,7 +25,7 @@ async def run(node: Node, pod: Pod, sandbox: SandboxStatus, action: model.RunHoo
         return ""
     try:
         async with asyncio.timeout(action.timeout_s):
-            return await _run(node, container, sandbox, action.container_id, handler)
+            return await _run(node, container, sandbox, action, handler)
     except TimeoutError:
         return f"timed out after {action.timeout_s:.0f} s"
     except (MinipodError, OSError) as error:
@@ -42,11 +42,12 @@ async def _run(
     node: Node,
     container: Container | EphemeralContainer,
     sandbox: SandboxStatus,
-    container_id: str,
+    action: model.RunHook,
     handler: LifecycleHandler,
 ) -> str:
     if handler.exec is not None:
-        result = await node.runtime.exec_sync(container_id, handler.exec.command)
+        # With its own timeout, which also ends the command.
+        result = await node.runtime.exec_sync(action.container_id, handler.exec.command, action.timeout_s or 0)
         if result.exit_code == 0:
             return ""
         output = (result.stdout + result.stderr)[:MAX_OUTPUT].decode("utf-8", "replace").strip()

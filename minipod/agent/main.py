@@ -68,6 +68,9 @@ def main(arguments: Sequence[str]) -> int:
         _tell(ready_fd, message)
         print(f"minipod agent: {message}", file=sys.stderr)
         return 3
+    except Exception as error:
+        _tell(ready_fd, f"internal error: {type(error).__name__}: {error}: see agent.log")
+        raise
 
 
 def _run(options: Options) -> int:

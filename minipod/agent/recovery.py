@@ -58,7 +58,7 @@ async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, 
         sandbox_id=sandbox.id if sandbox is not None else "",
         sandbox_ready=sandbox is not None and sandbox.state == "SANDBOX_READY",
         ips=sandbox.ips if sandbox is not None else (),
-        runs={name: run_of(status, termination.message_of(state.pod, status)) for name, status in found.items()},
+        runs={name: run_of(status, _message(state, status)) for name, status in found.items()},
         max_backoff_s=node.config.max_container_restart_period_s,
     )
     if owner and rebooted:
@@ -72,6 +72,10 @@ def _of(owner: str, alive: bool) -> str:
     if not owner:
         return ""
     return f", owned by process {owner.split()[0]}" if alive else " to its end: its minipod run is gone"
+
+
+def _message(state: model.PodState, status: ContainerStatus) -> str:
+    return termination.message_of(state.pod, status) if status.state == "CONTAINER_EXITED" else ""
 
 
 def newest(statuses: list[ContainerStatus]) -> dict[str, ContainerStatus]:

@@ -169,7 +169,7 @@ class Run:
 
     async def _listen(self) -> None:
         """What the client says while its pods run."""
-        while (message := await self._connection.receive()) is not None:
+        while (message := await self._connection.said()) is not None:
             verb = message.body.get("verb")
             if verb in ("interrupt", "kill"):
                 for one in self._tracked.values():

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 
@@ -24,9 +25,12 @@ from minipod.runtime.runtime import Runtime
 
 log = logging.getLogger("minipod.agent")
 
+MAX_LOG_BYTES = 4 << 20
+
 
 def serve(options: Options, ready: Callable[[], None]) -> int:
     """Runs until the agent leaves; `ready` is called once the control socket answers. Raises MinipodError."""
+    _shorten_log()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     return asyncio.run(_serve(options, ready))
 
@@ -37,12 +41,21 @@ async def _serve(options: Options, ready: Callable[[], None]) -> int:
     store = Store(f"{paths.state}/minipod.db")
     try:
         facts = host_facts(config)
+        if not facts.cgroup_mounts:
+            raise HostError("no cgroup file system is mounted: mount -t cgroup2 none /sys/fs/cgroup (minipod check)")
         runtime = Runtime(paths, config, facts)
         node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts))
         await Service(node, options.auto).run(ready)
     finally:
         store.close()
     return 0
+
+
+def _shorten_log() -> None:
+    """agent.log is appended to for ever: what is long begins anew with the next agent."""
+    found = os.fstat(2)
+    if stat.S_ISREG(found.st_mode) and found.st_size > MAX_LOG_BYTES:
+        os.ftruncate(2, 0)
 
 
 def _config(path: str | None) -> Config:

@@ -86,6 +86,17 @@ class Connection:
                 self._reader = None
         return self._messages.popleft()
 
+    async def said(self) -> Message | None:
+        """As `receive`, while a verb runs: what is no message ends the hearing, not the verb. Takes no descriptors."""
+        try:
+            message = await self.receive()
+        except WireError:
+            await self.gone
+            return None
+        if message is not None:
+            message.close_fds()
+        return message
+
     def _on_readable(self) -> None:
         try:
             data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, _RIGHTS, socket.MSG_CMSG_CLOEXEC)

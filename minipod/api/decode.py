@@ -18,7 +18,8 @@ import msgspec
 
 from minipod.api import quantity, timestamps, types
 from minipod.api.field_error import FieldError
-from minipod.api.text import Path, number_text
+from minipod.api.scalars import number_text
+from minipod.api.text import Path
 
 UNKNOWN_FIELD, DUPLICATE_KEY, WRONG_TYPE, SYNTAX = "UnknownField", "DuplicateKey", "WrongType", "Syntax"
 

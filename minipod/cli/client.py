@@ -10,7 +10,7 @@ import array
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from minipod import __version__
 from minipod.cli.values import TYPE_CHECKING, Object
@@ -54,6 +54,7 @@ class Channel:
     def __init__(self, sock: _socket.socket, trace: bool = False) -> None:
         self.sock = sock
         self.fds: list[int] = []
+        self.was_reset = False
         self._buffer = b""
         self._trace = trace
 
@@ -70,7 +71,7 @@ class Channel:
             sent = self.sock.sendmsg([data], rights)
             while sent < len(data):
                 sent += self.sock.send(data[sent:])
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             # it answered before it closed: the answer is still to be read, and says why
             pass
 
@@ -90,6 +91,7 @@ class Channel:
         try:
             data, ancillary, _flags, _address = self.sock.recvmsg(1 << 16, _socket.CMSG_SPACE(16 * 4), MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
+            self.was_reset = True
             return False
         for level, kind, payload in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
@@ -114,6 +116,7 @@ class Request:
         self._message = {**message, "version": __version__}
         self._fds = fds
         self._started = False
+        self._retries = 3
         self.result: Object | None = None
         self.channel = channel
         channel.send(self._message, fds)
@@ -144,7 +147,13 @@ class Request:
 
     def fill(self) -> None:
         """Receive once. Raises AgentError when the connection ends before the answer does."""
-        if not self.channel.fill():
+        if self.channel.fill():
+            return
+        if self.channel.was_reset and not self._started and self._retries:
+            # an agent that leaves resets what it has not read: nothing was done, the next agent is asked
+            self._retries -= 1
+            self._ask_again(self._client.connect)
+        else:
             raise AgentError(f"the agent went away in the middle of an answer; see {self._client.paths.root}/agent.log")
 
     def poll(self) -> Object | None:
@@ -165,8 +174,11 @@ class Request:
 
     def _replace_agent(self) -> None:
         self._started = True  # once is enough: a second mismatch is told as it is
+        self._ask_again(self._client.replace)
+
+    def _ask_again(self, connect: Callable[[], Channel]) -> None:
         self.channel.close()
-        self.channel = self._client.replace()
+        self.channel = connect()
         self.channel.send(self._message, self._fds)
 
 

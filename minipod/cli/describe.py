@@ -9,8 +9,8 @@ import time
 from minipod.cli.client import Client
 from minipod.cli.describe_parts import container_lines, mapping_lines, toleration_lines, volume_lines
 from minipod.cli.events import interval, last_seen, printable
-from minipod.cli.logs import get_pod
 from minipod.cli.options import namespace_of, pod_names
+from minipod.cli.pods import get_pod
 from minipod.cli.table import human_duration, tabbed, timestamp_s
 from minipod.cli.values import Object
 from minipod.errors import NotFoundError
@@ -26,7 +26,12 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Show a pod's spec, state, conditions and events."
     parser.add_argument("words", nargs="*", metavar="pod NAME…", help="pod NAME… or pod/NAME…; without a name all")
-    parser.add_argument("--show-events", action="store_true", default=True, help="the events too (the default)")
+    parser.add_argument(
+        "--show-events",
+        action="store_true",
+        default=True,
+        help="the events too (the default; --show-events=false leaves them out)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         pods = fetch(args, message)
     if not pods:
         raise NotFoundError(f"no pods found in {namespace} namespace")
-    texts = [describe(pod, events_of(client, pod), time.time()) for pod in pods]
+    texts = [describe(pod, events_of(client, pod) if args.show_events else None, time.time()) for pod in pods]
     sys.stdout.write("\n\n".join(texts))
     return 0
 
@@ -56,7 +61,7 @@ def events_of(client: Client, pod: Object) -> list[Object]:
     return sorted(same, key=last_seen)
 
 
-def describe(pod: Object, events: list[Object], now: float) -> str:
+def describe(pod: Object, events: list[Object] | None, now: float) -> str:
     """The whole text. `now`: seconds since the epoch."""
     spec, status = pod["spec"], pod.get("status") or {}
     lines = head_lines(pod, now)
@@ -69,7 +74,7 @@ def describe(pod: Object, events: list[Object], now: float) -> str:
     lines += mapping_lines("Node-Selectors", spec.get("nodeSelector"))
     lines += toleration_lines(spec.get("tolerations") or [])
     text = tabbed("\n".join(lines))
-    return text + "\n" + event_text(events, now)
+    return text + "\n" + (event_text(events, now) if events is not None else "")
 
 
 def head_lines(pod: Object, now: float) -> list[str]:

@@ -13,9 +13,10 @@ import sys
 
 from minipod.cli.client import Client
 from minipod.cli.options import namespace_of, one_pod
+from minipod.cli.pods import default_container, get_pod
 from minipod.cli.relay import Relay, TerminalRelay, window_size
 from minipod.cli.values import Object
-from minipod.errors import UsageError
+from minipod.errors import ConflictError, UsageError
 
 TAKES_COMMAND = True
 NAMES = ("stdin", "stdout", "stderr")
@@ -50,13 +51,13 @@ def run(args: argparse.Namespace) -> int:
     return run_with_terminal(args, client, message) if args.tty else run_with_pipes(args, client, message)
 
 
-def chosen_container(args: argparse.Namespace) -> str | None:
-    """The agent chooses where none is named; said as kubectl says it only to a person at a terminal."""
-    if args.quiet or not os.isatty(2) or not os.isatty(0):
-        return None
-    from minipod.cli.logs import default_container, get_pod
-
-    return default_container(get_pod(Client.of(args, "exec"), namespace_of(args), one_pod(args.words[0])))
+def chosen_container(args: argparse.Namespace) -> str:
+    """The annotated or first one, told where there is a choice. Raises NotFoundError, ConflictError."""
+    pod = get_pod(Client.of(args, "exec"), namespace_of(args), one_pod(args.words[0]))
+    phase = (pod.get("status") or {}).get("phase")
+    if phase in ("Succeeded", "Failed"):
+        raise ConflictError(f"cannot exec into a container in a completed pod; current phase is {phase}")
+    return default_container(pod, tell=not args.quiet)
 
 
 def may_hand_over(fd: int) -> bool:

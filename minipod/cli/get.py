@@ -74,24 +74,23 @@ class Tables:
         self._rows = 0
 
     def run(self, message: Object) -> int:
-        client = Client.of(self._args, "get")
-        collected: list[Object] = []
-        for name in self._wanted():
-            if name is not None and self._args.watch:
-                client.call({**message, "name": name, "watch": False})  # a watch alone would wait for it
-            request = client.request_if_pods({**message, "name": name, "watch": self._args.watch})
-            if request is None:
-                if name is not None:
-                    raise NotFoundError(f'pods "{name}" not found')
-                break
-            with request:
-                if self._args.watch:
-                    self._follow(request)
-                else:
-                    collected += drain(request)
-        self._print(collected)
-        if not self._rows and not self._args.watch:
+        if self._args.watch:
+            return self._watch({**message, "name": self._names[0] if self._names else None})
+        events, missing = fetch_each(self._args, self._wanted(), message)
+        self._print(events)
+        if missing is not None:
+            raise missing
+        if not self._rows:
             nothing_found(self._args)
+        return 0
+
+    def _watch(self, message: Object) -> int:
+        client = Client.of(self._args, "get")
+        if message["name"] is not None:
+            client.call({**message, "watch": False})  # a watch alone would wait for it
+        with client.request({**message, "watch": True}) as request:
+            while (event := request.next()) is not None:
+                self._print([event])
         return 0
 
     def _wanted(self) -> list[str | None]:
@@ -115,10 +114,6 @@ class Tables:
         if not self._rows:
             nothing_found(self._args)
         return 0
-
-    def _follow(self, request: Request) -> None:
-        while (event := request.next()) is not None:
-            self._print([event])
 
     def _print(self, events: list[Object]) -> None:
         lines: list[list[object]] = []
@@ -145,10 +140,10 @@ class Objects:
     def run(self, message: Object) -> int:
         if self._args.watch:
             return self._watch({**message, "name": self._names[0] if self._names else None, "watch": True})
-        objects: list[Object] = []
-        for name in self._wanted():
-            objects += fetch(self._args, {**message, "name": name})
-        objects = select(objects, self._args.selector)
+        events, missing = fetch_each(self._args, self._wanted(), message)
+        objects = select([event["object"] for event in events], self._args.selector)
+        if missing is not None and not objects:
+            raise missing
         if len(self._names) == 1:
             sys.stdout.write(self._printer(objects[0], False))
         elif self._args.output == "name":
@@ -156,6 +151,8 @@ class Objects:
         else:
             whole = {"apiVersion": "v1", "items": objects, "kind": "List", "metadata": {"resourceVersion": ""}}
             sys.stdout.write(self._printer(whole, False))
+        if missing is not None:
+            raise missing
         return 0
 
     def _wanted(self) -> list[str | None]:
@@ -185,6 +182,20 @@ def drain(request: Request) -> list[Object]:
     while (event := request.next()) is not None:
         events.append(event)
     return events
+
+
+def fetch_each(
+    args: argparse.Namespace, names: list[str | None], message: Object
+) -> tuple[list[Object], NotFoundError | None]:
+    """What there is of the names, and an error that tells what is not there."""
+    events: list[Object] = []
+    missing: list[str] = []
+    for name in names:
+        try:
+            events += fetch_events(args, {**message, "name": name, "watch": False})
+        except NotFoundError as error:
+            missing.append(str(error))
+    return events, NotFoundError("; ".join(missing)) if missing else None
 
 
 def fetch_events(args: argparse.Namespace, message: Object) -> list[Object]:

@@ -6,6 +6,7 @@ manifests, talks to the agent or imports more than the verb asked for.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -140,6 +141,8 @@ def guarded(argv: list[str]) -> int:
 
 def entry() -> None:
     """The `minipod` program. Leaves without the interpreter's slow tear-down: nothing is left to clean up."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no locale may turn a name into a failure
     status = guarded(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -44,12 +44,14 @@ def terminal_width() -> int:
 class Parser(argparse.ArgumentParser):
     """argparse with kubectl's habits: `--flag=true`, no abbreviations, errors as one line."""
 
+    switched_off: list[str]
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
-    def switches(self) -> set[str]:
-        """The long names of all options that take no value."""
-        return {name for action in self._actions if action.nargs == 0 for name in action.option_strings}
+    def switches(self) -> dict[str, str]:
+        """All options that take no value, and where their value goes."""
+        return {name: action.dest for action in self._actions if action.nargs == 0 for name in action.option_strings}
 
     def permuted(self, words: list[str]) -> list[str]:
         """Options first, then `--` and the rest: kubectl lets both stand in any order.
@@ -83,7 +85,7 @@ class Parser(argparse.ArgumentParser):
         return any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
 
     def normalized(self, words: list[str]) -> list[str]:
-        """`--flag=true` as `--flag`, `--flag=false` as nothing: kubectl's booleans."""
+        """`--flag=true` as `--flag`; `--flag=false` is left out and remembered: kubectl's booleans."""
         switches = self.switches()
         result = []
         for word in words:
@@ -92,7 +94,9 @@ class Parser(argparse.ArgumentParser):
                 result.append(word)
             elif value in ("true", "1"):
                 result.append(name)
-            elif value not in ("false", "0"):
+            elif value in ("false", "0"):
+                self.switched_off.append(switches[name])
+            else:
                 self.error(f'invalid argument "{value}" for "{name}": true or false')
         return result
 
@@ -107,6 +111,7 @@ def parser_for(verb: str, module: VerbModule) -> Parser:
     """A verb's parser, with the global options in a group of their own."""
     parser = Parser(prog=f"minipod {verb}", allow_abbrev=False, formatter_class=Formatter)
     parser.set_defaults(command=[])
+    parser.switched_off = []
     module.configure(parser)
     group = parser.add_argument_group("global options")
     group.add_argument("--root", metavar="DIR", help="what dies with the boot (MINIPOD_ROOT; /run/minipod)")
@@ -127,6 +132,8 @@ def parse(verb: str, module: VerbModule, words: list[str]) -> argparse.Namespace
     words = parser.normalized(words)
     args = parser.parse_args(hoisted(words) if parser.has_sub_verbs() else parser.permuted(words))
     args.command = command
+    for name in parser.switched_off:
+        setattr(args, name, False)
     if command and not getattr(module, "TAKES_COMMAND", False):
         parser.error(f"unexpected argument {command[0]!r} after --")
     return args

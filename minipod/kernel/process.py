@@ -101,16 +101,25 @@ def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     return (pid, pidfd.value) if pid else (0, -1)
 
 
-def pidfd_exit_code(pidfd: int) -> int | None:
-    """wait(2)'s status of a process that somebody else has reaped; None where the kernel can't tell (before 6.15)."""
+def exit_status(pidfd: int, pid: int) -> int | None:
+    """wait(2)'s status of an ended process that is not our child; None while it runs or where nobody can tell.
+
+    Reaped: the kernel keeps it for the pidfd (PIDFD_GET_INFO, Linux 6.15). Not reaped yet: proc_pid_stat(5).
+    """
     info = bytearray(64)  # struct pidfd_info, first published size
     info[0] = _PIDFD_INFO_EXIT
     try:
         fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
     except OSError:
+        info[0] = 0
+    if int.from_bytes(info[:8], "little") & _PIDFD_INFO_EXIT:
+        return int.from_bytes(info[60:64], "little")
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
         return None
-    mask, status = int.from_bytes(info[:8], "little"), int.from_bytes(info[60:64], "little")
-    return status if mask & _PIDFD_INFO_EXIT else None
+    return int(fields[49]) if fields[0] == "Z" else None
 
 
 def setns(fd: int, flags: int = 0) -> None:

@@ -391,10 +391,10 @@ class Runtime:
         self._begin(self._finish_orphan(container))
 
     async def _finish_orphan(self, container: Container) -> None:
-        """The kernel tells the status once init has reaped the process, which may be a moment after its end."""
+        """Between its end and its being reaped by init there may be a moment in which nothing tells the status."""
         ended_at_ns, ended = time.time_ns(), None
         for _ in range(_REAP_ATTEMPTS):
-            status = process.pidfd_exit_code(container.pidfd)
+            status = process.exit_status(container.pidfd, container.status.pid)
             if status is not None:
                 number = status & 0x7F
                 code = 128 + number if number else status >> 8

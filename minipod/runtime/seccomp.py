@@ -92,7 +92,7 @@ def compile_profile(profile: Profile) -> bytes:
     """The profile as a BPF program. Raises OSError or ValueError from libseccomp."""
     import pyseccomp
 
-    native, *beside = profile.architectures
+    beside = profile.architectures[1:]
     built = pyseccomp.SyscallFilter(_action(pyseccomp, profile.default_action, profile.default_code))
     for name in beside:
         built.add_arch(getattr(pyseccomp.Arch, name))
@@ -154,37 +154,23 @@ def _prologue(profile: Profile, allowed: list[int]) -> bytes:
 
     A C library takes ENOSYS for "an older kernel" and goes on with an older call; EPERM it would hand to the program.
     Numbers from 403 on are the same on all architectures here; x32's have a bit of their own and are left alone.
+    A jump skips so many instructions; a program of another architecture skips to the end, to libseccomp's own.
     """
-    if not profile.new_is_enosys:
-        return _allow_only(profile, allowed) if allowed else b""
-    return _instructions(profile, allowed, LAST_KNOWN_SYSCALL)
-
-
-def _allow_only(profile: Profile, allowed: list[int]) -> bytes:
-    return _instructions(profile, allowed, None)
-
-
-def _instructions(profile: Profile, allowed: list[int], last: int | None) -> bytes:
     import pyseccomp
 
+    newest = [LAST_KNOWN_SYSCALL] if profile.new_is_enosys else []
+    if not allowed and not newest:
+        return b""
     architectures = [getattr(pyseccomp.Arch, name) for name in profile.architectures if name != "X32"]
-    checks = 1 + len(allowed) + (last is not None)  # the x32 bit, each allowed number, the newest one
-    # load number, checks, jump to the end, return ALLOW, return ERRNO
-    body = 1 + checks + 1 + 2
-    program = [(_LOAD, 0, 0, _OFFSET_ARCHITECTURE)]
-    for position, architecture in enumerate(architectures):
-        program.append((_JUMP_EQUAL, len(architectures) - position, 0, architecture))
-    program.append((_JUMP, 0, 0, body))
-    program.append((_LOAD, 0, 0, _OFFSET_NUMBER))
-    left = checks
-    program.append((_JUMP_AT_LEAST, left - 1, 0, _X32_BIT))  # to the jump to the end
-    for number in allowed:
-        left -= 1
-        program.append((_JUMP_EQUAL, left, 0, number))
-    if last is not None:
-        left -= 1
-        program.append((_JUMP_GREATER, left + 2, 0, last))
-    program += [
+    checks = 1 + len(allowed) + len(newest)  # the x32 bit, each allowed number, the newest one
+    program = [
+        (_LOAD, 0, 0, _OFFSET_ARCHITECTURE),
+        *((_JUMP_EQUAL, len(architectures) - n, 0, number) for n, number in enumerate(architectures)),
+        (_JUMP, 0, 0, checks + 4),
+        (_LOAD, 0, 0, _OFFSET_NUMBER),
+        (_JUMP_AT_LEAST, checks - 1, 0, _X32_BIT),
+        *((_JUMP_EQUAL, checks - 1 - n, 0, number) for n, number in enumerate(allowed)),
+        *((_JUMP_GREATER, 2, 0, number) for number in newest),
         (_JUMP, 0, 0, 2),
         (_RETURN, 0, 0, _RET_ALLOW),
         (_RETURN, 0, 0, _RET_ERRNO | ENOSYS),

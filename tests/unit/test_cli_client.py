@@ -201,3 +201,26 @@ def test_error_kinds_become_exceptions_with_their_exit_status() -> None:
     runtime = error_of({"kind": "Runtime", "message": "x", "exit": 3})
     assert isinstance(runtime, RemoteError)
     assert runtime.exit_status == 3
+
+
+def test_an_agent_that_was_just_leaving_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = Paths(f"{tmp_path}/root", f"{tmp_path}/state")
+    os.makedirs(paths.root)
+    leaving = socket.socket(socket.AF_UNIX)
+    leaving.bind(paths.agent_socket)
+    leaving.listen()
+    started: list[FakeAgent] = []
+
+    def start_agent(paths: Paths, _config: str | None) -> None:
+        started.append(FakeAgent(paths))
+        started[0].handlers["status"] = lambda peer, _: peer.ok(version="new")
+
+    monkeypatch.setattr(start, "start_agent", start_agent)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    request = Client(paths).request({"verb": "status"})
+    os.unlink(paths.agent_socket)
+    leaving.close()  # without having accepted
+    with request:
+        assert request.next() is None
+        assert request.result == {"ok": True, "version": "new"}
+    started[0].close()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from minipod.cli.progress import Progress
 from minipod.cli.run import exit_status
+from tests.conftest import CHECKOUT
 from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent, minipod_command
 
 MANIFEST = "apiVersion: v1\nkind: Pod\n"
@@ -212,3 +216,19 @@ def test_lines_that_come_together_are_shown_in_the_order_of_time(
         paths[name].write_bytes(b"".join(log_line(str(second), second=second) for second in seconds))
     progress.finish()
     assert capfd.readouterr().out == "a | 1\nb | 2\na | 3\nb | 4\n"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_terminal_gets_colours_unless_it_wants_none(tmp_path: Path, manifest: str, plain: bool) -> None:
+    master_fd, slave_fd = pty.openpty()
+    with fake_agent(tmp_path) as agent:
+        Script(agent, tmp_path, "app", "db")
+        env = os.environ | {"TERM": "xterm", "PYTHONPATH": str(CHECKOUT)} | ({"NO_COLOR": "1"} if plain else {})
+        paths = ["--root", agent.paths.root, "--state", agent.paths.state]
+        command = [sys.executable, "-m", "minipod", "run", manifest, *paths]
+        assert subprocess.run(command, stdout=slave_fd, stderr=slave_fd, env=env, check=False).returncode == 0
+    shown = os.read(master_fd, 10000).decode()
+    os.close(master_fd)
+    os.close(slave_fd)
+    assert ("\x1b[" in shown) is not plain
+    assert ("\x1b[36mapp | \x1b[0mhello from app" in shown) is not plain

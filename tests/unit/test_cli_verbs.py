@@ -329,3 +329,31 @@ def test_check_runs_without_root_and_leaves_nothing(run: Run) -> None:
     assert err == ""
     assert findings["net namespace"] == "ok"
     assert findings["seccomp filter"] == "ok"
+
+
+def test_get_shows_what_there_is_and_tells_what_is_not(run: Run) -> None:
+    status, out, err = run("get", "pod", "nope", "web", "--no-headers")
+    assert (status, out.split()[0], err) == (1, "web", 'error: pods "nope" not found\n')
+    assert run("get", "pod", "nope", "web", "-o", "name") == (1, "pod/web\n", 'error: pods "nope" not found\n')
+
+
+def test_describe_may_leave_out_the_events(run: Run) -> None:
+    assert "Events" not in run("describe", "pod", "web", "--show-events=false", events=tell_event)[1]
+
+
+def test_exec_tells_which_container_was_chosen(run: Run) -> None:
+    def get(peer: Peer, _request: Object) -> None:
+        peer.send({"event": "object", "type": "ADDED", "object": pod(containers=("app", "side"))})
+        peer.ok()
+
+    def execute(peer: Peer, request: Object) -> None:
+        assert request["container"] == "app"
+        peer.send({"event": "started"})
+        peer.close_fds()
+        peer.ok(exit_code=4)
+
+    assert run("exec", "web", "--", "x", get=get, exec=execute) == (
+        4,
+        "",
+        'Defaulted container "app" out of: app, side\n',
+    )
