@@ -1,0 +1,65 @@
+"""The support table as a page (layer 1, pure): docs/support.md, one section per struct, one row per field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from minipod.api import types
+from minipod.api.decode import LIST, STRUCT, Field, fields_of
+from minipod.api.fields import CLUSTER, KIND_NOTES, SERVER, SUPPORTED, UNSUPPORTED
+from minipod.api.support import rows_of
+
+_HEAD = """# What minipod does with each field of a Pod
+
+Written by `scripts/generate-support` from `minipod/api/fields.py`; the tests fail when either is not up to date.
+
+* **supported**: as Kubernetes 1.36 does it.
+* **cluster-only**: accepted, without effect on one host; `run` says so once.
+* **unsupported**: Kubernetes accepts it, `run` and `plan` refuse it and name the field; `validate` warns.
+* **set by minipod**: what a manifest says there is passed over, as by the API server.
+
+What the API server itself refuses is refused in every case. `minipod explain pod.spec.containers` says the same.
+"""
+
+_SHORT = {SUPPORTED: "supported", CLUSTER: "*cluster-only*", UNSUPPORTED: "**unsupported**", SERVER: "set by minipod"}
+
+
+def reachable(struct: type[types.Object] = types.Pod, path: str = "") -> Iterator[tuple[type[types.Object], str]]:
+    """(struct, where it is first found) of every struct that a supported field leads to, each once."""
+    seen: set[type[types.Object]] = set()
+    waiting = [(struct, path)]
+    while waiting:
+        struct, path = waiting.pop(0)
+        if struct in seen:
+            continue
+        seen.add(struct)
+        yield struct, path
+        for wire, field in fields_of(struct).items():
+            inner = _inner(field)
+            row = rows_of(struct.__name__).get(wire)
+            if inner is not None and row is not None and row.level == SUPPORTED:
+                waiting.append((inner, f"{path}.{wire}".lstrip(".") + ("[]" if field.kind == LIST else "")))
+
+
+def _inner(field: Field) -> type[types.Object] | None:
+    shape = field.shape.items if field.kind == LIST else field.shape
+    return shape.struct if shape is not None and shape.kind == STRUCT else None
+
+
+def page() -> str:
+    lines = [_HEAD]
+    for struct, path in reachable():
+        rows = rows_of(struct.__name__)
+        lines += [f"## {struct.__name__}" + (f" (`{path}`)" if path else ""), "", "| field | | |", "|---|---|---|"]
+        for wire in sorted(fields_of(struct)):
+            row = rows[wire]
+            note = f"values other than {', '.join(map(_value, row.fine))}: {row.note}" if row.fine else row.note
+            lines.append(f"| `{wire}` | {_SHORT[row.level]} | {note} |")
+        lines.append("")
+    lines += ["## Other kinds", "", "| kind | |", "|---|---|"]
+    lines += [f"| {kind} | {note} |" for kind, note in KIND_NOTES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
