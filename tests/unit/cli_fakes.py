@@ -68,6 +68,7 @@ class FakeAgent:
         self.requests: list[Object] = []
         self.handlers: dict[str, Handler] = {}
         self.version = minipod.__version__
+        self.serve_pods(pod())
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(paths.agent_socket)
         self._listener.listen()

@@ -72,7 +72,7 @@ def test_pipes_are_handed_over_and_the_exit_status_is_the_commands(tmp_path: Pat
             b"to stdout\n",
             b"to stderr\n",
         )
-        request = agent.requests[0]
+        request = agent.requests[-1]
     assert (request["pod"], request["command"], request["tty"]) == ("web", ["sh", "-c", "exit 42"], None)
     assert request["fds"] == ["stdin", "stdout", "stderr"]
     assert command.read == b"input"
@@ -82,7 +82,7 @@ def test_without_i_there_is_no_stdin(tmp_path: Path) -> None:
     with fake_agent(tmp_path) as agent:
         Command(agent)
         assert run(agent, "pod/web", "-c", "app", "--", "true")[0] == 0
-        assert (agent.requests[0]["fds"], agent.requests[0]["container"]) == (["stdout", "stderr"], "app")
+        assert (agent.requests[-1]["fds"], agent.requests[-1]["container"]) == (["stdout", "stderr"], "app")
 
 
 def test_files_and_devices_are_relayed_through_pipes(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_terminal_is_raw_sized_and_restored(tmp_path: Path) -> None:
             assert b"SIZE" in read_until(master_fd, b"SIZE\r\n")
             os.write(master_fd, b"exit\r")
             assert process.wait(30) == 7
-        assert agent.requests[0]["tty"] == [33, 101]
+        assert agent.requests[-1]["tty"] == [33, 101]
         assert terminal.sizes == [(33, 101)]
     assert not raw[3] & (termios.ECHO | termios.ICANON | termios.ISIG)
     assert termios.tcgetattr(slave_fd) == before
