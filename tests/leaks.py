@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
@@ -157,6 +158,19 @@ def leftover_files(root: Path, state: Path) -> list[str]:
 
 def new_since(before: Picture, now: Picture) -> list[str]:
     return sorted(now[key] for key in now.keys() - before.keys())
+
+
+def end_processes(session: Session, before: Picture) -> None:
+    """Kills what a test has left running, so that it is not found again after every later test."""
+
+    def find() -> list[str]:
+        found = [key for key in processes(session) if key not in before]
+        for key in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(int(key.split()[1])).kill()
+        return found
+
+    wait_until_gone(find, wait_s=2)
 
 
 def wait_until_gone(find: Callable[[], Iterable[str]], wait_s: float = WAIT_S) -> list[str]:

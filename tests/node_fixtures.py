@@ -85,14 +85,16 @@ class Node:
         return pid if isinstance(pid, int) else None
 
     def close(self) -> None:
-        """Deletes what is left of pods and has the agent leave."""
+        """Deletes what is left of pods, by a new agent where a test has ended its own, and has the agent leave."""
+        if self.agent_pid() is None and not leaks.list_folder(f"{self.paths.root}/sandboxes"):
+            return
+        listing = self("get", "pods", "-A", "-o", "json", check=False).stdout
+        for pod in json.loads(listing or "{}").get("items", []):
+            meta = pod["metadata"]
+            self("delete", "pod", meta["name"], "-n", meta["namespace"], "--now", check=False)
         pid = self.agent_pid()
         if pid is None:
             return
-        names = self("get", "pods", "-A", "-o", "json", check=False).stdout
-        for pod in json.loads(names or "{}").get("items", []):
-            meta = pod["metadata"]
-            self("delete", "pod", meta["name"], "-n", meta["namespace"], "--now", check=False)
         self.ask("shutdown")
         try:
             psutil.Process(pid).wait(timeout=10)
@@ -123,6 +125,7 @@ def leak_check(session: leaks.Session, image_folder: str) -> Iterator[None]:
     yield
     left = leaks.wait_until_gone(lambda: leaks.new_since(before, leaks.take_picture(session)))
     if left:
+        leaks.end_processes(session, before)
         hint = "" if session.shared_host else f"\n(others at work on this host? set {leaks.SHARED_HOST_VARIABLE}=1)"
         pytest.fail("left behind:\n  " + "\n  ".join(left) + hint)
 

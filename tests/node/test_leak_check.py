@@ -53,3 +53,10 @@ def test_files_of_a_forgotten_pod_are_found(paths: Paths) -> None:
     found = leaks.leftover_files(*map(leaks.Path, (paths.root, paths.state)))
     os.unlink(lease)
     assert found == [f"file {lease}"]
+
+
+def test_what_was_left_running_is_ended(session: leaks.Session, before: leaks.Picture) -> None:
+    loop = "while :; do sleep 0.1; done >/dev/null 2>&1 & echo $!"
+    orphan = int(subprocess.check_output(["sh", "-c", loop]))
+    leaks.end_processes(session, before)
+    assert not os.path.exists(f"/proc/{orphan}")
