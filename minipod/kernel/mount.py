@@ -107,6 +107,17 @@ def mount_setattr(
     syscall("mount_setattr", fd, b"", flags, ctypes.byref(attr), ctypes.sizeof(attr), what=f"fd {fd}")
 
 
+def is_shared(fd: int) -> bool:
+    """Whether the mount that `fd` is on shares what is mounted in it (proc_pid_mountinfo(5), optional fields)."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
+        mount_id = next(line.split()[1] for line in info if line.startswith("mnt_id:"))
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            if line.startswith(mount_id + " "):
+                return " shared:" in line.partition(" - ")[0]
+    return False
+
+
 def bind(
     source_fd: int,
     target_fd: int,

@@ -46,6 +46,7 @@ _setns = function("setns", c_int, c_int)
 _unshare = function("unshare", c_int)
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = function("capset", c_void_p, c_void_p)
+_capget = function("capget", c_void_p, c_void_p)
 _sethostname = function("sethostname", ctypes.c_char_p, ctypes.c_size_t)
 
 
@@ -173,6 +174,15 @@ def capset(*, effective: int, permitted: int, inheritable: int) -> None:
     data = (_CapData * 2)(*(_CapData(*(mask >> shift & 0xFFFFFFFF for mask in masks)) for shift in (0, 32)))
     if _capset(ctypes.byref(header), ctypes.byref(data)) != 0:
         fail("capset")
+
+
+def permitted_capabilities() -> int:
+    """The permitted set of this thread, as a 64-bit mask (capget(2))."""
+    header = _CapHeader(_LINUX_CAPABILITY_VERSION_3, 0)
+    data = (_CapData * 2)()
+    if _capget(ctypes.byref(header), ctypes.byref(data)) != 0:
+        fail("capget")
+    return int(data[0].permitted) | int(data[1].permitted) << 32
 
 
 def last_capability() -> int:

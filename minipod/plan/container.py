@@ -34,6 +34,7 @@ from minipod.plan.process import (
 from minipod.plan.rootfs import (
     BindMount,
     DetachPropagation,
+    KeepShared,
     MakeContainerFolder,
     MakeDevices,
     MakeFolder,
@@ -92,6 +93,7 @@ def container_plan(
     pins = namespace_pins(sandbox, paths)
     if pins:
         child.append(JoinNamespaces(pins))
+    child += [KeepShared(m.host_path, m.sub_path) for m in config.mounts if m.propagation == "bidirectional"]
     child += [DetachPropagation(), MountRoot(layers=image.layers, directory=config.directory), _user(config, image)]
     child += _mounts(config, sandbox, facts, paths)
     cwd = config.working_dir or image.config.working_dir or "/"

@@ -17,7 +17,9 @@ from minipod.kernel import process
 from minipod.kernel.path import make_in_root, open_in_root
 from minipod.plan import passwd
 from minipod.plan.operation import ChildContext, ChildOperation
+from minipod.plan.security import CAPABILITIES
 
+_ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
 _PASSWD_LIMIT = 1 << 20  # bytes; an image's passwd is a few lines, whatever else it is
@@ -209,7 +211,10 @@ class BecomeUser(ChildOperation, frozen=True, kw_only=True):
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)  # from 0 to another: the kernel clears permitted and effective by itself
         if uid == 0:
-            process.capset(effective=self.capabilities, permitted=self.capabilities, inheritable=0)
+            mask = self.capabilities
+            if mask == _ALL_CAPABILITIES:
+                mask &= process.permitted_capabilities()  # all means all that there are to give (containerd)
+            process.capset(effective=mask, permitted=mask, inheritable=0)
 
 
 class Exec(ChildOperation, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ the root is found by openat2 from the root's descriptor, because the image may h
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -16,11 +17,7 @@ from minipod.kernel.path import make_in_root, open_in_root
 from minipod.kernel.remove import remove_tree
 from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
 
-_PROPAGATION = {
-    "private": kmount.MS_PRIVATE,
-    "host-to-container": kmount.MS_SLAVE,
-    "bidirectional": kmount.MS_SHARED,
-}
+_PROPAGATION = {"private": kmount.MS_PRIVATE, "host-to-container": kmount.MS_SLAVE}
 
 #: name, type, major, minor (runc's AllowedDevices that become nodes)
 DEVICES = (
@@ -183,6 +180,33 @@ def _copy_devices(source: str, dir_fd: int) -> None:
                 _mknod(dir_fd, entry.name, found.st_mode, found.st_rdev, found.st_uid, found.st_gid)
 
 
+class KeepShared(ChildOperation, frozen=True):
+    """Take hold of a Bidirectional volume while it still shares mounts with the host; `BindMount` puts it in place."""
+
+    source: str
+    sub_path: str = ""
+    phase = "root"
+
+    def describe(self) -> str:
+        return f"open_tree {self.source}{'/' + self.sub_path if self.sub_path else ''} as it is shared with the host"
+
+    def execute(self, ctx: ChildContext) -> None:
+        source_fd = _open_source(self.source, self.sub_path)
+        try:
+            if not kmount.is_shared(source_fd):
+                raise OSError(
+                    errno.EINVAL, "is not on a shared mount (mount --make-shared), so not Bidirectional", self.source
+                )
+            flags = kmount.OPEN_TREE_CLONE | kmount.AT_EMPTY_PATH | kmount.AT_RECURSIVE
+            ctx.fds[_shared_name(self.source, self.sub_path)] = kmount.open_tree(source_fd, "", flags)
+        finally:
+            os.close(source_fd)
+
+
+def _shared_name(source: str, sub_path: str) -> str:
+    return f"shared {source} {sub_path}"
+
+
 class BindMount(ChildOperation, frozen=True, kw_only=True):
     """A file or folder of the host at a place inside the root; what is missing of the place is made."""
 
@@ -203,7 +227,10 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
         return f"bind {source} at {self.target} {','.join(options)}"
 
     def execute(self, ctx: ChildContext) -> None:
-        source_fd = self._open_source()
+        if self.propagation == "bidirectional":
+            self._place_shared(ctx)
+            return
+        source_fd = _open_source(self.source, self.sub_path)
         try:
             directory = stat.S_ISDIR(os.fstat(source_fd).st_mode)
             with _place(ctx, self.target, directory=directory) as fd:
@@ -217,20 +244,31 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
         finally:
             os.close(source_fd)
 
-    def _open_source(self) -> int:
-        fd = os.open(self.source, os.O_PATH | os.O_CLOEXEC)
-        if not self.sub_path:
-            return fd
+    def _place_shared(self, ctx: ChildContext) -> None:
+        tree = ctx.fds.pop(_shared_name(self.source, self.sub_path))
         try:
-            return open_in_root(fd, self.sub_path)
-        except FileNotFoundError:
-            # made with the volume's own mode, so that whoever may write to the volume may write to it
-            mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            made = make_in_root(fd, self.sub_path, directory=True)
-            os.chmod(f"/proc/self/fd/{made}", mode)
-            return made
+            if self.readonly:
+                kmount.mount_setattr(tree, attr_set=kmount.MOUNT_ATTR_RDONLY, recursive=self.recursive_read_only)
+            with _place(ctx, self.target, directory=stat.S_ISDIR(os.fstat(tree).st_mode)) as fd:
+                kmount.move_mount(tree, fd)
         finally:
-            os.close(fd)
+            os.close(tree)
+
+
+def _open_source(source: str, sub_path: str) -> int:
+    fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    if not sub_path:
+        return fd
+    try:
+        return open_in_root(fd, sub_path)
+    except FileNotFoundError:
+        # made with the volume's own mode, so that whoever may write to the volume may write to it
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        made = make_in_root(fd, sub_path, directory=True)
+        os.chmod(f"/proc/self/fd/{made}", mode)
+        return made
+    finally:
+        os.close(fd)
 
 
 class MakeFolder(ChildOperation, frozen=True):
