@@ -177,12 +177,11 @@ def _line_starts(data: bytes, from_start: bool) -> list[int]:
 class Follower:
     """Reads one growing log without missing a rotation. `read` gives what is new; waiting is the caller's."""
 
-    def __init__(self, path: str, start: int = 0) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self._fd = -1
         self._rest = b""
         self._older: set[str] = set()
-        self._start = start
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -191,7 +190,7 @@ class Follower:
 
     def read(self) -> Iterator[bytes]:
         """New content in pieces that end with a newline; goes on into the next file where this one was rotated."""
-        while self._open():
+        while self.open():
             yield from self._drain()
             following = self._next()
             if following is None:
@@ -209,7 +208,21 @@ class Follower:
         rest, self._rest = self._rest, b""
         return rest
 
-    def _open(self) -> bool:
+    def is_newest(self) -> bool:
+        """Whether what is open (or that nothing is) still is what the path says."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return self._fd < 0
+        return self._fd >= 0 and os.path.samestat(found, os.fstat(self._fd))
+
+    def skip(self, offset: int) -> None:
+        """Begin at an offset of the file that is open."""
+        if self._fd >= 0:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+
+    def open(self) -> bool:
+        """Open the newest file, if nothing is open yet. False where there is none."""
         if self._fd >= 0:
             return True
         while True:
@@ -223,9 +236,6 @@ class Follower:
             os.close(fd)  # rotated in between: which generation was opened is not known, look again
         self._fd = fd
         self._older = older
-        if self._start:
-            os.lseek(fd, self._start, os.SEEK_SET)
-            self._start = 0
         return True
 
     def _drain(self) -> Iterator[bytes]:

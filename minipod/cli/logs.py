@@ -136,12 +136,21 @@ class Source:
 
     def start_following(self) -> None:
         """Print what there is of older files; the newest is then read as it grows."""
-        files = self.files() if self.attempt >= 0 else []
-        for path, start in files[:-1]:
+        if self.attempt < 0:
+            return
+        self._follower = Follower(self.path)
+        while True:
+            self._follower.open()
+            files = self.files()
+            if self._follower.is_newest():
+                break
+            self._follower.close()  # rotated in between: offsets and file do not belong together
+        for path, start in files:
+            if path == self.path:
+                self._follower.skip(start)
+                continue
             for data in crilog.chunks(path, start):
                 self._print(data)
-        start = files[-1][1] if files and files[-1][0] == self.path else 0
-        self._follower = Follower(self.path, start)
 
     def print_new(self) -> None:
         if self._follower is not None:
