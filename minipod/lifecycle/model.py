@@ -127,7 +127,6 @@ class Sandbox(_Value, frozen=True, kw_only=True):
     id: str = ""
     attempt: int = 0
     ips: tuple[str, ...] = ()
-    interrupted: bool = False  # was stopped by something else than us
 
 
 class PodState(_Value, frozen=True, kw_only=True):

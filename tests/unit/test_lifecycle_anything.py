@@ -49,7 +49,7 @@ def trouble(sim: Simulator, dice: random.Random) -> None:
     """One thing that may happen to a pod."""
     names = [*sim.state.containers] or ["c0"]
     name = dice.choice(names)
-    kind = dice.randrange(9)
+    kind = dice.randrange(11)
     if kind == 0:
         sim.end(name, dice.choice([0, 1, 137]))
     elif kind == 1:
@@ -78,6 +78,12 @@ def trouble(sim: Simulator, dice: random.Random) -> None:
         for process in sim.processes.values():
             if process.ends_after is not None:
                 sim.at(1.0, lambda process=process: sim._end(process, process.exit_code))
+    elif kind == 8:
+        sim.sandbox_errors = 1
+    elif kind == 9:
+        sim.send(model.SandboxStopped(id=sim.state.sandbox.id))
+        for process in list(sim.processes.values()):
+            sim._end(process, 137)
     else:
         sim.probe = None
 

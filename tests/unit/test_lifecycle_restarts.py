@@ -275,3 +275,16 @@ def test_volumes_that_cannot_be_mounted_are_tried_again_with_doubled_waits() -> 
     times = [t for t, a in sim.actions if isinstance(a, model.SetUpVolumes)]
     assert times == [0, 0.5, 1.5, 3.5, 7.5]
     assert sim.reasons("FailedMount") == times
+
+
+def test_end_that_is_told_before_the_start_counts() -> None:
+    sim = Simulator(make_pod({"containers": [container("x")], "restartPolicy": "Never"}))
+    sim.hangs = {"c"}
+    sim.start().run(1)
+    sim.send(model.ContainerCreated(name="c", container_id="x"))
+    sim.send(model.ContainerExited(name="c", container_id="x", exit_code=5, finished_at=sim.now))
+    sim.send(model.ContainerStarted(name="c", container_id="x", pid=1, at=sim.now))
+    sim.run(1)
+    assert sim.container("c").state.terminated.exit_code == 5
+    assert sim.state.status.phase == "Failed"
+    assert len(sim.reasons("Started", "c")) == 1
