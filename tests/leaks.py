@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -28,6 +29,7 @@ EMPTY_IN_ROOT = ("sandboxes", "containers", "leases", "exits")
 EMPTY_IN_STATE = ("pods", "log/pods")
 
 Picture = dict[str, str]
+T = TypeVar("T")
 
 
 @dataclass
@@ -173,7 +175,7 @@ def end_processes(session: Session, before: Picture) -> None:
     wait_until_gone(find, wait_s=2)
 
 
-def wait_until_gone(find: Callable[[], Iterable[str]], wait_s: float = WAIT_S) -> list[str]:
+def wait_until_gone(find: Callable[[], Iterable[T]], wait_s: float = WAIT_S) -> list[T]:
     """What `find` still finds when the time is up; empty as soon as it finds nothing."""
     deadline = time.monotonic() + wait_s
     while True:
