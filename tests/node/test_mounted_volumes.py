@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from minipod.kernel.mount import MS_BIND, mount, umount
+from minipod.kernel.mount import MS_BIND, MS_SHARED, mount, umount
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 from minipod.plan.volumes import MakeEmptyDir, MakePodFolder, MountTmpfs
+from tests.node_fixtures import Node
 
 
 def test_a_memory_volume_has_its_size_and_everybody_may_write(paths: Paths) -> None:
@@ -59,3 +61,45 @@ def test_removal_stops_at_a_mount_point(tmp_path: Path) -> None:
         umount(str(tree / "a" / "inside"))
     remove_tree(str(tree))
     assert (precious / "file").exists()
+
+
+def test_what_a_container_mounts_in_a_bidirectional_volume_reaches_the_host(
+    node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shared = tmp_path_factory.mktemp("shared")
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p"},
+        "spec": {
+            "restartPolicy": "Never",
+            "volumes": [{"name": "v", "hostPath": {"path": str(shared)}}, {"name": "e", "emptyDir": {}}],
+            "containers": [
+                {
+                    "name": "c",
+                    "image": "busybox",
+                    "securityContext": {"privileged": True},
+                    "command": [
+                        "sh",
+                        "-c",
+                        "mkdir /v/in && mount -t tmpfs x /v/in && touch /v/in/file /e/file && ls /e",
+                    ],
+                    "volumeMounts": [
+                        {"name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional"},
+                        {"name": "e", "mountPath": "/e", "subPath": "a/b"},
+                    ],
+                }
+            ],
+        },
+    }
+    refused = node("run", "-", input=json.dumps(pod), check=False)
+    assert refused.returncode != 0
+    assert "not on a shared mount" in refused.stdout + refused.stderr
+    mount("tmpfs", str(shared), "tmpfs", 0, "size=64k")
+    try:
+        mount(None, str(shared), None, MS_SHARED)
+        assert "file" in node("run", "-", input=json.dumps(pod)).stdout
+        assert (shared / "in" / "file").exists()
+        umount(str(shared / "in"))
+    finally:
+        umount(str(shared))
