@@ -84,7 +84,8 @@ def run_with_pipes(args: argparse.Namespace, client: Client, message: Object) ->
         relay.add(0, ours) if fd == 0 else relay.add(ours, fd)
         given.append(theirs)
         to_close.append(theirs)
-    with client.request({**message, "tty": None, "fds": names}, given) as request, relay.signals_to(request):
+    with relay.signals_forwarded(), client.request({**message, "tty": None, "fds": names}, given) as request:
+        relay.request = request
         started: Object | None = request.next()  # only now: an agent that is replaced gets them again
         for fd in to_close:
             os.close(fd)

@@ -124,6 +124,7 @@ class Relay:
     def __init__(self) -> None:
         self._inputs: list[Copy] = []
         self._outputs: list[Copy] = []
+        self.request: Request | None = None
 
     def add(self, source: int, sink: int) -> None:
         """From our `source` 0 into a pipe, or out of a pipe to our `sink` 1 or 2; the pipe's end becomes ours."""
@@ -140,11 +141,13 @@ class Relay:
                 copy.drain()
 
     @contextmanager
-    def signals_to(self, request: Request) -> Iterator[None]:
-        """Our signals are the command's."""
+    def signals_forwarded(self) -> Iterator[None]:
+        """Our signals are the command's, from before it is asked for: none may end us and leave it running."""
 
         def forward(number: int, _frame: FrameType | None) -> None:
-            request.send({"verb": "signal", "signal": number})
+            if self.request is None:
+                raise SystemExit(128 + number)
+            self.request.send({"verb": "signal", "signal": number})
 
         before = {number: signal.signal(number, forward) for number in FORWARDED}
         try:
