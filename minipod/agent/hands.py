@@ -181,7 +181,10 @@ class Hands:
                 reason = "CreateContainerError"
             self._tell(_create_failed(name, reason, error))
             return
-        self._tell(model.ContainerCreated(name=name, container_id=created.id, image_id=image_id(created)))
+        told = model.ContainerCreated(
+            name=name, container_id=created.id, image=image.reference, image_id=image_id(created)
+        )
+        self._tell(told)
         try:
             started = await self._node.runtime.start_container(created.id)
         except (MinipodError, OSError) as error:
