@@ -152,7 +152,7 @@ def _with_what_may_change(new: PersistentVolumeClaim, old: PersistentVolumeClaim
     annotated = old.metadata.annotations.get(STORAGE_CLASS)
     if old.spec.storage_class_name is None and annotated in (None, spec.storage_class_name):
         spec = msgspec.structs.replace(spec, storage_class_name=None)
-    if old.status.phase == "Bound":
+    if new.status.phase == "Bound":
         requests = spec.resources.requests
         if requests:
             requests = requests | {"storage": old.spec.resources.requests.get("storage", "0")}
