@@ -101,6 +101,15 @@ class Channel:
         self._buffer += data
         return bool(data)
 
+    def leave(self) -> None:
+        """Say that nothing more is wanted, and return when the other side has cleaned up after us."""
+        try:
+            self.sock.shutdown(_socket.SHUT_WR)
+        except OSError:
+            return
+        while self.fill():
+            self._buffer = b""
+
     def close(self) -> None:
         self.sock.close()
         for fd in self.fds:

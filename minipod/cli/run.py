@@ -133,6 +133,7 @@ def run_foreground(client: Client, message: Object) -> int:
             progress.drain()
             raise
         progress.finish()
+        request.channel.leave()  # now the agent removes the logs, and then closes
     pods = (request.result or {}).get("pods") or []
     for pod in pods:
         progress.ended(pod)
