@@ -97,7 +97,7 @@ def failure_of(pod: Pod) -> Failure | None:
     for one in (*status.init_container_statuses, *status.container_statuses):
         waiting = one.state.waiting
         ended = one.state.terminated or one.last_state.terminated
-        if ended is not None and ended.reason == START_ERROR:
+        if ended is not None and ended.reason == START_ERROR and one.state.running is None:
             return Failure(f'container "{one.name}" cannot be started: {ended.message}', one.name, True, True)
         if waiting is None:
             continue

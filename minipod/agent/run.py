@@ -7,6 +7,7 @@ until the client has closed the connection, because the client reads them from t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -69,6 +70,7 @@ class Run:
         self._until = self._request.until or ("running" if self._request.detach else None)
         if self._until is not None and self._until not in UNTIL:
             raise UsageError(f"run: until {self._until}: must be one of {', '.join(UNTIL)}")
+        self._begun = time.monotonic()
         self._tracked: dict[str, _Tracked] = {}
         self._failure: StartFailure | None = None
 
@@ -212,7 +214,7 @@ class Run:
 
     def _result(self) -> dict[str, Any]:
         outcomes: Sequence[Outcome] = [outcome_of(one.pod) for one in self._tracked.values()]
-        return {"pods": outcomes}
+        return {"pods": outcomes, "elapsed_ms": round((time.monotonic() - self._begun) * 1000, 1)}
 
     def _last_logs(self, pod: Pod, container: str) -> str:
         lines = logtail.last_lines(f"{self._pods.log_directory(pod)}/{container}") if container else []
