@@ -22,6 +22,7 @@ _DECIMAL_NAMES = {exponent: suffix for suffix, exponent in _DECIMAL_SUFFIXES.ite
 _BINARY_NAMES = {exponent: suffix for suffix, exponent in _BINARY_SUFFIXES.items()} | {0: ""}
 
 _NANO, _MILLI = -9, -3
+_LARGEST = 18  # E; what Go writes beyond it loses its suffix, so here 1000E stays 1000E
 _INT64_DIGITS = 18  # always fit an int64
 _INT64_MAX = 2**63 - 1
 _WIDEST_EXPONENT = 512  # beyond this Go computes with numbers of as many digits; nothing real comes near
@@ -67,7 +68,7 @@ def _suffix(text: str, suffix: str) -> tuple[int, int, str]:
         return _DECIMAL_SUFFIXES[suffix], 0, DECIMAL_SI
     if suffix in _BINARY_SUFFIXES:
         return 0, _BINARY_SUFFIXES[suffix], BINARY_SI
-    if (match := _EXPONENT.fullmatch(suffix)) and len(suffix) < 11:
+    if (match := _EXPONENT.fullmatch(suffix)) and len(suffix) < 20:
         return int(match.group(1)), 0, DECIMAL_EXPONENT
     known = " ".join((*filter(None, _DECIMAL_SUFFIXES), *_BINARY_SUFFIXES))
     raise InvalidQuantity(f"{text[:64]!r} has the unknown suffix {suffix[:16]!r}; known are {known}")
@@ -143,17 +144,17 @@ def _text(amount: Amount) -> str:
         small = _compare(abs(amount.unscaled), amount.exponent, 1024, 0) < 0
         if whole and not small:
             number, times = rounded * 10**scale, 0
-            while number % 1024 == 0:
+            while number % 1024 == 0 and times < 6:
                 number, times = number // 1024, times + 1
-            return f"{number}{_BINARY_NAMES.get(times * 10, '')}"
+            return f"{number}{_BINARY_NAMES[times * 10]}"
         form = DECIMAL_SI
     number, exponent = amount.unscaled, amount.exponent
     while number % 10 == 0:
         number, exponent = number // 10, exponent + 1
-    while exponent % 3:
+    while exponent % 3 or (form == DECIMAL_SI and exponent > _LARGEST):
         number, exponent = number * 10, exponent - 1
     if form == DECIMAL_SI:
-        return f"{number}{_DECIMAL_NAMES.get(exponent, '')}"
+        return f"{number}{_DECIMAL_NAMES[exponent]}"
     return f"{number}e{exponent}" if exponent else str(number)
 
 
@@ -179,8 +180,6 @@ def _scaled(text: str, scale: int) -> int:
     """ceil(q / 10 ** scale), away from zero. Overflow as in Go: 0 of a narrow amount, the low 64 bits of a wide one."""
     amount = parse(text)
     unscaled, exponent = _round_up(amount.unscaled, amount.exponent, scale)
-    if exponent - scale > _WIDEST_EXPONENT:
-        return 0
     number = unscaled * 10 ** (exponent - scale)
     if -_INT64_MAX - 1 <= number <= _INT64_MAX:
         return int(number)

@@ -13,8 +13,10 @@ import msgspec
 
 from minipod.api.types import LabelSelector
 
-_SET = re.compile(
-    r"(!?)\s*([^\s,!=()<>]+)\s*(?:\s(in|notin)\s*\(([^()]*)\)|(==|=|!=|>|<)\s*([^\s,!=()<>]*))?", re.ASCII
+_KEY = r"[^\s,!=()<>]+"
+_TERM = re.compile(
+    rf"\s*(!?)\s*({_KEY})(?:\s+(in|notin)\s*\(([^()]*)\)|\s*(==|=|!=|>|<)\s*({_KEY}|))?",
+    re.ASCII,
 )
 
 
@@ -58,7 +60,7 @@ def parse_labels(text: str) -> tuple[Requirement, ...]:
     if not text.strip():
         return ()
     while True:
-        match = _SET.match(text, position + len(text[position:]) - len(text[position:].lstrip()))
+        match = _TERM.match(text, position)
         if match is None:
             raise InvalidSelector(f"{text!r} is no label selector: at {text[position:][:20]!r}")
         found.append(_requirement(match, text))

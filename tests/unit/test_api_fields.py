@@ -1,0 +1,68 @@
+"""The support table: complete, without a word too many, and what docs/support.md says."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from minipod.api import types
+from minipod.api.check import check
+from minipod.api.decode import fields_of
+from minipod.api.fields import CLUSTER, KIND_NOTES, ROWS, UNSUPPORTED
+from minipod.api.load import KINDS
+from minipod.api.support_page import page, reachable
+from tests.conftest import CHECKOUT
+
+POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - name: c\n    image: b\n"
+
+
+def test_every_field_has_exactly_one_row() -> None:
+    rows = Counter((row.struct, name) for row in ROWS for name in row.fields)
+    wanted = {(struct.__name__, wire) for struct, _ in reachable() for wire in fields_of(struct)}
+    missing, stale = wanted - rows.keys(), rows.keys() - wanted
+    # structs that only an unsupported or conditional row leads to may have rows for the day when it changes
+    stale = {(struct, name) for struct, name in stale if name not in fields_of(getattr(types, struct, types.Pod))}
+    assert not missing, f"write a row in minipod/api/fields.py for {sorted(missing)}"
+    assert not stale, f"no such field: {sorted(stale)}"
+    assert [key for key, count in rows.items() if count > 1] == []
+
+
+def test_every_refusal_and_every_warning_says_why() -> None:
+    for row in ROWS:
+        assert bool(row.note) is (row.level in (CLUSTER, UNSUPPORTED)), row
+
+
+def test_every_kind_has_a_word() -> None:
+    assert KIND_NOTES.keys() | {"Pod"} == KINDS.keys()
+
+
+def test_the_page_is_what_the_table_says() -> None:
+    assert (CHECKOUT / "docs" / "support.md").read_text() == page(), "run scripts/generate-support"
+
+
+def test_what_is_not_supported_is_an_error_with_its_place() -> None:
+    (document,) = check(POD + "  volumes:\n  - name: v\n    nfs: {server: a, path: /b}\n")
+    (error,) = document.errors
+    assert (error.field, error.type, error.line) == ("spec.volumes[0].nfs", "Unsupported", 10)
+    assert "hostPath" in error.message
+
+
+def test_validate_takes_what_is_not_supported_for_a_warning() -> None:
+    (document,) = check(POD + "  volumes:\n  - name: v\n    nfs: {server: a, path: /b}\n", support=False)
+    assert not document.errors
+    assert document.warnings[0].startswith("spec.volumes[0].nfs: not supported by minipod")
+
+
+def test_what_has_no_effect_is_one_warning_however_often_it_is_written() -> None:
+    (document,) = check(POD + "  priority: 5\n  nodeSelector: {a: b, c: d}\n")
+    assert not document.errors
+    assert [warning.split(":")[0] for warning in document.warnings] == ["spec.nodeSelector", "spec.priority"]
+
+
+def test_harmless_values_and_defaults_need_no_word() -> None:
+    (document,) = check(POD + "  schedulerName: default-scheduler\n  hostUsers: true\n  os: {name: linux}\n")
+    assert (document.errors, document.warnings) == ((), ())
+
+
+def test_other_kinds_are_refused_by_run_with_a_word() -> None:
+    (document,) = check("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n")
+    assert [(error.field, error.type) for error in document.errors] == [("kind", "Unsupported")]

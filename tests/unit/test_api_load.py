@@ -1,0 +1,300 @@
+"""Loading: what the API server's decoder says to texts, where things are, what hostile texts cost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minipod.api.check import check
+from minipod.api.load import Document, load, path_keys
+from minipod.api.text import MAX_NODES, MAX_TEXT_BYTES
+from tests.conftest import CHECKOUT
+
+DATA = CHECKOUT / "tests" / "data"
+UNDECODABLE = {"Syntax", "WrongType", "UnknownField", "DuplicateKey"}
+POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: c, image: b}\n"
+
+
+def cases(name: str) -> list[dict[str, Any]]:
+    opened = gzip.open if name.endswith(".gz") else open
+    with opened(DATA / name, "rt") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def only(text: bytes | str, **options: Any) -> Document:
+    (document,) = load(text, **options)
+    return document
+
+
+def told(document: Document) -> list[tuple[str, str]]:
+    return [(error.type, error.field) for error in document.errors]
+
+
+def names_of(document: Document, kind: str) -> list[str]:
+    return sorted(error.field for error in document.errors if error.type == kind)
+
+
+@pytest.mark.parametrize("case", cases("pods-yaml.jsonl"), ids=lambda case: case["name"])
+def test_a_text_is_read_as_the_api_server_reads_it(case: dict[str, Any]) -> None:
+    documents = check(case["text"], support=False)
+    if case["expect"] == "no objects":
+        assert documents == []
+        return
+    (document,) = documents
+    found = {(error.field, error.type) for error in document.errors}
+    if case["expect"] == "undecodable":
+        assert {kind for _, kind in found} & UNDECODABLE
+        assert names_of(document, "UnknownField") == sorted(case.get("unknownFields", []))
+        last = sorted(field.rsplit(".", 1)[-1] for field in names_of(document, "DuplicateKey"))
+        assert last == sorted(case.get("duplicateKeys", []))
+    else:
+        assert found == {(error["field"], error["type"]) for error in case.get("errors", [])}
+
+
+def test_what_cannot_be_decoded_in_the_corpus_cannot_be_decoded_here() -> None:
+    differences = []
+    for number, case in enumerate(cases("pods-validation.jsonl.gz"), 1):
+        document = only(json.dumps(case["pod"]))
+        if bool(document.errors) != (case["expect"] == "undecodable"):
+            differences.append((number, case["expect"], told(document)))
+        elif "unknownFields" in case and names_of(document, "UnknownField") != sorted(case["unknownFields"]):
+            differences.append((number, case["unknownFields"], told(document)))
+        elif ("wrongType" in case or "badQuantity" in case) and not names_of(document, "WrongType"):
+            differences.append((number, case["expect"], told(document)))
+    assert not differences
+
+
+def test_every_fault_of_a_document_is_told_with_its_place() -> None:
+    document = only(
+        "apiVersion: v1\n"
+        "kind: Pod\n"
+        "metadata: {name: p}\n"
+        "spec:\n"
+        "  containers:\n"
+        "  - name: c\n"
+        "    image: 5\n"
+        "    comand: [sh]\n"
+        "    ports:\n"
+        "    - containerPort: many\n"
+        "  restartPolicy: Never\n"
+        "  restartPolicy: Always\n"
+    )
+    assert [(error.line, error.column, error.type, error.field) for error in document.errors] == [
+        (12, 3, "DuplicateKey", "spec.restartPolicy"),
+        (7, 5, "WrongType", "spec.containers[0].image"),
+        (8, 5, "UnknownField", "spec.containers[0].comand"),
+        (10, 7, "WrongType", "spec.containers[0].ports[0].containerPort"),
+    ]
+    assert document.object is None
+    assert 'did you mean "command"?' in document.errors[2].message
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("Image", 'did you mean "image"? (names are case-sensitive)'),
+        ("volume_mounts", 'did you mean "volumeMounts"?'),
+        ("imagePullpolicy", 'did you mean "imagePullPolicy"?'),
+        ("restartPolcy", 'did you mean "restartPolicy"?'),
+        ("hostNetwork", "it belongs into spec"),
+        ("labels", "it belongs into metadata"),
+    ],
+)
+def test_an_unknown_field_of_a_container_gets_a_hint(field: str, hint: str) -> None:
+    document = only(POD.replace("image: b", f"image: b, {field}: x"))
+    assert told(document) == [("UnknownField", f"spec.containers[0].{field}")]
+    assert hint in document.errors[0].message
+
+
+def test_positions_hold_for_every_document_of_a_file_and_for_what_is_missing() -> None:
+    first, second = load(f"# one\n{POD}---\n# two\n{POD}")
+    assert first.position("spec.containers[0].name") == (7, 6)
+    assert second.position("spec.containers[0].image") == (15, 15)
+    assert second.position("spec.containers[0].ports[3].name") == (15, 5)
+    assert second.position("nothing") == (10, 1)
+
+
+def test_positions_of_json_are_as_good() -> None:
+    one = '{"apiVersion":"v1","kind":"Pod",\n "metadata":{"name":"p"},\n\t"spec":{"containers":[{"name":"c"}]}}'
+    first, second = load(f"{one} {one}")
+    assert first.position("metadata.name") == (2, 14)
+    assert second.position("apiVersion") == (3, 41)
+    assert second.position("spec.containers[0].name") == (5, 25)
+    doubled = only('{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p",\n"name":"q"}}')
+    assert [(e.type, e.field, e.line, e.column) for e in doubled.errors] == [("DuplicateKey", "metadata.name", 2, 1)]
+
+
+def test_positions_of_aliases_and_flow_style_fall_back_to_what_is_around() -> None:
+    document = only(POD.replace("- {name: c, image: b}", "- &a {name: c, image: b}\n  - *a"))
+    assert document.position("spec.containers[1].name") == (7, 5)
+
+
+def test_a_list_gives_a_document_for_each_item() -> None:
+    text = "apiVersion: v1\nkind: List\nitems:\n- kind: Pod\n  apiVersion: v1\n  metadata: {name: a}\n- kind: Nope\n"
+    first, second = load(text)
+    assert (first.kind, first.name, first.index, first.errors) == ("Pod", "a", 0, ())
+    assert [(error.field, error.line) for error in second.errors] == [("apiVersion", 7)]
+
+
+def test_lenient_loading_warns_of_unknown_and_repeated_fields() -> None:
+    document = only(POD + "  foo: 1\n  hostPID: false\n  hostPID: true\n", strict=False)
+    assert not document.errors
+    assert document.object.spec.host_pid is True
+    assert {warning.split(":")[0] for warning in document.warnings} == {"spec.foo", "spec.hostPID"}
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "words"),
+    [
+        ("kind: Pod", "apiVersion", "Required value"),
+        ("apiVersion: v1", "kind", "Required value"),
+        ("apiVersion: apps/v1\nkind: Deployment", "kind", "spec.template"),
+        ("apiVersion: v1\nkind: pod", "kind", 'did you mean "Pod"?'),
+        ("apiVersion: v1beta1\nkind: Pod", "apiVersion", "Pod is of apiVersion v1"),
+        ("just text", "", "a Kubernetes object is wanted"),
+        ("# nothing", "", "only comments"),
+        ("a:\n\tb: 1", "", "use spaces"),
+        ("--- x", "", "nothing but a comment"),
+    ],
+)
+def test_what_is_no_object_is_said_in_one_line(text: str, field: str, words: str) -> None:
+    (error, *_) = only(text).errors
+    assert error.field == field
+    assert words in error.message
+    assert "\n" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    {
+        "yes": True,
+        "n": False,
+        "Off": False,
+        "TRUE": True,
+        "0o17": 15,
+        "017": 15,
+        "0x1F": 31,
+        "1_000": 1000,
+        "-0b11": -3,
+        "1e3": 1000.0,
+        ".5": 0.5,
+        "089": 89.0,
+        "~": None,
+        "1:30": "1:30",
+        "2026-01-01": "2026-01-01",
+        "0.5Gi": "0.5Gi",
+        "1e999": "1e999",
+        "+.": "+.",
+        "\u0665": "\u0665",
+    }.items(),
+)
+def test_unquoted_words_mean_what_they_mean_to_go_yaml(written: str, value: object) -> None:
+    from minipod.api.scalars import plain
+
+    assert plain(written) == value
+    assert type(plain(written)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(1e16, "10000000000000000"), (0.5, "0.5"), (1e-7, "1e-7"), (1e21, "1e+21")]
+)
+def test_numbers_are_written_as_go_writes_them(number: float, text: str) -> None:
+    from minipod.api.scalars import number_text
+
+    assert number_text(number) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x00" * 100,
+        b"\xff\xfe\xfa",
+        POD.encode() + b"# \xc3\x28\n",
+        "[" * 100_000,
+        "{a: " * 100_000,
+        '{"a":' * 100_000,
+        "- " * 100_000,
+        "? " * 100_000,
+        "&a [*a]",
+        "a: *b",
+        "a: &a [x, x, x]\n" + "".join(f"a{i}: &a [{'*a, ' * 10}]\n" for i in range(20)),
+        "k: v\n" * MAX_NODES,
+        "{" + '"a":1,' * MAX_NODES + '"b":1}',
+        '{"a":' + "9" * 10_000 + "}",
+        "{}" * 5_000,
+        b"a" * (MAX_TEXT_BYTES + 1),
+        "a: !!python/object/apply:os.system [x]",
+    ],
+    ids=range(17),
+)
+def test_hostile_texts_end_in_an_error(text: bytes | str) -> None:
+    documents = load(text)
+    assert documents
+    assert all(document.errors for document in documents)
+
+
+def test_byte_order_marks_and_utf_16_are_read() -> None:
+    for raw in (POD.encode("utf-16"), b"\xef\xbb\xbf" + POD.encode(), POD.replace("\n", "\r\n").encode()):
+        assert told(only(raw)) == []
+
+
+def test_paths_are_split_as_kubernetes_writes_them() -> None:
+    assert path_keys("spec.containers[0].resources.limits[nvidia.com/gpu]") == (
+        "spec",
+        "containers",
+        "0",
+        "resources",
+        "limits",
+        "nvidia.com/gpu",
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200), st.text("{}[]:,-&*!|>'\"#% \n\tax01", max_size=80)))
+def test_any_text_gives_documents_or_errors(text: bytes | str) -> None:
+    for document in check(text):
+        assert document.object is not None or document.errors
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+mutations = st.lists(st.tuples(st.integers(0, 10**6), json_values), min_size=1, max_size=3)
+
+
+def mutated(value: Any, at: int, by: Any) -> Any:
+    """`value` with the `at`-th value in it replaced."""
+    places: list[tuple[Any, Any]] = []
+
+    def walk(one: Any) -> None:
+        keys = list(one) if isinstance(one, dict) else range(len(one)) if isinstance(one, list) else ()
+        for key in keys:
+            places.append((one, key))
+            walk(one[key])
+
+    walk(value)
+    if places:
+        holder, key = places[at % len(places)]
+        holder[key] = by
+    return value
+
+
+PODS = [case["pod"] for case in cases("pods-validation.jsonl.gz") if case["expect"] == "valid"][:40]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(PODS), mutations)
+def test_a_pod_with_anything_in_it_is_checked_without_a_crash(pod: Any, changes: list[tuple[int, Any]]) -> None:
+    changed = json.loads(json.dumps(pod))
+    for at, by in changes:
+        changed = mutated(changed, at, by)
+    for document in check(json.dumps(changed)):
+        assert document.object is not None or document.errors
+        assert all("\n" not in error.message for error in document.errors)
