@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from minipod.config import Config
-from minipod.errors import ContainerError, ImageError, NotFoundError
+from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError
 from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
@@ -186,8 +186,9 @@ class Runtime:
             container.save()
             for operation in plan.host:
                 operation.execute()
-        except OSError as error:
-            failure = ContainerError(_words(error), "CreateContainerError")
+        except (OSError, MinipodError) as error:
+            words = _words(error) if isinstance(error, OSError) else str(error)
+            failure = ContainerError(words, "CreateContainerError")
             for note in self._remove(container):
                 failure.add_note(note)
             raise failure from error
