@@ -38,6 +38,10 @@ class RemoteError(MinipodError):
         self.exit_status = exit_status
 
 
+class AgentLostError(AgentError):
+    """The connection ended before the answer did: the agent was killed or replaced."""
+
+
 def error_of(error: Object) -> MinipodError:
     """The exception that stands for an agent's `error` object."""
     kind, message = str(error.get("kind", "Internal")), str(error.get("message", "the agent gave no reason"))
@@ -163,7 +167,9 @@ class Request:
             self._retries -= 1
             self._ask_again(self._client.connect)
         else:
-            raise AgentError(f"the agent went away in the middle of an answer; see {self._client.paths.root}/agent.log")
+            raise AgentLostError(
+                f"the agent went away in the middle of an answer; see {self._client.paths.root}/agent.log"
+            )
 
     def poll(self) -> Object | None:
         """The next event that is already here; None where there is none (or `result` has come)."""

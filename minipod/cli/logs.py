@@ -7,13 +7,13 @@ import os
 import select
 
 from minipod.cli import crilog
-from minipod.cli.client import Client, Request
+from minipod.cli.client import AgentLostError, Client, Request
 from minipod.cli.crilog import Follower, Joiner
 from minipod.cli.options import duration_s, integer, namespace_of, one_pod, paths_of
 from minipod.cli.output import write
 from minipod.cli.pods import all_containers, check_container, default_container, get_pod, status_of
 from minipod.cli.values import Object
-from minipod.errors import AgentError, NotFoundError, UsageError
+from minipod.errors import NotFoundError, UsageError
 from minipod.kernel import inotify
 
 WATCHED = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
@@ -260,7 +260,7 @@ def follow(client: Client, pod: Object, sources: list[Source]) -> None:
             try:
                 with client.request({**message, "output": "object", "watch": True}) as request:
                     follow_with(request, watches, meta["uid"], sources)
-            except AgentError:
+            except AgentLostError:
                 continue  # it was replaced or killed: the pod goes on, and a new agent is asked
             except NotFoundError:
                 finish_all(sources)

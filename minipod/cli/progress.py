@@ -44,6 +44,7 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._styles = {1: Style(1), 2: Style(2)}
+        self.pod_events: list[Object] = []
         self._pods: list[str] = []
         self._phases: dict[str, str] = {}
         self._containers: list[tuple[str, str]] = []  # (pod, container), which gives the colour
@@ -63,6 +64,7 @@ class Progress:
         if kind == "warning":
             self.note(str(event["message"]), "warning")
         elif kind == "pod":
+            self.pod_events.append(event)
             self._pods.append(_pod_key(event))
             self._containers += [(_pod_key(event), entry["name"]) for entry in event.get("containers") or []]
         elif kind == "phase":

@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from minipod.cli.client import Client, Request
+from minipod.cli.client import AgentLostError, Client, Request
 from minipod.cli.options import duration_s
-from minipod.cli.values import Any, Object
-from minipod.errors import AgentError, UsageError
+from minipod.cli.values import TYPE_CHECKING, Object
+from minipod.errors import MinipodError, UsageError
+
+if TYPE_CHECKING:
+    from minipod.cli.progress import Progress
+    from minipod.kernel.inotify import Inotify
 
 UNTIL = ("created", "running", "ready", "succeeded")
 EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIMEOUT = 1, 130, 1
@@ -125,22 +129,38 @@ def run_foreground(client: Client, message: Object) -> int:
     from minipod.kernel.inotify import Inotify
 
     progress = Progress()
-    with Inotify() as watches, client.request(message) as request, interrupts(request, progress.note):
+    with Inotify() as watches, client.request(message) as request, interrupts(request.send, progress.note) as signals:
         progress.watch_with(watches)
         try:
             follow(request, watches, progress)
-        except AgentError:
+            pods = (request.result or {}).get("pods") or []
+        except AgentLostError:
             progress.drain()
+            if not progress.pod_events:
+                raise
+            pods = go_on(client, watches, progress, signals)
+        except MinipodError:
+            progress.finish()
             raise
         progress.finish()
-        request.channel.leave()  # now the agent removes the logs, and then closes
-    pods = (request.result or {}).get("pods") or []
     for pod in pods:
         progress.ended(pod)
     return exit_status(pods, progress.container_count())
 
 
-def follow(request: Request, watches: Any, progress: Any) -> None:
+def go_on(client: Client, watches: Inotify, progress: Progress, signals: Signals) -> list[Object]:
+    """The agent has gone: the pods belong to this process still, the next agent takes them over."""
+    from minipod.cli.resume import Resumed
+
+    progress.note("the agent went away; the next one takes over", "warning")
+    resumed = Resumed(client, progress, watches)
+    signals.send = lambda message: resumed.end(kill=message["verb"] == "kill")
+    if signals.count:
+        resumed.end(kill=signals.count > 1)
+    return resumed.follow()
+
+
+def follow(request: Request, watches: Inotify, progress: Progress) -> None:
     """Events and log lines, in the order in which they come, until the last answer."""
     while request.result is None:
         poll = select.poll()
@@ -157,20 +177,28 @@ def follow(request: Request, watches: Any, progress: Any) -> None:
             progress.show(event)
 
 
+class Signals:
+    """Counts the signals that ask for the end, and says so to whoever has the pods."""
+
+    def __init__(self, send: Callable[[Object], None], note: Callable[[str], None]) -> None:
+        self.send = send
+        self.count = 0
+        self._note = note
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """The first one asks to end the pods gracefully, any further one to end them at once."""
+        self.count += 1
+        self.send({"verb": "interrupt" if self.count == 1 else "kill"})
+        self._note("ending gracefully; interrupt again to end at once" if self.count == 1 else "ending at once")
+
+
 @contextmanager
-def interrupts(request: Request, note: Callable[[str], None]) -> Iterator[None]:
-    """The first signal asks the agent to end the pods gracefully, any further one to end them at once."""
-    count = 0
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        nonlocal count
-        count += 1
-        request.send({"verb": "interrupt" if count == 1 else "kill"})
-        note("ending gracefully; interrupt again to end at once" if count == 1 else "ending at once")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+def interrupts(send: Callable[[Object], None], note: Callable[[str], None]) -> Iterator[Signals]:
+    signals = Signals(send, note)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signals.handle) for number in numbers}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

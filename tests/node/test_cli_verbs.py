@@ -208,3 +208,35 @@ def test_two_commands_at_once_start_one_agent(node: Node, write: Write) -> None:
     assert [process.communicate(timeout=60)[0] for process in started] == [f"pod/pod{index}\n" for index in range(3)]
     assert len(node("get", "pods", "-o", "name").stdout.split()) == 3
     assert node("delete", "pods", "--all").returncode == 0
+
+
+def kill_agent(node: Node) -> None:
+    pid = node.agent_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_foreground_run_goes_on_when_its_agent_is_killed(node: Node, write: Write) -> None:
+    script = "echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo later; exit 7"
+    with node.popen("run", write("tough", script), stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "up\n"
+        kill_agent(node)
+        node("exec", "tough", "--", "touch", "/tmp/go")
+        assert run.stdout.read() == "later\n"
+    assert run.returncode == 7
+    assert node("get", "pods", "-o", "name").stdout == ""
+
+
+def test_a_run_without_its_agent_is_still_interrupted_gracefully(node: Node, write: Write) -> None:
+    path = write("tough", "trap 'echo told; exit 0' TERM; echo up; sleep 1000 & wait")
+    with node.popen("run", path) as run:
+        assert run.stdout is not None
+        while run.stdout.readline() != "up\n":
+            pass
+        kill_agent(node)
+        while "the next one takes over" not in run.stdout.readline():
+            pass
+        run.send_signal(signal.SIGINT)
+        assert "told\n" in run.stdout.read()
+    assert node("get", "pods", "-o", "name").stdout == ""
