@@ -10,7 +10,7 @@ import logging
 
 import msgspec
 
-from minipod.agent import processes, termination
+from minipod.agent import leftovers, processes, termination
 from minipod.agent.hands import Hands, one_line, run_of
 from minipod.agent.node import Node
 from minipod.agent.pods import Pods
@@ -36,6 +36,7 @@ async def recover(node: Node, pods: Pods) -> None:
             await _take_over(node, pods, state, owners.get(uid, ""), rebooted)
         except (MinipodError, OSError) as error:
             log.error("pod %s/%s: %s", state.pod.metadata.namespace, state.pod.metadata.name, one_line(error))
+    await leftovers.remove_strays(node)
 
 
 def _rebooted(node: Node) -> bool:

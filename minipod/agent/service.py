@@ -10,7 +10,7 @@ import stat
 import sys
 from collections.abc import Callable
 
-from minipod.agent import recovery, server
+from minipod.agent import leftovers, recovery, server
 from minipod.agent.main import Options
 from minipod.agent.node import Node
 from minipod.agent.planner import PodPlanner
@@ -26,6 +26,8 @@ from minipod.runtime.runtime import Runtime
 log = logging.getLogger("minipod.agent")
 
 MAX_LOG_BYTES = 4 << 20
+RUNNING = "running"  # the store's word for an agent that has not left properly
+SWEEP_AFTER_S = 1.0  # what an earlier agent left is no hurry; whoever started this one is
 
 
 def serve(options: Options, ready: Callable[[], None]) -> int:
@@ -96,12 +98,16 @@ class Service:
             notify_systemd("READY=1")
             log.info("agent %d serves %s", os.getpid(), node.paths.root)
             self._check_idle()
+            if node.store.meta(RUNNING):
+                self._loop.call_later(SWEEP_AFTER_S, leftovers.sweep, node, self._pods)
+            node.store.set_meta(RUNNING, str(os.getpid()))
             await self._leaving.wait()
             notify_systemd("STOPPING=1")
             await self._server.stop()
         finally:
             await self._pods.close()
             await node.runtime.close()
+        node.store.set_meta(RUNNING, "")
         log.info("agent %d leaves, %d pods go on", os.getpid(), len(self._pods))
 
     def _connections(self) -> int:

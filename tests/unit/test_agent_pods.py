@@ -241,6 +241,21 @@ def test_a_kill_in_the_middle_of_the_end_is_made_good(tmp_path: Path) -> None:
     virtually(main())
 
 
+def test_a_container_whose_sandbox_is_gone_is_removed_by_the_next_agent(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = Agent(tmp_path)
+        worker = first.start(make_pod())
+        await until(lambda: phase(worker) == "Running")
+        await first.crash()
+        first.runtime.sandboxes.clear()
+        old = first.runtime.find("main").id
+        second = await Agent(tmp_path, first.runtime).recover()
+        assert old not in second.runtime.containers
+        await until(lambda: second.runtime.is_running("main"))
+
+    virtually(main())
+
+
 def test_after_a_reboot_the_pod_starts_anew_with_its_init_containers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from minipod import __version__
-from minipod.agent import server
+from minipod.agent import leftovers, server
 from minipod.agent.pods import Pods
 from minipod.agent.verbs import Verbs
 from minipod.plan.operation import HostOperation
@@ -439,6 +439,26 @@ def test_status_counts_and_shutdown_leaves(tmp_path: Path) -> None:
         assert (await agent.ask(verb="shutdown"))[-1]["ok"]
         assert agent.left
         assert len(agent.pods) == 1, "pods go on"
+
+    with_agent(tmp_path, test)
+
+
+def test_after_a_sudden_end_only_what_has_no_sandbox_is_swept(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        config = msgspec.structs.replace(next(iter(agent.runtime.sandboxes.values())).config, uid="lost", name="lost")
+        await agent.runtime.run_pod_sandbox(msgspec.structs.replace(config, id="f" * 64))
+        folders = Path(agent.node.paths.state) / "pods"
+        for name in (agent.pods.find("default", "web").uid, "lost", "stranger"):
+            (folders / name / "volumes").mkdir(parents=True)
+        (tmp_path / "left").touch()
+        agent.runtime.leftovers = [Noted(str(tmp_path / "left"))]
+        leftovers.sweep(agent.node, agent.pods)
+        assert not (tmp_path / "left").exists()
+        assert sorted(path.name for path in folders.iterdir()) == sorted(
+            [agent.pods.find("default", "web").uid, "lost"]
+        )
+        assert len(agent.runtime.sandboxes) == 2
 
     with_agent(tmp_path, test)
 
