@@ -41,7 +41,9 @@ def find_leftovers(
     known = list(sandboxes)
     ids = {sandbox.id for sandbox in known}
     found = _folders(f"{paths.root}/sandboxes", ids)
-    found += _folders(f"{paths.root}/containers", {container.id for container in containers})
+    container_ids = {container.id for container in containers}
+    found += _folders(f"{paths.root}/containers", container_ids)
+    found += _exit_records(paths, container_ids | ids)
     found += _namespaces(paths, known)
     lines = network.leftovers(ids)
     if lines:
@@ -59,6 +61,15 @@ def _folders(folder: str, known: set[str]) -> list[Leftover]:
         Leftover(f"folder {folder}/{name}", functools.partial(_remove_folder, f"{folder}/{name}"))
         for name in _entries(folder)
         if name not in known
+    ]
+
+
+def _exit_records(paths: Paths, known: set[str]) -> list[Leftover]:
+    """How something ended that nobody will ask for any more. `<sandbox>.pause` is a pod's pause process."""
+    return [
+        Leftover(f"exit record {name[:12]}", functools.partial(os.unlink, f"{paths.root}/exits/{name}"))
+        for name in _entries(f"{paths.root}/exits")
+        if name.partition(".")[0] not in known
     ]
 
 
