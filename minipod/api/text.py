@@ -276,7 +276,7 @@ class _Composer:
             self.next()  # the start of the stream
             if not isinstance(self.next(), yaml.DocumentStartEvent):
                 return Reading(self.chunk, None)
-            data = self.node(self.next(), (), 0)
+            data = self.node(self.next(), (), None, 0)
             self.next()
             if not isinstance(event := self.next(), yaml.StreamEndEvent):
                 raise self.fault("one document ends here and another begins without ---", event)
@@ -306,23 +306,26 @@ class _Composer:
         mark = event.start_mark
         return self.chunk.line + mark.line + 1, mark.column + 1
 
-    def node(self, event: Any, path: Path, depth: int) -> Any:
+    def node(self, event: Any, path: Path, key: Any, depth: int) -> Any:
+        """The value that begins with `event`, the one under `key` of what is at `path`."""
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise self.fault(f"more than {MAX_NODES} values, aliases counted as often as they are used", event)
-        if isinstance(event, self.yaml.AliasEvent):
+        kind, anchor = type(event), event.anchor
+        if kind is self.yaml.ScalarEvent:
+            value = self.scalar(event)
+            if anchor is not None:
+                self.anchors[anchor] = (value, 1)
+            return value
+        if kind is self.yaml.AliasEvent:
             return self.alias(event)
-        before, anchor = self.nodes, event.anchor
+        if depth >= MAX_DEPTH:
+            raise self.fault(f"nested deeper than {MAX_DEPTH} levels", event)
+        before = self.nodes
         if anchor is not None:
             self.anchors[anchor] = None
-        if isinstance(event, self.yaml.ScalarEvent):
-            value = self.scalar(event)
-        elif depth >= MAX_DEPTH:
-            raise self.fault(f"nested deeper than {MAX_DEPTH} levels", event)
-        elif isinstance(event, self.yaml.SequenceStartEvent):
-            value = self.sequence(path, depth + 1)
-        else:
-            value = self.mapping(path, depth + 1)
+        read = self.sequence if kind is self.yaml.SequenceStartEvent else self.mapping
+        value = read((path, key) if depth else (), depth + 1)
         if anchor is not None:
             self.anchors[anchor] = (value, self.nodes - before + 1)
         return value
@@ -338,20 +341,24 @@ class _Composer:
 
     def sequence(self, path: Path, depth: int) -> list[Any]:
         items: list[Any] = []
-        while not isinstance(event := self.next(), self.yaml.SequenceEndEvent):
-            items.append(self.node(event, (path, len(items)), depth))
+        following, end = self.next, self.yaml.SequenceEndEvent
+        while type(event := following()) is not end:
+            items.append(self.node(event, path, len(items), depth))
         return items
 
     def mapping(self, path: Path, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        while not isinstance(event := self.next(), self.yaml.MappingEndEvent):
+        following, end = self.next, self.yaml.MappingEndEvent
+        while type(event := following()) is not end:
             if _is_merge(event):
-                self.merge(self.node(self.next(), path, depth), found, path, event)
+                self.merge(self.node(following(), path, "<<", depth), found, path, event)
                 continue
-            key = self.key(event, path, depth)
+            key = self.node(event, path, None, depth)
+            if type(key) is not str:
+                key = self.key_text(key, event)
             if key in found:
                 self.repeated(path, key, event)
-            found[key] = self.node(self.next(), (path, key), depth)
+            found[key] = self.node(following(), path, key, depth)
         return found
 
     def merge(self, value: Any, found: dict[str, Any], path: Path, event: Any) -> None:
@@ -368,11 +375,9 @@ class _Composer:
         if len(self.duplicates) < MAX_DUPLICATES:
             self.duplicates.append(Duplicate((path, key), *self.place(event)))
 
-    def key(self, event: Any, path: Path, depth: int) -> str:
-        value = self.node(event, path, depth)
+    def key_text(self, value: Any, event: Any) -> str:
+        """A key that is no text, as JSON has it."""
         match value:
-            case str():
-                return value
             case bool():
                 return "true" if value else "false"
             case int():
@@ -412,7 +417,9 @@ class _Composer:
 
 
 def _is_merge(event: Any) -> bool:
-    return getattr(event, "value", None) == "<<" and (event.implicit[0] or event.tag == _TAG + "merge")
+    if getattr(event, "value", None) != "<<":
+        return False
+    return bool(event.implicit[0]) or event.tag == _TAG + "merge"
 
 
 # --- where things are ---
