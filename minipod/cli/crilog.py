@@ -62,6 +62,18 @@ def plain_text(data: bytes) -> bytes:
     return b"".join([line.text + b"\n" if line.whole else line.text for line in parse(data)])
 
 
+def stdout_text(data: bytes) -> bytes | None:
+    """As `plain_text`, but None where anything is not a whole line of stdout."""
+    rows = [raw.split(b" ", 3) for raw in data.split(b"\n")]
+    rows.pop()
+    try:
+        if {row[2] for row in rows} <= {FULL} and {row[1] for row in rows} <= {b"stdout"}:
+            return b"\n".join([row[3] for row in rows]) + b"\n"
+    except IndexError:
+        pass
+    return None
+
+
 def generations(path: str) -> list[str]:
     """The rotated files of a log, oldest first: `<path>.<time>`, and `.gz` where it has been compressed."""
     folder, name = os.path.split(path)
@@ -306,6 +318,11 @@ class Joiner:
             pieces.append(line)
             if line.whole or sum(len(piece.text) for piece in pieces) >= self.LIMIT:
                 yield self._joined(line.stream, line.whole)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no line is waiting for its end."""
+        return not self._open
 
     def flush(self) -> Iterator[Line]:
         """What has no end yet, as lines: for the end of a container."""

@@ -27,8 +27,9 @@ class LogStream:
         self.prefix = prefix
         self._joiner = Joiner()
 
-    def plain(self) -> bool:
-        return not self.prefix[1]
+    def plain_text(self, data: bytes) -> bytes | None:
+        """The text as it is to be printed, where nothing has to be done to it: a container alone, whole lines."""
+        return crilog.stdout_text(data) if not self.prefix[1] and self._joiner.is_idle else None
 
     def lines(self, data: bytes) -> list[Line]:
         return list(self._joiner.feed(crilog.parse(data)))
@@ -39,7 +40,7 @@ class LogStream:
 
 
 class Progress:
-    """Shows events as they come. `quiet`: only warnings and failures (`run --detach`)."""
+    """Shows events as they come. `quiet`: only warnings and restarts that are waited for (`run --detach`)."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -80,7 +81,7 @@ class Progress:
 
     def _step(self, event: Object) -> None:
         step, message = str(event.get("step")), str(event.get("message", ""))
-        if self._quiet and step not in FAILURES:
+        if self._quiet and step != "backoff":  # what fails is told by the last answer
             return
         if step == "terminating" and self._phases.get(_pod_key(event)) in TERMINAL:
             return  # it has ended by itself; only its traces are removed now
@@ -121,6 +122,10 @@ class Progress:
         batches: list[tuple[LogStream, list[Line]]] = []
         for stream in self._streams.values():
             for data in stream.follower.read():
+                text = stream.plain_text(data) if self._open_line is None else None
+                if text is not None:
+                    write(1, text)
+                    continue
                 lines = stream.lines(data)
                 if len(self._streams) == 1 or len(lines) > SORT_LIMIT:
                     self._print(stream, lines)
