@@ -77,6 +77,7 @@ class Service:
         self._auto = auto
         self._leaving = asyncio.Event()
         self._idle: asyncio.TimerHandle | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._pods = Pods(node, self._check_idle)
         self._server: server.Server | None = None
@@ -99,16 +100,24 @@ class Service:
             log.info("agent %d serves %s", os.getpid(), node.paths.root)
             self._check_idle()
             if node.store.meta(RUNNING):
-                self._loop.call_later(SWEEP_AFTER_S, leftovers.sweep, node, self._pods)
+                self._sweeping = self._loop.call_later(SWEEP_AFTER_S, self._sweep)
             node.store.set_meta(RUNNING, str(os.getpid()))
             await self._leaving.wait()
             notify_systemd("STOPPING=1")
             await self._server.stop()
+            if self._sweeping is not None:
+                self._sweep()
         finally:
             await self._pods.close()
             await node.runtime.close()
         node.store.set_meta(RUNNING, "")
         log.info("agent %d leaves, %d pods go on", os.getpid(), len(self._pods))
+
+    def _sweep(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        leftovers.sweep(self._node, self._pods)
 
     def _connections(self) -> int:
         return self._server.connections if self._server is not None else 0

@@ -174,6 +174,25 @@ def test_the_pod_of_a_foreground_run_goes_on_while_that_process_lives(node: Node
     until(lambda: "web" not in node("get", "pods", "-o", "name").stdout, "and then it ends")
 
 
+def test_an_agent_killed_at_any_moment_of_starts_and_ends_leaves_nothing_half_made(node: Node, tmp_path: Path) -> None:
+    names = ("one", "two", "three")
+    files = [manifest(tmp_path, name) for name in names]
+    node("run", "-d", "--until", "ready", manifest(tmp_path, "old"))
+    for delay_s in (0.02, 0.05, 0.08, 0.12):
+        with node.popen("run", "-d", "--until", "ready", *files):
+            time.sleep(0.05 + delay_s)
+            kill_agent(node)
+        for name in ("old", *names):
+            if name in node("get", "pods", "-o", "name").stdout:
+                until(lambda name=name: container_of(node, name).get("ready", False), f"{name} is ready")
+        assert container_of(node, "old")["restartCount"] == 0
+        with node.popen("delete", "pod", "--ignore-not-found", *names):
+            time.sleep(0.05 + delay_s)
+            kill_agent(node)
+        node("delete", "pod", "--ignore-not-found", *names, check=False)
+        assert node("get", "pods", "-o", "name").stdout == "pod/old\n"
+
+
 def test_two_first_runs_at_once_share_one_agent(node: Node, tmp_path: Path) -> None:
     runs = [node.popen("run", "-d", "--until", "ready", manifest(tmp_path, name)) for name in ("one", "two", "three")]
     outputs = [run.communicate(timeout=60)[0] for run in runs]
