@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from minipod.api import types, validation
 from minipod.api.defaults import DEFAULT_NAMESPACE, defaulted
 from minipod.api.load import Document, load
 from minipod.api.support import findings
+
+_GENERATED_SUFFIX = 5
+_GENERATED_BASE = 63 - _GENERATED_SUFFIX
 
 __all__ = ["DEFAULT_NAMESPACE", "Document", "check"]
 
@@ -34,7 +39,7 @@ def check(
 def _check(document: Document, namespace: str, support: bool, now: str | None) -> None:
     written: types.Object = document.object
     document.object = defaulted(written, namespace, now)
-    errors = [*document.errors, *validation.validate(document.object, document.written_empty)]
+    errors = [*document.errors, *validation.validate(_named(document.object), document.written_empty)]
     told = findings(written)
     warnings = [*document.warnings, *told.warnings]
     if support:
@@ -43,3 +48,12 @@ def _check(document: Document, namespace: str, support: bool, now: str | None) -
         warnings += [f"{error.field}: {error.message}" for error in told.errors]
     document.errors = tuple(document.placed(error) for error in errors)
     document.warnings = tuple(warnings)
+
+
+def _named(given: types.Object) -> types.Object:
+    """With a name such as generateName will give it: the API server makes it before it validates (names.go)."""
+    metadata: types.ObjectMeta | None = getattr(given, "metadata", None)
+    if metadata is None or metadata.name or not metadata.generate_name:
+        return given
+    name = metadata.generate_name[:_GENERATED_BASE] + "x" * _GENERATED_SUFFIX
+    return replace(given, metadata=replace(metadata, name=name))

@@ -66,3 +66,10 @@ def test_harmless_values_and_defaults_need_no_word() -> None:
 def test_other_kinds_are_refused_by_run_with_a_word() -> None:
     (document,) = check("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n")
     assert [(error.field, error.type) for error in document.errors] == [("kind", "Unsupported")]
+
+
+def test_a_name_that_is_to_be_generated_is_no_fault() -> None:
+    (document,) = check(POD.replace("name: p", "generateName: p-", 1))
+    assert document.errors == ()
+    (document,) = check(POD.replace("name: p", "generateName: P_", 1))
+    assert {error.field for error in document.errors} == {"metadata.generateName", "metadata.name"}

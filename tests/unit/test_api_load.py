@@ -59,8 +59,10 @@ def test_a_text_is_read_as_the_api_server_reads_it(case: dict[str, Any]) -> None
 def test_what_cannot_be_decoded_in_the_corpus_cannot_be_decoded_here() -> None:
     differences = []
     for number, case in enumerate(cases("pods-validation.jsonl.gz"), 1):
+        if case["expect"] != "undecodable":
+            continue  # the other tests of the corpus would fail if those had findings
         document = only(json.dumps(case["pod"]))
-        if bool(document.errors) != (case["expect"] == "undecodable"):
+        if not document.errors:
             differences.append((number, case["expect"], told(document)))
         elif "unknownFields" in case and names_of(document, "UnknownField") != sorted(case["unknownFields"]):
             differences.append((number, case["unknownFields"], told(document)))
