@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import posixpath
 
 import msgspec
 
@@ -186,6 +187,8 @@ def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, p
         mounts.append(
             Mount(container_path=config.termination_message_path, host_path=config.termination_message_host_path)
         )
+    for mount in mounts:
+        _refuse_in_proc(mount.container_path)
     mounts.sort(key=lambda mount: mount.container_path.rstrip("/").count("/"))
     operations += [
         BindMount(
@@ -201,6 +204,14 @@ def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, p
     if not privileged and config.security.proc_mount == "Default":
         operations += [MaskPaths(masked_paths(facts.cpus)), ReadOnlyPaths(READONLY_PATHS)]
     return operations
+
+
+def _refuse_in_proc(path: str) -> None:
+    """Whoever chooses what /proc is chooses what the masks hide (runc's checkProcMount, CVE-2019-16884)."""
+    place = posixpath.normpath("/" + path)
+    if place == "/proc" or place.startswith("/proc/"):
+        message = f"mountPath {path}: nothing can be mounted in /proc: choose another place"
+        raise ContainerError(message, "CreateContainerError")
 
 
 def _cgroup_mounts(facts: HostFacts, flags: tuple[str, ...]) -> list[ChildOperation]:

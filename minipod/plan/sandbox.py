@@ -7,15 +7,23 @@ import os
 from minipod.kernel import mount as kmount
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
-from minipod.plan.cgroup import create_pod_cgroup, node_cgroups
-from minipod.plan.configs import HostFacts, NetworkFacts, SandboxConfig
+from minipod.plan.cgroup import (
+    clone_directory,
+    container_cgroup_path,
+    create_container_cgroup,
+    create_pod_cgroup,
+    join_cgroup,
+    node_cgroups,
+)
+from minipod.plan.configs import CgroupResources, HostFacts, NetworkFacts, SandboxConfig
 from minipod.plan.files import sandbox_files
 from minipod.plan.namespaces import Clone, CreateNamespaces
 from minipod.plan.network import pod_network
 from minipod.plan.operation import ChildOperation, HostOperation
-from minipod.plan.process import ExecPause, NewSession
+from minipod.plan.process import ExecPause, NewSession, SetOomScoreAdj
 
 SHM_BYTES = 64 << 20
+PAUSE_OOM_SCORE_ADJ = -998  # pkg/kubelet/qos/policy.go PodInfraOOMAdj
 
 
 class MakeSandboxFolder(HostOperation, frozen=True):
@@ -129,11 +137,19 @@ def sandbox_operations(
     operations.append(WriteSandboxFiles(directory, sandbox_files(config, ips, facts)))
     if config.namespaces.ipc != "node":
         operations.append(MountSharedMemory(f"{directory}/shm"))
+    if config.namespaces.pid == "pod":
+        operations.append(create_container_cgroup(_pause_cgroup(config), CgroupResources(cpu_shares=2), facts))
     return tuple(operations)
 
 
-def pause_process(config: SandboxConfig, machine: str) -> tuple[Clone, list[ChildOperation]] | None:
-    """The one process that shareProcessNamespace needs; None without it."""
+def pause_process(config: SandboxConfig, facts: HostFacts, machine: str) -> tuple[Clone, list[ChildOperation]] | None:
+    """The one process that shareProcessNamespace needs, in a group of its own beside the containers'; else None."""
     if config.namespaces.pid != "pod":
         return None
-    return Clone(namespaces=("pid",)), [NewSession(), ExecPause(machine)]
+    cgroup = _pause_cgroup(config)
+    clone = Clone(namespaces=("pid",), cgroup2=clone_directory(cgroup, facts))
+    return clone, [SetOomScoreAdj(PAUSE_OOM_SCORE_ADJ), NewSession(), join_cgroup(cgroup, facts), ExecPause(machine)]
+
+
+def _pause_cgroup(config: SandboxConfig) -> str:
+    return container_cgroup_path(config.cgroup_parent, config.id)

@@ -135,7 +135,7 @@ class Runtime:
         running = [c for c in self._in_sandbox(sandbox_id) if c.status.state == RUNNING]
         await asyncio.gather(*(self.kill_container(c.status.id) for c in running))
         for container in self._in_sandbox(sandbox_id):
-            self._undo_cgroup(container)
+            await asyncio.to_thread(cgroup.remove, self._cgroup(container), self._facts)
         await self._sandboxes.stop(sandbox_id)
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
@@ -143,7 +143,7 @@ class Runtime:
         await self.stop_pod_sandbox(sandbox_id)
         for container in self._in_sandbox(sandbox_id):
             await self.remove_container(container.status.id)
-        self._sandboxes.remove(sandbox_id)
+        await self._sandboxes.remove(sandbox_id)
 
     def pod_sandbox_status(self, sandbox_id: str) -> SandboxStatus:
         return self._sandboxes.get(sandbox_id)
@@ -189,7 +189,9 @@ class Runtime:
         except (OSError, MinipodError) as error:
             words = _words(error) if isinstance(error, OSError) else str(error)
             failure = ContainerError(words, "CreateContainerError")
-            for note in self._remove(container):
+            notes = self._undo(container)
+            self._forget(container, notes)
+            for note in notes:
                 failure.add_note(note)
             raise failure from error
         self._containers[config.id] = container
@@ -289,19 +291,26 @@ class Runtime:
         if container is None:
             return
         await self.kill_container(container_id)
-        failures = self._remove(container)
+        failures = await asyncio.to_thread(self._undo, container)
+        self._forget(container, failures)
         if failures:
             raise ContainerError("removing the container: " + "; ".join(failures), "FailedKillPod")
         self._containers.pop(container_id, None)
 
-    def _remove(self, container: Container) -> list[str]:
-        """Undo its operations and forget its folder; gives what could not be taken away."""
+    @staticmethod
+    def _undo(container: Container) -> list[str]:
+        """Undo its operations; gives what could not be taken away."""
         failures = []
         for operation in reversed(decode_operations(container.record.operations)):
             try:
                 operation.undo()
             except OSError as error:
                 failures.append(f"{type(operation).__name__}: {_words(error)}")
+        return failures
+
+    @staticmethod
+    def _forget(container: Container, failures: Sequence[str]) -> None:
+        """Close what it holds; its record stays while something of it could not be taken away."""
         container.release()
         if not failures:
             for name in ("container.json", "stdout.partial", "stderr.partial"):
@@ -309,11 +318,6 @@ class Runtime:
                     os.unlink(f"{container.directory}/{name}")
             with contextlib.suppress(OSError):
                 os.rmdir(container.directory)
-        return failures
-
-    def _undo_cgroup(self, container: Container) -> None:
-        """The group must be gone before the pod's can go; the container's folder stays until it is removed."""
-        cgroup.remove(self._cgroup(container), self._facts)
 
     def container_status(self, container_id: str) -> ContainerStatus:
         return self._get(container_id).status

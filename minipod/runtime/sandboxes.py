@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -66,8 +67,7 @@ class Sandboxes:
             operations = sandbox_operations(config, network, self._facts, self._paths)
             status = self._status(config, network)
             self._save(SandboxRecord(status=status, operations=msgspec.Raw(encode_operations(operations))))
-            for operation in operations:
-                operation.execute()
+            await asyncio.to_thread(_execute, operations)
             await self._start_pause(config)
         except (OSError, MinipodError) as error:
             failure = error if isinstance(error, SandboxError) else SandboxError(_one_line(error))
@@ -102,7 +102,7 @@ class Sandboxes:
         save(f"{self._folder}/{sandbox_id}/sandbox.json", record)
 
     async def _start_pause(self, config: SandboxConfig) -> None:
-        pause = pause_process(config, os.uname().machine)
+        pause = pause_process(config, self._facts, os.uname().machine)
         if pause is None:
             return
         clone, operations = pause
@@ -129,7 +129,7 @@ class Sandboxes:
             return
         await self._end_pause(record)
         operations = decode_operations(record.operations)
-        failures = _undo(operations)
+        failures = await asyncio.to_thread(_undo, operations)
         self._release(sandbox_id, failures)
         status = msgspec.structs.replace(record.status, state=NOT_READY)
         left = msgspec.Raw(encode_operations(operations)) if failures else msgspec.Raw(b"[]")
@@ -137,10 +137,10 @@ class Sandboxes:
         if failures:
             raise SandboxError("stopping the sandbox: " + "; ".join(failures), "FailedKillPod")
 
-    def remove(self, sandbox_id: str) -> None:
+    async def remove(self, sandbox_id: str) -> None:
         """RemovePodSandbox, of one that was stopped. Idempotent."""
         if self._records.pop(sandbox_id, None) is not None:
-            remove_tree(sandbox_directory(sandbox_id, self._paths))
+            await asyncio.to_thread(remove_tree, sandbox_directory(sandbox_id, self._paths))
 
     async def _end_pause(self, record: SandboxRecord) -> None:
         if record.pause_pid:
@@ -152,7 +152,7 @@ class Sandboxes:
         if record is not None:
             await self._end_pause(record)
             operations = decode_operations(record.operations)
-        failures = _undo(operations)
+        failures = await asyncio.to_thread(_undo, operations)
         self._release(sandbox_id, failures)
         self._records.pop(sandbox_id, None)
         with contextlib.suppress(OSError):
@@ -168,6 +168,11 @@ class Sandboxes:
 
 def _pause_key(sandbox_id: str) -> str:
     return f"{sandbox_id}.pause"
+
+
+def _execute(operations: Iterable[HostOperation]) -> None:
+    for operation in operations:
+        operation.execute()
 
 
 def _undo(operations: Iterable[HostOperation]) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from minipod.errors import ContainerError
 from minipod.paths import Paths
+from minipod.plan.cgroup import CreateCgroup
 from minipod.plan.configs import (
     ContainerConfig,
     HostFacts,
@@ -18,6 +19,7 @@ from minipod.plan.configs import (
     ImageConfig,
     Mount,
     NamespaceOptions,
+    NetworkFacts,
     SandboxConfig,
     SecurityContext,
 )
@@ -25,6 +27,7 @@ from minipod.plan.container import ContainerPlan, SeccompFilter, container_plan,
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process import AssumeUser, BecomeUser, Exec, pause_program
 from minipod.plan.rootfs import BindMount, MountFilesystem
+from minipod.plan.sandbox import pause_process, sandbox_operations
 from minipod.plan.security import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
@@ -262,3 +265,18 @@ def test_the_pause_program_waits_until_it_is_killed(tmp_path: Any) -> None:
         process.wait(timeout=0.05)
     process.terminate()
     assert process.wait(timeout=5) == -15
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/self", "/x/../proc/sys", "//proc"])
+def test_nothing_can_be_mounted_in_proc(place: str) -> None:
+    with pytest.raises(ContainerError, match="nothing can be mounted in /proc"):
+        plan(mounts=(Mount(container_path=place, host_path="/x"),))
+
+
+def test_the_pause_process_has_a_group_of_its_own_below_the_pod_s() -> None:
+    sandbox = msgspec.structs.replace(SANDBOX, namespaces=NamespaceOptions(pid="pod", network="node"))
+    pause = pause_process(sandbox, V2, "x86_64")
+    assert pause is not None
+    assert pause[0].cgroup2 == "/cg/m/podu/s"
+    made = [op.path for op in sandbox_operations(sandbox, NetworkFacts(), V2, Paths()) if isinstance(op, CreateCgroup)]
+    assert "/m/podu/s" in made
