@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from minipod.api import types
 from minipod.api.decode import DUPLICATE_KEY, SYNTAX, UNKNOWN_FIELD, WRONG_TYPE, Decoder, path_text
 from minipod.api.field_error import FieldError
@@ -88,11 +86,16 @@ class Document:
         return places.get(keys, (0, 0))
 
     def placed(self, error: FieldError) -> FieldError:
-        """The error with its position, where it has none yet."""
-        if error.line:
-            return error
-        line, column = self.position(error.field)
-        return msgspec.structs.replace(error, line=line, column=column)
+        """The error with its position, where it has none yet, and without anything that a terminal would obey."""
+        line, column = (error.line, error.column) if error.line else self.position(error.field)
+        return FieldError(printable(error.field), error.type, printable(error.message), line, column)
+
+
+def printable(text: str) -> str:
+    """With control characters, which a manifest may hold anywhere, written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 _PATH_KEY = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
@@ -134,7 +137,7 @@ def load(text: bytes | str, file: str = "-", strict: bool = True) -> list[Docume
 
 def _faulty(file: str, index: int, fault: SyntaxFault) -> Document:
     document = Document(file, index)
-    document.errors = (FieldError("", SYNTAX, str(fault), fault.line, fault.column),)
+    document.errors = (FieldError("", SYNTAX, printable(str(fault)), fault.line, fault.column),)
     return document
 
 
@@ -177,7 +180,7 @@ def _decoded(document: Document, data: Any, strict: bool, reading: Reading | Non
         document.written_empty = decoder.written_empty
         errors += decoder.errors[:_SHOWN_FAULTS]
     lenient = () if strict else (UNKNOWN_FIELD, DUPLICATE_KEY)
-    warnings += [f"{error.field}: {error.message}" for error in errors if error.type in lenient]
+    warnings += [printable(f"{error.field}: {error.message}") for error in errors if error.type in lenient]
     document.errors = tuple(document.placed(error) for error in errors if error.type not in lenient)
     document.warnings = tuple(warnings)
     if any(error.type == WRONG_TYPE for error in document.errors):

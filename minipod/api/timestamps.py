@@ -23,7 +23,10 @@ def parse_time(text: str) -> datetime:
         if int(zone_hours) > 24 or int(zone_minutes) > 60:
             raise ValueError(f"{text[:40]!r} has a time zone out of range")
         offset = timedelta(hours=int(zone_hours), minutes=int(zone_minutes))
-        moment = moment - offset if sign == "+" else moment + offset
+        try:
+            moment = moment - offset if sign == "+" else moment + offset
+        except OverflowError:
+            raise ValueError(f"{text[:40]!r} is no time between the years 1 and 9999") from None
     return moment
 
 

@@ -240,6 +240,13 @@ def test_hostile_texts_end_in_an_error(text: bytes | str) -> None:
     assert all(document.errors for document in documents)
 
 
+def test_nothing_that_a_terminal_would_obey_is_told() -> None:
+    text = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "\x1b[2J\n"}, "\x1b]0;x\x07": 1})
+    for document in (*check(text), *check(text, strict=False)):
+        for words in (*(f"{error.field} {error.message}" for error in document.errors), *document.warnings):
+            assert words.isprintable(), words
+
+
 def test_byte_order_marks_and_utf_16_are_read() -> None:
     for raw in (POD.encode("utf-16"), b"\xef\xbb\xbf" + POD.encode(), POD.replace("\n", "\r\n").encode()):
         assert told(only(raw)) == []

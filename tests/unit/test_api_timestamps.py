@@ -15,7 +15,9 @@ def test_times_are_read_and_written_as_rfc_3339() -> None:
     assert timestamps.time_of(61.9) == "1970-01-01T00:01:01Z"
 
 
-@pytest.mark.parametrize("text", ["", "2026-01-31", "2026-02-30T00:00:00Z", "2026-01-31 12:00:00Z", "now"])
+@pytest.mark.parametrize(
+    "text", ["", "2026-01-31", "2026-02-30T00:00:00Z", "2026-01-31 12:00:00Z", "now", "0001-01-01T00:00:00+01:00"]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"time|day"):
         timestamps.parse_time(text)
