@@ -208,7 +208,7 @@ def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, p
 
 def _refuse_in_proc(path: str) -> None:
     """Whoever chooses what /proc is chooses what the masks hide (runc's checkProcMount, CVE-2019-16884)."""
-    place = posixpath.normpath("/" + path)
+    place = posixpath.normpath("/" + path.lstrip("/"))
     if place == "/proc" or place.startswith("/proc/"):
         message = f"mountPath {path}: nothing can be mounted in /proc: choose another place"
         raise ContainerError(message, "CreateContainerError")
