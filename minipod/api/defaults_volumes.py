@@ -24,9 +24,16 @@ def rounded(resources: dict[str, str]) -> dict[str, str]:
     return {name: quantity.rounded_to_milli(amount) for name, amount in resources.items()} if resources else resources
 
 
-@lru_cache(maxsize=1024)
+_LONGEST_REFERENCE = 1024  # a name has 255 characters, a tag 128, a digest fewer than that and its algorithm
+
+
 def pull_policy(image: str) -> str:
     """Always for the tag latest, else IfNotPresent; also for what is no image reference."""
+    return _pull_policy(image) if len(image) <= _LONGEST_REFERENCE else "IfNotPresent"
+
+
+@lru_cache(maxsize=1024)
+def _pull_policy(image: str) -> str:
     try:
         return "Always" if references.parse_reference(image).tag == references.DEFAULT_TAG else "IfNotPresent"
     except references.InvalidReference:

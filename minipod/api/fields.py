@@ -101,7 +101,13 @@ ROWS: tuple[Row, ...] = (
     Row("ContainerResizePolicy", SUPPORTED, "resourceName restartPolicy"),
     Row("ContainerRestartRule", SUPPORTED, "action exitCodes"),
     Row("ContainerRestartRuleOnExitCodes", SUPPORTED, "operator values"),
-    Row("ResourceRequirements", SUPPORTED, "limits requests"),
+    Row(
+        "ResourceRequirements",
+        CLUSTER,
+        "limits requests",
+        "only cpu and memory are enforced here",
+        when=lambda resources: not resources.keys() <= {"cpu", "memory"},
+    ),
     Row("ResourceRequirements", UNSUPPORTED, "claims", "dynamic resource allocation needs a cluster"),
     # environment
     Row("EnvVar", SUPPORTED, "name value valueFrom"),

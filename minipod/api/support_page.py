@@ -54,7 +54,8 @@ def page() -> str:
         for wire in sorted(fields_of(struct)):
             row = rows[wire]
             note = f"values other than {', '.join(map(_value, row.fine))}: {row.note}" if row.fine else row.note
-            lines.append(f"| `{wire}` | {_SHORT[row.level]} | {note} |")
+            level = f"{_SHORT[row.level]} for some values" if row.when else _SHORT[row.level]
+            lines.append(f"| `{wire}` | {level} | {note} |")
         lines.append("")
     lines += ["## Other kinds", "", "| kind | |", "|---|---|"]
     lines += [f"| {kind} | {note} |" for kind, note in KIND_NOTES.items()]

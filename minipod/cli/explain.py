@@ -129,7 +129,8 @@ def _support(owner: str, wire: str) -> list[str]:
     row = rows_of(_alias(owner)).get(wire)
     if row is None:
         return []
-    return [f"    MINIPOD: {row.level}" + (f": {row.note}" if row.note else "")]
+    level = f"{row.level} for some values" if row.when or row.fine else row.level
+    return [f"    MINIPOD: {level}" + (f": {row.note}" if row.note else "")]
 
 
 def _words(text: str) -> list[str]:
