@@ -148,30 +148,29 @@ def test_a_foreground_run_takes_its_pod_with_it(node: Node, tmp_path: Path, numb
         assert run.returncode == 0, "it obeyed, so it Succeeded"
 
 
-def test_a_foreground_run_whose_agent_dies_leaves_nothing(node: Node, tmp_path: Path) -> None:
-    with node.popen("run", manifest(tmp_path)) as run:
-        assert run.stdout is not None
-        for line in run.stdout:
-            if "begun" in line:
-                break
-        kill_agent(node)
-        assert run.wait(WAIT_S) != 0
-    until(lambda: "web" not in node("get", "pods", "-o", "name").stdout, "the next agent ends it")
-
-
-def test_the_pod_of_a_foreground_run_goes_on_while_that_process_lives(node: Node, tmp_path: Path) -> None:
+def test_the_pod_of_a_foreground_run_belongs_to_that_process_under_the_next_agent(node: Node, tmp_path: Path) -> None:
     with node.popen("run", manifest(tmp_path)) as run:
         assert run.stdout is not None
         for line in run.stdout:
             if "begun" in line:
                 break
         run.send_signal(signal.SIGSTOP)
-        try:
-            kill_agent(node)
-            assert container_of(node, "web")["ready"], "its owner still lives"
-        finally:
-            run.send_signal(signal.SIGCONT)
+        kill_agent(node)
+        assert container_of(node, "web")["ready"], "its owner still lives"
+        run.kill()
     until(lambda: "web" not in node("get", "pods", "-o", "name").stdout, "and then it ends")
+
+
+def test_a_foreground_run_that_ends_without_an_agent_is_made_good_by_the_next(node: Node, tmp_path: Path) -> None:
+    with node.popen("run", manifest(tmp_path)) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if "begun" in line:
+                break
+        run.send_signal(signal.SIGSTOP)
+        kill_agent(node)
+        run.kill()
+    until(lambda: "web" not in node("get", "pods", "-o", "name").stdout, "the next agent ends it")
 
 
 def test_an_agent_killed_at_any_moment_of_starts_and_ends_leaves_nothing_half_made(node: Node, tmp_path: Path) -> None:
