@@ -143,6 +143,7 @@ def run_foreground(client: Client, message: Object) -> int:
             progress.finish()
             raise
         progress.finish()
+        request.channel.leave()  # now the agent removes the logs, and then closes
     for pod in pods:
         progress.ended(pod)
     return exit_status(pods, progress.container_count())
