@@ -22,13 +22,27 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     fatal: bool = False  # a failure that the pod's status does not show
 
 
-def of_event(event: model.Event, state: model.PodState) -> list[Step]:
-    """The steps that an event is. `state` is the state after it."""
+def of_event(event: model.Event, before: model.PodState, state: model.PodState) -> list[Step]:
+    """The steps that an event is. `before` and `state`: the states around it."""
+    if not _is_news(event, before, state):
+        return []
     if isinstance(event, model.SandboxReady):
         address = " ".join(event.ips) or "the host's"
         return [Step(step="sandbox", message=event.id[:12]), Step(step="ip", message=address)]
     step = _of_event(event, state)
     return [] if step is None else [step]
+
+
+def _is_news(event: model.Event, before: model.PodState, state: model.PodState) -> bool:
+    """An end is told by whoever waited for it and by whoever killed it; a deletion may be asked for again."""
+    if isinstance(event, model.ContainerExited):
+        known = before.containers.get(event.name)
+        run = known.run if known is not None else None
+        return run is not None and run.id == event.container_id and run.state != "exited"
+    if isinstance(event, model.DeleteRequested):
+        old, new = before.pod.metadata, state.pod.metadata
+        return old.deletion_timestamp is None or old.deletion_timestamp != new.deletion_timestamp
+    return True
 
 
 def _of_event(event: model.Event, state: model.PodState) -> Step | None:

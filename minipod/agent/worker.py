@@ -113,6 +113,7 @@ class PodWorker:
         now = self._now = max(self._now, self._node.clock())  # the core wants no time to run backwards
         while self._inbox:
             event = self._inbox.popleft()
+            earlier = self.state
             try:
                 self.state, wanted = core.step(self.state, event, now)
             except Exception:
@@ -120,7 +121,7 @@ class PodWorker:
                 log.exception("pod %s/%s: %s", self.namespace, self.name, type(event).__name__)
                 continue
             actions += wanted
-            shown += steps.of_event(event, self.state)
+            shown += steps.of_event(event, earlier, self.state)
         shown += steps.of_status(before.status, self.state.status)
         for step in shown:  # before the change of status that they lead to
             self._node.pod_changes.publish(PodStep(self.uid, step))

@@ -133,7 +133,7 @@ def _on(work: Work, event: Event) -> None:
         case ProbeResult():
             probed(work, event)
         case DeleteRequested():
-            _on_delete(work, event.grace_period_s)
+            _on_delete(work, event)
         case TornDown() | TearDownFailed():
             _on_torn_down(work, event)
         case Tick():
@@ -253,11 +253,14 @@ def _forget(work: Work) -> None:
 # -- deletion ------------------------------------------------------------------------------------------------------
 
 
-def _on_delete(work: Work, requested_s: int | None) -> None:
+def _on_delete(work: Work, event: DeleteRequested) -> None:
     """metadata says it first; a running pod ends gracefully, one that is not on the host any more is forgotten."""
     state = work.state
     first = state.pod.metadata.deletion_timestamp is None
-    shorter = _mark_deleted(work, requested_s)
+    shorter = _mark_deleted(work, event.grace_period_s)
+    if event.force and event.grace_period_s == 0 and not state.force:
+        work.set(force=True)
+        shorter = True
     if state.stage in ("gated", "finished"):
         _forget(work)
     elif state.stage == "terminating" and (first or shorter):

@@ -85,11 +85,17 @@ def _next_stage(work: Work, name: str, kill: Kill) -> None:
 
 
 def _stop(work: Work, name: str, kill: Kill) -> None:
-    grace = max(kill.grace_s, MINIMUM_GRACE_S)
+    grace = max(kill.grace_s, _minimum_s(work.state))
     work.set_container(
         name, kill=msgspec.structs.replace(kill, stage="stop", grace_s=grace, since=work.now, retry_at=None)
     )
     work.act(KillContainer(name=name, container_id=kill.container_id, grace_s=grace))
+
+
+def _minimum_s(state: PodState) -> float:
+    """What the kubelet leaves a container between the stop signal and KILL at least. Who uses force wants it gone:
+    kubectl says so by forgetting the object at once."""
+    return 0.0 if state.force else MINIMUM_GRACE_S
 
 
 def _must_wait(state: PodState, name: str) -> bool:
@@ -124,7 +130,7 @@ def shorten(work: Work, name: str, grace_s: float) -> None:
         return
     end = kill.since + kill.grace_s
     if kill.stage == "stop":
-        if work.now + max(grace_s, MINIMUM_GRACE_S) < end:
+        if work.now + max(grace_s, _minimum_s(work.state)) < end:
             _stop(work, name, msgspec.structs.replace(kill, grace_s=grace_s))
     elif work.now + grace_s < end:
         kill = msgspec.structs.replace(kill, grace_s=grace_s, since=work.now)

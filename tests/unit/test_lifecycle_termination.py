@@ -97,6 +97,28 @@ def test_grace_zero_still_gives_two_seconds_and_runs_no_hook() -> None:
     assert not any(isinstance(a, model.RunHook) for _, a in sim.actions)
 
 
+def test_deletion_by_force_kills_without_waiting() -> None:
+    sim = running(container(lifecycle={"preStop": {"sleep": {"seconds": 1}}}))
+    sim.send(model.DeleteRequested(grace_period_s=0, force=True))
+    at = sim.t
+    sim.run(1)
+    assert [grace for _, _, grace in kills(sim)] == [0.0]
+    assert gone_at(sim) < at + 0.5
+
+
+def test_force_shortens_a_deletion_with_grace_zero_too() -> None:
+    sim = running(terminationGracePeriodSeconds=60)
+    delete(sim)
+    sim.run(1)
+    delete(sim, 0)
+    sim.run(0.5)
+    sim.send(model.DeleteRequested(grace_period_s=0, force=True))
+    at = sim.t
+    sim.run(1)
+    assert [grace for _, _, grace in kills(sim)] == [60.0, 2.0, 0.0]
+    assert gone_at(sim) < at + 0.5
+
+
 def test_second_deletion_with_a_shorter_grace_cuts_the_first() -> None:
     sim = running(terminationGracePeriodSeconds=100)
     delete(sim)
