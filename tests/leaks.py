@@ -16,9 +16,11 @@ from typing import TypeVar
 
 import psutil
 
+from tests.patience import SLOWNESS
+
 SESSION_VARIABLE = "MINIPOD_TEST_SESSION"
 SHARED_HOST_VARIABLE = "MINIPOD_TEST_SHARED_HOST"
-WAIT_S = 10.0  # the kernel takes namespaces and cgroups away in its own time
+WAIT_S = 10.0 * SLOWNESS  # the kernel takes namespaces and cgroups away in its own time
 POLL_S = 0.05
 KTHREADD = 2
 NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3

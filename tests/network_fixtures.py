@@ -19,10 +19,11 @@ from minipod.plan.configs import NamespaceOptions, NetworkFacts, PortMapping, Sa
 from minipod.plan.network import pod_network
 from minipod.plan.operation import HostOperation
 from minipod.runtime.network import Network
+from tests.patience import SLOWNESS
 
 T = TypeVar("T")
 
-TIMEOUT_S = 5
+TIMEOUT_S = 5 * SLOWNESS
 OUTSIDE = {socket.AF_INET: "198.51.100.1", socket.AF_INET6: "2001:db8::1"}
 HOST = {socket.AF_INET: "198.51.100.2", socket.AF_INET6: "2001:db8::2"}
 LOCALHOST = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}

@@ -21,8 +21,9 @@ from minipod.paths import Paths
 from minipod.runtime.images import ImageStore
 from tests import leaks
 from tests.conftest import CHECKOUT
+from tests.patience import SLOWNESS
 
-COMMAND_TIMEOUT_S = 60
+COMMAND_TIMEOUT_S = 60 * SLOWNESS
 
 
 class Node:
@@ -97,7 +98,7 @@ class Node:
             return
         self.ask("shutdown")
         try:
-            psutil.Process(pid).wait(timeout=10)
+            psutil.Process(pid).wait(timeout=10 * SLOWNESS)
         except psutil.NoSuchProcess:
             pass
 

@@ -34,7 +34,7 @@ def directories(path: str, facts: HostFacts) -> list[str]:
 
 
 def oom_kills(path: str, facts: HostFacts) -> int:
-    """How many processes of the group the kernel killed for memory; 0 for a group that is gone.
+    """How often the kernel killed in the group for memory (v2 may count a victim twice); 0 for a group that is gone.
 
     v1: `memory.oom_control` (Linux 4.13), v2: `memory.events`. Ask before the group is removed.
     """

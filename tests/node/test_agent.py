@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from tests.node_fixtures import Node
+from tests.patience import SLOWNESS
 
-WAIT_S = 20.0
+WAIT_S = 20.0 * SLOWNESS
 
 POD = """
 apiVersion: v1
@@ -83,6 +84,7 @@ def kill_agent(node: Node) -> None:
     until(lambda: not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE, "the agent is dead")
 
 
+@pytest.mark.vm
 def test_each_restart_policy_after_a_kill_9_of_the_main_process(node: Node, tmp_path: Path) -> None:
     files = [manifest(tmp_path, policy.lower(), policy) for policy in ("Always", "OnFailure", "Never")]
     node("run", "-d", "--until", "ready", *files)
@@ -104,6 +106,7 @@ def test_each_restart_policy_after_a_kill_9_of_the_main_process(node: Node, tmp_
     assert node("logs", "-p", "always").stdout == "begun\n"
 
 
+@pytest.mark.vm
 def test_pods_go_on_when_the_agent_is_killed(node: Node, tmp_path: Path) -> None:
     ticking = "i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.1; done"
     ending = "sleep 1.5; echo the end; exit 7"
@@ -194,7 +197,7 @@ def test_an_agent_killed_at_any_moment_of_starts_and_ends_leaves_nothing_half_ma
 
 def test_two_first_runs_at_once_share_one_agent(node: Node, tmp_path: Path) -> None:
     runs = [node.popen("run", "-d", "--until", "ready", manifest(tmp_path, name)) for name in ("one", "two", "three")]
-    outputs = [run.communicate(timeout=60)[0] for run in runs]
+    outputs = [run.communicate(timeout=60 * SLOWNESS)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0], outputs
     status = node.ask("status")
     assert status is not None
@@ -264,6 +267,7 @@ def test_a_detached_run_that_fails_shows_what_was_logged_last(node: Node, tmp_pa
     assert "ended with exit code 4 (Error); it last logged: no such table: users" in run.stderr
 
 
+@pytest.mark.vm
 def test_an_agent_without_pods_leaves_with_its_spawner(node: Node, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text("idle_exit_s = 0.2\n")
@@ -301,6 +305,7 @@ def test_an_agent_for_systemd_says_when_it_is_ready_and_leaves_its_pods_alone(no
     assert main_pid(node, "web") == pid
 
 
+@pytest.mark.vm
 def test_gc_finds_what_a_lost_store_left_behind(node: Node, tmp_path: Path) -> None:
     node("run", "-d", "--until", "ready", manifest(tmp_path))
     kill_agent(node)

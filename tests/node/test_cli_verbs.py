@@ -17,6 +17,7 @@ import pytest
 
 from tests import leaks
 from tests.node_fixtures import Node
+from tests.patience import SLOWNESS
 
 Write = Callable[..., str]
 
@@ -46,6 +47,7 @@ def write(tmp_path: Path) -> Write:
 IDLE = "trap 'exit 0' TERM; echo idle; sleep 1000 & wait"
 
 
+@pytest.mark.vm
 def test_run_gives_the_single_containers_exit_status_and_separate_streams(node: Node, write: Write) -> None:
     done = node("run", write("three", "echo out; echo err >&2; exit 3"), check=False)
     assert (done.returncode, done.stdout) == (3, "out\n")
@@ -83,6 +85,7 @@ def test_the_pod_of_a_run_that_is_ended_goes_too(node: Node, write: Write, numbe
     assert leaks.wait_until_gone(lambda: node("get", "pods", "-o", "name").stdout.split()) == []
 
 
+@pytest.mark.vm
 def test_exec_hands_over_pipes_and_relays_files(node: Node, write: Write, tmp_path: Path) -> None:
     node("run", "-d", write("idle", IDLE))
     assert node("exec", "-i", "idle", "--", "wc", "-c", input="x" * 100_000).stdout == "100000\n"
@@ -98,6 +101,7 @@ def test_exec_hands_over_pipes_and_relays_files(node: Node, write: Write, tmp_pa
     node("delete", "pod", "idle")
 
 
+@pytest.mark.vm
 def test_exec_on_a_terminal(node: Node, write: Write) -> None:
     node("run", "-d", write("idle", IDLE))
     master_fd, slave_fd = pty.openpty()
@@ -159,6 +163,7 @@ def test_logs_of_all_containers_carry_prefixes(node: Node, write: Write) -> None
     node("delete", "pod", "pair")
 
 
+@pytest.mark.vm
 def test_wait_get_describe_events_and_delete_tell_the_same_story(node: Node, write: Write) -> None:
     assert node("run", "-d", write("idle", IDLE)).stdout == "pod/idle\n"
     assert node("wait", "--for=condition=Ready", "pod/idle").stdout == "pod/idle condition met\n"
@@ -168,7 +173,7 @@ def test_wait_get_describe_events_and_delete_tell_the_same_story(node: Node, wri
     assert node("get", "pods", "-l", "app=idle", "-o", "name").stdout == "pod/idle\n"
     assert "Started" in node("events", "--for", "pod/idle").stdout
     assert "Restart Count:  0" in node("describe", "pod", "idle").stdout
-    with node.popen("wait", "--for=delete", "pod/idle", "--timeout=30s") as waiting:
+    with node.popen("wait", "--for=delete", "pod/idle", f"--timeout={30 * SLOWNESS}s") as waiting:
         assert node("delete", "pod", "idle").stdout == 'pod "idle" deleted\n'
         assert waiting.wait(30) == 0
     assert node("delete", "pod", "idle", check=False).stderr == 'error: pods "idle" not found\n'
@@ -205,7 +210,9 @@ def test_plan_needs_no_agent(node: Node, write: Write) -> None:
 
 def test_two_commands_at_once_start_one_agent(node: Node, write: Write) -> None:
     started = [node.popen("run", "-d", write(f"pod{index}", IDLE)) for index in range(3)]
-    assert [process.communicate(timeout=60)[0] for process in started] == [f"pod/pod{index}\n" for index in range(3)]
+    assert [process.communicate(timeout=60 * SLOWNESS)[0] for process in started] == [
+        f"pod/pod{index}\n" for index in range(3)
+    ]
     assert len(node("get", "pods", "-o", "name").stdout.split()) == 3
     assert node("delete", "pods", "--all").returncode == 0
 

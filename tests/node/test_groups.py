@@ -20,8 +20,11 @@ from minipod.plan.devices import LimitDevices, limit_devices
 from minipod.plan.operation import ChildContext
 from minipod.runtime import cgroup as runtime
 from minipod.runtime.facts import host_facts
+from tests.patience import SLOWNESS
 
-KILL_WAIT_S = 5
+pytestmark = pytest.mark.vm
+
+KILL_WAIT_S = 5 * SLOWNESS
 
 
 @pytest.fixture(params=["as it is", "cgroup2 alone"])
@@ -155,7 +158,7 @@ def test_a_process_over_its_memory_limit_is_killed_and_counted(pod_group: str, f
 
     pid = start(created.path, facts, hog)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-    assert runtime.oom_kills(created.path, facts) == 1
+    assert runtime.oom_kills(created.path, facts) >= 1  # with memory.oom.group the victim counts twice
     created.undo()
     assert runtime.oom_kills(created.path, facts) == 0
 

@@ -52,6 +52,7 @@ def test_hard_links_stay_one_file(store: ImageStore, tmp_path: Path) -> None:
     assert os.stat(root / "a").st_nlink == 3
 
 
+@pytest.mark.vm
 def test_devices_and_pipes_are_made(store: ImageStore, tmp_path: Path) -> None:
     root = unpack(
         store,
@@ -65,6 +66,7 @@ def test_devices_and_pipes_are_made(store: ImageStore, tmp_path: Path) -> None:
     assert stat.S_ISFIFO(os.stat(root / "pipe").st_mode)
 
 
+@pytest.mark.vm
 def test_capabilities_are_kept_and_overlay_s_own_attributes_are_not(store: ImageStore, tmp_path: Path) -> None:
     capability = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep
     headers = {
@@ -77,6 +79,7 @@ def test_capabilities_are_kept_and_overlay_s_own_attributes_are_not(store: Image
     assert os.getxattr(root / "ping", "security.capability") == capability
 
 
+@pytest.mark.vm
 def test_whiteouts_become_overlayfs_s(store: ImageStore, tmp_path: Path) -> None:
     root = unpack(store, tmp_path, entry("etc/.wh.passwd"), entry("var/.wh..wh..opq"), entry("var/.wh..wh.plnk"))
     found = os.lstat(root / "etc" / "passwd")

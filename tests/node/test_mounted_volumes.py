@@ -17,6 +17,7 @@ from minipod.plan.volumes import MakeEmptyDir, MakePodFolder, MountTmpfs
 from tests.node_fixtures import Node
 
 
+@pytest.mark.vm
 def test_a_memory_volume_has_its_size_and_everybody_may_write(paths: Paths) -> None:
     folder = f"{paths.state}/pods/U"
     volume = f"{folder}/volumes/kubernetes.io~empty-dir/m"
@@ -37,6 +38,7 @@ def test_a_memory_volume_has_its_size_and_everybody_may_write(paths: Paths) -> N
     os.rmdir(f"{paths.state}/pods")
 
 
+@pytest.mark.vm
 def test_removal_stops_at_a_mount_point(tmp_path: Path) -> None:
     precious, tree = tmp_path / "precious", tmp_path / "tree"
     precious.mkdir()
@@ -63,6 +65,7 @@ def test_removal_stops_at_a_mount_point(tmp_path: Path) -> None:
     assert (precious / "file").exists()
 
 
+@pytest.mark.vm
 def test_what_a_container_mounts_in_a_bidirectional_volume_reaches_the_host(
     node: Node, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

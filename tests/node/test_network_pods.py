@@ -37,6 +37,7 @@ __all__ = ["cluster", "host", "outside"]
 
 
 @FAMILIES
+@pytest.mark.vm
 def test_pod_reaches_itself_other_pods_the_host_and_the_outside(
     cluster: Cluster, outside: Namespace, family: socket.AddressFamily
 ) -> None:
@@ -52,6 +53,7 @@ def test_pod_reaches_itself_other_pods_the_host_and_the_outside(
     assert seen_by(one, 80, None, ip(facts_of_one, family)) == gateway
 
 
+@pytest.mark.vm
 def test_last_pod_leaves_the_host_as_it_was(host: None, paths: Paths) -> None:
     before = picture()
     cluster = Cluster(paths)
@@ -177,6 +179,7 @@ def test_forward_chain_that_drops_is_warned_of(host: None, paths: Paths) -> None
         cluster.close()
 
 
+@pytest.mark.vm
 def test_what_a_crash_left_is_found_and_removed(cluster: Cluster, paths: Paths) -> None:
     before = picture()
     namespace, facts = cluster.pod("one", PortMapping(container_port=80, host_port=8080))
@@ -227,6 +230,7 @@ def _refuse(name: str, value: str) -> None:
     raise OSError("no such sysctl")
 
 
+@pytest.mark.vm
 def test_many_at_once_get_different_addresses(cluster: Cluster, paths: Paths) -> None:
     facts: list[NetworkFacts] = []
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

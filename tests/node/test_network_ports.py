@@ -14,6 +14,7 @@ from tests.network_fixtures import (
     HOST,
     LOCALHOST,
     OUTSIDE,
+    TIMEOUT_S,
     Cluster,
     Namespace,
     cluster,
@@ -29,6 +30,7 @@ __all__ = ["cluster", "host", "outside"]
 
 
 @FAMILIES
+@pytest.mark.vm
 def test_host_port_is_reached_from_everywhere(
     cluster: Cluster, outside: Namespace, family: socket.AddressFamily
 ) -> None:
@@ -76,6 +78,7 @@ def test_two_pods_may_have_the_same_host_port_at_different_addresses(cluster: Cl
     assert seen_by(two, 81, None, HOST[socket.AF_INET], 8080)
 
 
+@pytest.mark.vm
 def test_host_port_of_a_deleted_pod_is_closed_and_free(cluster: Cluster) -> None:
     cluster.pod("one", PortMapping(container_port=80, host_port=8080))
     cluster.pod("other")
@@ -130,6 +133,7 @@ def test_udp_client_that_keeps_sending_follows_the_port_to_its_next_owner(
                 cluster.delete(name)
 
 
+@pytest.mark.vm
 def test_host_port_of_sctp_is_mapped(cluster: Cluster) -> None:
     one, _ = cluster.pod("one", PortMapping(protocol="SCTP", container_port=80, host_port=8080))
     try:
@@ -139,7 +143,7 @@ def test_host_port_of_sctp_is_mapped(cluster: Cluster) -> None:
     with client, one(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)) as listening:
         listening.bind(("0.0.0.0", 80))
         listening.listen()
-        client.settimeout(5)
+        client.settimeout(TIMEOUT_S)
         client.connect((HOST[socket.AF_INET], 8080))
 
 

@@ -65,11 +65,13 @@ def default(paths: Paths, *capabilities: str) -> bytes:
     ["add_key", "keyctl", "unshare", "unshare nothing", "mount", "bpf", "clone newuser", "io_uring_setup",
      "personality addr_no_randomize", "kexec_load", "reboot", "userfaultfd", "sethostname", "socket vsock"],
 )  # fmt: skip
+@pytest.mark.vm
 def test_runtime_default_refuses(paths: Paths, call: str) -> None:
     assert errno_under(default(paths), call) == errno.EPERM
 
 
 @pytest.mark.parametrize("call", ["getpid", "personality", "socket unix"])
+@pytest.mark.vm
 def test_runtime_default_allows(paths: Paths, call: str) -> None:
     assert errno_under(default(paths), call) == 0
 
@@ -96,10 +98,12 @@ def test_capability_opens_its_system_calls(paths: Paths, capability: str, call: 
     assert errno_under(default(paths, capability), call) in (code, errno.EINVAL)
 
 
+@pytest.mark.vm
 def test_unconfined_is_no_filter(paths: Paths) -> None:
     assert compiled_filter("Unconfined", DEFAULT_CAPABILITIES, paths) == b""
 
 
+@pytest.mark.vm
 def test_filter_is_compiled_once(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     program = default(paths)
     kept = list(Path(f"{paths.state}/cache").iterdir())
