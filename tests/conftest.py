@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NEEDS_ROOT = ("node", "manifests")
+#: multiplies every limit of time: a machine under software emulation is twenty times slower
+SLOWNESS = float(os.environ.get("MINIPOD_TEST_SLOWNESS", "1"))
+TEST_LIMIT_S = 240
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,6 +23,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(CHECKOUT / "tests").parts[0] in NEEDS_ROOT:
             item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that hangs fails by itself, fixtures included, and the rest still runs."""
+
+    def expired(*_: object) -> None:
+        raise TimeoutError(f"{item.nodeid} took more than {TEST_LIMIT_S * SLOWNESS:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, TEST_LIMIT_S * SLOWNESS, 5)  # again, should a clean-up hang too
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")
