@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import SLOWNESS
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 NEEDS_ROOT = ("node", "manifests")
-#: multiplies every limit of time: a machine under software emulation is twenty times slower
-SLOWNESS = float(os.environ.get("MINIPOD_TEST_SLOWNESS", "1"))
 TEST_LIMIT_S = 240
 
 
