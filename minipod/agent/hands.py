@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 
 from minipod.agent import hooks, termination
 from minipod.agent.events import PodReference
-from minipod.agent.node import Node
+from minipod.agent.node import Node, PodStep
 from minipod.agent.specs import container_spec
+from minipod.agent.steps import Step
 from minipod.api.types import Pod
 from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError
 from minipod.lifecycle import model
@@ -115,16 +116,23 @@ class Hands:
         for old in self.sandboxes():
             await self._remove_sandbox(old.id)
         self._warn()
-        status = await self._node.runtime.run_pod_sandbox(self._node.planner.sandbox_config(self._pod(), attempt))
+        config = self._node.planner.sandbox_config(self._pod(), attempt)
+        status = await self._node.runtime.run_pod_sandbox(config, lambda text: self._tell_warning("Network", text))
         self._weigh_burstable()
         self._tell(model.SandboxReady(id=status.id, ips=status.ips))
 
     def _warn(self) -> None:
-        """What the kubelet tells of a pod that runs nevertheless, as events."""
-        pod, node = self._pod(), self._node
-        reference = PodReference(pod.metadata.namespace, pod.metadata.name, self._uid)
-        for warning in pod_warnings(pod, node.config, node.facts):
-            node.events.record(reference, "Warning", warning.reason, warning.message, node.clock())
+        """What the kubelet tells of a pod that runs nevertheless."""
+        for warning in pod_warnings(self._pod(), self._node.config, self._node.facts):
+            self._tell_warning(warning.reason, warning.message, quietly=warning.reason == "MissingClusterDNS")
+
+    def _tell_warning(self, reason: str, message: str, quietly: bool = False) -> None:
+        """As an event, and to the `run` that waits for the pod unless `quietly`: what is so for every ordinary pod."""
+        node, metadata = self._node, self._pod().metadata
+        reference = PodReference(metadata.namespace, metadata.name, self._uid)
+        node.events.record(reference, "Warning", reason, message, node.clock())
+        if not quietly:
+            node.pod_changes.publish(PodStep(self._uid, Step(step="warning", message=message)))
 
     def _weigh_burstable(self) -> None:
         """The Burstable class weighs what its pods request together, as by the kubelet's QoS container manager."""

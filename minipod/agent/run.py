@@ -206,6 +206,9 @@ class Run:
             self._connection.send({"event": "phase", **_named(one.worker), "phase": phase})
 
     def _tell_step(self, one: _Tracked, step: Step) -> None:
+        if step.step == "warning":
+            self._connection.send({"event": "warning", "message": f'pod "{one.worker.name}": {step.message}'})
+            return
         self._connection.send({"event": "step", **_named(one.worker), "step": step.step, "message": step.message})
         if step.step in ("init", "container"):
             path = f"{self._pods.log_directory(one.pod)}/{step.container}/{step.attempt}.log"

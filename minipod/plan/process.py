@@ -233,7 +233,18 @@ class Exec(ChildOperation, frozen=True, kw_only=True):
         process.close_on_exec_from(3)
         _reset_signals()
         os.umask(0o022)
-        os.execve(path, list(self.argv), environment)
+        try:
+            os.execve(path, list(self.argv), environment)
+        except OSError as error:
+            raise OSError(error.errno, f'exec: "{self.argv[0]}": {_why_not(path, error)}') from None
+
+
+def _why_not(path: str, error: OSError) -> str:
+    if error.errno == errno.ENOENT and os.path.exists(path):
+        return "its interpreter is not there (the first line of a script, or a program's dynamic loader)"
+    if error.errno == errno.EACCES and os.path.isdir(path):
+        return "is a directory"
+    return (error.strerror or str(error)).lower()
 
 
 def _quoted(word: str) -> str:

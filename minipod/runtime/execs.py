@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import signal
@@ -11,13 +12,22 @@ from minipod.errors import ContainerError
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
 from minipod.plan.container import exec_operations
-from minipod.plan.process import AssumeUser
+from minipod.plan.process import AssumeUser, Exec
 from minipod.runtime.container import RUNNING, Container, seccomp_filter
-from minipod.runtime.spawner_client import ChildExit
+from minipod.runtime.spawner_client import ChildExit, SpawnError
 from minipod.runtime.spawners import Spawners
 from minipod.runtime.status import ExecResult
 
 _OUTPUT_LIMIT = 16 << 20  # bytes a stream of exec_sync may say (CRI's maximum message)
+
+
+class CannotExecute(ContainerError):  # noqa: N818 - what it says
+    """The command did not get to exec. Its exit status is a shell's, podman's and docker's: 127 for a program that is
+    not there, 126 for one that cannot be executed."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 127 if number == errno.ENOENT else 126
 
 
 class ExecSession:
@@ -96,8 +106,10 @@ class Execs:
                 keep=False,
                 fds={"target": container.pidfd, **fds},
             )
-        except BaseException:
+        except BaseException as error:
             self._ends.pop(key, None)
+            if isinstance(error, SpawnError) and error.operation == Exec.__name__:
+                raise CannotExecute(str(error), error.errno) from error
             raise
         return ExecSession(spawned.pid, spawned.fds.pop("pidfd", -1), spawned.fds.pop("terminal", -1), end)
 

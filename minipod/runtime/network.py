@@ -40,14 +40,23 @@ class Network:
         self._config = config
         self._file = LeaseFile(paths.root)
         self._warn = warn or logging.getLogger(__name__).warning
+        self._warn_now = self._warn
         self._told: set[str] = set()
 
-    def lease(self, config: SandboxConfig) -> NetworkFacts:
+    def lease(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> NetworkFacts:
         """Addresses and an interface name for a sandbox, and the shared part in place. Idempotent.
 
+        `warn`: instead of the constructor's, for what this lease gives rise to.
         With the host's network only the hostPorts are noted, so that no other pod takes them; the facts are empty.
         Raises SandboxError: a hostPort is in use, no address is left; HostError: no subnet is free, no nftables.
         """
+        self._warn_now = warn or self._warn
+        try:
+            return self._lease(config)
+        finally:
+            self._warn_now = self._warn
+
+    def _lease(self, config: SandboxConfig) -> NetworkFacts:
         ports = tuple(mapping for mapping in config.port_mappings if mapping.host_port)
         wanted = Lease(pod=f"{config.namespace}/{config.name}", ports=ports)
         on_host = config.namespaces.network == "node"
@@ -270,7 +279,7 @@ class Network:
     def _tell(self, message: str) -> None:
         if message not in self._told:
             self._told.add(message)
-            self._warn(message)
+            self._warn_now(message)
 
     def _tell_of_loopback(self, wanted: Lease) -> None:
         for port in wanted.ports:

@@ -126,9 +126,9 @@ class Runtime:
 
     # --- sandboxes ---------------------------------------------------------------------------------------------------
 
-    async def run_pod_sandbox(self, config: SandboxConfig) -> SandboxStatus:
-        """Raises SandboxError; then nothing of it is left."""
-        return await self._sandboxes.run(config)
+    async def run_pod_sandbox(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> SandboxStatus:
+        """`warn` is told what its user should know. Raises SandboxError; then nothing of it is left."""
+        return await self._sandboxes.run(config, warn)
 
     async def stop_pod_sandbox(self, sandbox_id: str) -> None:
         """Kill what runs in it, then take its namespaces, network and mounts away. Idempotent."""

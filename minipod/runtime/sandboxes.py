@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -57,13 +57,13 @@ class Sandboxes:
         except KeyError:
             raise NotFoundError(f'sandbox "{sandbox_id[:12]}" is not known') from None
 
-    async def run(self, config: SandboxConfig) -> SandboxStatus:
+    async def run(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> SandboxStatus:
         """RunPodSandbox. What was made of one that failed is taken away again. Raises SandboxError."""
         network = NetworkFacts()
         operations: tuple[HostOperation, ...] = ()
         try:
             self._check_netns_name(config)
-            network = self._network.lease(config)
+            network = self._network.lease(config, warn)
             operations = sandbox_operations(config, network, self._facts, self._paths)
             status = self._status(config, network)
             self._save(SandboxRecord(status=status, operations=msgspec.Raw(encode_operations(operations))))

@@ -128,6 +128,7 @@ class FakeRuntime:
         self.sessions: list[FakeSession] = []
         self.hang: set[str] = set()
         self.leftovers: list[Leftover] = []
+        self.warnings: list[str] = []  # of the next sandbox
 
     async def _called(self, verb: str, what: str = "") -> None:
         self.log.append(f"{verb} {what}".strip())
@@ -143,8 +144,10 @@ class FakeRuntime:
     async def close(self) -> None:
         await self._called("close")
 
-    async def run_pod_sandbox(self, config: SandboxConfig) -> SandboxStatus:
+    async def run_pod_sandbox(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> SandboxStatus:
         await self._called("run_pod_sandbox", config.name)
+        for message in self.warnings if warn is not None else ():
+            warn(message)
         status = SandboxStatus(
             id=config.id, config=config, state="SANDBOX_READY", created_at_ns=_ns(), ips=("10.0.0.2", "fd00::2")
         )

@@ -491,3 +491,14 @@ def test_gc_removes_what_belongs_to_no_pod_and_nothing_else(tmp_path: Path) -> N
         assert len(agent.runtime.sandboxes) == 1
 
     with_agent(tmp_path, test)
+
+
+def test_what_the_network_warns_of_is_told_to_the_run_that_caused_it_and_as_an_event(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        agent.runtime.warnings = ["pods get other addresses"]
+        events = await agent.run_detached()
+        warnings = [event["message"] for event in events if event.get("event") == "warning"]
+        assert warnings == ['pod "web": pods get other addresses']
+        assert any(b"pods get other addresses" in event.data for event in agent.node.store.events())
+
+    with_agent(tmp_path, test)
