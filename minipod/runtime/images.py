@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +28,8 @@ from minipod.api.references import InvalidReference, Reference, is_image_id, par
 from minipod.errors import ConflictError, ImageError, NotFoundError
 from minipod.paths import Paths
 from minipod.plan.configs import Image, ImageConfig
-from minipod.runtime import busybox, unpack
+from minipod.runtime import busybox
+from minipod.runtime.layers import unpack_layer
 from minipod.runtime.layout import LAYER_COMPRESSION, Descriptor, FoundImage, Layout, copy_verified
 
 DIRECTORY_PREFIX = "dir:"
@@ -273,7 +271,7 @@ class ImageStore:
         try:
             folder.chmod(0o755)  # the root folder of containers, unless the archive says otherwise
             blob = self.path / "blobs" / "sha256" / descriptor.hex
-            found = _unpack(blob, LAYER_COMPRESSION[descriptor.media_type], folder, lock_fd)
+            found = unpack_layer(blob, descriptor.digest, LAYER_COMPRESSION[descriptor.media_type], folder, (lock_fd,))
             if found != diff_id:
                 raise ImageError(f"layer {descriptor.digest} unpacks to {found}, but the image says {diff_id}")
             os.rename(folder, target)
@@ -296,31 +294,6 @@ class ImageStore:
                 raise ConflictError(
                     f"image {entry.reference or entry.id} is in use by container {container.name}; delete its pod first"
                 )
-
-
-def _unpack(blob: Path, compression: str, folder: Path, lock_fd: int) -> str:
-    """Unpacks `blob` into `folder` by a process of its own; returns the diff id. Raises ImageError, OSError.
-
-    That process inherits the lock: should this one be killed, nobody sweeps before the other has ended too.
-    """
-    command = [sys.executable, "-I", "-S", "-X", "utf8", unpack.__file__, str(folder), compression]
-    with open(blob, "rb") as source:
-        ended = subprocess.run(
-            command, stdin=source, capture_output=True, pass_fds=(lock_fd,), env={}, check=False, cwd="/"
-        )
-    try:
-        answer = json.loads(ended.stdout)
-    except ValueError:
-        last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise ImageError(
-            f"layer sha256:{blob.name}: unpacking ended with {ended.returncode}: {''.join(last)}"
-        ) from None
-    if "error" not in answer:
-        return str(answer["diff_id"])
-    place = f": {answer['path']}" if answer["path"] else ""
-    if answer["errno"] == errno.ENOSPC:
-        raise OSError(errno.ENOSPC, f"{answer['error']}{place}")
-    raise ImageError(f"layer sha256:{blob.name} cannot be unpacked{place}: {answer['error']}")
 
 
 def _directory_image(reference: str) -> Image:

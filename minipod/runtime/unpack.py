@@ -1,11 +1,11 @@
-"""Unpacks one image layer (layer 3). A program of its own that locks itself into the target; starts nothing else.
+"""Unpacks one image layer (layer 3). A process of its own that locks itself into the target; starts nothing else.
 
-An archive comes from strangers: absolute names, `..`, links that point outside. So `images.py` runs this file as
+An archive comes from strangers: absolute names, `..`, links that point outside. So `layers.py` runs this module as
 a separate process, which enters the target by chroot before it reads the first header; whatever a name then says,
-it ends below the target. It imports nothing but the standard library, and nothing at all once it is inside:
-a late import would run code out of the archive.
+it ends below the target. It imports little, and nothing at all once it is inside: a late import would run code out
+of the archive.
 
-    python3 -I -S -X utf8 unpack.py TARGET gzip|none < BLOB
+    python3 -I -S -c "…main()" TARGET gzip|zstd|none MAX_BYTES < BLOB
 
 writes one line of JSON: {"diff_id": "sha256:…", "size": bytes of the archive} or {"error": "…", "errno": n}.
 The layer is left as overlayfs wants it: a whiteout is a character device 0:0, an opaque folder carries
@@ -14,159 +14,252 @@ trusted.overlay.opaque (kernel Documentation/filesystems/overlayfs.rst; image-sp
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
 import stat
 import sys
-import tarfile
 import zlib
-from typing import IO, Protocol
 
-WHITEOUT_PREFIX = ".wh."
-WHITEOUT_META_PREFIX = ".wh..wh."
-WHITEOUT_OPAQUE = ".wh..wh..opq"
-OPAQUE_XATTR = "trusted.overlay.opaque"
-XATTR_RECORD = "SCHILY.xattr."
+from minipod.runtime import tarstream
+from minipod.runtime.tarstream import BadLayerError, Entry, Stream, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+WHITEOUT_PREFIX = b".wh."
+WHITEOUT_META_PREFIX = b".wh..wh."
+WHITEOUT_OPAQUE = b".wh..wh..opq"
+OPAQUE_XATTR = b"trusted.overlay.opaque"
 #: what an archive may set; trusted.overlay.* would let it redirect lookups of the finished overlay
-XATTRS_KEPT = ("security.capability", "system.posix_acl_access", "system.posix_acl_default", "user.")
-CHUNK = 1 << 20
-END_OF_ARCHIVE = ("EmptyHeaderError", "EOFHeaderError")  # tarfile's private names for its two regular ends
+XATTRS_KEPT = (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default", b"user.")
+XATTRS_REFUSED = (b"user.overlay.",)
+CHUNK_IN = 1 << 17
+CHUNK_OUT = 1 << 20
 MAX_ID = 2**32 - 2
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class BadLayerError(Exception):
-    """The archive is not one that a runtime may unpack; the text says what is wrong with which entry."""
+# ---- from the blob to the archive
 
 
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
+def plain(fd: int) -> Callable[[], bytes]:
+    return lambda: os.read(fd, CHUNK_OUT)
 
 
-class HashingReader:
-    """Passes reads through and hashes them: the diff id is the digest of the uncompressed archive."""
+def gunzip(fd: int, make: Callable[..., Any]) -> Callable[[], bytes]:
+    """All members of a gzip file. `make`: zlib's decompressobj, or one that behaves like it."""
+    inflater = make(wbits=31)
+    pending = os.read(fd, CHUNK_IN)
+    begun = False
+    if pending[:2] != b"\x1f\x8b":
+        raise BadLayerError("not a gzipped file")
 
-    def __init__(self, source: Readable) -> None:
-        self._source = source
+    def next_chunk() -> bytes:
+        nonlocal inflater, pending, begun
+        while True:
+            if not pending:
+                pending = os.read(fd, CHUNK_IN)
+            if inflater.eof:
+                while pending and not pending.strip(b"\0"):  # padding behind the last member
+                    pending = os.read(fd, CHUNK_IN)
+                if not pending:
+                    return b""
+                inflater, begun = make(wbits=31), False
+            if not pending and not begun:
+                raise BadLayerError("the gzip file ends in the middle")
+            data: bytes = inflater.decompress(pending, CHUNK_OUT)
+            at_end = not pending
+            pending = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+            begun = True
+            if data:
+                return data
+            if at_end and not inflater.eof:
+                raise BadLayerError("the gzip file ends in the middle")
+
+    return next_chunk
+
+
+def unzstd(fd: int) -> Callable[[], bytes]:
+    import zstandard
+
+    reader = zstandard.ZstdDecompressor().stream_reader(
+        os.fdopen(os.dup(fd), "rb", buffering=0), read_size=CHUNK_IN, read_across_frames=True
+    )
+    return lambda: reader.read(CHUNK_OUT)
+
+
+class Hashed:
+    """Passes chunks on and hashes them: the diff id is the digest of the uncompressed archive. Bounded."""
+
+    def __init__(self, next_chunk: Callable[[], bytes], max_bytes: int) -> None:
+        self._next_chunk = next_chunk
         self._hash = hashlib.sha256()
+        self._max_bytes = max_bytes
         self.size = 0
 
-    def read(self, size: int = CHUNK) -> bytes:
-        data = self._source.read(size)
-        self._hash.update(data)
-        self.size += len(data)
-        return data
-
-    def drain(self) -> None:
-        """Reads the padding after the archive's end, which belongs to the digest."""
-        while self.read(CHUNK):
-            pass
+    def __call__(self) -> bytes:
+        chunk = self._next_chunk()
+        self.size += len(chunk)
+        if self.size > self._max_bytes:
+            raise BadLayerError(f"it unpacks to more than {self._max_bytes} bytes, too much for its size")
+        self._hash.update(chunk)
+        return chunk
 
     @property
     def digest(self) -> str:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-class StrictTarInfo(tarfile.TarInfo):
-    """tarfile takes a damaged header behind the first for the archive's end; here it is an error."""
-
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> StrictTarInfo:
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.HeaderError as error:
-            if type(error).__name__ in END_OF_ARCHIVE:
-                raise
-            raise BadLayerError(f"damaged header: {error}") from error
+# ---- from the archive to files
 
 
-def unpack(source: Readable) -> None:
-    """Unpacks an uncompressed tar stream below `/`, which is the target by now. Raises BadLayerError, OSError."""
-    folders: list[tuple[str, tarfile.TarInfo]] = []
-    with tarfile.open(
-        fileobj=source, mode="r|", bufsize=CHUNK, encoding="utf-8", errors="surrogateescape", tarinfo=StrictTarInfo
-    ) as tar:  # type: ignore[call-overload]  # typeshed wants a file object; only read() is used in stream mode
-        for member in tar:
-            tar.members.clear()  # a stream is never rewound; keeping every header would grow without bound
-            path = os.path.normpath(f"/{member.name}")
-            if os.path.basename(path).startswith(WHITEOUT_PREFIX):
+class Unpacker:
+    """Makes what an archive says below `/`, which is the target by now."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._folders: list[tuple[bytes, int]] = []
+        self._acls = False  # a default ACL changes the modes of what is made below it
+
+    def run(self) -> None:
+        """Raises BadLayerError, OSError."""
+        for entry in tarstream.entries(self._stream):
+            path = path_of(entry.name)
+            if path[path.rfind(b"/") + 1 :].startswith(WHITEOUT_PREFIX):
+                self._stream.skip(entry.size)
                 apply_whiteout(path)
                 continue
-            make_entry(tar, member, path)
-            if member.isdir():
-                folders.append((path, member))
-    for path, member in reversed(folders):  # last, as each new entry touches its folder
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)
+            if not 0 <= entry.uid <= MAX_ID or not 0 <= entry.gid <= MAX_ID:
+                raise BadLayerError(f"{shown(entry.name)}: owner {entry.uid}:{entry.gid} is out of range")
+            if entry.kind == tarstream.REGULAR:
+                self._write_file(entry, path)
+            else:
+                self._make(entry, path)
+        for path, mtime_ns in reversed(self._folders):  # last, as each new entry touches its folder
+            try:
+                found = os.lstat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+
+    def _write_file(self, entry: Entry, path: bytes) -> None:
+        mode = stat.S_IMODE(entry.mode)
+        try:
+            fd = os.open(path, CREATE, mode)
+        except OSError:
+            make_place(path, for_folder=False)
+            fd = os.open(path, CREATE, mode)
+        try:
+            if entry.parts is None:
+                for piece in self._stream.pieces(entry.size):
+                    write_all(fd, piece)
+            else:
+                self._write_parts(fd, entry)
+            if entry.uid or entry.gid:
+                os.fchown(fd, entry.uid, entry.gid)
+                os.fchmod(fd, mode)  # after the owner, which clears set-uid
+            elif self._acls:
+                os.fchmod(fd, mode)
+            if entry.xattrs:
+                self._set_xattrs(entry, fd)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
+
+    def _write_parts(self, fd: int, entry: Entry) -> None:
+        for offset, size in entry.parts or ():
+            os.lseek(fd, offset, os.SEEK_SET)
+            for piece in self._stream.pieces(size):
+                write_all(fd, piece)
+        os.ftruncate(fd, entry.real_size)
+
+    def _make(self, entry: Entry, path: bytes) -> None:
+        """Anything but a regular file, with owner, mode, attributes and time."""
+        try:
+            make_node(entry, path)
+        except FileExistsError:
+            if entry.kind != tarstream.FOLDER or not stat.S_ISDIR(os.lstat(path).st_mode):
+                make_place(path, for_folder=entry.kind == tarstream.FOLDER)
+                make_node(entry, path)
+        except (FileNotFoundError, NotADirectoryError):
+            if entry.kind == tarstream.HARD_LINK:
+                check_link(entry)
+            make_place(path, for_folder=entry.kind == tarstream.FOLDER)
+            make_node(entry, path)
+        if entry.kind == tarstream.HARD_LINK:
+            return  # owner, mode and time are those of the first name
+        if entry.uid or entry.gid or entry.kind == tarstream.FOLDER:
+            os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
+        if entry.kind != tarstream.SYMLINK:
+            os.chmod(path, stat.S_IMODE(entry.mode))  # after the owner, which clears set-uid
+        if entry.xattrs:
+            self._set_xattrs(entry, path)
+        if entry.kind == tarstream.FOLDER:
+            self._folders.append((path, entry.mtime_ns))
+        else:
+            os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+
+    def _set_xattrs(self, entry: Entry, place: int | bytes) -> None:
+        for name, value in entry.xattrs.items():
+            if not name.startswith(XATTRS_KEPT) or name.startswith(XATTRS_REFUSED):
+                continue
+            self._acls = self._acls or name.startswith(b"system.")
+            if isinstance(place, int):
+                os.setxattr(place, name, value)
+            else:
+                os.setxattr(place, name, value, follow_symlinks=False)
 
 
-def apply_whiteout(path: str) -> None:
-    folder, name = os.path.split(path)
-    make_parents(folder)
-    if name == WHITEOUT_OPAQUE:
-        os.setxattr(folder, OPAQUE_XATTR, b"y")
-        return
-    if name.startswith(WHITEOUT_META_PREFIX):  # aufs' own bookkeeping, in images of old
-        return
-    hidden = name.removeprefix(WHITEOUT_PREFIX)
-    if hidden in ("", ".", ".."):
-        raise BadLayerError(f"whiteout of nothing: {name!r}")
-    target = os.path.join(folder, hidden)
-    if not os.path.lexists(target):  # what the same layer brings stays; a whiteout is for the layers below
-        os.mknod(target, stat.S_IFCHR | 0o000, os.makedev(0, 0))
+def path_of(name: bytes) -> bytes:
+    return os.path.normpath(b"/" + name.lstrip(b"/"))
 
 
-def make_entry(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
-    """One file, folder, link or device with owner, mode, attributes and time."""
-    if not 0 <= member.uid <= MAX_ID or not 0 <= member.gid <= MAX_ID:
-        raise BadLayerError(f"{member.name!r}: owner {member.uid}:{member.gid} is out of range")
-    make_parents(os.path.dirname(path))
-    make_room(path, member)
-    mode = stat.S_IMODE(member.mode)
-    if member.isreg():
-        write_file(tar, member, path)
-    elif member.isdir():
-        if not os.path.isdir(path):
-            os.mkdir(path, 0o700)
-    elif member.issym():
-        os.symlink(member.linkname, path)
-    elif member.islnk():
-        os.link(os.path.normpath(f"/{member.linkname}"), path, follow_symlinks=False)
-        return  # owner, mode and time are those of the first name
-    elif member.ischr() or member.isblk():
-        kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
-        os.mknod(path, kind | 0o600, os.makedev(member.devmajor, member.devminor))
-    elif member.isfifo():
+def write_all(fd: int, piece: memoryview) -> None:
+    while piece:
+        piece = piece[os.write(fd, piece) :]
+
+
+def make_node(entry: Entry, path: bytes) -> None:
+    kind = entry.kind
+    if kind == tarstream.FOLDER:
+        os.mkdir(path, 0o700)
+    elif kind == tarstream.SYMLINK:
+        os.symlink(entry.link, path)
+    elif kind == tarstream.HARD_LINK:
+        os.link(path_of(entry.link), path, follow_symlinks=False)
+    elif kind == tarstream.FIFO:
         os.mkfifo(path, 0o600)
     else:
-        raise BadLayerError(f"{member.name!r}: unknown type {member.type!r}")
-    os.chown(path, member.uid, member.gid, follow_symlinks=False)
-    if not member.issym():
-        os.chmod(path, mode)  # after chown, which clears set-uid
-    set_xattrs(member, path)
-    os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)
+        of_kind = stat.S_IFCHR if kind == tarstream.CHAR else stat.S_IFBLK
+        os.mknod(path, of_kind | 0o600, os.makedev(*entry.device))
 
 
-def make_parents(folder: str) -> None:
-    """An archive need not name the folders that its entries are in."""
-    if not os.path.isdir(folder):
-        os.makedirs(folder, 0o755, exist_ok=True)
+def check_link(entry: Entry) -> None:
+    """Raises BadLayerError where the first name of a hard link is not in this layer."""
+    if not os.path.lexists(path_of(entry.link)):
+        raise BadLayerError(f"{shown(entry.name)}: hard link to {shown(entry.link)}, which the layer does not have")
 
 
-def make_room(path: str, member: tarfile.TarInfo) -> None:
-    """A later entry replaces an earlier one of its name; only a folder is kept for a folder."""
+def make_place(path: bytes, for_folder: bool) -> None:
+    """Parents, which an archive need not name; and room: a later entry replaces an earlier one of its name."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        os.makedirs(parent, 0o755, exist_ok=True)
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(found.st_mode):
         os.unlink(path)
-    elif not member.isdir():
+    elif not for_folder:
         remove_tree(path)
 
 
-def remove_tree(path: str) -> None:
+def remove_tree(path: bytes) -> None:
     """Inside the chroot and alone there, so names are safe; shutil is not loaded here."""
     for folder, folders, files in os.walk(path, topdown=False):
         for name in files:
@@ -177,33 +270,24 @@ def remove_tree(path: str) -> None:
     os.rmdir(path)
 
 
-def write_file(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
-    content = tar.extractfile(member)
-    if content is None:
-        raise BadLayerError(f"{member.name!r}: no content")
-    with content, open(path, "xb", buffering=0) as file:
-        copy(content, file, sparse=member.issparse())
-        if file.tell() != member.size:
-            raise BadLayerError(f"{member.name!r}: {file.tell()} of {member.size} bytes")
-        file.truncate(member.size)
+def apply_whiteout(path: bytes) -> None:
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder):
+        os.makedirs(folder, 0o755, exist_ok=True)
+    if name == WHITEOUT_OPAQUE:
+        os.setxattr(folder, OPAQUE_XATTR, b"y")
+        return
+    if name.startswith(WHITEOUT_META_PREFIX):  # aufs' own bookkeeping, in images of old
+        return
+    hidden = name.removeprefix(WHITEOUT_PREFIX)
+    if hidden in (b"", b".", b".."):
+        raise BadLayerError(f"whiteout of nothing: {shown(name)}")
+    target = os.path.join(folder, hidden)
+    if not os.path.lexists(target):  # what the same layer brings stays; a whiteout is for the layers below
+        os.mknod(target, stat.S_IFCHR | 0o000, os.makedev(0, 0))
 
 
-def copy(content: IO[bytes], file: IO[bytes], sparse: bool) -> None:
-    while chunk := content.read(CHUNK):
-        if sparse and not any(chunk):
-            file.seek(len(chunk), os.SEEK_CUR)
-            continue
-        view = memoryview(chunk)
-        while view:
-            view = view[file.write(view) :]
-
-
-def set_xattrs(member: tarfile.TarInfo, path: str) -> None:
-    for record, value in member.pax_headers.items():
-        name = record.removeprefix(XATTR_RECORD)
-        if name == record or not name.startswith(XATTRS_KEPT) or name.startswith("user.overlay."):
-            continue
-        os.setxattr(path, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+# ---- the process
 
 
 def enter(target: str) -> None:
@@ -215,24 +299,43 @@ def enter(target: str) -> None:
     sys.meta_path.clear()
 
 
-def main() -> int:
-    target, compression = sys.argv[1:]
-    raw = os.fdopen(os.dup(0), "rb", CHUNK)
-    reader = HashingReader(gzip.GzipFile(fileobj=raw, mode="rb") if compression == "gzip" else raw)
-    answer: dict[str, object]
+def source(compression: str) -> tuple[Callable[[], bytes], tuple[type[Exception], ...]]:
+    """How to read the blob on standard input, and what that may raise. Loads the library: before `enter`."""
+    if compression == "none":
+        return plain(0), ()
+    if compression == "zstd":
+        import zstandard
+
+        return unzstd(0), (zstandard.ZstdError,)
     try:
+        from isal import isal_zlib  # two to three times as fast as zlib; not built for every machine
+    except ImportError:
+        return gunzip(0, zlib.decompressobj), (zlib.error,)
+    isal_error: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # typed as OSError, which it is not
+    return gunzip(0, isal_zlib.decompressobj), (zlib.error, isal_error)
+
+
+def main() -> int:
+    target, compression, max_bytes = sys.argv[1:]
+    answer: dict[str, object]
+    errors: tuple[type[Exception], ...] = ()
+    try:
+        next_chunk, errors = source(compression)
+        hashed = Hashed(next_chunk, int(max_bytes))
         enter(target)
-        unpack(reader)
-        reader.drain()
-        answer = {"diff_id": reader.digest, "size": reader.size}
+        Unpacker(Stream(hashed)).run()
+        while hashed():  # the padding after the archive's end belongs to the digest
+            pass
+        answer = {"diff_id": hashed.digest, "size": hashed.size}
     except OSError as error:
-        # gzip's own errors are OSErrors without a number
-        answer = {"error": error.strerror or str(error), "errno": error.errno or 0, "path": error.filename or ""}
-    except (BadLayerError, tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        answer = {"error": error.strerror or str(error), "errno": error.errno or 0, "path": _text(error.filename)}
+    except Exception as error:
+        if not isinstance(error, (BadLayerError, EOFError, ValueError, OverflowError, *errors)):
+            raise
         answer = {"error": str(error) or type(error).__name__, "errno": 0, "path": ""}
     print(json.dumps(answer, default=repr))
     return 1 if "error" in answer else 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _text(name: object) -> str:
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name or "")

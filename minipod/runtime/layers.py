@@ -1,0 +1,61 @@
+"""Unpacks layers by processes of their own (layer 3). Knows no store: a blob and an empty folder in, a diff id out."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from minipod.errors import ImageError
+
+PROGRAM = (
+    "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from minipod.runtime.unpack import main; sys.exit(main())"
+)
+#: real layers shrink to a third or a tenth; one of zeros to a thousandth, and there are such, but not large ones
+MAX_RATIO = 100
+ALWAYS_ALLOWED_BYTES = 1 << 30
+
+
+def unpack_layer(blob: Path, digest: str, compression: str, folder: Path, keep_fds: Sequence[int]) -> str:
+    """Unpacks `blob`, called `digest` in errors, into `folder`; returns the diff id. Raises ImageError, OSError.
+
+    `keep_fds` are locks: the process inherits them, so should this one be killed, they are held until it has ended too.
+    """
+    max_bytes = max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * blob.stat().st_size)
+    command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", PROGRAM, import_path()]
+    with open(blob, "rb") as source:
+        ended = subprocess.run(
+            [*command, str(folder), compression, str(max_bytes)],
+            stdin=source,
+            capture_output=True,
+            pass_fds=keep_fds,
+            env={},
+            check=False,
+            cwd="/",
+        )
+    try:
+        answer = json.loads(ended.stdout)
+    except ValueError:
+        last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise ImageError(f"layer {digest}: unpacking ended with {ended.returncode}: {''.join(last)}") from None
+    if "error" not in answer:
+        return str(answer["diff_id"])
+    place = f": {answer['path']}" if answer["path"] else ""
+    if answer["errno"] in (errno.ENOSPC, errno.EDQUOT):
+        raise OSError(answer["errno"], f"{answer['error']}{place}")
+    raise ImageError(f"layer {digest} cannot be unpacked{place}: {answer['error']}")
+
+
+def import_path() -> str:
+    """Where the unpacking process finds minipod and the two libraries; -I and -S give it the standard library only."""
+    found = [Path(__file__).parents[2]]
+    for name in ("isal", "zstandard"):
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            found.append(Path(spec.origin).parents[1])
+    return ":".join(dict.fromkeys(map(os.fspath, found)))
