@@ -1,0 +1,105 @@
+"""Limits as containers meet them: out of memory, what they see of their group, devices, exec; on v1 and v2."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minipod.runtime.facts import host_facts
+from tests.node_fixtures import COMMAND_TIMEOUT_S, Node
+
+pytestmark = pytest.mark.vm
+
+FACTS = host_facts()
+LIMITS = {"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "32Mi"}}
+HOG = "dd if=/dev/zero of=/dev/null bs=100M count=1"
+only_v2 = pytest.mark.skipif(FACTS.cgroup_version != 2, reason="v1 has no memory.oom.group")
+
+
+def manifest(folder: Path, name: str, script: str, resources: dict[str, dict[str, str]]) -> str:
+    container = {"name": "main", "image": "busybox", "command": ["sh", "-c", script], "resources": resources}
+    spec = {"restartPolicy": "Never", "containers": [container]}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}))
+    return str(path)
+
+
+def terminated(node: Node, name: str) -> dict[str, Any]:
+    """The end of the pod's only container, once it has come."""
+    deadline = time.monotonic() + COMMAND_TIMEOUT_S
+    while True:
+        status: Any = node.pod(name)["status"]
+        state: dict[str, Any] = status["containerStatuses"][0]["state"]
+        if "terminated" in state:
+            ended: dict[str, Any] = state["terminated"]
+            return ended
+        assert time.monotonic() < deadline, f"{name} does not end: {state}"
+        time.sleep(0.1)
+
+
+def test_a_container_over_its_memory_limit_is_oom_killed(node: Node, tmp_path: Path) -> None:
+    node("run", "-d", "--until", "created", manifest(tmp_path, "hog", f"exec {HOG}", LIMITS))
+    ended = terminated(node, "hog")
+    assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
+
+
+@only_v2
+def test_a_child_over_the_limit_takes_its_whole_container_along(node: Node, tmp_path: Path) -> None:
+    node("run", "-d", "--until", "created", manifest(tmp_path, "family", f"{HOG}; sleep 1000", LIMITS))
+    ended = terminated(node, "family")
+    assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
+
+
+def test_a_container_sees_its_own_limits_and_cannot_change_them(node: Node, tmp_path: Path) -> None:
+    v2 = FACTS.cgroup_version == 2
+    memory, cpu, pids = ("", "", "") if v2 else ("memory/", "cpu/", "pids/")
+    script = f"""
+        cd /sys/fs/cgroup
+        cat {memory}{"memory.max" if v2 else "memory.limit_in_bytes"}
+        cat {cpu}{"cpu.max" if v2 else "cpu.cfs_quota_us"} {cpu}{"cpu.weight" if v2 else "cpu.shares"}
+        grep -c '^1$' {pids}cgroup.procs
+        mkdir {memory}below 2>/dev/null || echo no group below
+        echo max 2>/dev/null >{pids}pids.max || echo no other limit
+        grep -c ' /sys/fs/cgroup/*[a-z,]* ro,' /proc/self/mountinfo >/dev/null && echo read-only
+        cut -d: -f3 /proc/self/cgroup | sort -u
+        mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg 2>&1
+        echo end
+    """
+    done = node("run", manifest(tmp_path, "view", script, LIMITS))
+    seen = done.stdout.splitlines()
+    values = ["33554432", "50000 100000", "40"] if v2 else ["33554432", "50000", "256"]
+    assert seen == [
+        *values,
+        "1",
+        "no group below",
+        "no other limit",
+        "read-only",
+        "/",
+        "cat: can't open '/tmp/kmsg': Operation not permitted",
+        "end",
+    ]
+
+
+def test_an_exec_is_in_the_group_of_its_container(node: Node, tmp_path: Path) -> None:
+    node("run", "-d", "--until", "ready", manifest(tmp_path, "idle", "trap 'exit 0' TERM; sleep 1000 & wait", LIMITS))
+    groups = node(
+        "exec", "idle", "--", "sh", "-c", "cut -d: -f3 /proc/self/cgroup | sort -u; cat /proc/self/oom_score_adj"
+    )
+    assert groups.stdout.splitlines()[0] == "/"
+    hog = node("exec", "idle", "--", *HOG.split(), check=False)
+    assert hog.returncode == 137
+    if FACTS.cgroup_version == 2:
+        assert terminated(node, "idle")["reason"] == "OOMKilled"
+
+
+def test_a_guaranteed_container_is_the_last_to_be_killed_where_root_may_say_so(node: Node, tmp_path: Path) -> None:
+    limits = {"limits": {"cpu": "500m", "memory": "32Mi"}}
+    done = node("run", manifest(tmp_path, "sure", "cat /proc/self/oom_score_adj", limits))
+    if FACTS.can_lower_oom_score_adj:
+        assert done.stdout == "-997\n"
+    else:
+        assert int(done.stdout) <= 0
