@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
@@ -251,8 +251,9 @@ class Network:
         if leases.addressed:
             return leases
         with netlink.Netlink() as socket:
-            used = _used(socket, self._paths.bridge)
-            mtu = default_mtu(socket)
+            links, routes, addresses = socket.links(), socket.routes(), socket.addresses()
+        used = _used(links, routes, addresses, self._paths.bridge)
+        mtu = default_mtu(links, routes)
         ipv4 = self._pick(_ipv4_candidates(self._config.ipv4_subnet), used, "ipv4_subnet")
         ipv6 = ""
         if has_ipv6():
@@ -261,18 +262,16 @@ class Network:
             self._tell("IPv6 is disabled on this host: pods get an IPv4 address only")
         return msgspec.structs.replace(leases, ipv4_subnet=ipv4, ipv6_subnet=ipv6, mtu=mtu)
 
-    def _pick(self, candidates: list[Subnet], used: list[tuple[Subnet, str]], key: str) -> str:
-        for number, candidate in enumerate(candidates):
-            if not _clash(candidate, used):
-                if number:
-                    first = candidates[0]
-                    reason = _clash(first, used)
-                    self._tell(f"pods get addresses of {candidate}: {first} is in use on this host by {reason}")
+    def _pick(self, candidates: Iterable[Subnet], used: list[tuple[Subnet, str]], key: str) -> str:
+        refused: list[str] = []
+        for candidate in candidates:
+            user = _clash(candidate, used)
+            if not user:
+                if refused:
+                    self._tell(f"pods get addresses of {candidate}: {refused[0]}")
                 return str(candidate)
-        raise HostError(
-            f"no subnet for pods is free: all of {', '.join(map(str, candidates[:3]))} … are in use on this host: "
-            f"set {key} in the configuration"
-        )
+            refused.append(f"{candidate} is in use on this host by {user}")
+        raise HostError(f"no subnet for pods is free: {'; '.join(refused[:3])} …: set {key} in the configuration")
 
     # ---- what the user should know ----------------------------------------------------------------------------------
 
@@ -314,13 +313,13 @@ def has_ipv6() -> bool:
     return True
 
 
-def default_mtu(socket: netlink.Netlink) -> int:
+def default_mtu(links: list[netlink.Link], routes: list[netlink.Route]) -> int:
     """The MTU of the link that the default route leaves by; 1500 without one."""
-    defaults = [route for route in socket.routes() if route.oif and route.destination in ("0.0.0.0/0", "::/0")]
+    defaults = [route for route in routes if route.oif and route.destination in ("0.0.0.0/0", "::/0")]
     if not defaults:
         return 1500
     best = min(defaults, key=lambda route: (":" in route.destination, route.metric))
-    return next((link.mtu for link in socket.links() if link.index == best.oif), 1500)
+    return next((link.mtu for link in links if link.index == best.oif), 1500)
 
 
 def interface_name(instance: str, sandbox_id: str, taken: Collection[str]) -> str:
@@ -340,16 +339,18 @@ def _interfaces(leases: Leases) -> set[str]:
     return {lease.interface for lease in leases.sandboxes.values()}
 
 
-def _used(socket: netlink.Netlink, own_bridge: str) -> list[tuple[Subnet, str]]:
+def _used(
+    links: list[netlink.Link], routes: list[netlink.Route], addresses: list[tuple[int, str]], own_bridge: str
+) -> list[tuple[Subnet, str]]:
     """(network, by what) of every address and route of the host, without those of this instance's own bridge.
 
     Default routes, whole or cut in a few pieces as VPNs do, say where everything else is and use nothing themselves.
     """
-    names = {link.index: link.name for link in socket.links()}
+    names = {link.index: link.name for link in links}
     used: list[tuple[Subnet, str]] = []
-    for index, cidr in socket.addresses():
+    for index, cidr in addresses:
         used.append((ip_network(cidr, strict=False), names.get(index, "")))
-    for route in socket.routes():
+    for route in routes:
         network = ip_network(route.destination, strict=False)
         if network.prefixlen >= (8 if network.version == 4 else 16):
             used.append((network, names.get(route.oif, "a route")))
@@ -364,28 +365,24 @@ def _clash(candidate: Subnet, used: list[tuple[Subnet, str]]) -> str:
     return ""
 
 
-def _ipv4_candidates(configured: str) -> list[Subnet]:
+def _ipv4_candidates(configured: str) -> Iterator[Subnet]:
     """The configured subnet first, then private ones that neither home routers nor other engines begin with."""
-    builtin = [
-        network
-        for block in ("10.86.0.0/16", "172.30.0.0/16", "192.168.224.0/19")
-        for network in ip_network(block).subnets(new_prefix=_IPV4_PREFIX)
-    ]
-    return [*_configured(configured, "ipv4_subnet", 4, _SMALLEST_IPV4), *builtin]
+    yield from _configured(configured, "ipv4_subnet", 4, _SMALLEST_IPV4)
+    for block in ("10.86.0.0/16", "172.30.0.0/16", "192.168.224.0/19"):
+        yield from ip_network(block).subnets(new_prefix=_IPV4_PREFIX)
 
 
-def _ipv6_candidates(configured: str, instance: str) -> list[Subnet]:
+def _ipv6_candidates(configured: str, instance: str) -> Iterator[Subnet]:
     """The configured subnet first, then unique local /64s (RFC 4193) made of this machine's and the instance's name."""
+    yield from _configured(configured, "ipv6_subnet", 6, 112)
     try:
         with open("/etc/machine-id", encoding="ascii") as file:
             seed = file.read().strip() + instance
     except FileNotFoundError:
         seed = os.uname().nodename + instance
-    found: list[Subnet] = []
     for number in range(8):
         high, low = zlib.crc32(f"{seed}/{number}".encode()), zlib.crc32(f"{number}/{seed}".encode()) & 0xFF
-        found.append(IPv6Network(((0xFD << 120) | (high << 88) | (low << 80), 64)))
-    return [*_configured(configured, "ipv6_subnet", 6, 112), *found]
+        yield IPv6Network(((0xFD << 120) | (high << 88) | (low << 80), 64))
 
 
 def _configured(text: str, key: str, version: int, smallest: int) -> list[Subnet]:

@@ -155,15 +155,15 @@ def test_interface_name_in_use_is_not_given_twice() -> None:
 
 
 def test_ipv4_candidates_begin_with_the_configured_one() -> None:
-    assert str(network._ipv4_candidates("")[0]) == "10.86.0.0/20"
-    assert [str(candidate) for candidate in network._ipv4_candidates("10.1.0.0/24")][:2] == [
+    assert str(next(network._ipv4_candidates(""))) == "10.86.0.0/20"
+    assert [str(candidate) for candidate in list(network._ipv4_candidates("10.1.0.0/24"))[:2]] == [
         "10.1.0.0/24",
         "10.86.0.0/20",
     ]
 
 
 def test_ipv6_candidates_are_unique_local_and_different_for_each_instance() -> None:
-    one, other = network._ipv6_candidates("", "minipod"), network._ipv6_candidates("", "mp123456")
+    one, other = list(network._ipv6_candidates("", "minipod")), list(network._ipv6_candidates("", "mp123456"))
     assert all(candidate.prefixlen == 64 and candidate.subnet_of(ip_network("fd00::/8")) for candidate in one)  # type: ignore[arg-type]
     assert not set(one) & set(other)
     assert len(set(one)) == len(one)
@@ -172,7 +172,7 @@ def test_ipv6_candidates_are_unique_local_and_different_for_each_instance() -> N
 @pytest.mark.parametrize("text", ["10.1.0.0", "10.1.0.1/24", "10.1.0.0/30", "fd00::/64", "nonsense"])
 def test_wrong_subnet_in_the_configuration_is_named(text: str) -> None:
     with pytest.raises(HostError, match="configuration: ipv4_subnet: "):
-        network._ipv4_candidates(text)
+        list(network._ipv4_candidates(text))
 
 
 def test_default_routes_use_no_subnet_but_specific_ones_do() -> None:
