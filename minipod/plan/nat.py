@@ -22,6 +22,8 @@ Command = dict[str, Any]
 _KEY_ANY = ["inet_proto", "inet_service"]
 _ADDRESS_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 _PROTOCOL = {4: "ip", 6: "ip6"}
+#: libnftables tells a protocol by its number where the host has no /etc/protocols (Debian's package netbase)
+_PROTOCOL_NAMES = {6: "tcp", 17: "udp", 132: "sctp"}
 _LOOPBACK = {4: ("127.0.0.0", 8), 6: ("::1", 128)}
 
 
@@ -188,7 +190,8 @@ def _keys_of(nftables: nft.Nftables, table: str, name: str, addresses: set[str])
     for thing in listing.get("nftables", []):
         for key, value in thing.get("map", {}).get("elem", []):
             if value in addresses:
-                found.add(tuple(key["concat"]))
+                *bound, protocol, port = key["concat"]
+                found.add((*bound, _PROTOCOL_NAMES.get(protocol, protocol), port))
     return found
 
 
