@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minipod.kernel.mount import MS_BIND, MS_SHARED, mount, umount
+from minipod.kernel.mount import MS_BIND, MS_PRIVATE, MS_SHARED, mount, umount
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 from minipod.plan.volumes import MakeEmptyDir, MakePodFolder, MountTmpfs
@@ -95,11 +95,12 @@ def test_what_a_container_mounts_in_a_bidirectional_volume_reaches_the_host(
             ],
         },
     }
-    refused = node("run", "-", input=json.dumps(pod), check=False)
-    assert refused.returncode != 0
-    assert "not on a shared mount" in refused.stdout + refused.stderr
     mount("tmpfs", str(shared), "tmpfs", 0, "size=64k")
     try:
+        mount(None, str(shared), None, MS_PRIVATE)
+        refused = node("run", "-", input=json.dumps(pod), check=False)
+        assert refused.returncode != 0
+        assert "not on a shared mount" in refused.stdout + refused.stderr
         mount(None, str(shared), None, MS_SHARED)
         assert "file" in node("run", "-", input=json.dumps(pod)).stdout
         assert (shared / "in" / "file").exists()
