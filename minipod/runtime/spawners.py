@@ -98,10 +98,18 @@ class Spawners:
         return {}
 
     async def forget(self, key: str) -> None:
-        """Whoever has it lets go of it; a record on disk goes too."""
-        for client in list(self._clients.values()):
+        """Whoever has it lets go of it; a record on disk goes too. An older spawner leaves after its last child."""
+        for path, client in list(self._clients.items()):
             with contextlib.suppress(SpawnError):
                 await client.forget(key)
+                if path != self._own and not await client.list():
+                    self._dismiss(path, client)
+
+    def _dismiss(self, path: str, client: SpawnerClient) -> None:
+        del self._clients[path]
+        client.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
     async def kill_and_forget(self, key: str, timeout_s: float = 10.0) -> None:
         """End a child that nobody else waits for (a pod's pause process)."""

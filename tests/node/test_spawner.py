@@ -1,0 +1,197 @@
+"""The spawner on the real kernel: what outlives the agent, what outlives the spawner, and what a child may see."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from minipod.paths import Paths
+from minipod.plan.namespaces import Clone
+from minipod.plan.operation import ChildOperation
+from minipod.plan.process import AssumeUser, Exec, NewSession, SetOomScoreAdj
+from minipod.runtime.spawner_client import ChildExit, SpawnError
+from minipod.runtime.spawners import Spawners
+from tests.patience import SLOWNESS
+
+WAIT_S = 10.0 * SLOWNESS
+
+
+class Host:
+    """Spawners of a test's own, with the ends that they tell."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.ends: dict[str, ChildExit] = {}
+        self.lost = 0
+        self.spawners = Spawners(paths, self._ended, self._lost)
+
+    def _ended(self, ended: ChildExit) -> None:
+        self.ends[ended.key] = ended
+
+    def _lost(self) -> None:
+        self.lost += 1
+
+    async def end_of(self, key: str) -> ChildExit:
+        await until(lambda: key in self.ends)
+        return self.ends[key]
+
+    def processes(self) -> list[psutil.Process]:
+        mark = f"{self.paths.root}/exits"
+        return [p for p in psutil.process_iter(["cmdline"]) if any(mark in word for word in p.info["cmdline"] or [])]
+
+    def process(self) -> psutil.Process:
+        (found,) = self.processes()
+        return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def on_host(paths: Paths, body: Callable[[Host], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with _host(paths) as host:
+            await body(host)
+
+    asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def _host(paths: Paths) -> AsyncIterator[Host]:
+    host = Host(paths)
+    host.spawners.open()
+    try:
+        yield host
+    finally:
+        for key in await host.spawners.children():
+            await host.spawners.forget(key)
+        host.spawners.close()
+        await until(lambda: not host.processes())
+
+
+def shell(script: str) -> list[ChildOperation]:
+    return [NewSession(), Exec(argv=("/bin/sh", "-c", script), env=("PATH=/bin:/usr/bin",))]
+
+
+HERE = Clone(namespaces=())
+
+
+def closed(fds: dict[str, int]) -> None:
+    for fd in fds.values():
+        os.close(fd)
+
+
+def test_an_end_is_told_with_its_code_and_kept_on_disk_until_it_is_forgotten(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        closed((await host.spawners.current.spawn("k", HERE, shell("exit 7"))).fds)
+        ended = await host.end_of("k")
+        assert (ended.code, ended.signal) == (7, 0)
+        assert Path(paths.root, "exits", "k").exists()
+        await host.spawners.forget("k")
+        assert not Path(paths.root, "exits", "k").exists()
+
+    on_host(paths, body)
+
+
+def test_an_end_by_a_signal_is_128_and_its_number(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        closed((await host.spawners.current.spawn("k", HERE, shell("kill -9 $$"))).fds)
+        ended = await host.end_of("k")
+        assert (ended.code, ended.signal) == (137, 9)
+
+    on_host(paths, body)
+
+
+def test_a_command_that_does_not_exist_is_told_before_anything_counts_as_started(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        with pytest.raises(SpawnError, match="executable file not found") as caught:
+            await host.spawners.current.spawn("k", HERE, [Exec(argv=("nosuch",), env=("PATH=/bin",))])
+        assert caught.value.errno == 2
+        assert await host.spawners.children() == {}
+
+    on_host(paths, body)
+
+
+def test_an_operation_that_fails_names_itself_and_the_kernel_s_reason(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        with pytest.raises(SpawnError) as caught:
+            await host.spawners.current.spawn("k", HERE, [AssumeUser(uid=0, gid=0), SetOomScoreAdj(99999), *shell("")])
+        assert caught.value.operation == "SetOomScoreAdj"
+        assert caught.value.errno == 22
+
+    on_host(paths, body)
+
+
+def test_another_agent_finds_the_children_their_pipes_and_their_ends(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        closed(
+            (await host.spawners.current.spawn("k", HERE, shell("echo early; read x; echo $x; exit 5"), stdin=True)).fds
+        )
+        host.spawners.close()  # the first agent is gone
+        again = Host(paths)
+        again.spawners.open()
+        fds = await again.spawners.reattach("k")
+        assert os.read(fds["stdout"], 100) == b"early\n"
+        os.write(fds["stdin"], b"late\n")
+        assert (await again.end_of("k")).code == 5
+        assert os.read(fds["stdout"], 100) == b"late\n"
+        closed(fds)
+        host.spawners = again.spawners
+
+    on_host(paths, body)
+
+
+def test_a_spawner_that_is_killed_is_replaced_and_its_children_live_on(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        spawned = await host.spawners.current.spawn("k", HERE, shell("exec sleep 1000"))
+        before = host.process()
+        before.kill()
+        await until(lambda: host.lost == 1)
+        after = await host.spawners.current.spawn("other", HERE, shell("exit 0"))
+        assert (await host.end_of("other")).code == 0
+        signal.pidfd_send_signal(spawned.fds["pidfd"], 0)  # still there
+        signal.pidfd_send_signal(spawned.fds["pidfd"], signal.SIGKILL)
+        closed(spawned.fds)
+        closed(after.fds)
+
+    on_host(paths, body)
+
+
+def test_a_child_has_no_descriptor_but_its_three(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        spawned = await host.spawners.current.spawn("k", HERE, shell("cd /proc/self/fd; echo *"))
+        await host.end_of("k")
+        assert os.read(spawned.fds["stdout"], 100).split() in ([b"0", b"1", b"2"], [b"0", b"1", b"2", b"3"])
+        closed(spawned.fds)
+
+    on_host(paths, body)
+
+
+def test_a_child_begins_with_default_signals_and_an_empty_mask(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        spawned = await host.spawners.current.spawn("k", HERE, shell("grep -E 'Sig(Blk|Ign)' /proc/self/status"))
+        await host.end_of("k")
+        masks = os.read(spawned.fds["stdout"], 200).split()[1::2]
+        assert [int(mask, 16) for mask in masks] == [0, 0]
+        closed(spawned.fds)
+
+    on_host(paths, body)
+
+
+def test_the_spawner_can_not_be_read_or_traced_by_others_and_runs_from_a_read_only_mount(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        pid = host.process().pid
+        assert os.stat(f"/proc/{pid}/fd").st_uid == 0
+        with pytest.raises(OSError, match=r"Read-only file system|Text file busy"):
+            os.open(f"/proc/{pid}/exe", os.O_WRONLY)
+
+    on_host(paths, body)
