@@ -7,23 +7,33 @@ that decode but are wrong: that is `api.validation`.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
-import types as python_types
 from functools import cache
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
-import msgspec
-
-from minipod.api import quantity, timestamps, types
+from minipod.api import quantity, types
 from minipod.api.field_error import FieldError
 from minipod.api.scalars import number_text
+from minipod.api.schema import (
+    BOOLEAN,
+    BYTES,
+    INT32,
+    INT64,
+    INT_OR_STRING,
+    LIST,
+    MAP,
+    QUANTITY,
+    RAW,
+    STRUCT,
+    TEXT,
+    TIME,
+    Shape,
+    fields_of,
+)
 from minipod.api.text import Path
 
 UNKNOWN_FIELD, DUPLICATE_KEY, WRONG_TYPE, SYNTAX = "UnknownField", "DuplicateKey", "WrongType", "Syntax"
-
-TEXT, BOOLEAN, INT32, INT64, QUANTITY, TIME, INT_OR_STRING, BYTES, RAW, STRUCT, LIST, MAP = range(12)
 
 _WANTED = {
     TEXT: "a string",
@@ -41,50 +51,7 @@ _WANTED = {
 }
 
 _INT_RANGE = {INT32: 2**31, INT64: 2**63}
-_DIGITS = re.compile(r"-?[0-9]+", re.ASCII)
-_UNQUOTED = {BOOLEAN: re.compile("true|false"), INT32: _DIGITS, INT64: _DIGITS}
-
-
-class Shape(msgspec.Struct, frozen=True):
-    """What a value must look like: `kind`, and the struct, or the shape of the items."""
-
-    kind: int
-    struct: type[types.Object] | None = None
-    items: Shape | None = None
-
-
-class Field(msgspec.Struct, frozen=True):
-    attribute: str
-    wire: str
-    shape: Shape
-    kind: int
-
-
-@cache
-def fields_of(struct: type[types.Object]) -> dict[str, Field]:
-    """{wire name: field} of a struct; resolved once, when first needed."""
-    found = {}
-    for info in msgspec.structs.fields(struct):
-        shape = _shape(info.type)
-        found[info.encode_name] = Field(info.name, info.encode_name, shape, shape.kind)
-    return found
-
-
-def _shape(hint: Any) -> Shape:
-    if get_origin(hint) in (Union, python_types.UnionType):
-        choices = [choice for choice in get_args(hint) if choice is not type(None)]
-        return _shape(choices[0]) if len(choices) == 1 else Shape(INT_OR_STRING)
-    if get_origin(hint) is Annotated:
-        meta = get_args(hint)[1]
-        if meta.title:
-            return Shape(QUANTITY if meta.title == "Quantity" else TIME)
-        return Shape(INT32 if meta.le < 2**32 else INT64)
-    if get_origin(hint) is tuple:
-        return Shape(LIST, items=_shape(get_args(hint)[0]))
-    if get_origin(hint) is dict:
-        return Shape(RAW) if get_args(hint)[1] is Any else Shape(MAP, items=_shape(get_args(hint)[1]))
-    simple = {str: TEXT, bool: BOOLEAN, bytes: BYTES}
-    return Shape(simple[hint]) if hint in simple else Shape(STRUCT, struct=hint)
+_UNQUOTED = {BOOLEAN: "true|false", INT32: "-?[0-9]+", INT64: "-?[0-9]+"}
 
 
 @cache
@@ -193,6 +160,8 @@ class Decoder:
                 text = data if type(data) is str else number_text(data) if type(data) is float else str(data)
                 return quantity.canonical(text)
             if kind == TIME and type(data) is str:
+                from minipod.api import timestamps  # few manifests hold a time
+
                 timestamps.parse_time(data)
                 return data
             if kind == INT_OR_STRING and type(data) is str:
@@ -200,7 +169,7 @@ class Decoder:
             if kind == INT_OR_STRING and type(data) in (int, float):
                 return self._integer(Shape(INT32), data, path)
             if kind == BYTES and type(data) is str:
-                return base64.b64decode(data.replace("\n", "").replace("\r", ""), validate=True)
+                return binascii.a2b_base64(data.replace("\n", "").replace("\r", ""), strict_mode=True)
         except quantity.InvalidQuantity as error:
             self._error(path, WRONG_TYPE, f"Invalid value: {error}")
             return "0"
@@ -221,7 +190,7 @@ class Decoder:
         message = f"Invalid value: must be {wanted}, not {_described(data, shown)}"
         if shape.kind == TEXT and isinstance(data, bool | int | float):
             message += '; quote it: "…"'
-        elif isinstance(data, str) and shape.kind in _UNQUOTED and _UNQUOTED[shape.kind].fullmatch(data):
+        elif isinstance(data, str) and shape.kind in _UNQUOTED and re.fullmatch(_UNQUOTED[shape.kind], data):
             message += "; remove the quotes"
         elif shape.kind == LIST:
             message += "; begin each item with -"

@@ -98,12 +98,12 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-_PATH_KEY = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
+_PATH_KEY = r"\[([^\]]*)\]|([^.\[\]]+)"
 
 
 def path_keys(field: str) -> tuple[str, ...]:
     """`spec.containers[0].name` as ("spec", "containers", "0", "name")."""
-    return tuple(match.group(2) or match.group(1) for match in _PATH_KEY.finditer(field))
+    return tuple(match.group(2) or match.group(1) for match in re.finditer(_PATH_KEY, field))
 
 
 def _spelled(path: Path) -> tuple[str, ...]:

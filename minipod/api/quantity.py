@@ -30,7 +30,7 @@ _LONGEST_TEXT = 256  # as given; sums and canonical forms of such texts stay bel
 
 # sign, digits, fraction, suffix letters, exponent; each part may be missing, as in Go's hand-written parser
 _SHAPE = re.compile(r"([+-]?)(0*)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*[+-]?[0-9]*)", re.ASCII)
-_EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)", re.ASCII)
+_EXPONENT = "[eE]([+-]?[0-9]+)"
 
 
 class InvalidQuantity(ValueError):  # noqa: N818 - reads as Kubernetes says it
@@ -68,7 +68,7 @@ def _suffix(text: str, suffix: str) -> tuple[int, int, str]:
         return _DECIMAL_SUFFIXES[suffix], 0, DECIMAL_SI
     if suffix in _BINARY_SUFFIXES:
         return 0, _BINARY_SUFFIXES[suffix], BINARY_SI
-    if (match := _EXPONENT.fullmatch(suffix)) and len(suffix) < 20:
+    if (match := re.fullmatch(_EXPONENT, suffix)) and len(suffix) < 20:
         return int(match.group(1)), 0, DECIMAL_EXPONENT
     known = " ".join((*filter(None, _DECIMAL_SUFFIXES), *_BINARY_SUFFIXES))
     raise InvalidQuantity(f"{text[:64]!r} has the unknown suffix {suffix[:16]!r}; known are {known}")

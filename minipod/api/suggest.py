@@ -6,11 +6,12 @@ from difflib import get_close_matches
 from functools import cache
 
 from minipod.api import types
+from minipod.api.schema import fields_of
 
 
 def suggestion(struct: type[types.Object], key: str, path: tuple[object, ...]) -> str:
     """`did you mean "command"?`, where else the field lives, or nothing."""
-    from minipod.api.decode import fields_of, path_text
+    from minipod.api.decode import path_text
 
     known = list(fields_of(struct))
     folded = {name.lower(): name for name in known}
@@ -32,8 +33,6 @@ def suggestion(struct: type[types.Object], key: str, path: tuple[object, ...]) -
 @cache
 def _elsewhere() -> dict[str, str]:
     """{field: where it lives}, for the fields that are often put one level too high or too low."""
-    from minipod.api.decode import fields_of
-
     places = (
         (types.ObjectMeta, "metadata"),
         (types.PodSecurityContext, "spec.securityContext"),

@@ -10,7 +10,7 @@ aliases counted as often as they are used. A document's positions are found by a
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -132,12 +132,11 @@ def read(chunk: Chunk) -> Iterator[Reading]:
 # --- JSON ---
 
 _WHITE = re.compile(r"[ \t\r\n]*")
-_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = "[\ud800-\udfff]"
 
 
 def _read_json(chunk: Chunk) -> Iterator[Reading]:
-    text, lone = chunk.text, _ESCAPED_SURROGATE.search(chunk.text) is not None
+    text, lone = chunk.text, re.search(r"\\u[dD][89a-fA-F]", chunk.text) is not None
     duplicated, nodes, lines = False, 0, _Lines(chunk)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -185,7 +184,7 @@ def _mended(data: Any) -> Any:
     """Half a surrogate pair is U+FFFD, as in Go: no text may hold what cannot be encoded."""
     match data:
         case str():
-            return _SURROGATE.sub("\ufffd", data)
+            return re.sub(_SURROGATE, "\ufffd", data)
         case dict():
             return {_mended(key): _mended(item) for key, item in data.items()}
         case list():
@@ -193,14 +192,14 @@ def _mended(data: Any) -> Any:
     return data
 
 
-_JSON_TOKEN = re.compile(r'[{}\[\],]|"(?:[^"\\]|\\.)*"(\s*:)?|[^\s{}\[\],"]+')
+_JSON_TOKEN = r'[{}\[\],]|"(?:[^"\\]|\\.)*"(\s*:)?|[^\s{}\[\],"]+'
 
 
 def _json_keys(text: str, begin: int) -> Iterator[tuple[Path, int, bool]]:
     """(path, offset, given twice?) of every value of the object at `begin`."""
     levels: list[tuple[Path, set[str] | None, int]] = []  # path of the container, keys seen or None for a list, index
     path: Path = ()
-    for match in _JSON_TOKEN.finditer(text, begin):
+    for match in re.compile(_JSON_TOKEN).finditer(text, begin):
         token = match.group()
         if token in ("]", "}"):
             levels.pop()
@@ -402,7 +401,7 @@ class _Composer:
         name = tag.removeprefix(_TAG) if tag.startswith(_TAG) else ""
         if name == "binary":
             try:
-                return base64.b64decode("".join(text.split()), validate=True).decode(errors="replace")
+                return binascii.a2b_base64("".join(text.split()), strict_mode=True).decode(errors="replace")
             except ValueError:
                 raise self.fault("!!binary holds invalid base64", event) from None
         wanted = _RESOLVED_TAGS.get(name)

@@ -8,7 +8,7 @@ from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
 
 if TYPE_CHECKING:
-    from minipod.api.decode import Field, Shape
+    from minipod.api.schema import Field, Shape
     from minipod.api.types import Object
 
 _NAMES = {
@@ -68,7 +68,7 @@ def _kind(name: str, known: list[str]) -> str:
 
 
 def _field(struct: type[Object], name: str, path: str) -> Field:
-    from minipod.api.decode import fields_of
+    from minipod.api.schema import fields_of
     from minipod.api.suggest import suggestion
 
     fields = fields_of(struct)
@@ -86,23 +86,23 @@ def _struct_in(shape: Shape) -> type[Object] | None:
 
 def _type(shape: Shape) -> str:
     """kubectl's words: []Container, map[string]string, integer."""
-    from minipod.api import decode
+    from minipod.api import schema
 
-    if shape.kind == decode.LIST and shape.items is not None:
+    if shape.kind == schema.LIST and shape.items is not None:
         return f"[]{_type(shape.items)}"
-    if shape.kind == decode.MAP and shape.items is not None:
+    if shape.kind == schema.MAP and shape.items is not None:
         return f"map[string]{_type(shape.items)}"
     if shape.struct is not None:
         return shape.struct.__name__
     return {
-        decode.TEXT: "string",
-        decode.BOOLEAN: "boolean",
-        decode.INT32: "integer",
-        decode.INT64: "integer",
-        decode.QUANTITY: "Quantity",
-        decode.TIME: "Time",
-        decode.INT_OR_STRING: "IntOrString",
-        decode.BYTES: "base64",
+        schema.TEXT: "string",
+        schema.BOOLEAN: "boolean",
+        schema.INT32: "integer",
+        schema.INT64: "integer",
+        schema.QUANTITY: "Quantity",
+        schema.TIME: "Time",
+        schema.INT_OR_STRING: "IntOrString",
+        schema.BYTES: "base64",
     }.get(shape.kind, "Object")
 
 
@@ -140,7 +140,7 @@ def _words(text: str) -> list[str]:
 
 
 def _listing(struct: type[Object], recursive: bool, indent: str, above: tuple[object, ...]) -> list[str]:
-    from minipod.api.decode import fields_of
+    from minipod.api.schema import fields_of
 
     lines: list[str] = []
     for wire, field in sorted(fields_of(struct).items()):

@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("validate: which manifest? use for example: minipod validate pod.yaml")
     import gc
 
+    gc.disable()  # a short process that makes no garbage worth looking for, least of all while it imports
     from minipod.api.check import check
 
-    gc.disable()  # a short process, and nothing in it makes cycles
     documents: list[Document] = []
     empty: list[str] = []
     for name in names:

@@ -18,21 +18,13 @@ The server forbids a few fields even then, and the structs cannot tell empty fro
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from minipod.api import types
 from minipod.api.field_error import FieldError
-from minipod.api.types import (
-    ConfigMap,
-    Event,
-    Namespace,
-    Node,
-    Object,
-    PersistentVolume,
-    PersistentVolumeClaim,
-    Pod,
-    Secret,
-)
-from minipod.api.validation import nodes, objects, persistent_volumes, pod_updates, pods
+from minipod.api.types import Object, Pod
+from minipod.api.validation import pods
 from minipod.api.validation.check import Check
 
 __all__ = [
@@ -47,40 +39,57 @@ __all__ = [
 
 _NOTHING: frozenset[str] = frozenset()
 
-_ON_CREATE: dict[type[Object], Callable[[Check, Any], None]] = {
-    Pod: pods.pod_on_create,
-    ConfigMap: objects.config_map,
-    Secret: objects.secret,
-    PersistentVolume: persistent_volumes.persistent_volume,
-    PersistentVolumeClaim: objects.persistent_volume_claim,
-    Event: objects.event,
-    Node: nodes.node,
-    Namespace: objects.namespace,
-}
+OnCreate = Callable[[Check, Any], None]
+OnUpdate = Callable[[Check, Any, Any], None]
 
-_ON_UPDATE: dict[type[Object], Callable[[Check, Any, Any], None]] = {
-    Pod: pod_updates.pod_update,
-    ConfigMap: objects.config_map_update,
-    Secret: objects.secret_update,
-    PersistentVolume: persistent_volumes.persistent_volume_update,
-    PersistentVolumeClaim: objects.persistent_volume_claim_update,
-    Event: objects.event_update,
-    Node: nodes.node_update,
-    Namespace: objects.namespace_update,
-}
+
+@cache
+def _on_create(kind: type[Object]) -> OnCreate:
+    """Most manifests hold pods only: the rules for all else are loaded when they are needed."""
+    if kind is Pod:
+        return pods.pod_on_create
+    from minipod.api.validation import nodes, objects, persistent_volumes
+
+    rules: dict[type[Object], OnCreate] = {
+        types.ConfigMap: objects.config_map,
+        types.Secret: objects.secret,
+        types.PersistentVolume: persistent_volumes.persistent_volume,
+        types.PersistentVolumeClaim: objects.persistent_volume_claim,
+        types.Event: objects.event,
+        types.Node: nodes.node,
+        types.Namespace: objects.namespace,
+    }
+    return rules[kind]
+
+
+@cache
+def _on_update(kind: type[Object]) -> OnUpdate:
+    from minipod.api.validation import nodes, objects, persistent_volumes, pod_updates
+
+    rules: dict[type[Object], OnUpdate] = {
+        Pod: pod_updates.pod_update,
+        types.ConfigMap: objects.config_map_update,
+        types.Secret: objects.secret_update,
+        types.PersistentVolume: persistent_volumes.persistent_volume_update,
+        types.PersistentVolumeClaim: objects.persistent_volume_claim_update,
+        types.Event: objects.event_update,
+        types.Node: nodes.node_update,
+        types.Namespace: objects.namespace_update,
+    }
+    return rules[kind]
 
 
 def validate(value: Object, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
     """All findings about an object that is to be created; empty where it is valid. KeyError for a kind of others."""
     check = Check(written_empty)
-    _ON_CREATE[type(value)](check, value)
+    _on_create(type(value))(check, value)
     return check.errors
 
 
 def validate_update(new: Object, old: Object, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
     """All findings about `new` (as `prepare` makes it) in the place of `old`; both of one kind."""
     check = Check(written_empty)
-    _ON_UPDATE[type(new)](check, new, old)
+    _on_update(type(new))(check, new, old)
     return check.errors
 
 
@@ -95,12 +104,16 @@ def validate_pod_update(new: Pod, old: Pod, written_empty: frozenset[str] = _NOT
 def validate_ephemeral_containers_update(
     new: Pod, old: Pod, written_empty: frozenset[str] = _NOTHING
 ) -> list[FieldError]:
+    from minipod.api.validation import pod_updates
+
     check = Check(written_empty)
     pod_updates.ephemeral_containers_update(check, new, old)
     return check.errors
 
 
 def validate_pod_resize(new: Pod, old: Pod, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
+    from minipod.api.validation import pod_updates
+
     check = Check(written_empty)
     pod_updates.pod_resize(check, new, old)
     return check.errors

@@ -7,7 +7,6 @@ characters here: text that is not ASCII fails the patterns anyway.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
@@ -17,15 +16,17 @@ _SYSCTL_SEGMENT = r"[a-z0-9](?:[-_a-z0-9]*[a-z0-9])?"
 
 _is_label = re.compile(_LABEL).fullmatch
 _is_subdomain = re.compile(rf"{_LABEL}(?:\.{_LABEL})*").fullmatch
-_is_underscore_subdomain = re.compile(rf"{_LABEL_WITH_UNDERSCORE}(?:\.{_LABEL_WITH_UNDERSCORE})*").fullmatch
 _is_name_part = re.compile(_NAME_PART).fullmatch
 _is_config_key = re.compile(r"[-._a-zA-Z0-9]+").fullmatch
 _is_env_name = re.compile(r"[ -<>-~]+").fullmatch
-_is_http_header = re.compile(r"[-A-Za-z0-9]+").fullmatch
 _is_port_name = re.compile(r"[-a-z0-9]+").fullmatch
-_is_sysctl = re.compile(rf"(?:{_SYSCTL_SEGMENT}[./])*{_SYSCTL_SEGMENT}").fullmatch
-_is_declared_feature = re.compile(r"[A-Z][a-zA-Z0-9]*(?:/[a-zA-Z][a-zA-Z0-9]*)*").fullmatch
-_is_host_and_port = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*):[^:\[\]]*", re.DOTALL).fullmatch
+
+# What few manifests need is compiled when it is first asked for.
+_UNDERSCORE_SUBDOMAIN = rf"{_LABEL_WITH_UNDERSCORE}(?:\.{_LABEL_WITH_UNDERSCORE})*"
+_HTTP_HEADER = "[-A-Za-z0-9]+"
+_SYSCTL = rf"(?:{_SYSCTL_SEGMENT}[./])*{_SYSCTL_SEGMENT}"
+_DECLARED_FEATURE = "[A-Z][a-zA-Z0-9]*(?:/[a-zA-Z][a-zA-Z0-9]*)*"
+_HOST_AND_PORT = r"(?s:\[[^\[\]]*\]|[^:\[\]]*):[^:\[\]]*"
 
 WHITESPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """What Go's strings.TrimSpace takes away; Python's strip() would also take U+001C to U+001F."""
@@ -67,7 +68,7 @@ def dns_search(value: str) -> str:
     if value == ".":
         return ""
     value = value.removesuffix(".")
-    if _is_underscore_subdomain(value) and len(value) <= 253:
+    if re.fullmatch(_UNDERSCORE_SUBDOMAIN, value) and len(value) <= 253:
         return ""
     return "must be a domain of at most 253 lower case letters, digits, '-', '_' and '.'"
 
@@ -130,23 +131,25 @@ def config_key(value: str) -> str:
 
 
 def http_header(value: str) -> str:
-    return "" if _is_http_header(value) else "must be letters, digits and '-', as in X-Header-Name"
+    return "" if re.fullmatch(_HTTP_HEADER, value) else "must be letters, digits and '-', as in X-Header-Name"
 
 
 def sysctl_name(value: str) -> str:
-    if len(value) <= 253 and _is_sysctl(value):
+    if len(value) <= 253 and re.fullmatch(_SYSCTL, value):
         return ""
     return "must be a sysctl's name of at most 253 characters, as in kernel.shm_rmid_forced"
 
 
 def declared_feature(value: str) -> str:
-    if len(value) <= 253 and _is_declared_feature(value):
+    if len(value) <= 253 and re.fullmatch(_DECLARED_FEATURE, value):
         return ""
     return "must be segments joined by '/', the first in UpperCamelCase, as in MyFeature/subFeature"
 
 
 def ip_address(value: str) -> str:
     """Strict as of 1.36: no leading zeros, no IPv4-mapped IPv6, no zone."""
+    import ipaddress  # 2 ms that most manifests need not pay
+
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
@@ -160,6 +163,8 @@ def ip_address(value: str) -> str:
 
 def cidr(value: str) -> str:
     """`address/bits`, strict as of 1.36: no leading zeros, no host bits set."""
+    import ipaddress
+
     address, slash, bits = value.partition("/")
     if not slash or not re.fullmatch("0|[1-9][0-9]{0,2}", bits, re.ASCII):
         return "must be a network, as 10.9.8.0/24 or 2001:db8::/64"
@@ -197,4 +202,4 @@ def csi_driver(value: str) -> str:
 
 def host_and_port(value: str) -> str:
     """What Go's net.SplitHostPort accepts: `host:port`, `[v6]:port`; the parts may be empty."""
-    return "" if _is_host_and_port(value) else "must be host:port, or several separated by commas"
+    return "" if re.fullmatch(_HOST_AND_PORT, value) else "must be host:port, or several separated by commas"

@@ -23,7 +23,6 @@ SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
 APP_ARMOR_CONTAINER = "container.apparmor.security.beta.kubernetes.io/"
 
 _SPECIAL_PREFIXES = ("kubernetes.io/", "scheduler.", "controller.", "seccomp.", "container.")
-_is_cost = re.compile(r"0|-[0-9]+|[1-9][0-9]*").fullmatch
 
 LOCALHOST = "localhost/"
 _SECCOMP_WORDS = {"Unconfined": ("unconfined",), "RuntimeDefault": ("runtime/default", "docker/default")}
@@ -38,13 +37,19 @@ def pod_annotations(check: Check, annotations: Mapping[str, str], spec: PodSpec)
     if annotations.get(TOLERATIONS):
         annotated_tolerations(check, annotations[TOLERATIONS])
     cost = annotations.get(DELETION_COST)
-    if cost is not None and not (_is_cost(cost) and -(2**31) <= int(cost) < 2**31):
+    if cost is not None and not _is_cost(cost):
         check.invalid(ANNOTATIONS, Key(DELETION_COST), value=cost, why="must be an integer of 32 bits")
     for name, value in annotations.items():
         if name == SECCOMP_POD or name.startswith(SECCOMP_CONTAINER):
             seccomp_word(check, value, (ANNOTATIONS, name))
         elif name.startswith(APP_ARMOR_CONTAINER):
             app_armor_word(check, name, value, spec)
+
+
+def _is_cost(text: str) -> bool:
+    """A 32-bit integer without leading zeros or a plus sign."""
+    shaped = re.fullmatch("0|-[0-9]+|[1-9][0-9]*", text) is not None
+    return shaped and len(text.lstrip("-").lstrip("0")) <= 10 and -(2**31) <= int(text) < 2**31
 
 
 def annotated_tolerations(check: Check, text: str) -> None:

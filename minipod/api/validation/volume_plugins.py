@@ -48,9 +48,9 @@ CSI_DRIVER_LIMIT_BYTES = 63
 QUOBYTE_TENANT_LIMIT = 64
 
 _ISCSI_NAMES = {
-    "iqn": re.compile(r"iqn\.[0-9]{4}-[0-9]{2}\.[0-9A-Za-z.-]+:[^,;*&$|\t\n\f\r ]+\Z").search,
-    "eui": re.compile(r"eui.[0-9A-Za-z]{16}").fullmatch,
-    "naa": re.compile(r"naa.[0-9A-Za-z]{32}").fullmatch,
+    "iqn": r"iqn\.[0-9]{4}-[0-9]{2}\.[0-9A-Za-z.-]+:[^,;*&$|\t\n\f\r ]+\Z",
+    "eui": r"\Aeui.[0-9A-Za-z]{16}\Z",
+    "naa": r"\Anaa.[0-9A-Za-z]{32}\Z",
 }
 
 
@@ -91,8 +91,8 @@ def iscsi_interface_name(
 
 
 def _iscsi_name(value: str) -> str:
-    matches = _ISCSI_NAMES.get(value[:3])
-    return "" if matches and matches(value) else "must be an iSCSI name that begins with iqn, eui or naa"
+    pattern = _ISCSI_NAMES.get(value[:3])
+    return "" if pattern and re.search(pattern, value) else "must be an iSCSI name that begins with iqn, eui or naa"
 
 
 def glusterfs(check: Check, volume: GlusterfsVolumeSource | GlusterfsPersistentVolumeSource, path: Path) -> None:

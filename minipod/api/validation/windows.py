@@ -19,11 +19,10 @@ DOMAIN_LIMIT_BYTES = 256
 USER_LIMIT_BYTES = 104
 
 _DNS_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
-_has_control_character = re.compile(r"[\x00-\x1f\x7f]").search
-_is_netbios_domain = re.compile(r'[^\\/:*?"<>|.][^\\/:*?"<>|]{0,14}').fullmatch
-_is_dns_domain = re.compile(rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*").fullmatch
-_is_dots_and_spaces = re.compile(r"[. ]+").fullmatch
-_has_forbidden_character = re.compile(r'["/\\:;|=,+*?<>@\[\]]').search
+_DNS_DOMAIN = rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*"
+_NETBIOS_DOMAIN = r'[^\\/:*?"<>|.][^\\/:*?"<>|]{0,14}'
+_CONTROL_CHARACTER = r"[\x00-\x1f\x7f]"
+_FORBIDDEN_CHARACTER = r'["/\\:;|=,+*?<>@\[\]]'
 
 
 def windows_options(check: Check, options: WindowsSecurityContextOptions | None, path: Path) -> None:
@@ -46,13 +45,13 @@ def _credential_spec(value: str) -> str:
 def _user_name(value: str) -> str:
     """`USER` or `DOMAIN\\USER`."""
     domain, backslash, user = value.rpartition("\\")
-    if not value or _has_control_character(value) or "\\" in domain:
+    if not value or re.search(_CONTROL_CHARACTER, value) or "\\" in domain:
         return "must be USER or DOMAIN\\USER, without control characters"
-    if backslash and not (_is_netbios_domain(domain) or _is_dns_domain(domain)):
+    if backslash and not (re.fullmatch(_NETBIOS_DOMAIN, domain) or re.fullmatch(_DNS_DOMAIN, domain)):
         return "must have a NetBIOS or DNS name as its domain"
     if len(domain.encode()) >= DOMAIN_LIMIT_BYTES or len(user.encode()) > USER_LIMIT_BYTES:
         return f"must have less than {DOMAIN_LIMIT_BYTES} bytes of domain and at most {USER_LIMIT_BYTES} of user"
-    if not user or _is_dots_and_spaces(user) or _has_forbidden_character(user):
+    if not user or not user.strip(". ") or re.search(_FORBIDDEN_CHARACTER, user):
         return 'must have a user that is not only dots or spaces, without any of "/\\:;|=,+*?<>@[]'
     return ""
 
