@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minipod.runtime.busybox import encode, write_blob
-from minipod.runtime.layout import architecture
+from minipod.runtime.manifests import architecture
 
 MEDIA = "application/vnd.oci.image"
 

@@ -3,7 +3,8 @@
     <state>/images/index.json       which names there are; written whole and renamed, so readers need no lock
     <state>/images/blobs/sha256/    configs, manifests and layers as they came
     <state>/images/layers/<hex>/    each layer unpacked once, named by its diff id
-    <state>/images/tmp/             what is being made; nothing in it is ever looked at, leftovers are removed
+    <state>/images/ingest/          layers in the making (`ingest.py`)
+    <state>/images/tmp/             what is being made under the lock; leftovers are removed
     <state>/images/lock             flock'd by whoever changes any of these
 
 Everything becomes visible by a rename, blobs and layers before the index that names them. So whoever is killed
@@ -17,8 +18,9 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,12 +30,14 @@ from minipod.api.references import InvalidReference, Reference, is_image_id, par
 from minipod.errors import ConflictError, ImageError, NotFoundError
 from minipod.paths import Paths
 from minipod.plan.configs import Image, ImageConfig
-from minipod.runtime import busybox
-from minipod.runtime.layers import unpack_layer
-from minipod.runtime.layout import LAYER_COMPRESSION, Descriptor, FoundImage, Layout, copy_verified
+from minipod.runtime import busybox, ingest
+from minipod.runtime.ingest import Progress, Source
+from minipod.runtime.layout import Layout
+from minipod.runtime.manifests import Descriptor, FoundImage
 
 DIRECTORY_PREFIX = "dir:"
 MIN_SHORT_ID = 4
+VANISHED_TRIES = 3
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,7 +46,9 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reference: str = ""  # docker.io/library/busybox:latest
     name: str  # docker.io/library/busybox: the repository, also of a nameless one
     id: str
-    digest: str
+    digest: str  # of the manifest
+    target: str = ""  # of the index that led to the manifest; empty where none did
+    pulled: bool = False  # it came from a registry, which may have a newer one
     diff_ids: tuple[str, ...]
     blobs: tuple[str, ...]
     config: ImageConfig
@@ -76,7 +82,7 @@ class ImageStore:
         if is_image_id(reference):
             wanted_id = f"sha256:{reference.removeprefix('sha256:')}"
             for entry in entries:
-                if wanted_id in (entry.id, entry.digest):
+                if wanted_id in (entry.id, entry.digest, entry.target):
                     return self._image(entry)
             if reference.startswith("sha256:"):
                 return None
@@ -127,15 +133,35 @@ class ImageStore:
         wanted = _parse(reference) if reference else None
         layout = Layout(path)
         found = layout.find(wanted)
-        name = wanted or _name_in_layout(found, layout)
-        with self._locked() as lock_fd, _store_errors(f"load image {name}"):
-            for descriptor in (found.manifest, found.config, *found.layers):
-                self._store_blob(layout, descriptor)
-            for descriptor, diff_id in zip(found.layers, found.diff_ids, strict=True):
-                self._store_layer(descriptor, diff_id, lock_fd)
-            entry = _entry(name, found)
-            self._write_index(_with_entry(self._read_index(), entry))
-        return self._image(entry)
+        return self.add(found, wanted or _name_in_layout(found, layout), layout)
+
+    def add(
+        self,
+        found: FoundImage,
+        name: Reference,
+        source: Source,
+        told: Progress = lambda progress: None,
+        stop: threading.Event | None = None,
+        *,
+        pulled: bool = False,
+    ) -> Image:
+        """Fetches and unpacks layers that are missing, then gives the image its name. Raises ImageError, Stopped."""
+        verb = "pull" if pulled else "load"
+        ingest_folder = self.path / "ingest"
+        stop = stop or threading.Event()
+        for _ in range(VANISHED_TRIES):
+            with self._locked():
+                pass  # makes the folders, sweeps
+            with (
+                _store_errors(f"{verb} image {name}"),
+                ingest.layers_of(found, ingest_folder, self._has, source, told, stop, keep=pulled) as layers,
+                self._locked(),
+            ):
+                if self._keep(found, layers):
+                    entry = _entry(name, found, pulled)
+                    self._write_index(_with_entry(self._read_index(), entry))
+                    return self._image(entry)
+        raise ImageError(f"cannot {verb} image {name}: its layers are removed as fast as they come; try again")
 
     def ensure_default(self, rebuild: bool = False) -> Image:
         """The default image, built from this host's busybox where the store lacks it. Raises ImageError."""
@@ -172,12 +198,15 @@ class ImageStore:
     def _image(self, entry: _Entry) -> Image:
         return Image(
             id=entry.id,
-            reference=entry.reference or f"{entry.name}@{entry.digest}",
-            digest=entry.digest,
-            layers=tuple(str(self._layer_path(diff_id)) for diff_id in entry.diff_ids),
+            reference=entry.reference or f"{entry.name}@{entry.target or entry.digest}",
+            digest=entry.target or entry.digest,
+            layers=tuple(str(self._layer_path(diff_id)) for diff_id in _each_once(entry.diff_ids)),
             config=entry.config,
             size_bytes=entry.size_bytes,
         )
+
+    def _blob_path(self, digest: str) -> Path:
+        return self.path / "blobs" / "sha256" / _hex(digest)
 
     def _layer_path(self, diff_id: str) -> Path:
         return self.path / "layers" / _hex(diff_id)
@@ -211,16 +240,11 @@ class ImageStore:
         return self._index
 
     def _write_index(self, index: _Index) -> None:
-        fd, temporary = tempfile.mkstemp(dir=self.path / "tmp", prefix="index-")
-        with open(fd, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(index), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, self.path / "index.json")
+        self._write(self.path / "index.json", msgspec.json.format(msgspec.json.encode(index), indent=1))
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
-        """Alone with the store; what a killed predecessor left is gone. Gives the lock's descriptor."""
+    def _locked(self) -> Iterator[None]:
+        """Alone with the store; what a killed predecessor left is gone."""
         with _store_errors("change the image store"):
             # set-uid programs inside layers are nothing for this host's users
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -228,10 +252,10 @@ class ImageStore:
         try:
             with _store_errors("change the image store"):
                 fcntl.flock(lock_fd, fcntl.LOCK_EX)
-                for name in ("tmp", "layers", "blobs/sha256"):
+                for name in ("tmp", "ingest", "layers", "blobs/sha256"):
                     (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._sweep()
-            yield lock_fd
+            yield
         finally:
             os.close(lock_fd)
 
@@ -247,37 +271,37 @@ class ImageStore:
         for path in (self.path / "blobs" / "sha256").iterdir():
             if path.name not in blobs:
                 path.unlink()
+        ingest.sweep(self.path / "ingest")
         for path in tmp.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
-    def _store_blob(self, layout: Layout, descriptor: Descriptor) -> None:
-        target = self.path / "blobs" / "sha256" / descriptor.hex
-        if target.exists():  # it was checked when it came
-            return
-        fd, temporary = tempfile.mkstemp(dir=self.path / "tmp", prefix="blob-")
-        try:
-            with open(fd, "wb") as file, layout.open_blob(descriptor) as source:
-                copy_verified(source, file, descriptor, layout.path)
-            os.rename(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+    def _has(self, descriptor: Descriptor, diff_id: str) -> bool:
+        return self._layer_path(diff_id).exists() and self._blob_path(descriptor.digest).exists()
 
-    def _store_layer(self, descriptor: Descriptor, diff_id: str, lock_fd: int) -> None:
-        target = self._layer_path(diff_id)
-        if target.exists():
-            return
-        folder = Path(tempfile.mkdtemp(dir=self.path / "tmp", prefix="layer-"))
-        try:
-            folder.chmod(0o755)  # the root folder of containers, unless the archive says otherwise
-            blob = self.path / "blobs" / "sha256" / descriptor.hex
-            found = unpack_layer(blob, descriptor.digest, LAYER_COMPRESSION[descriptor.media_type], folder, (lock_fd,))
-            if found != diff_id:
-                raise ImageError(f"layer {descriptor.digest} unpacks to {found}, but the image says {diff_id}")
-            os.rename(folder, target)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
+    def _keep(self, found: FoundImage, layers: Sequence[ingest.Layer]) -> bool:
+        """Moves finished layers and small blobs to their places; False where one has gone since it was seen."""
+        for layer in layers:
+            for made, place in (
+                (layer.blob, self._blob_path(layer.descriptor.digest)),
+                (layer.tree, self._layer_path(layer.diff_id)),
+            ):
+                if not place.exists():
+                    with suppress(FileNotFoundError):
+                        os.rename(made, place)
+            layer.discard()
+        if not all(self._has(*pair) for pair in zip(found.layers, found.diff_ids, strict=True)):
+            return False
+        for digest, data in found.small.items():
+            self._write(self._blob_path(digest), data)
+        return True
+
+    def _write(self, path: Path, data: bytes) -> None:
+        fd, temporary = tempfile.mkstemp(dir=self.path / "tmp")
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
 
     def _refuse_if_used(self, entry: _Entry) -> None:
         """A container that exists, running or not, needs the layers it was made from."""
@@ -320,7 +344,7 @@ def _parse(reference: str) -> Reference:
 
 def _matches(entry: _Entry, wanted: Reference) -> bool:
     if wanted.digest:
-        return entry.digest == wanted.digest and entry.name == wanted.name
+        return wanted.digest in (entry.digest, entry.target) and entry.name == wanted.name
     return entry.reference == str(wanted)
 
 
@@ -331,14 +355,21 @@ def _name_in_layout(found: FoundImage, layout: Layout) -> Reference:
     return _parse(name)
 
 
-def _entry(name: Reference, found: FoundImage) -> _Entry:
+def _each_once(diff_ids: Sequence[str]) -> list[str]:
+    """overlayfs takes no folder twice; of a layer that comes again the upper one hides the lower."""
+    return list(reversed(dict.fromkeys(reversed(diff_ids))))
+
+
+def _entry(name: Reference, found: FoundImage, pulled: bool) -> _Entry:
     return _Entry(
         reference="" if name.digest else str(name),
         name=name.name,
         id=found.config.digest,
         digest=found.manifest.digest,
         diff_ids=tuple(found.diff_ids),
-        blobs=tuple(d.digest for d in (found.manifest, found.config, *found.layers)),
+        target="" if found.target.digest == found.manifest.digest else found.target.digest,
+        pulled=pulled,
+        blobs=tuple(dict.fromkeys((*found.small, *(layer.digest for layer in found.layers)))),
         config=found.image_config,
         size_bytes=found.size_bytes,
     )

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,36 +20,61 @@ PROGRAM = (
 #: real layers shrink to a third or a tenth; one of zeros to a thousandth, and there are such, but not large ones
 MAX_RATIO = 100
 ALWAYS_ALLOWED_BYTES = 1 << 30
+STOP_POLL_S = 0.2
 
 
-def unpack_layer(blob: Path, digest: str, compression: str, folder: Path, keep_fds: Sequence[int]) -> str:
-    """Unpacks `blob`, called `digest` in errors, into `folder`; returns the diff id. Raises ImageError, OSError.
+class Stopped(Exception):  # noqa: N818 - nothing is wrong
+    """Somebody asked for the end: another layer failed, or the user."""
+
+
+def unpack_layer(
+    blob: Path, digest: str, compression: str, folder: Path, keep_fds: Sequence[int], stop: threading.Event
+) -> str:
+    """Unpacks `blob`, called `digest` in errors, into `folder`; returns the diff id.
 
     `keep_fds` are locks: the process inherits them, so should this one be killed, they are held until it has ended too.
+    Raises ImageError, OSError, Stopped.
     """
     max_bytes = max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * blob.stat().st_size)
     command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", PROGRAM, import_path()]
-    with open(blob, "rb") as source:
-        ended = subprocess.run(
+    with (
+        open(blob, "rb") as source,
+        subprocess.Popen(
             [*command, str(folder), compression, str(max_bytes)],
             stdin=source,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             pass_fds=keep_fds,
             env={},
-            check=False,
             cwd="/",
-        )
+        ) as process,
+    ):
+        output, errors = _communicate(process, stop)
     try:
-        answer = json.loads(ended.stdout)
+        answer = json.loads(output)
     except ValueError:
-        last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise ImageError(f"layer {digest}: unpacking ended with {ended.returncode}: {''.join(last)}") from None
+        last = errors.decode(errors="replace").strip().splitlines()[-1:]
+        raise ImageError(f"layer {digest}: unpacking ended with {process.returncode}: {''.join(last)}") from None
     if "error" not in answer:
         return str(answer["diff_id"])
     place = f": {answer['path']}" if answer["path"] else ""
     if answer["errno"] in (errno.ENOSPC, errno.EDQUOT):
         raise OSError(answer["errno"], f"{answer['error']}{place}")
     raise ImageError(f"layer {digest} cannot be unpacked{place}: {answer['error']}")
+
+
+def _communicate(process: subprocess.Popen[bytes], stop: threading.Event) -> tuple[bytes, bytes]:
+    try:
+        while True:
+            try:
+                return process.communicate(timeout=STOP_POLL_S)
+            except subprocess.TimeoutExpired:
+                if stop.is_set():
+                    raise Stopped from None
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
 
 
 def import_path() -> str:

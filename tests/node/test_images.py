@@ -199,7 +199,7 @@ def test_a_layer_that_is_not_what_the_configuration_says_is_refused(store: Image
         ({"architecture": "mips"}, "the image is for mips, this host is"),
         ({"diff_ids": []}, "1 layers, but 0 valid diff ids"),
         ({"diff_ids": ["../../etc"]}, "1 layers, but 1 valid diff ids"),
-        ({"layer_type": "application/vnd.oci.image.layer.v1.tar+zstd"}, "use gzip or uncompressed layers"),
+        ({"layer_type": "application/vnd.oci.image.layer.v1.tar+xz"}, "use gzip, zstd or uncompressed layers"),
         ({"name": "latest"}, "names no repository; name the image: --name NAME"),
     ],
 )
