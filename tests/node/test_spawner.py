@@ -75,7 +75,9 @@ async def _host(paths: Paths) -> AsyncIterator[Host]:
         for key in await host.spawners.children():
             await host.spawners.forget(key)
         host.spawners.close()
-        await until(lambda: not host.processes())
+        children = psutil.Process().children()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, WAIT_S)
+        assert not alive
 
 
 def shell(script: str) -> list[ChildOperation]:
