@@ -10,10 +10,13 @@ from typing import Any
 import msgspec
 
 from minipod import __version__
+from minipod.agent.apply import apply
+from minipod.agent.claims import Claims
 from minipod.agent.execute import execute
 from minipod.agent.leftovers import collect
-from minipod.agent.listing import Get, converted, or_gone, send_events
+from minipod.agent.listing import Get, GetRequest, converted, or_gone, send_events
 from minipod.agent.node import Node
+from minipod.agent.objectverbs import DeleteObjects, GetObjects, kind_wanted
 from minipod.agent.pods import Pods
 from minipod.agent.run import Run
 from minipod.agent.server import Verb
@@ -24,6 +27,7 @@ from minipod.errors import NotFoundError, UsageError
 
 class DeleteRequest(msgspec.Struct, frozen=True):
     names: list[str]
+    kind: str = "pods"
     namespace: str = "default"
     grace_period: int | None = None
     force: bool = False
@@ -36,15 +40,24 @@ class GcRequest(msgspec.Struct, frozen=True):
 class Verbs:
     """`leave` has the agent go; `connections` counts the open ones."""
 
-    def __init__(self, node: Node, pods: Pods, leave: Callable[[], None], connections: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        pods: Pods,
+        leave: Callable[[], None],
+        connections: Callable[[], int],
+        claims: Claims | None = None,
+    ) -> None:
         self._node = node
         self._pods = pods
+        self._claims = claims or Claims(node, pods)
         self._leave = leave
         self._connections = connections
 
     def table(self) -> Mapping[str, Verb]:
         return {
             "run": self.run,
+            "apply": self.apply,
             "get": self.get,
             "events": self.events,
             "delete": self.delete,
@@ -57,7 +70,14 @@ class Verbs:
     async def run(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await Run(self._node, self._pods, connection, request).answer()
 
+    async def apply(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await apply(self._node, self._pods, connection, request)
+
     async def get(self, connection: Connection, request: Message) -> dict[str, Any]:
+        wanted = converted(request, GetRequest)
+        kind = kind_wanted(wanted.kind, "get")
+        if kind.name != "Pod":
+            return await GetObjects(self._node, connection, wanted, kind).answer()
         return await Get(self._node, self._pods, connection, request).answer()
 
     async def events(self, connection: Connection, request: Message) -> dict[str, Any]:
@@ -69,6 +89,10 @@ class Verbs:
     async def delete(self, connection: Connection, request: Message) -> dict[str, Any]:
         """All that exist begin to end at once; those that do not exist are told at the end, as kubectl does."""
         wanted = converted(request, DeleteRequest)
+        kind = kind_wanted(wanted.kind, "delete")
+        if kind.name != "Pod":
+            deletion = DeleteObjects(self._node, self._pods, self._claims, connection)
+            return await deletion.answer(kind, wanted.namespace, wanted.names)
         if wanted.grace_period is not None and wanted.grace_period < 0:
             raise UsageError(f"delete: grace period {wanted.grace_period}: must not be negative")
         grace_s = 0 if wanted.force and wanted.grace_period is None else wanted.grace_period
@@ -93,6 +117,8 @@ class Verbs:
             "pid": os.getpid(),
             "pods": len(self._pods),
             "connections": self._connections(),
+            "probes_made": self._node.probe_figures.made,
+            "probes_late": self._node.probe_figures.late,
             "node": self._node.facts.node_name,
             "root": self._node.paths.root,
             "state": self._node.paths.state,

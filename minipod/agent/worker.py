@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from minipod.agent import steps
 from minipod.agent.events import PodReference
 from minipod.agent.hands import Hands
 from minipod.agent.node import Node, PodChange, PodStep
+from minipod.agent.prober import Prober
 from minipod.agent.store import Record
 from minipod.api.types import Pod
 from minipod.errors import HostError
@@ -42,6 +43,7 @@ class PodWorker:
         self.record: Record | None = None
         self.uid = state.pod.metadata.uid
         self.hands = Hands(node, self.uid, lambda: self.state.pod, self.tell)
+        self._prober = Prober(node, self.tell)
         self.forgotten: asyncio.Future[None] = self._loop.create_future()
         self._inbox: deque[model.Event] = deque()
         self._scheduled = False
@@ -94,6 +96,7 @@ class PodWorker:
     async def close(self) -> None:
         """The agent leaves: what is under way is dropped here and found again by the next one."""
         self._closed = True
+        self._prober.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -105,32 +108,31 @@ class PodWorker:
 
     def _take(self) -> None:
         self._scheduled = False
+        while self._inbox and not self._closed:
+            self._take_one(self._inbox.popleft())
         if self._closed:
             return
+        self._prober.update(self.state)
+        self._set_timer()
+
+    def _take_one(self, event: model.Event) -> None:
+        """One event, one saved state, one word to the watchers: they see every status that there was."""
         before = self.state
-        shown: list[steps.Step] = []
-        actions: list[model.Action] = []
-        now = self._now = max(self._now, self._node.clock())  # the core wants no time to run backwards
-        while self._inbox:
-            event = self._inbox.popleft()
-            earlier = self.state
-            try:
-                self.state, wanted = core.step(self.state, event, now)
-            except Exception:
-                # One event of one pod must not stop the agent: the state before it stands.
-                log.exception("pod %s/%s: %s", self.namespace, self.name, type(event).__name__)
-                continue
-            actions += wanted
-            shown += steps.of_event(event, earlier, self.state)
-        shown += steps.of_status(before.status, self.state.status)
-        for step in shown:  # before the change of status that they lead to
+        self._now = max(self._now, self._node.clock())  # the core wants no time to run backwards
+        try:
+            self.state, actions = core.step(before, event, self._now)
+        except Exception:
+            # One event of one pod must not stop the agent: the state before it stands.
+            log.exception("pod %s/%s: %s", self.namespace, self.name, type(event).__name__)
+            return
+        # Told before the change of status that they lead to.
+        for step in (*steps.of_event(event, before, self.state), *steps.of_status(before.status, self.state.status)):
             self._node.pod_changes.publish(PodStep(self.uid, step))
         self._keep(before, actions)
         for action in actions:
             self._begin(action)
-        self._set_timer()
 
-    def _keep(self, before: model.PodState, actions: list[model.Action]) -> None:
+    def _keep(self, before: model.PodState, actions: Sequence[model.Action]) -> None:
         """Saves the state and the events in one transaction, then tells the watchers."""
         changed = before.published != self.state.published or before.pod is not self.state.pod
         if before is self.state and not actions and not self._unsaved:
@@ -188,6 +190,7 @@ class PodWorker:
 
     def _forget(self) -> None:
         self._closed = True
+        self._prober.close()
         try:
             with self._node.store.transaction():
                 version = self._node.store.next_version()

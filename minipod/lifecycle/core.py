@@ -36,6 +36,7 @@ from minipod.lifecycle.model import (
     SandboxFailed,
     SandboxReady,
     SandboxStopped,
+    SourcesChanged,
     TearDown,
     TearDownFailed,
     Tick,
@@ -48,6 +49,7 @@ from minipod.lifecycle.publish import publish, publish_final, publish_gated, pub
 from minipod.lifecycle.spec import rfc3339
 from minipod.lifecycle.work import Work
 from minipod.plan.configs import HostFacts
+from minipod.plan.env import CONFIG_ERROR
 
 _VOLUME_RETRY_S = 0.5
 _VOLUME_RETRY_MAX_S = 122.0
@@ -116,6 +118,8 @@ def _on(work: Work, event: Event) -> None:
             _on_condition(work, event)
         case VolumesReady() | VolumesFailed():
             _on_volumes(work, event)
+        case SourcesChanged():
+            _on_sources(work)
         case SandboxReady() | SandboxFailed() | SandboxStopped():
             _on_sandbox(work, event)
         case ImagePulling() | ImageReady() | ImageFailed():
@@ -204,6 +208,17 @@ def _on_volumes(work: Work, event: VolumesReady | VolumesFailed) -> None:
     wait = min(_VOLUME_RETRY_S * 2**failures, _VOLUME_RETRY_MAX_S)
     work.record("Warning", "FailedMount", event.message)
     work.set(volumes="none", volume_failures=failures + 1, pass_at=work.now + wait)
+
+
+def _on_sources(work: Work) -> None:
+    """What waits for an object need not wait for its next try."""
+    state = work.state
+    if state.stage != "syncing":
+        return
+    if state.volumes == "none" and state.volume_failures:
+        work.set(pass_at=work.now)
+    elif any(known.waiting is not None and known.waiting.reason == CONFIG_ERROR for known in state.containers.values()):
+        work.set(changed=True)
 
 
 def _on_sandbox(work: Work, event: SandboxReady | SandboxFailed | SandboxStopped) -> None:

@@ -222,6 +222,10 @@ class VolumesFailed(Event, frozen=True, kw_only=True):
     message: str
 
 
+class SourcesChanged(Event, frozen=True, kw_only=True):
+    """Something that the pod's volumes or variables are taken from came or changed: what failed is tried at once."""
+
+
 class SandboxReady(Event, frozen=True, kw_only=True):
     id: str
     ips: tuple[str, ...] = ()
@@ -333,9 +337,9 @@ class HookDone(Event, frozen=True, kw_only=True):
 
 
 class ProbeResult(Event, frozen=True, kw_only=True):
-    """One probe was made. `kind`: startup | liveness | readiness. `result`: success | warning | failure.
+    """One probe was made. `kind`: startup | liveness | readiness. `result`: success | warning | failure | error.
 
-    A probe that could not be made (an error, not a failure) is not told.
+    An error (the probe could not be made) becomes an event and counts for nothing.
     """
 
     name: str

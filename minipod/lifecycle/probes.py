@@ -5,6 +5,8 @@ The agent keeps the time and makes the probes; here is who is probed, and the th
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from minipod.api.status import TERMINAL_PHASES
@@ -19,13 +21,45 @@ _INITIAL = {"startup": "unknown", "liveness": "success", "readiness": "failure"}
 
 
 class WantedProbe(msgspec.Struct, frozen=True, kw_only=True):
-    """One probe to be made every `probe.period_seconds`, first `initial_delay_seconds` after `started_at`."""
+    """One probe to be made every `probe.period_seconds`; `first_at` says from when on.
+
+    `since`: when the pod's probes began to be kept; startup and liveness probes have their turns counted from there.
+    """
 
     name: str
     container_id: str
     kind: str
     probe: Probe
     started_at: float
+    since: float
+
+
+def first_at(wanted: WantedProbe, now: float) -> float:
+    """When a probe that has become wanted is made first.
+
+    The kubelet's workers begin with the pod, not with the container: their turns come every period from then on, over
+    restarts too. Only readiness is asked at once, and counted from there (prober_manager.go UpdatePodStatus). In the
+    initial delay turns pass unused; it is counted from the start as the status tells it, in whole seconds.
+    """
+    since = now if wanted.kind == "readiness" else wanted.since
+    earliest = max(now, math.floor(wanted.started_at) + wanted.probe.initial_delay_seconds)
+    return next_at(wanted, since, earliest)
+
+
+def next_at(wanted: WantedProbe, since: float, earliest: float) -> float:
+    """The first turn not before `earliest`, of those that are counted from `since`."""
+    period = wanted.probe.period_seconds
+    return since + max(0, math.ceil((earliest - since) / period)) * period
+
+
+def is_asked_at_once(state: PodState, wanted: WantedProbe) -> bool:
+    """Whether a change of status has this probe made out of turn: readiness, as long as it is not there."""
+    known = state.containers.get(wanted.name)
+    return (
+        wanted.kind == "readiness"
+        and known is not None
+        and _now(known, wanted.container_id, "readiness").result != "success"
+    )
 
 
 def wanted_probes(state: PodState) -> tuple[WantedProbe, ...]:
@@ -57,7 +91,14 @@ def _of_container(state: PodState, container: AnyContainer, known: ContainerStat
         if kind != "readiness" and (state.stage == "terminating" or state.pod.metadata.deletion_timestamp is not None):
             continue
         result.append(
-            WantedProbe(name=container.name, container_id=run.id, kind=kind, probe=probe, started_at=run.started_at)
+            WantedProbe(
+                name=container.name,
+                container_id=run.id,
+                kind=kind,
+                probe=probe,
+                started_at=run.started_at,
+                since=state.added_at if state.start_time is None else state.start_time,
+            )
         )
     return result
 
@@ -79,6 +120,10 @@ def probed(work: Work, event: ProbeResult) -> None:
     if run is None or run.state != "running" or probe is None:
         return
     word = event.kind.capitalize()
+    if event.result == "error":
+        message = f"{word} probe errored and resulted in unknown state: {event.message}"
+        work.record("Warning", "Unhealthy", message, event.name)
+        return
     if event.result == "failure":
         work.record("Warning", "Unhealthy", f"{word} probe failed: {event.message}", event.name)
     elif event.result == "warning":

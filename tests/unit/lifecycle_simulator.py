@@ -7,7 +7,6 @@ no time. A shell as PID 1 ignores TERM unless it has a trap for it, so it ends b
 from __future__ import annotations
 
 import heapq
-import math
 import re
 from collections.abc import Callable, Iterator
 
@@ -15,7 +14,7 @@ import msgspec
 
 from minipod.api.types import Pod
 from minipod.lifecycle import core, model
-from minipod.lifecycle.probes import WantedProbe, wanted_probes
+from minipod.lifecycle.probes import WantedProbe, first_at, is_asked_at_once, wanted_probes
 from minipod.lifecycle.spec import find_container
 
 START = 1_700_000_000.0
@@ -132,6 +131,10 @@ class Simulator:
             self.actions.append((self.t, action))
             self._do(action)
         self._compare_probes()
+        if self.state.published != before:
+            for probe in self._probing:
+                if is_asked_at_once(self.state, probe):
+                    self._ask(probe)
 
     def _do(self, action: model.Action) -> None:
         match action:
@@ -242,15 +245,11 @@ class Simulator:
         self._probing = {probe: at for probe, at in self._probing.items() if probe in wanted}
         for probe in wanted:
             if probe not in self._probing:
-                self._probing[probe] = self._first(probe)
-                self._probe_at(probe, self._probing[probe])
+                self._ask(probe)
 
-    def _first(self, probe: WantedProbe) -> float:
-        """A probe's clock runs from the container's start, whether it is wanted then or not."""
-        anchor = probe.started_at + 0.01
-        earliest = max(self.now, probe.started_at + probe.probe.initial_delay_seconds)
-        periods = max(0, math.ceil((earliest - anchor) / probe.probe.period_seconds))
-        return anchor + periods * probe.probe.period_seconds
+    def _ask(self, probe: WantedProbe) -> None:
+        self._probing[probe] = first_at(probe, self.now)
+        self._probe_at(probe, self._probing[probe])
 
     def _probe_at(self, probe: WantedProbe, at: float) -> None:
         self.at(max(at - self.now, 0.0), lambda: self._make(probe, at))

@@ -1,0 +1,189 @@
+"""One TCP connection as callbacks, with TLS if wanted (layer 5). Knows no protocol and no time limit.
+
+asyncio's transports would do the same at three times the price.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+_CHUNK = 65536
+_IN_PROGRESS = (0, errno.EINPROGRESS)
+
+
+class Answer(NamedTuple):
+    """What came of a probe. `result`: success | warning | failure | error (it could not be made)."""
+
+    result: str
+    message: str = ""
+
+
+Done = Callable[[Answer], None]
+
+
+class Attempt(Protocol):
+    """A probe under way. Its `done` is called once, unless it is given up first."""
+
+    def time_is_up(self) -> None:
+        """Ends it with the answer that a time-out is."""
+
+    def give_up(self) -> None:
+        """Ends it without an answer."""
+
+
+class User(Protocol):
+    """Who talks over a connection. After `failed` or `ended` nothing more is called."""
+
+    def connected(self) -> bytes:
+        """What to say first."""
+
+    def received(self, data: bytes) -> bytes:
+        """What to answer."""
+
+    def ended(self) -> None:
+        """The other side has said all it will say."""
+
+    def failed(self, stage: str, error: OSError) -> None:
+        """`stage`: dial | handshake | read | write"""
+
+
+class Connection:
+    """Opens at `start`; `close` may be called at any time, also twice, also by the user in one of its callbacks."""
+
+    __slots__ = ("_address", "_host", "_loop", "_open", "_out", "_socket", "_tls", "_user")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        address: str,
+        port: int,
+        user: User,
+        tls: ssl.SSLContext | None = None,
+        host: str = "",
+    ) -> None:
+        """`address`: a numeric one. `host`: the name to be told to the server by TLS, if it is a name."""
+        self._loop = loop
+        self._address = (address, port)
+        self._user = user
+        self._tls = tls
+        self._host = host
+        self._socket: socket.socket | ssl.SSLSocket | None = None
+        self._out = b""
+        self._open = False
+
+    def start(self) -> None:
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        try:
+            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            number = self._socket.connect_ex(self._address)
+        except OSError as error:
+            self._fail("dial", error)
+            return
+        if number not in _IN_PROGRESS:
+            self._fail("dial", OSError(number, os.strerror(number)))
+            return
+        self._loop.add_writer(self._socket, self._connected)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_writer(self._socket)
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _fail(self, stage: str, error: OSError) -> None:
+        self.close()
+        self._user.failed(stage, error)
+
+    def _connected(self) -> None:
+        assert self._socket is not None
+        self._loop.remove_writer(self._socket)
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self._fail("dial", OSError(number, os.strerror(number)))
+        elif self._tls is None:
+            self._begin()
+        else:
+            self._socket = self._tls.wrap_socket(
+                self._socket, do_handshake_on_connect=False, server_hostname=self._host or None
+            )
+            self._handshake()
+
+    def _handshake(self) -> None:
+        assert isinstance(self._socket, ssl.SSLSocket)
+        self._loop.remove_writer(self._socket)
+        try:
+            self._socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self._loop.add_reader(self._socket, self._handshake)
+        except ssl.SSLWantWriteError:
+            self._loop.add_writer(self._socket, self._handshake)
+        except OSError as error:
+            self._fail("handshake", error)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._send(self._user.connected())
+        if self._socket is not None:
+            self._loop.add_reader(self._socket, self._readable)
+
+    def _send(self, data: bytes) -> None:
+        self._out += data
+        if self._out and self._socket is not None:
+            self._write()
+
+    def _write(self) -> None:
+        assert self._socket is not None
+        try:
+            sent = self._socket.send(self._out)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            sent = 0
+        except OSError as error:
+            self._fail("write", error)
+            return
+        self._out = self._out[sent:]
+        if self._out:
+            self._loop.add_writer(self._socket, self._write)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _readable(self) -> None:
+        while self._socket is not None:
+            try:
+                data = self._socket.recv(_CHUNK)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except OSError as error:
+                self._fail("read", error)
+                return
+            if not data:
+                self.close()
+                self._user.ended()
+                return
+            self._send(self._user.received(data))
+            if self._tls is None:
+                return  # what else there is makes the socket readable again; TLS may have read it already
+
+
+def unverified_tls() -> ssl.SSLContext:
+    """As the kubelet's probes and hooks: any certificate will do."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def words(error: OSError) -> str:
+    """An error as users of Kubernetes know it: connection refused."""
+    return (error.strerror or str(error)).lower()
+
+
+def join_host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
