@@ -131,6 +131,20 @@ class EventChange(msgspec.Struct, frozen=True):
     event: dict[str, object]
 
 
+class ProbeFigures:
+    """What all probes of this agent came to. `late`: those that began more than LATE_S after their time."""
+
+    LATE_S = 0.5
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.late = 0
+
+    def count(self, late_s: float) -> None:
+        self.made += 1
+        self.late += late_s > self.LATE_S
+
+
 class PodStep(msgspec.Struct, frozen=True):
     """A step of the pod with this uid."""
 
@@ -151,6 +165,7 @@ class Node:
     clock: Callable[[], float] = time.time
     pod_changes: Hub[PodChange | PodStep] = field(default_factory=Hub)
     event_changes: Hub[EventChange] = field(default_factory=Hub)
+    probe_figures: ProbeFigures = field(default_factory=ProbeFigures)
 
     def __post_init__(self) -> None:
         self.events = EventRecorder(

@@ -88,12 +88,11 @@ ROWS: tuple[Row, ...] = (
     Row("Container", SUPPORTED, "volumeMounts securityContext lifecycle stdin stdinOnce tty"),
     Row("Container", SUPPORTED, "terminationMessagePath terminationMessagePolicy restartPolicy restartPolicyRules"),
     Row("Container", SUPPORTED, "resizePolicy"),
-    Row(
-        "Container",
-        UNSUPPORTED,
-        "livenessProbe readinessProbe startupProbe",
-        f"probes are {_LATER}; leave the probe out, the container then counts as ready while it runs",
-    ),
+    Row("Container", SUPPORTED, "livenessProbe readinessProbe startupProbe"),
+    Row("Probe", SUPPORTED, "exec httpGet tcpSocket grpc initialDelaySeconds timeoutSeconds periodSeconds"),
+    Row("Probe", SUPPORTED, "successThreshold failureThreshold terminationGracePeriodSeconds"),
+    Row("TCPSocketAction", SUPPORTED, "host port"),
+    Row("GRPCAction", SUPPORTED, "port service"),
     Row(
         "Container", UNSUPPORTED, "volumeDevices", f"raw block volumes are {_LATER}; use hostPath with type BlockDevice"
     ),
@@ -122,9 +121,7 @@ ROWS: tuple[Row, ...] = (
     Row("Lifecycle", SUPPORTED, "postStart preStop"),
     Row("Lifecycle", CLUSTER, "stopSignal", "Kubernetes 1.36 drops it (ContainerStopSignals is off); use the image's"),
     Row("LifecycleHandler", SUPPORTED, "exec httpGet sleep"),
-    Row(
-        "LifecycleHandler", CLUSTER, "tcpSocket", "Kubernetes only looks whether the port answers; use exec or httpGet"
-    ),
+    Row("LifecycleHandler", CLUSTER, "tcpSocket", "such a hook fails whenever it runs, as in Kubernetes; use exec"),
     Row("ExecAction", SUPPORTED, "command"),
     Row("HTTPGetAction", SUPPORTED, "host httpHeaders path port scheme"),
     Row("HTTPHeader", SUPPORTED, "name value"),
