@@ -228,6 +228,8 @@ class Runtime:
             )
         except (SpawnError, ContainerError, ImageError, OSError) as error:
             message = _words(error) if isinstance(error, OSError) else str(error)
+            if cgroup.oom_kills(self._cgroup(container), self._facts):
+                message += ": out of memory, its memory limit is too low"
             container.release()
             container.fail_to_start(message)
             reason = error.reason if isinstance(error, ContainerError) else "RunContainerError"

@@ -47,6 +47,13 @@ def test_a_container_over_its_memory_limit_is_oom_killed(node: Node, tmp_path: P
     assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
 
 
+def test_a_limit_too_low_to_start_with_is_told(node: Node, tmp_path: Path) -> None:
+    limits = {"limits": {"memory": "256Ki"}}
+    done = node("run", manifest(tmp_path, "tiny", "echo never", limits), check=False)
+    assert done.returncode == 3
+    assert "out of memory, its memory limit is too low" in done.stderr
+
+
 @only_v2
 def test_a_child_over_the_limit_takes_its_whole_container_along(node: Node, tmp_path: Path) -> None:
     node("run", "-d", "--until", "created", manifest(tmp_path, "family", f"{HOG}; sleep 1000", LIMITS))
