@@ -159,7 +159,7 @@ class Runtime:
     async def create_container(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus:
         """Prepare what is on the host. Raises ImageError, ContainerError (CreateContainerError)."""
         sandbox = self._sandboxes.get(sandbox_id).config
-        image = self._image(config)
+        image = self._image(config.image)
         plan = container_plan(config, sandbox, image, self._facts, self._paths, SeccompFilter(config.security.seccomp))
         launch = plan.child[-1]
         assert isinstance(launch, Exec)
@@ -197,10 +197,10 @@ class Runtime:
         self._containers[config.id] = container
         return status
 
-    def _image(self, config: ContainerConfig) -> Image:
-        image = self.images.resolve(config.image)
+    def _image(self, reference: str) -> Image:
+        image = self.images.resolve(reference)
         if image is None:
-            raise ImageError(f'image "{config.image}" is not in the store')
+            raise ImageError(f'image "{reference}" is not in the store')
         return image
 
     async def start_container(self, container_id: str) -> ContainerStatus:
@@ -213,7 +213,7 @@ class Runtime:
             plan = container_plan(
                 config,
                 container.record.sandbox,
-                self._image(config),
+                self._image(status.image_id),  # by its id: since create the name may have come to mean another
                 self._facts,
                 self._paths,
                 seccomp_filter(config, self._paths),
