@@ -78,7 +78,7 @@ def test_a_container_sees_its_own_limits_and_cannot_change_them(node: Node, tmp_
     """
     done = node("run", manifest(tmp_path, "view", script, LIMITS))
     seen = done.stdout.splitlines()
-    values = ["33554432", "50000 100000", "40"] if v2 else ["33554432", "50000", "256"]
+    values = ["33554432", "50000 100000", "35"] if v2 else ["33554432", "50000", "256"]
     assert seen == [
         *values,
         "1",
