@@ -218,7 +218,8 @@ def printer(output: str) -> Any:
     if output == "name":
         return lambda item, _stream: f"pod/{item['metadata']['name']}\n"
     if output == "json":
-        return lambda item, _stream: json.dumps(item, indent=4, ensure_ascii=False) + "\n"
+        # A stream is read by programs: one object a line.
+        return lambda item, stream: json.dumps(item, indent=None if stream else 4, ensure_ascii=False) + "\n"
     if output == "yaml":
         from minipod.cli.yamlout import to_yaml
 

@@ -329,7 +329,7 @@ def _container(status) -> dict:
             result["reason"] = part.reason
         if name == "terminated":
             result["exitCode"] = part.exit_code
-            if part.message and part.reason != "ContainerStatusUnknown":
+            if part.message and part.reason not in ("ContainerStatusUnknown", "StartError"):
                 result["message"] = part.message
     last = status.last_state.terminated
     if last is not None:

@@ -8,17 +8,13 @@ lists as different on purpose.
 from __future__ import annotations
 
 import copy
-import json
 from collections import Counter
-from typing import Any
 
 import pytest
 
 from minipod.lifecycle import model
-from tests.conftest import CHECKOUT
+from tests.recorded import RACES, RECORDED, events, history_until_deleted, recorded_events, states
 from tests.unit.lifecycle_simulator import Simulator, make_pod
-
-RECORDED: dict[str, Any] = json.loads((CHECKOUT / "tests" / "data" / "behaviour.json").read_text())
 
 # What these pods need from outside the lifecycle.
 FAILURES: dict[str, model.Event] = {
@@ -33,9 +29,6 @@ VERDICTS = {
     "term-message": (4, "Error", "bye\n"),
 }
 HOOKS = {"poststart-fails": (0.1, False), "prestop-exec": (2.0, True)}
-# For up to a second after a restart the kubelet shows a container as started although its new startup probe has not
-# run: a race that is not reproduced.
-RACES = {"startup-blocks"}
 
 
 def play(name: str) -> Simulator:
@@ -55,33 +48,9 @@ def play(name: str) -> Simulator:
     return sim
 
 
-def states(history: Any) -> list[tuple[float, str]]:
-    """Phases and container states without repetitions, as they follow each other once the kubelet knows the pod."""
-    result: list[tuple[float, str]] = []
-    for entry in history:
-        conditions = entry.get("conditions", {})
-        if entry.get("deleted") or not (entry["containers"] or "SchedulingGated" in str(conditions)):
-            continue
-        facts = {key: entry.get(key) for key in ("phase", "terminating", "reason", "init", "containers")}
-        text = json.dumps(facts, sort_keys=True).replace(', "message": "no such file or directory"', "")
-        if not result or result[-1][1] != text:
-            result.append((entry["t"], text))
-    return result
-
-
-def events(pairs: list[tuple[str, str, int]]) -> dict[tuple[str, str], set[int]]:
-    counts: dict[tuple[str, str], set[int]] = {}
-    for reason, path, count in pairs:
-        counts.setdefault((reason, path), set()).add(count)
-    return counts
-
-
 @pytest.mark.parametrize("name", sorted(set(RECORDED) - RACES))
 def test_pod_goes_through_the_same_states_as_on_a_cluster(name: str) -> None:
-    recorded = RECORDED[name]
-    theirs = states(recorded["history"])
-    if recorded["deleteSeconds"] is None:
-        theirs = [(t, state) for t, state in theirs if t < recorded["seconds"]]
+    theirs = states(history_until_deleted(name))
     ours = states(play(name).history())
     assert [state for _, state in ours[: len(theirs)]] == [state for _, state in theirs]
     assert all("CrashLoopBackOff" in state for _, state in ours[len(theirs) :])
@@ -101,18 +70,9 @@ def test_pod_rests_with_the_same_conditions_as_on_a_cluster(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
 def test_pod_records_the_same_events_as_on_a_cluster(name: str) -> None:
-    ignored = ("MissingClusterDNS", "Unhealthy", "BackOff")  # the first is no pod's; the others follow the clock
-    theirs = events(
-        [
-            (event["reason"], event["fieldPath"] or "", event["count"] or 1)
-            for event in RECORDED[name]["events"]
-            if event["reason"] not in ignored
-        ]
-    )
+    theirs = recorded_events(name)
     counted = Counter((event.reason, event.field_path, event.message) for _, event in play(name).recorded)
-    ours: dict[tuple[str, str], set[int]] = events(
-        [(reason, path, count) for (reason, path, _), count in counted.items() if reason not in ignored]
-    )
+    ours = events((reason, path, count) for (reason, path, _), count in counted.items())
     assert set(ours) == set(theirs)
     for key, counts in ours.items():
         assert counts <= theirs[key], key
