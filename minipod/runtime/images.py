@@ -112,6 +112,13 @@ class ImageStore:
             f"yet; load it from an OCI image layout: minipod image load DIRECTORY --name {reference}"
         )
 
+    def pulled_digest(self, reference: Reference) -> str:
+        """What a registry said the name stands for when it was pulled; empty for what never was."""
+        for entry in self._read_index().images:
+            if entry.pulled and _matches(entry, reference):
+                return reference.digest or entry.target or entry.digest
+        return ""
+
     def list(self) -> list[Image]:
         """Every image, ordered by name; nameless ones have the reference `<repository>@<digest>`."""
         return sorted(map(self._image, self._read_index().images), key=lambda image: (image.reference, image.id))
