@@ -9,6 +9,7 @@ from minipod.api.defaults import DEFAULT_NAMESPACE, defaulted
 from minipod.api.load import Document, load
 from minipod.api.support import findings
 
+MAX_ERRORS = 1_000  # told of one document
 _GENERATED_SUFFIX = 5
 _GENERATED_BASE = 63 - _GENERATED_SUFFIX
 
@@ -46,7 +47,9 @@ def _check(document: Document, namespace: str, support: bool, now: str | None) -
         errors += told.errors
     else:
         warnings += [f"{error.field}: {error.message}" for error in told.errors]
-    document.errors = tuple(document.placed(error) for error in errors)
+    if len(errors) > MAX_ERRORS:
+        warnings.append(f"{len(errors) - MAX_ERRORS} more errors are not shown")
+    document.errors = tuple(document.placed(error) for error in errors[:MAX_ERRORS])
     document.warnings = tuple(warnings)
 
 

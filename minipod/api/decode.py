@@ -51,6 +51,7 @@ _WANTED = {
 }
 
 _INT_RANGE = {INT32: 2**31, INT64: 2**63}
+_MAX_SUGGESTIONS = 100  # of one object: looking for similar names takes time
 _UNQUOTED = {BOOLEAN: "true|false", INT32: "-?[0-9]+", INT64: "-?[0-9]+"}
 
 
@@ -199,7 +200,7 @@ class Decoder:
     def _unknown(self, struct: type[types.Object], key: str, path: Path) -> None:
         from minipod.api.suggest import suggestion
 
-        hint = suggestion(struct, key, path)
+        hint = suggestion(struct, key, path) if len(self.errors) < _MAX_SUGGESTIONS else ""
         self._error((path, key), UNKNOWN_FIELD, "unknown field" + (f"; {hint}" if hint else ""))
 
 

@@ -27,7 +27,6 @@ KINDS: dict[str, type[types.Object]] = {
 }
 _WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController")
 _LISTS = ("List", *(kind + "List" for kind in KINDS))
-_SHOWN_FAULTS = 100  # of one document
 MAX_FAULTY = 1_000
 MAX_DOCUMENTS = 10_000
 
@@ -35,17 +34,25 @@ MAX_DOCUMENTS = 10_000
 class Source:
     """The text that one or more documents come from; finds positions once, when first asked."""
 
-    __slots__ = ("_places", "chunk")
+    __slots__ = ("_chunk", "_places")
 
     def __init__(self, chunk: Chunk) -> None:
-        self.chunk = chunk
-        self._places: dict[tuple[str, ...], Position] | None = None
+        self._chunk = chunk
+        self._places: dict[Path, Position] | None = None
 
-    @property
-    def places(self) -> dict[tuple[str, ...], Position]:
+    def position(self, keys: tuple[str, ...]) -> Position:
+        """Of what is there, or of the nearest thing around it; (0, 0) where nothing is."""
         if self._places is None:
-            self._places = {_spelled(path): place for path, place in positions(self.chunk).items()}
-        return self._places
+            self._places = positions(self._chunk)
+        path: Path = ()
+        for key in keys:
+            inner: Path = (path, key)
+            if inner not in self._places and key.isdecimal():
+                inner = (path, int(key))
+            if inner not in self._places:
+                break
+            path = inner
+        return self._places.get(path, (0, 0))
 
 
 class Document:
@@ -79,11 +86,7 @@ class Document:
         """(line, column) of a field path, or of the nearest thing around it that was written; (0, 0) of nothing."""
         if self._source is None:
             return (0, 0)
-        places = self._source.places
-        keys = self._prefix + path_keys(field)
-        while keys and keys not in places:
-            keys = keys[:-1]
-        return places.get(keys, (0, 0))
+        return self._source.position(self._prefix + path_keys(field))
 
     def placed(self, error: FieldError) -> FieldError:
         """The error with its position, where it has none yet, and without anything that a terminal would obey."""
@@ -104,14 +107,6 @@ _PATH_KEY = r"\[([^\]]*)\]|([^.\[\]]+)"
 def path_keys(field: str) -> tuple[str, ...]:
     """`spec.containers[0].name` as ("spec", "containers", "0", "name")."""
     return tuple(match.group(2) or match.group(1) for match in re.finditer(_PATH_KEY, field))
-
-
-def _spelled(path: Path) -> tuple[str, ...]:
-    parts = []
-    while path:
-        path, last = path
-        parts.append(str(last))
-    return tuple(reversed(parts))
 
 
 def load(text: bytes | str, file: str = "-", strict: bool = True) -> list[Document]:
@@ -178,7 +173,7 @@ def _decoded(document: Document, data: Any, strict: bool, reading: Reading | Non
         decoder = Decoder()
         document.object = decoder.decode(struct, data)
         document.written_empty = decoder.written_empty
-        errors += decoder.errors[:_SHOWN_FAULTS]
+        errors += decoder.errors
     lenient = () if strict else (UNKNOWN_FIELD, DUPLICATE_KEY)
     warnings += [printable(f"{error.field}: {error.message}") for error in errors if error.type in lenient]
     document.errors = tuple(document.placed(error) for error in errors if error.type not in lenient)

@@ -268,7 +268,7 @@ class _Composer:
         import yaml
         from yaml._yaml import CParser
 
-        self.yaml = yaml
+        self.yaml, self.scalar_event = yaml, yaml.ScalarEvent
         parser = CParser(self.chunk.text)
         self.next: Callable[[], Any] = parser.get_event
         try:
@@ -311,7 +311,7 @@ class _Composer:
         if self.nodes > MAX_NODES:
             raise self.fault(f"more than {MAX_NODES} values, aliases counted as often as they are used", event)
         kind, anchor = type(event), event.anchor
-        if kind is self.yaml.ScalarEvent:
+        if kind is self.scalar_event:
             value = self.scalar(event)
             if anchor is not None:
                 self.anchors[anchor] = (value, 1)
@@ -347,9 +347,9 @@ class _Composer:
 
     def mapping(self, path: Path, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        following, end = self.next, self.yaml.MappingEndEvent
+        following, end, scalar_event = self.next, self.yaml.MappingEndEvent, self.scalar_event
         while type(event := following()) is not end:
-            if _is_merge(event):
+            if type(event) is scalar_event and event.value == "<<" and _is_merge(event):
                 self.merge(self.node(following(), path, "<<", depth), found, path, event)
                 continue
             key = self.node(event, path, None, depth)
@@ -386,13 +386,14 @@ class _Composer:
         raise self.fault("a key must be a text, a number or a boolean", event)
 
     def scalar(self, event: Any) -> Any:
-        text, tag = event.value, event.tag
-        value = text
-        if tag is not None:
-            value = self.tagged(text, tag, event)
+        text: str = event.value
+        if event.tag is not None:
+            value = self.tagged(text, event.tag, event)
         elif event.implicit[0]:
             value = plain(text)
-        if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        else:
+            return text
+        if type(value) is float and (value != value or value in (float("inf"), float("-inf"))):
             raise self.fault(f"{text} is no JSON number; quote it if it is meant as text", event)
         return value
 
@@ -416,8 +417,7 @@ class _Composer:
 
 
 def _is_merge(event: Any) -> bool:
-    if getattr(event, "value", None) != "<<":
-        return False
+    """A scalar `<<` that is not quoted."""
     return bool(event.implicit[0]) or event.tag == _TAG + "merge"
 
 

@@ -240,6 +240,20 @@ def test_hostile_texts_end_in_an_error(text: bytes | str) -> None:
     assert all(document.errors for document in documents)
 
 
+def test_a_wrong_type_behind_many_unknown_fields_is_seen() -> None:
+    unknown = "".join(f"  x{number}: 1\n" for number in range(200))
+    (document,) = check(POD + unknown + "  hostNetwork: sometimes\n")
+    assert document.object is None
+    assert ("WrongType", "spec.hostNetwork") in told(document)
+
+
+def test_of_thousands_of_errors_the_first_are_told_and_the_others_counted() -> None:
+    wrong = "".join("  - {name: A_, image: b, x: 1}\n" for _ in range(2_000))
+    (document,) = check(POD + wrong)
+    assert len(document.errors) == 1_000
+    assert any("more errors are not shown" in warning for warning in document.warnings)
+
+
 def test_nothing_that_a_terminal_would_obey_is_told() -> None:
     text = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "\x1b[2J\n"}, "\x1b]0;x\x07": 1})
     for document in (*check(text), *check(text, strict=False)):
