@@ -84,7 +84,7 @@ def _arrange(folder: Path) -> None:
     version = next(libraries.iterdir()).name
     (folder / "version").write_text(version)
     shutil.copy(images[0], folder / "vmlinuz")
-    run("depmod", "-b", libraries.parents[0 if libraries.parent == tree / "lib" else 1], version)
+    run("depmod", "-b", libraries.parents[1], version)
     _copy_boot_modules(libraries / version, folder / "boot")
     ext4(folder / "modules.ext4", libraries)
 
