@@ -15,7 +15,8 @@ from collections.abc import Callable
 import minipod
 from minipod.errors import AgentError
 from minipod.paths import Paths
-from minipod.runtime.spawner_client import ChildExit, SpawnerClient, SpawnError, start_spawner
+from minipod.runtime.spawner_client import ChildExit, SpawnerClient, SpawnError
+from minipod.runtime.spawner_start import start_spawner
 
 
 class Spawners:
