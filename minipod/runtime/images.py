@@ -1,4 +1,4 @@
-"""The image store (layer 3): names → unpacked layers. Verifies and unpacks what it is given; fetches nothing itself.
+"""The image store (layer 3): names → unpacked layers. Verifies and unpacks what it is given.
 
     <state>/images/index.json       which names there are; written whole and renamed, so readers need no lock
     <state>/images/blobs/sha256/    configs, manifests and layers as they came
@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -34,6 +34,10 @@ from minipod.runtime import busybox, ingest
 from minipod.runtime.ingest import Progress, Source
 from minipod.runtime.layout import Layout
 from minipod.runtime.manifests import Descriptor, FoundImage
+
+if TYPE_CHECKING:
+    from minipod.runtime.registry.credentials import AuthFile
+    from minipod.runtime.registry.pull import Pulled
 
 DIRECTORY_PREFIX = "dir:"
 MIN_SHORT_ID = 4
@@ -92,25 +96,51 @@ class ImageStore:
                 return self._image(entry)
         return None
 
-    def require(self, reference: str, pull_policy: str = "IfNotPresent") -> Image:
-        """The image, or ImageError with the waiting reason and message that the container's status will show.
+    def present(self, reference: str, pull_policy: str = "IfNotPresent") -> Image | None:
+        """What needs no registry under this policy; None where `fetch` is needed. Reads only. Raises ImageError.
 
-        `pull_policy` is v1's; as nothing can be pulled yet, Always takes what the store has (kubelet
-        images/image_manager.go EnsureImageExists). The default image is built if it is missing.
+        The kubelet's rules (images/image_manager.go EnsureImageExists), but for an image that was never pulled: under
+        Always too it is used as it is (decisions/062).
         """
         image = self.resolve(reference)
-        if image is not None:
-            return image
-        if not is_image_id(reference) and str(_parse(reference)) == busybox.DEFAULT_REFERENCE:
-            return self.ensure_default()
-        if pull_policy == "Never":
+        if image is None and pull_policy == "Never" and not self.is_default(reference):
             raise ImageError(
                 f'Container image "{reference}" is not present with pull policy of Never', "ErrImageNeverPull"
             )
-        raise ImageError(
-            f'failed to pull image "{reference}": it is not in the image store and minipod cannot pull from registries '
-            f"yet; load it from an OCI image layout: minipod image load DIRECTORY --name {reference}"
-        )
+        if pull_policy == "Always" and not reference.startswith(DIRECTORY_PREFIX) and not is_image_id(reference):
+            return None if self.pulled_digest(_parse(reference)) else image
+        return image
+
+    def is_default(self, reference: str) -> bool:
+        """Whether it is the image that minipod builds itself where it is missing."""
+        if reference.startswith(DIRECTORY_PREFIX) or is_image_id(reference):
+            return False
+        return str(_parse(reference)) == busybox.DEFAULT_REFERENCE
+
+    def fetch(
+        self,
+        reference: str,
+        secrets: Sequence[tuple[str, AuthFile]] = (),
+        told: Progress = lambda progress: None,
+        stop: threading.Event | None = None,
+    ) -> Pulled:
+        """Pulls what has changed. Raises ImageError: ErrImagePull in the registry's words; Stopped."""
+        from minipod.runtime.registry.pull import pull
+
+        if is_image_id(reference):
+            raise ImageError(f'failed to pull image "{reference}": no image has this id; registries know names only')
+        return pull(self, _parse(reference), secrets=secrets, told=told, stop=stop)
+
+    def require(
+        self, reference: str, pull_policy: str = "IfNotPresent", secrets: Sequence[tuple[str, AuthFile]] = ()
+    ) -> Image:
+        """The image: from the store, built, or pulled. Blocks. Raises ImageError with the waiting reason."""
+        image = self.present(reference, pull_policy)
+        if image is not None:
+            return image
+        if self.is_default(reference) and self.resolve(reference) is None:
+            return self.ensure_default()
+        return self.fetch(reference, secrets).image
 
     def pulled_digest(self, reference: Reference) -> str:
         """What a registry said the name stands for when it was pulled; empty for what never was."""

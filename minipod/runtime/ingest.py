@@ -19,9 +19,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import msgspec
@@ -175,21 +175,39 @@ def layers_of(
 
 def _make(layers: Sequence[Layer], source: Source, told: Progress, stop: threading.Event) -> None:
     """All of them, or the first error when all have stopped. The largest first: it takes longest to unpack."""
+    waiting: SimpleQueue[Layer] = SimpleQueue()
+    for layer in sorted(layers, key=lambda layer: -layer.descriptor.size):
+        waiting.put(layer)
     failed = threading.Event()
     either = _Either(stop, failed)
-    order = sorted(layers, key=lambda layer: -layer.descriptor.size)
-    with ThreadPoolExecutor(FETCHES + 2, thread_name_prefix="layer") as pool:
-        futures = [pool.submit(layer.make, source, told, either) for layer in order]
+    errors: list[BaseException] = []
+
+    def work() -> None:
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            if not all(future.done() and future.exception() is None for future in futures):
-                failed.set()
-                for future in futures:
-                    future.cancel()
-    errors = [error for future in futures if not future.cancelled() and (error := future.exception()) is not None]
+            while not either.is_set():
+                waiting.get_nowait().make(source, told, either)
+        except Empty:
+            pass
+        except BaseException as error:  # told by the thread that waits
+            errors.append(error)
+            failed.set()
+
+    # daemons: whoever leaves does not wait for a registry that says nothing
+    threads = [threading.Thread(target=work, name="layer", daemon=True) for _ in layers[: FETCHES + 2]]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        failed.set()
+        for thread in threads:
+            thread.join()
+        raise
     for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
         raise error
+    if stop.is_set():
+        raise Stopped
 
 
 class _Either(threading.Event):

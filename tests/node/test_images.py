@@ -123,13 +123,13 @@ def test_an_image_in_use_is_not_removed(store: ImageStore, hello: Path, tmp_path
 @pytest.mark.parametrize(("policy", "reason"), [("IfNotPresent", "ErrImagePull"), ("Never", "ErrImageNeverPull")])
 def test_an_absent_image_is_kubernetes_reason(store: ImageStore, policy: str, reason: str) -> None:
     with pytest.raises(ImageError) as caught:
-        store.require("nginx:1", policy)
+        store.require("127.0.0.1:1/nginx:1", policy)
     assert caught.value.reason == reason
 
 
-def test_the_remedy_for_an_absent_image_is_to_load_it(store: ImageStore) -> None:
-    with pytest.raises(ImageError, match=r"minipod image load DIRECTORY --name nginx:1$"):
-        store.require("nginx:1")
+def test_a_registry_that_is_not_there_is_named_with_a_remedy(store: ImageStore) -> None:
+    with pytest.raises(ImageError, match=r"127\.0\.0\.1:1: connection refused.*minipod image load"):
+        store.require("127.0.0.1:1/nginx:1")
 
 
 @pytest.mark.parametrize("name", ["", "NGINX", "a b", "f" * 64 + "/", "dir:relative/path"])

@@ -303,10 +303,11 @@ def _connect_error(error: Exception, url: str, endpoint: Endpoint, proxy: str) -
         return RegistryError(f"{place}{way}: TLS: the other side speaks plain HTTP; {remedy}")
     if isinstance(error, ssl.SSLError):
         return RegistryError(f"{place}{way}: TLS: {words_of(error)}")
-    passes = not isinstance(error, (socket.gaierror, ConnectionRefusedError)) or (
-        isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
-    )
-    return RegistryError(f"{place}{way}: {words_of(error)}", retry=passes)
+    if isinstance(error, (socket.gaierror, ConnectionRefusedError)):
+        passes = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        remedy = f"without a way there, give a mirror in {FILE} or load the image: minipod image load"
+        return RegistryError(f"{place}{way}: {words_of(error)}; {remedy}", retry=passes)
+    return RegistryError(f"{place}{way}: {words_of(error)}", retry=True)
 
 
 def place_of(url: str) -> str:
