@@ -18,6 +18,7 @@ NODE_TESTS = "tests/node"
 #: how much longer the tests' own time limits are: software emulation is 20 to 30 times slower
 SLOWNESS = {"kvm": 1, "tcg": 10}
 DID_NOT_RUN = 3
+INTERRUPTED = 130
 
 DESCRIPTION = """
 Runs the node tests in a throw-away virtual machine with cgroup v2 alone and one of Debian's kernels. Without further
@@ -40,6 +41,9 @@ def main() -> int:
     except VmError as error:
         say(str(error))
         return DID_NOT_RUN
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
 
 
 def run(args: argparse.Namespace, pytest_arguments: list[str]) -> int:
@@ -81,4 +85,5 @@ def command(every: bool, arguments: list[str], slowness: int) -> str:
     return f"export MINIPOD_TEST_SLOWNESS={slowness}\n{shlex.join(words)}\n"
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
