@@ -108,12 +108,17 @@ class PodWorker:
 
     def _take(self) -> None:
         self._scheduled = False
+        before = self.state
         while self._inbox and not self._closed:
             self._take_one(self._inbox.popleft())
-        if self._closed:
-            return
+        if self._closed or (self.state is before and self._timer is not None):
+            return  # a probe that says what it always said has changed nothing
         self._prober.update(self.state)
         self._set_timer()
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.tell(model.Tick())
 
     def _take_one(self, event: model.Event) -> None:
         """One event, one saved state, one word to the watchers: they see every status that there was."""
@@ -217,4 +222,4 @@ class PodWorker:
         if self._unsaved:
             at = min(at or now + SAVE_AGAIN_S, now + SAVE_AGAIN_S)
         if at is not None:
-            self._timer = self._loop.call_later(max(0.0, at - now), self.tell, model.Tick())
+            self._timer = self._loop.call_later(max(0.0, at - now), self._wake)

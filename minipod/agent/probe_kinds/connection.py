@@ -56,7 +56,7 @@ class User(Protocol):
 class Connection:
     """Opens at `start`; `close` may be called at any time, also twice, also by the user in one of its callbacks."""
 
-    __slots__ = ("_address", "_host", "_loop", "_open", "_out", "_socket", "_tls", "_user")
+    __slots__ = ("_address", "_fd", "_host", "_loop", "_out", "_reads", "_socket", "_tls", "_user", "_writes")
 
     def __init__(
         self,
@@ -74,13 +74,15 @@ class Connection:
         self._tls = tls
         self._host = host
         self._socket: socket.socket | ssl.SSLSocket | None = None
+        self._fd = -1
         self._out = b""
-        self._open = False
+        self._reads = self._writes = False  # what the loop watches: asking it costs more than knowing
 
     def start(self) -> None:
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         try:
             self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            self._fd = self._socket.fileno()
             number = self._socket.connect_ex(self._address)
         except OSError as error:
             self._fail("dial", error)
@@ -88,14 +90,29 @@ class Connection:
         if number not in _IN_PROGRESS:
             self._fail("dial", OSError(number, os.strerror(number)))
             return
-        self._loop.add_writer(self._socket, self._connected)
+        self._when_writable(self._connected)
 
     def close(self) -> None:
         if self._socket is not None:
-            self._loop.remove_writer(self._socket)
-            self._loop.remove_reader(self._socket)
+            self._not_writable()
+            if self._reads:
+                self._reads = False
+                self._loop.remove_reader(self._fd)
             self._socket.close()
             self._socket = None
+
+    def _when_writable(self, callback: Callable[[], None]) -> None:
+        self._writes = True
+        self._loop.add_writer(self._fd, callback)
+
+    def _not_writable(self) -> None:
+        if self._writes:
+            self._writes = False
+            self._loop.remove_writer(self._fd)
+
+    def _when_readable(self, callback: Callable[[], None]) -> None:
+        self._reads = True
+        self._loop.add_reader(self._fd, callback)
 
     def _fail(self, stage: str, error: OSError) -> None:
         self.close()
@@ -103,13 +120,13 @@ class Connection:
 
     def _connected(self) -> None:
         assert self._socket is not None
-        self._loop.remove_writer(self._socket)
         number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             self._fail("dial", OSError(number, os.strerror(number)))
         elif self._tls is None:
             self._begin()
         else:
+            self._not_writable()
             self._socket = self._tls.wrap_socket(
                 self._socket, do_handshake_on_connect=False, server_hostname=self._host or None
             )
@@ -117,13 +134,13 @@ class Connection:
 
     def _handshake(self) -> None:
         assert isinstance(self._socket, ssl.SSLSocket)
-        self._loop.remove_writer(self._socket)
+        self._not_writable()
         try:
             self._socket.do_handshake()
         except ssl.SSLWantReadError:
-            self._loop.add_reader(self._socket, self._handshake)
+            self._when_readable(self._handshake)
         except ssl.SSLWantWriteError:
-            self._loop.add_writer(self._socket, self._handshake)
+            self._when_writable(self._handshake)
         except OSError as error:
             self._fail("handshake", error)
         else:
@@ -132,17 +149,17 @@ class Connection:
     def _begin(self) -> None:
         self._send(self._user.connected())
         if self._socket is not None:
-            self._loop.add_reader(self._socket, self._readable)
+            self._when_readable(self._readable)
 
     def _send(self, data: bytes) -> None:
         self._out += data
-        if self._out and self._socket is not None:
+        if self._socket is not None:
             self._write()
 
     def _write(self) -> None:
         assert self._socket is not None
         try:
-            sent = self._socket.send(self._out)
+            sent = self._socket.send(self._out) if self._out else 0
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             sent = 0
         except OSError as error:
@@ -150,9 +167,9 @@ class Connection:
             return
         self._out = self._out[sent:]
         if self._out:
-            self._loop.add_writer(self._socket, self._write)
+            self._when_writable(self._write)
         else:
-            self._loop.remove_writer(self._socket)
+            self._not_writable()
 
     def _readable(self) -> None:
         while self._socket is not None:
