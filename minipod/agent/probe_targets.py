@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from minipod.agent.node import Node
 from minipod.agent.probe_kinds.connection import Answer, Attempt, Done
 from minipod.agent.probe_kinds.exec import ExecProbe
-from minipod.agent.probe_kinds.grpc import GrpcProbe
 from minipod.agent.probe_kinds.http import HttpProbe, http_request
 from minipod.agent.probe_kinds.tcp import TcpProbe
 from minipod.agent.specs import container_spec
@@ -37,6 +36,8 @@ def maker(node: Node, pod: Pod, ips: Sequence[str], wanted: WantedProbe) -> Make
         if probe.tcp_socket is not None:
             return tcp(loop, container, address, probe.tcp_socket)
         if probe.grpc is not None:
+            from minipod.agent.probe_kinds.grpc import GrpcProbe  # HTTP/2 is needed by few
+
             port, service = probe.grpc.port, probe.grpc.service or ""
             return lambda done: GrpcProbe(loop, address, port, service, probe.timeout_seconds, done)
     except ValueError as error:

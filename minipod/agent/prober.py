@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from minipod.agent.node import Node
 from minipod.agent.probe_kinds.connection import Answer, Attempt
-from minipod.agent.probe_targets import Make, maker
 from minipod.lifecycle import model, probes
 from minipod.lifecycle.probes import WantedProbe
+
+if TYPE_CHECKING:
+    from minipod.agent.probe_targets import Make
 
 MAX_TRIES = 3
 
@@ -43,10 +46,14 @@ class Prober:
         for key, probe in wanted.items():
             known = self._workers.get(key)
             if known is None:
-                make = maker(self._node, state.pod, state.sandbox.ips, probe)
-                self._workers[key] = _Worker(self._node, probe, make, self._tell)
+                self._workers[key] = self._begin(state, probe)
             elif changed and probes.is_asked_at_once(state, probe):
                 known.ask()
+
+    def _begin(self, state: model.PodState, probe: WantedProbe) -> _Worker:
+        from minipod.agent.probe_targets import maker  # most pods have no probes: an agent starts without it
+
+        return _Worker(self._node, probe, maker(self._node, state.pod, state.sandbox.ips, probe), self._tell)
 
     def close(self) -> None:
         for worker in self._workers.values():
