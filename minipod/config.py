@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import msgspec
+
+from minipod.errors import UsageError
 
 CONFIG_FILE = "/etc/minipod/config.toml"
 
@@ -29,13 +32,51 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def load_config(path: str | None = None) -> Config:
     """The configuration from `path`, `MINIPOD_CONFIG` or `/etc/minipod/config.toml`; defaults where none exists.
 
-    Raises msgspec.ValidationError or tomllib.TOMLDecodeError for a file that is wrong.
+    Raises UsageError with the file, the key and what is wrong.
     """
     chosen = path or os.environ.get("MINIPOD_CONFIG") or CONFIG_FILE
     try:
         data = Path(chosen).read_bytes()
-    except FileNotFoundError:
-        if chosen != CONFIG_FILE:
-            raise
-        return Config()
-    return msgspec.toml.decode(data, type=Config)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and chosen == CONFIG_FILE:
+            return Config()
+        raise UsageError(f"{chosen}: cannot read the configuration: {(error.strerror or str(error)).lower()}") from None
+    try:
+        config = msgspec.toml.decode(data, type=Config)
+        _check(config)
+    except (msgspec.MsgspecError, ValueError) as error:  # TOML's own errors are ValueErrors
+        message = str(error)
+        raise UsageError(f"{chosen}: {message[:1].lower()}{message[1:]}") from None
+    return config
+
+
+def _check(config: Config) -> None:
+    """What the types do not say. Raises ValueError."""
+    _check_subnet("ipv4_subnet", config.ipv4_subnet, 4, 29)
+    _check_subnet("ipv6_subnet", config.ipv6_subnet, 6, 112)
+    for server in config.cluster_dns:
+        try:
+            ip_address(server)
+        except ValueError:
+            raise ValueError(f"cluster_dns: {server!r} is no address") from None
+    for key, least, most in (
+        ("pod_pids_limit", -1, 2**22),
+        ("log_max_size", 4096, 2**40),
+        ("log_max_files", 2, 1000),
+        ("idle_exit_s", 0, 10**9),
+        ("max_container_restart_period_s", 1, 300),
+    ):
+        value = getattr(config, key)
+        if not least <= value <= most or (key == "pod_pids_limit" and value == 0):
+            raise ValueError(f"{key}: {value}: must be from {least} to {most}" + (", not 0" if least < 0 else ""))
+
+
+def _check_subnet(key: str, text: str, version: int, smallest: int) -> None:
+    if not text:
+        return
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+    if network.version != version or network.prefixlen > smallest:
+        raise ValueError(f"{key}: {text}: must be an IPv{version} network of at least /{smallest}")

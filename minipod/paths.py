@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import zlib
 
+from minipod.errors import UsageError
+
+SOCKET_PATH_MAX = 107  # bytes, without the NUL
+_VERSION_AND_PID = "000.00.00-4194304"
 DEFAULT_ROOT = "/run/minipod"
 DEFAULT_STATE = "/var/lib/minipod"
 
@@ -49,6 +53,13 @@ class Paths:
     @property
     def agent_socket(self) -> str:
         return f"{self.root}/agent.sock"
+
+    def check_length(self) -> None:
+        """Raises UsageError where the sockets below the root would not fit into sockaddr_un (unix(7))."""
+        longest = f"{self.root}/spawners/{_VERSION_AND_PID}.sock"
+        if len(longest.encode()) > SOCKET_PATH_MAX:
+            most = SOCKET_PATH_MAX - len(longest.encode()) + len(self.root.encode())
+            raise UsageError(f"--root {self.root}: is too long for unix sockets: at most {most} bytes")
 
     @property
     def pod_logs(self) -> str:

@@ -18,7 +18,7 @@ from minipod.agent.pods import Pods
 from minipod.agent.start import notify_systemd
 from minipod.agent.store import Store
 from minipod.agent.verbs import Verbs
-from minipod.config import Config, load_config
+from minipod.config import load_config
 from minipod.errors import HostError
 from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
@@ -39,7 +39,7 @@ def serve(options: Options, ready: Callable[[], None]) -> int:
 
 async def _serve(options: Options, ready: Callable[[], None]) -> int:
     paths = options.paths
-    config = _config(options.config)
+    config = load_config(options.config)
     store = Store(f"{paths.state}/minipod.db")
     try:
         facts = host_facts(config)
@@ -58,15 +58,6 @@ def _shorten_log() -> None:
     found = os.fstat(2)
     if stat.S_ISREG(found.st_mode) and found.st_size > MAX_LOG_BYTES:
         os.ftruncate(2, 0)
-
-
-def _config(path: str | None) -> Config:
-    try:
-        return load_config(path)
-    except FileNotFoundError as error:
-        raise HostError(f"{error.filename}: no such configuration file") from error
-    except (OSError, ValueError) as error:
-        raise HostError(f"configuration: {error}") from error
 
 
 class Service:

@@ -12,7 +12,8 @@ from minipod.paths import Paths
 
 
 def check_host(paths: Paths) -> None:
-    """Makes the folders. Raises HostError with the remedy."""
+    """Makes the folders. Raises HostError, UsageError with the remedy."""
+    paths.check_length()
     if os.geteuid() != 0:
         raise HostError("the agent needs root: it makes namespaces, mounts and cgroups: use sudo")
     for option, folder, mode in (("--root", paths.root, 0o711), ("--state", paths.state, 0o711)):

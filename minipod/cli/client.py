@@ -232,7 +232,8 @@ class Client:
             return events, request.result or {}
 
     def try_connect(self) -> Channel | None:
-        """A connection to the running agent; None where none listens. Raises HostError without the right to."""
+        """A connection to the running agent; None where none listens. Raises HostError, UsageError."""
+        self.paths.check_length()
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
             sock.connect(self.paths.agent_socket)

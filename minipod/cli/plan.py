@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 
 from minipod.cli.options import paths_of
 from minipod.cli.output import warn
 from minipod.cli.run import read_files
-from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
-
-if TYPE_CHECKING:
-    from minipod.config import Config
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,33 +26,17 @@ def run(args: argparse.Namespace) -> int:
     texts = read_files(names)
     # the very path that a manifest takes in the agent
     from minipod.agent.manifests import Manifest, load
+    from minipod.config import load_config
     from minipod.plan.render import as_data, as_text
     from minipod.runtime.preview import plan_pod
 
     manifests = load([Manifest(text["name"], text["text"]) for text in texts], args.namespace)
     for warning in manifests.warnings:
         warn(warning)
-    config, paths = configuration(args.config), paths_of(args)
+    config, paths = load_config(args.config), paths_of(args)
     sections = [section for pod in manifests.pods for section in plan_pod(pod, paths, config)]
     if args.output == "json":
         print(json.dumps(as_data(sections), indent=2, ensure_ascii=False))
     else:
         sys.stdout.write(as_text(sections))
     return 0
-
-
-def configuration(path: str | None) -> Config:
-    """The configuration. Raises UsageError with the file and what is wrong in it."""
-    import tomllib
-
-    import msgspec
-
-    from minipod.config import CONFIG_FILE, load_config
-
-    name = path or os.environ.get("MINIPOD_CONFIG") or CONFIG_FILE
-    try:
-        return load_config(path)
-    except (msgspec.ValidationError, msgspec.DecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{name}: {str(error)[:1].lower()}{str(error)[1:]}") from None
-    except OSError as error:
-        raise UsageError(f"{name}: {(error.strerror or str(error)).lower()}") from None

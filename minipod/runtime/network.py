@@ -25,7 +25,6 @@ from minipod.plan.operation import HostOperation
 from minipod.runtime.ipam import Lease, LeaseFile, Leases, address, check_ports, grant, revoke
 
 _IPV4_PREFIX = 20  # four times what fits on a bridge, so that an address rests before it is used again
-_SMALLEST_IPV4 = 29
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 Subnet = IPv4Network | IPv6Network
@@ -367,14 +366,16 @@ def _clash(candidate: Subnet, used: list[tuple[Subnet, str]]) -> str:
 
 def _ipv4_candidates(configured: str) -> Iterator[Subnet]:
     """The configured subnet first, then private ones that neither home routers nor other engines begin with."""
-    yield from _configured(configured, "ipv4_subnet", 4, _SMALLEST_IPV4)
+    if configured:
+        yield ip_network(configured)
     for block in ("10.86.0.0/16", "172.30.0.0/16", "192.168.224.0/19"):
         yield from ip_network(block).subnets(new_prefix=_IPV4_PREFIX)
 
 
 def _ipv6_candidates(configured: str, instance: str) -> Iterator[Subnet]:
     """The configured subnet first, then unique local /64s (RFC 4193) made of this machine's and the instance's name."""
-    yield from _configured(configured, "ipv6_subnet", 6, 112)
+    if configured:
+        yield ip_network(configured)
     try:
         with open("/etc/machine-id", encoding="ascii") as file:
             seed = file.read().strip() + instance
@@ -383,18 +384,6 @@ def _ipv6_candidates(configured: str, instance: str) -> Iterator[Subnet]:
     for number in range(8):
         high, low = zlib.crc32(f"{seed}/{number}".encode()), zlib.crc32(f"{number}/{seed}".encode()) & 0xFF
         yield IPv6Network(((0xFD << 120) | (high << 88) | (low << 80), 64))
-
-
-def _configured(text: str, key: str, version: int, smallest: int) -> list[Subnet]:
-    if not text:
-        return []
-    try:
-        network = ip_network(text)
-    except ValueError as error:
-        raise HostError(f"configuration: {key}: {error}") from None
-    if network.version != version or network.prefixlen > smallest:
-        raise HostError(f"configuration: {key}: {text}: must be an IPv{version} network of at least /{smallest}")
-    return [network]
 
 
 def _undo(done: list[HostOperation], error: BaseException) -> None:

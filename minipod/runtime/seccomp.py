@@ -6,6 +6,7 @@ Installing the filter is the child's work: `plan.process.InstallSeccompFilter`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -75,17 +76,26 @@ def _cached(profile: Profile, name: str, state: str) -> bytes:
         program = Path(path).read_bytes()
         if program and len(program) % _INSTRUCTION.size == 0:
             return program
-    except FileNotFoundError:
+    except OSError:  # not there yet, or `plan` without root
         pass
     try:
         program = compile_profile(profile)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ContainerError(f"seccomp profile {name}: cannot compile it: {error}", CONFIG_ERROR) from error
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    Path(temporary).write_bytes(program)
-    os.rename(temporary, path)
+    _keep(path, program)
     return program
+
+
+def _keep(path: str, program: bytes) -> None:
+    """A cache that cannot be written (a full disk, no root) costs time only."""
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        Path(temporary).write_bytes(program)
+        os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
 def compile_profile(profile: Profile) -> bytes:

@@ -142,3 +142,11 @@ def test_localhost_profile_that_only_logs(paths: Paths) -> None:
 def test_missing_localhost_profile_says_where_it_belongs(paths: Paths) -> None:
     with pytest.raises(ContainerError, match=r"nothing\.json: No such file or directory: localhostProfile is a path"):
         compiled_filter("/nothing.json", DEFAULT_CAPABILITIES, paths)
+
+
+def test_a_cache_that_cannot_be_used_costs_time_only(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.write_text("a file, so nothing can be read or made below it")
+    profile = tmp_path / "profile.json"
+    profile.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    assert compiled_filter(str(profile), DEFAULT_CAPABILITIES, Paths(str(tmp_path), str(state)))

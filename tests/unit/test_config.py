@@ -1,0 +1,69 @@
+"""The configuration file and the places: what is wrong is named before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minipod.config import CONFIG_FILE, Config, load_config
+from minipod.errors import UsageError
+from minipod.paths import SOCKET_PATH_MAX, Paths
+
+
+def load(folder: Path, text: str) -> Config:
+    path = folder / "config.toml"
+    path.write_text(text)
+    return load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense = 1", "unknown field `nonsense`"),
+        ("ipv4_subnet =", "invalid value"),
+        ('log_max_size = "10Mi"', "expected `int`, got `str` - at `$.log_max_size`"),
+        ("log_max_size = 0", "log_max_size: 0: must be from 4096"),
+        ("log_max_files = 1", "log_max_files: 1: must be from 2"),
+        ("pod_pids_limit = 0", "pod_pids_limit: 0: must be from -1 to 4194304, not 0"),
+        ("idle_exit_s = -4", "idle_exit_s: -4.0"),
+        ("max_container_restart_period_s = 301", "must be from 1 to 300"),
+        ('cluster_dns = ["dns.local"]', "cluster_dns: 'dns.local' is no address"),
+        *(
+            (f'ipv4_subnet = "{subnet}"', "ipv4_subnet: ")
+            for subnet in ("10.1.0.0", "10.1.0.1/24", "10.1.0.0/30", "10.0.0.0/33", "fd00::/64", "nonsense")
+        ),
+        ('ipv6_subnet = "10.1.0.0/24"', "ipv6_subnet: 10.1.0.0/24: must be an IPv6 network of at least /112"),
+    ],
+)
+def test_a_wrong_value_is_told_with_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, text)
+    assert str(caught.value).lower().startswith(f"{tmp_path}/config.toml: ".lower())
+    assert message.lower() in str(caught.value).lower()
+
+
+def test_a_right_file_is_read(tmp_path: Path) -> None:
+    config = load(tmp_path, 'ipv4_subnet = "10.9.0.0/24"\nipv6_subnet = "fd00:9::/64"\npod_pids_limit = -1\n')
+    assert config == Config(ipv4_subnet="10.9.0.0/24", ipv6_subnet="fd00:9::/64")
+
+
+def test_a_file_that_was_asked_for_has_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"nothing\.toml: cannot read the configuration: no such file"):
+        load_config(f"{tmp_path}/nothing.toml")
+    with pytest.raises(UsageError, match="is a directory"):
+        load_config(str(tmp_path))
+    monkeypatch.setattr("minipod.config.CONFIG_FILE", f"{tmp_path}/nothing.toml")
+    monkeypatch.delenv("MINIPOD_CONFIG", raising=False)
+    assert load_config() == Config()
+    assert CONFIG_FILE == "/etc/minipod/config.toml"
+
+
+def test_a_root_that_is_too_long_for_its_sockets_is_told_with_the_length_that_is_not() -> None:
+    with pytest.raises(UsageError, match=r"too long for unix sockets: at most [0-9]+ bytes") as caught:
+        Paths("/" + "r" * 100).check_length()
+    most = int(str(caught.value).split()[-2])
+    Paths("/" + "r" * (most - 1)).check_length()
+    with pytest.raises(UsageError):
+        Paths("/" + "r" * most).check_length()
+    assert len(f"{Paths('/' + 'r' * (most - 1)).agent_socket}") < SOCKET_PATH_MAX
