@@ -17,13 +17,14 @@ from minipod.agent.node import Node, PodStep
 from minipod.agent.specs import container_spec
 from minipod.agent.steps import Step
 from minipod.api.types import Pod
-from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError
+from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, VolumeError
 from minipod.lifecycle import model
 from minipod.plan.cgroup import set_burstable_shares
 from minipod.plan.configs import Image
 from minipod.plan.operation import HostOperation
 from minipod.plan.pod import pod_warnings
 from minipod.plan.resources import burstable_shares
+from minipod.plan.volume_mounts import GiveToGroup, MountNfs
 from minipod.runtime.status import ContainerStatus, SandboxStatus
 
 log = logging.getLogger("minipod.agent")
@@ -94,17 +95,28 @@ class Hands:
     # -- volumes ------------------------------------------------------------------------------------------------
 
     async def _set_up_volumes(self) -> None:
-        operations = self._node.planner.volume_operations(self._pod())
+        pod = self._pod()
+        found = await self._node.find_sources(pod)
+        operations = self._node.planner.volume_operations(pod, found)
         # Saved first: what a crash interrupts is undone all the same, undo is idempotent.
         self._node.store.put_operations(self._uid, self._node.planner.encode_operations(operations))
         for operation in operations:
-            operation.execute()
+            if isinstance(operation, MountNfs | GiveToGroup):
+                await asyncio.to_thread(operation.execute)  # waits for a server, or for a great many files
+            else:
+                operation.execute()
+        await self._node.configuration.write(pod)
         self._tell(model.VolumesReady())
 
     def redo_volumes(self) -> None:
         """After a reboot: what was mounted is mounted again. Raises MinipodError, OSError."""
         for operation in self._operations():
             operation.execute()
+        try:
+            self._node.configuration.write_now(self._pod())
+        except VolumeError as error:
+            # It is written as soon as what is missing is there again.
+            log.warning("pod %s: %s", self._pod().metadata.name, error)
 
     def _operations(self) -> tuple[HostOperation, ...]:
         data = self._node.store.operations(self._uid)
@@ -174,7 +186,9 @@ class Hands:
         self._tell(model.ImageReady(name=name))
         try:
             sandbox = self._sandbox()
-            config = self._node.planner.container_config(self._pod(), name, action.attempt, image, sandbox)
+            pod = self._pod()
+            sources = self._node.configuration.sources(pod)
+            config = self._node.planner.container_config(pod, name, action.attempt, image, sandbox, sources)
         except (MinipodError, OSError, ValueError) as error:
             self._tell(_create_failed(name, "CreateContainerConfigError", error))
             return

@@ -1,12 +1,17 @@
-"""From the files of a request to checked pods (layer 5). What is right and wrong is the API layer's."""
+"""From the files of a request to checked objects (layer 5). What is right and wrong is the API layer's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
+from minipod.api import types
 from minipod.api.check import DEFAULT_NAMESPACE, Document, check
+from minipod.api.kinds import kind_named
+from minipod.api.load import load as load_text
+from minipod.api.merge import without_server_fields
 from minipod.api.types import Pod
 from minipod.errors import ManifestError
 
@@ -18,28 +23,69 @@ class Manifest(msgspec.Struct, frozen=True):
     text: str
 
 
+class Given(msgspec.Struct, frozen=True):
+    """An object of a manifest. `object`: defaulted and valid; `written`: as it was written, for `apply`."""
+
+    object: Any
+    written: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return str(self.object.kind)
+
+
 class Manifests(msgspec.Struct, frozen=True):
-    pods: list[Pod]
+    """In the order in which they were written."""
+
+    given: list[Given]
     warnings: list[str]
 
+    @property
+    def pods(self) -> list[Pod]:
+        return [one.object for one in self.given if isinstance(one.object, Pod)]
 
-def load(files: Sequence[Manifest], namespace: str | None) -> Manifests:
-    """All pods of all files, defaulted and valid. Raises ManifestError with every finding of every file."""
-    pods: list[Pod] = []
+    @property
+    def beside(self) -> list[Given]:
+        """All that are no pods."""
+        return [one for one in self.given if not isinstance(one.object, Pod)]
+
+
+def load(files: Sequence[Manifest], namespace: str | None, *, pods: bool = True) -> Manifests:
+    """All objects of all files, defaulted and valid. Raises ManifestError with every finding of every file.
+
+    `pods`: at least one has to be a pod.
+    """
+    given: list[Given] = []
     warnings: list[str] = []
     findings: list[object] = []
     for file in files:
-        for document in check(file.text, file.name, namespace or DEFAULT_NAMESPACE):
+        written = load_text(file.text, file.name)
+        for document, raw in zip(check(file.text, file.name, namespace or DEFAULT_NAMESPACE), written, strict=True):
             warnings += document.warnings
-            findings += _findings(document, namespace)
-            if isinstance(document.object, Pod):
-                pods.append(document.object)
+            faults = _findings(document, namespace)
+            findings += faults
+            if not faults:
+                given.append(Given(document.object, _written(raw.object, document.object)))
     if findings:
         summary = str(findings[0]) if len(findings) == 1 else f"{len(findings)} errors in the manifest"
         raise ManifestError(summary, findings)
-    if not pods:
-        raise ManifestError(f"no pod in {', '.join(file.name for file in files) or 'what was given'}: nothing to run")
-    return Manifests(pods, warnings)
+    where = ", ".join(file.name for file in files) or "what was given"
+    if not given:
+        raise ManifestError(f"no object in {where}" if not pods else f"no pod in {where}: nothing to run")
+    if pods and not any(one.kind == "Pod" for one in given):
+        raise ManifestError(f"no pod in {where}: nothing to run; minipod apply keeps the objects that are there")
+    return Manifests(given, warnings)
+
+
+def _written(raw: Any, whole: Any) -> dict[str, Any]:
+    """The manifest as data, in the namespace that it goes to; what a Secret gives as text is its data."""
+    if isinstance(raw, types.Secret):
+        raw = msgspec.structs.replace(raw, data=whole.data, string_data={})
+    raw = msgspec.structs.replace(
+        raw, metadata=msgspec.structs.replace(raw.metadata, namespace=whole.metadata.namespace)
+    )
+    data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(raw))
+    return without_server_fields(data)
 
 
 def _findings(document: Document, namespace: str | None) -> list[str]:
@@ -50,10 +96,8 @@ def _findings(document: Document, namespace: str | None) -> list[str]:
         findings.append(": ".join(part for part in (place, error.field, error.message) if part))
     if findings:
         return findings
-    if not isinstance(document.object, Pod):
-        return [f"{document.file}: kind {document.kind}: minipod run takes only pods so far"]
     own = document.object.metadata.namespace
-    if namespace is not None and own != namespace:
+    if namespace is not None and own != namespace and kind_named(document.kind).namespaced:
         objection = f'the namespace from the provided object "{own}" does not match the namespace "{namespace}"'
         return [f"{document.file}: {objection}. You must pass '--namespace={own}' to perform this operation."]
     return []

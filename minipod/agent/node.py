@@ -6,21 +6,25 @@ The protocols name what the agent needs of the layers below, so that its tests c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
+from minipod.agent.configuration import Configuration
 from minipod.agent.events import EventRecorder
 from minipod.agent.hub import Hub
+from minipod.agent.objects import ObjectChange, Objects
 from minipod.agent.steps import Step
 from minipod.agent.store import Record, Store
 from minipod.api.types import Pod
 from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
+from minipod.plan.volumes import FoundSources
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
 
@@ -108,10 +112,10 @@ class Planner(Protocol):
     def sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig: ...
 
     def container_config(
-        self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus
+        self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus, sources: Sources
     ) -> ContainerConfig: ...
 
-    def volume_operations(self, pod: Pod) -> tuple[HostOperation, ...]: ...
+    def volume_operations(self, pod: Pod, found: FoundSources) -> tuple[HostOperation, ...]: ...
 
     def encode_operations(self, operations: tuple[HostOperation, ...]) -> bytes: ...
 
@@ -152,9 +156,13 @@ class PodStep(msgspec.Struct, frozen=True):
     step: Step
 
 
+async def _nothing_found(pod: Pod) -> FoundSources:
+    return FoundSources()
+
+
 @dataclass
 class Node:
-    """One agent's world. `clock`: seconds since the epoch."""
+    """One agent's world. `clock`: seconds since the epoch. `find_sources`: what a pod's volumes stand on."""
 
     paths: Paths
     config: Config
@@ -166,6 +174,8 @@ class Node:
     pod_changes: Hub[PodChange | PodStep] = field(default_factory=Hub)
     event_changes: Hub[EventChange] = field(default_factory=Hub)
     probe_figures: ProbeFigures = field(default_factory=ProbeFigures)
+    object_changes: Hub[ObjectChange] = field(default_factory=Hub)
+    find_sources: Callable[[Pod], Awaitable[FoundSources]] = _nothing_found
 
     def __post_init__(self) -> None:
         self.events = EventRecorder(
@@ -174,3 +184,5 @@ class Node:
             lambda kind, event: self.event_changes.publish(EventChange(kind, event)),
             self.clock(),
         )
+        self.objects = Objects(self.store, lambda: self.clock(), self.object_changes.publish)
+        self.configuration = Configuration(self.objects, self.paths, self.facts)

@@ -14,8 +14,9 @@ from minipod.api.types import Container, EphemeralContainer, Pod
 from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan import pod as pod_plan
-from minipod.plan import volumes
+from minipod.plan import volume_mounts, volumes
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
 from minipod.runtime.status import SandboxStatus
 
@@ -39,7 +40,7 @@ class PodPlanner:
         )
 
     def container_config(
-        self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus
+        self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus, sources: Sources
     ) -> ContainerConfig:
         return pod_plan.container_config(
             pod,
@@ -52,10 +53,11 @@ class PodPlanner:
             container_id=new_id(),
             attempt=attempt,
             image_user=image.config.user,
+            sources=sources,
         )
 
-    def volume_operations(self, pod: Pod) -> tuple[HostOperation, ...]:
-        return volumes.volume_operations(pod, self._paths, self._facts)
+    def volume_operations(self, pod: Pod, found: volumes.FoundSources) -> tuple[HostOperation, ...]:
+        return volumes.volume_operations(pod, self._paths, self._facts, found)
 
     def encode_operations(self, operations: tuple[HostOperation, ...]) -> bytes:
         return msgspec.json.encode(operations)
@@ -73,5 +75,6 @@ def _as_container(spec: Container | EphemeralContainer) -> Container:
 @functools.cache
 def _operations_decoder() -> msgspec.json.Decoder[Any]:
     """Knows every volume operation that there is: a new one needs no line here."""
-    kinds = [kind for kind in HostOperation.__subclasses__() if kind.__module__ == volumes.__name__]
+    modules = (volumes.__name__, volume_mounts.__name__)
+    kinds = [kind for kind in HostOperation.__subclasses__() if kind.__module__ in modules]
     return msgspec.json.Decoder(tuple[functools.reduce(operator.or_, kinds), ...])  # type: ignore[misc]

@@ -112,6 +112,10 @@ class Pods:
             spec = msgspec.structs.replace(spec, node_name=self._node.facts.node_name)
         return msgspec.structs.replace(pod, metadata=metadata, spec=spec)
 
+    def check_free(self, pods: Sequence[Pod]) -> None:
+        """Raises ConflictError where a pod of that name is there, or is given twice."""
+        self._check_names([pod for pod in pods if pod.metadata.name])
+
     def _check_names(self, pods: Sequence[Pod]) -> None:
         seen = set()
         for pod in pods:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from minipod.agent import logtail, processes
+from minipod.agent.apply import keep_beside
 from minipod.agent.listing import converted, or_gone
 from minipod.agent.manifests import Manifest, load
 from minipod.agent.node import Node, PodChange, PodStep
@@ -79,6 +80,9 @@ class Run:
         manifests = load(self._request.files, self._request.namespace)
         for warning in manifests.warnings:
             self._connection.send({"event": "warning", "message": warning})
+        self._pods.check_free(manifests.pods)
+        for told in keep_beside(self._node, self._pods, manifests.beside):
+            self._connection.send({"event": "applied", **told})
         owner = "" if self._request.detach else processes.identity(self._connection.peer_pid)
         workers = self._pods.create(manifests.pods, owner)
         self._tracked = {worker.uid: _Tracked(worker) for worker in workers}

@@ -11,10 +11,12 @@ import sys
 from collections.abc import Callable
 
 from minipod.agent import leftovers, recovery, server
+from minipod.agent.claims import Claims
 from minipod.agent.main import Options
 from minipod.agent.node import Node
 from minipod.agent.planner import PodPlanner
 from minipod.agent.pods import Pods
+from minipod.agent.refresh import Refresher
 from minipod.agent.start import notify_systemd
 from minipod.agent.store import Store
 from minipod.agent.verbs import Verbs
@@ -80,9 +82,13 @@ class Service:
             self._loop.add_signal_handler(number, self._leaving.set)
         node.runtime.on_exit = self._pods.container_exited
         await node.runtime.open()
+        watchers: list[asyncio.Task[None]] = []
         try:
+            claims = Claims(node, self._pods)
+            node.find_sources = claims.sources  # before any pod goes on
             await recovery.recover(node, self._pods)
-            verbs = Verbs(node, self._pods, self._leaving.set, self._connections)
+            verbs = Verbs(node, self._pods, self._leaving.set, self._connections, claims)
+            watchers += [self._loop.create_task(one.run()) for one in (claims, Refresher(node, self._pods))]
             path = node.paths.agent_socket
             self._server = server.Server(server.listen(path), path, verbs.table(), self._check_idle)
             self._server.start()
@@ -99,6 +105,9 @@ class Service:
             if self._sweeping is not None:
                 self._sweep()
         finally:
+            for task in watchers:
+                task.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
             await self._pods.close()
             await node.runtime.close()
         node.store.set_meta(RUNNING, "")

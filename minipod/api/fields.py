@@ -37,8 +37,7 @@ class Row(msgspec.Struct, frozen=True):
 _LATER = "not supported yet"
 _NO_SCHEDULER = "there is one node and nothing to choose"
 _NO_ACCOUNTS = "there are no service accounts here; the name can be read through the downward API"
-_NO_STORE = "minipod keeps no ConfigMaps and Secrets yet; write the value into env"
-_NO_FILES = f"{_LATER}; write the files into an emptyDir in an init container, or use hostPath"
+_NO_TOKENS = "there is no API that it would be for; leave it out"
 _CLOUD = "a driver of a cloud or storage cluster; mount it on the host and use hostPath"
 _MOUNT_IT = f"{_LATER}; mount it on the host and use hostPath"
 
@@ -110,13 +109,15 @@ ROWS: tuple[Row, ...] = (
     Row("ResourceRequirements", UNSUPPORTED, "claims", "dynamic resource allocation needs a cluster"),
     # environment
     Row("EnvVar", SUPPORTED, "name value valueFrom"),
-    Row("EnvVarSource", SUPPORTED, "fieldRef resourceFieldRef"),
-    Row("EnvVarSource", UNSUPPORTED, "configMapKeyRef secretKeyRef", _NO_STORE),
-    Row("EnvVarSource", UNSUPPORTED, "fileKeyRef", f"{_LATER}; read the file in the command"),
+    Row("EnvVarSource", SUPPORTED, "fieldRef resourceFieldRef configMapKeyRef secretKeyRef fileKeyRef"),
+    Row("ConfigMapKeySelector", SUPPORTED, "name key optional"),
+    Row("SecretKeySelector", SUPPORTED, "name key optional"),
+    Row("FileKeySelector", SUPPORTED, "volumeName path key optional"),
     Row("ObjectFieldSelector", SUPPORTED, "apiVersion fieldPath"),
     Row("ResourceFieldSelector", SUPPORTED, "containerName resource divisor"),
-    Row("EnvFromSource", SUPPORTED, "prefix"),
-    Row("EnvFromSource", UNSUPPORTED, "configMapRef secretRef", _NO_STORE),
+    Row("EnvFromSource", SUPPORTED, "prefix configMapRef secretRef"),
+    Row("ConfigMapEnvSource", SUPPORTED, "name optional"),
+    Row("SecretEnvSource", SUPPORTED, "name optional"),
     # hooks
     Row("Lifecycle", SUPPORTED, "postStart preStop"),
     Row("Lifecycle", CLUSTER, "stopSignal", "Kubernetes 1.36 drops it (ContainerStopSignals is off); use the image's"),
@@ -155,11 +156,9 @@ ROWS: tuple[Row, ...] = (
     Row("Sysctl", SUPPORTED, "name value"),
     # volumes
     Row("VolumeMount", SUPPORTED, "name mountPath readOnly recursiveReadOnly mountPropagation subPath subPathExpr"),
-    Row("Volume", SUPPORTED, "name emptyDir hostPath"),
-    Row("Volume", UNSUPPORTED, "configMap secret downwardAPI projected", _NO_FILES),
-    Row("Volume", UNSUPPORTED, "image", f"{_LATER}; copy the files in an init container that uses this image"),
-    Row("Volume", UNSUPPORTED, "persistentVolumeClaim ephemeral", f"{_LATER}; use hostPath or emptyDir"),
-    Row("Volume", UNSUPPORTED, "nfs iscsi fc", _MOUNT_IT),
+    Row("Volume", SUPPORTED, "name emptyDir hostPath configMap secret downwardAPI projected"),
+    Row("Volume", SUPPORTED, "persistentVolumeClaim ephemeral image nfs"),
+    Row("Volume", UNSUPPORTED, "iscsi fc", _MOUNT_IT),
     Row("Volume", UNSUPPORTED, "csi flexVolume", "needs a storage driver of a cluster; use hostPath"),
     Row("Volume", UNSUPPORTED, "gitRepo", "removed from Kubernetes too; clone in an init container"),
     Row(
@@ -179,15 +178,86 @@ ROWS: tuple[Row, ...] = (
         fine=("Memory",),
     ),
     Row("HostPathVolumeSource", SUPPORTED, "path type"),
+    Row("ConfigMapVolumeSource", SUPPORTED, "name items defaultMode optional"),
+    Row("SecretVolumeSource", SUPPORTED, "secretName items defaultMode optional"),
+    Row("KeyToPath", SUPPORTED, "key path mode"),
+    Row("DownwardAPIVolumeSource", SUPPORTED, "items defaultMode"),
+    Row("DownwardAPIVolumeFile", SUPPORTED, "path fieldRef resourceFieldRef mode"),
+    Row("ProjectedVolumeSource", SUPPORTED, "sources defaultMode"),
+    Row("VolumeProjection", SUPPORTED, "configMap secret downwardAPI"),
+    Row("VolumeProjection", UNSUPPORTED, "serviceAccountToken", _NO_TOKENS),
+    Row("VolumeProjection", UNSUPPORTED, "clusterTrustBundle podCertificate", "there is no cluster that would sign"),
+    Row("ConfigMapProjection", SUPPORTED, "name items optional"),
+    Row("SecretProjection", SUPPORTED, "name items optional"),
+    Row("DownwardAPIProjection", SUPPORTED, "items"),
+    Row("PersistentVolumeClaimVolumeSource", SUPPORTED, "claimName readOnly"),
+    Row("EphemeralVolumeSource", SUPPORTED, "volumeClaimTemplate"),
+    Row("PersistentVolumeClaimTemplate", SUPPORTED, "metadata spec"),
+    Row("ImageVolumeSource", SUPPORTED, "reference pullPolicy"),
+    Row("NFSVolumeSource", SUPPORTED, "server path readOnly"),
+    # objects beside the pod
+    Row("ConfigMap", SUPPORTED, "apiVersion kind metadata data binaryData immutable"),
+    Row("Secret", SUPPORTED, "apiVersion kind metadata data stringData type immutable"),
+    Row("Namespace", SUPPORTED, "apiVersion kind metadata spec"),
+    Row("Namespace", SERVER, "status"),
+    Row("NamespaceSpec", CLUSTER, "finalizers", "no controller acts on them", fine=(("kubernetes",),)),
+    Row("PersistentVolumeClaim", SUPPORTED, "apiVersion kind metadata spec"),
+    Row("PersistentVolumeClaim", SERVER, "status"),
+    Row("PersistentVolumeClaimSpec", SUPPORTED, "accessModes resources selector storageClassName volumeName"),
+    Row(
+        "PersistentVolumeClaimSpec",
+        UNSUPPORTED,
+        "volumeMode",
+        f"raw block volumes are {_LATER}; use hostPath with type BlockDevice",
+        fine=("Filesystem",),
+    ),
+    Row("PersistentVolumeClaimSpec", UNSUPPORTED, "dataSource dataSourceRef", "nothing is there to copy a volume"),
+    Row("PersistentVolumeClaimSpec", UNSUPPORTED, "volumeAttributesClassName", "needs a storage driver of a cluster"),
+    Row("VolumeResourceRequirements", SUPPORTED, "requests"),
+    Row("VolumeResourceRequirements", CLUSTER, "limits", "a folder has no limit; requests choose the volume"),
+    Row("LabelSelector", SUPPORTED, "matchLabels matchExpressions"),
+    Row("LabelSelectorRequirement", SUPPORTED, "key operator values"),
+    Row("PersistentVolume", SUPPORTED, "apiVersion kind metadata spec"),
+    Row("PersistentVolume", SERVER, "status"),
+    Row("PersistentVolumeSpec", SUPPORTED, "accessModes capacity claimRef hostPath local nfs mountOptions"),
+    Row("PersistentVolumeSpec", SUPPORTED, "persistentVolumeReclaimPolicy storageClassName"),
+    Row("PersistentVolumeSpec", CLUSTER, "nodeAffinity", _NO_SCHEDULER),
+    Row(
+        "PersistentVolumeSpec",
+        UNSUPPORTED,
+        "volumeMode",
+        f"raw block volumes are {_LATER}; use hostPath with type BlockDevice",
+        fine=("Filesystem",),
+    ),
+    Row("PersistentVolumeSpec", UNSUPPORTED, "volumeAttributesClassName csi flexVolume", "needs a storage driver"),
+    Row("PersistentVolumeSpec", UNSUPPORTED, "iscsi fc", _MOUNT_IT),
+    Row(
+        "PersistentVolumeSpec",
+        UNSUPPORTED,
+        "awsElasticBlockStore azureDisk azureFile cephfs cinder flocker gcePersistentDisk glusterfs",
+        _CLOUD,
+    ),
+    Row(
+        "PersistentVolumeSpec",
+        UNSUPPORTED,
+        "photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume",
+        _CLOUD,
+    ),
+    Row("LocalVolumeSource", SUPPORTED, "path"),
+    Row("LocalVolumeSource", UNSUPPORTED, "fsType", "a block device is not formatted here; mount it and give the path"),
+    Row("ObjectReference", SUPPORTED, "kind namespace name uid apiVersion fieldPath resourceVersion"),
 )
 
-#: kinds other than Pod, as documents of a manifest
+#: kinds other than Pod that are kept, and what for
+KEPT_KINDS: dict[str, str] = {
+    "ConfigMap": "for volumes and variables; changes reach mounted files",
+    "Secret": "for volumes and variables; files in memory, values never shown by describe",
+    "PersistentVolume": "hostPath, local and nfs; the classes local and local-retain make their own",
+    "PersistentVolumeClaim": "bound to a volume that fits, or to a new folder of class local (the default)",
+    "Namespace": "need not be created: metadata.namespace or -n is enough",
+}
+#: kinds other than Pod that are refused, and why
 KIND_NOTES: dict[str, str] = {
-    "ConfigMap": f"{_LATER}: {_NO_STORE}",
-    "Secret": f"{_LATER}: {_NO_STORE}",
-    "PersistentVolume": f"{_LATER}; use hostPath volumes in the pod",
-    "PersistentVolumeClaim": f"{_LATER}; use hostPath or emptyDir volumes in the pod",
     "Event": "events are written by minipod itself",
     "Node": "the node is this host",
-    "Namespace": "namespaces need not be created; write metadata.namespace or use -n",
 }

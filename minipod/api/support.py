@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from minipod.api import types
-from minipod.api.decode import LIST, STRUCT, fields_of, path_text
+from minipod.api.decode import path_text
 from minipod.api.field_error import FieldError
-from minipod.api.fields import CLUSTER, KIND_NOTES, ROWS, SUPPORTED, UNSUPPORTED, Row
+from minipod.api.fields import CLUSTER, KEPT_KINDS, KIND_NOTES, ROWS, SUPPORTED, UNSUPPORTED, Row
+from minipod.api.schema import LIST, STRUCT, fields_of
 from minipod.api.text import Path
 
 #: FieldError.type of what Kubernetes accepts and minipod does not do
@@ -70,7 +71,7 @@ def findings(given: types.Object) -> Findings:
     """What `run` refuses about an object as it was written (before defaults), and what it passes over."""
     found = Findings()
     kind = type(given).__name__
-    if kind == "Pod":
+    if kind == "Pod" or kind in KEPT_KINDS:
         _walk(given, (), found)
     elif kind in KIND_NOTES:
         found.errors.append(

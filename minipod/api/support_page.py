@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from minipod.api import types
-from minipod.api.decode import LIST, STRUCT, Field, fields_of
-from minipod.api.fields import CLUSTER, KIND_NOTES, SERVER, SUPPORTED, UNSUPPORTED
+from minipod.api.fields import CLUSTER, KEPT_KINDS, KIND_NOTES, SERVER, SUPPORTED, UNSUPPORTED
+from minipod.api.schema import LIST, STRUCT, Field, fields_of
 from minipod.api.support import rows_of
 
 _HEAD = """# What minipod does with each field of a Pod
@@ -41,6 +41,16 @@ def reachable(struct: type[types.Object] = types.Pod, path: str = "") -> Iterato
                 waiting.append((inner, f"{path}.{wire}".lstrip(".") + ("[]" if field.kind == LIST else "")))
 
 
+def every_struct() -> Iterator[tuple[type[types.Object], str]]:
+    """As `reachable`, from a Pod and then from every kind that is kept beside it."""
+    seen: set[type[types.Object]] = set()
+    for root in ("Pod", *KEPT_KINDS):
+        for struct, path in reachable(getattr(types, root), "" if root == "Pod" else root):
+            if struct not in seen:
+                seen.add(struct)
+                yield struct, path
+
+
 def _inner(field: Field) -> type[types.Object] | None:
     shape = field.shape.items if field.kind == LIST else field.shape
     return shape.struct if shape is not None and shape.kind == STRUCT else None
@@ -48,7 +58,7 @@ def _inner(field: Field) -> type[types.Object] | None:
 
 def page() -> str:
     lines = [_HEAD]
-    for struct, path in reachable():
+    for struct, path in every_struct():
         rows = rows_of(struct.__name__)
         lines += [f"## {struct.__name__}" + (f" (`{path}`)" if path else ""), "", "| field | | |", "|---|---|---|"]
         for wire in sorted(fields_of(struct)):
@@ -57,8 +67,9 @@ def page() -> str:
             level = f"{_SHORT[row.level]} for some values" if row.when else _SHORT[row.level]
             lines.append(f"| `{wire}` | {level} | {note} |")
         lines.append("")
-    lines += ["## Other kinds", "", "| kind | |", "|---|---|"]
-    lines += [f"| {kind} | {note} |" for kind, note in KIND_NOTES.items()]
+    lines += ["## Other kinds", "", "| kind | | |", "|---|---|---|"]
+    lines += [f"| {kind} | supported | {note} |" for kind, note in KEPT_KINDS.items()]
+    lines += [f"| {kind} | **unsupported** | {note} |" for kind, note in KIND_NOTES.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -181,6 +181,12 @@ def overlay(lower: tuple[str, ...], upper: str, work: str, target: str) -> None:
         os.close(target_fd)
 
 
+def overlay_read_only(lower: tuple[str, ...], target: str, flags: int) -> None:
+    """An overlayfs without an upper layer; `lower` lowest first, two at least."""
+    layers = ":".join(_escape(layer) for layer in reversed(lower))
+    mount("overlay", target, "overlay", flags | MS_RDONLY, f"lowerdir={layers}")
+
+
 def _escape(path: str) -> str:
     """overlayfs splits its options at comma and colon."""
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")

@@ -16,6 +16,7 @@ from minipod.api.types import (
     Container,
     EnvFromSource,
     EnvVarSource,
+    FileKeySelector,
     ObjectFieldSelector,
     Pod,
     ResourceFieldSelector,
@@ -33,6 +34,9 @@ class Sources(Protocol):
 
     def secret(self, name: str) -> Mapping[str, str] | None: ...
 
+    def env_file(self, volume: str, path: str) -> str | None:
+        """The text of a file in one of the pod's volumes; None where there is none."""
+
 
 class NoSources:
     """A host without any ConfigMap or Secret."""
@@ -41,6 +45,9 @@ class NoSources:
         return None
 
     def secret(self, name: str) -> Mapping[str, str] | None:
+        return None
+
+    def env_file(self, volume: str, path: str) -> str | None:
         return None
 
 
@@ -182,8 +189,21 @@ def _from_source(source: EnvVarSource, pod: Pod, container: Container, facts: Po
         secret = source.secret_key_ref
         return _key(sources.secret(secret.name), "secret", secret.name, secret.key, secret.optional)
     if source.file_key_ref is not None:
-        raise ContainerError("valueFrom.fileKeyRef is not supported", CONFIG_ERROR)
+        return _from_file(source.file_key_ref, sources)
     return ""
+
+
+def _from_file(selector: FileKeySelector, sources: Sources) -> str | None:
+    text = sources.env_file(selector.volume_name, selector.path)
+    place = f"{selector.path} in volume {selector.volume_name}"
+    if text is None:
+        if selector.optional:
+            return None
+        raise ContainerError(f"file {place} not found", CONFIG_ERROR)
+    value = parse_env_file(text, place).get(selector.key, "")
+    if value or selector.optional:
+        return value or None
+    raise ContainerError(f'environment variable key "{selector.key}" not found in file {place}', CONFIG_ERROR)
 
 
 def _key(data: Mapping[str, str] | None, kind: str, name: str, key: str, optional: bool | None) -> str | None:
@@ -194,6 +214,38 @@ def _key(data: Mapping[str, str] | None, kind: str, name: str, key: str, optiona
     if data is None:
         raise ContainerError(f'{kind} "{name}" not found', CONFIG_ERROR)
     raise ContainerError(f"couldn't find key {key} in {kind} {name}", CONFIG_ERROR)
+
+
+def parse_env_file(text: str, place: str) -> dict[str, str]:
+    """`NAME='value'` lines; a value may hold newlines, and nothing in it is special (pkg/kubelet/util/env ParseEnv).
+
+    The first of two lines of one name counts. Errors (ContainerError) tell the line's number, never what it says.
+    """
+    found: dict[str, str] = {}
+    lines = iter(enumerate(text.split("\n"), 1))
+    for number, whole in lines:
+        line = whole.removesuffix("\r").lstrip(" \t")
+        if not line or line.startswith("#"):
+            continue
+        name, equals, rest = line.partition("=")
+        if not equals or not name or name != name.rstrip(" \t"):
+            raise ContainerError(f"file {place}: line {number}: must be NAME='value'", CONFIG_ERROR)
+        if rest.startswith((" ", "\t")):
+            found.setdefault(name, "")
+            continue
+        if not rest.startswith("'"):
+            raise ContainerError(f"file {place}: line {number}: the value must be in single quotes", CONFIG_ERROR)
+        value, quote, after = rest[1:].partition("'")
+        while not quote:
+            _, more = next(lines, (0, None))
+            if more is None:
+                raise ContainerError(f"file {place}: line {number}: the quote is not closed", CONFIG_ERROR)
+            part, quote, after = more.partition("'")
+            value += "\n" + part
+        if (after := after.strip(" \t\r")) and not after.startswith("#"):
+            raise ContainerError(f"file {place}: line {number}: something follows the closing quote", CONFIG_ERROR)
+        found.setdefault(name, value)
+    return found
 
 
 # ---- downward API

@@ -1,7 +1,9 @@
-"""A pod's volumes (layer 2): emptyDir and hostPath as host operations, and the mounts that containers get of them.
+"""A pod's volumes (layer 2): every source as host operations, and the mounts that containers get of them.
 
-Rules: pkg/volume/emptydir/empty_dir.go, pkg/volume/hostpath/host_path.go, pkg/volume/volume_linux.go (fsGroup),
-pkg/kubelet/kubelet_pods.go makeMounts. A pod's volumes outlive its sandbox; they end with the pod.
+What is in the files of a configMap, secret, downwardAPI or projected volume is no part of an operation (a plan is
+printed and saved): `plan.configuration` says it, `runtime.atomic` writes it. Rules: pkg/volume/emptydir/empty_dir.go,
+pkg/volume/hostpath/host_path.go, pkg/volume/volume_linux.go (fsGroup), pkg/kubelet/kubelet_pods.go makeMounts. A pod's
+volumes outlive its sandbox; they end with the pod.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from minipod.api import quantity
-from minipod.api.types import Container, EmptyDirVolumeSource, Pod, Volume, VolumeMount
+from minipod.api.types import Container, EmptyDirVolumeSource, PersistentVolume, Pod, Volume, VolumeMount
 from minipod.errors import ContainerError, VolumeError
 from minipod.kernel.mount import mount, umount_if_mounted
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
-from minipod.plan.configs import HostFacts, Mount
+from minipod.plan.configs import HostFacts, Image, Mount
 from minipod.plan.env import CONFIG_ERROR, expand_sub_path
 from minipod.plan.operation import HostOperation
 from minipod.plan.resources import pod_memory_limit
+from minipod.plan.volume_mounts import BindFolder, GiveToGroup, MakeProvisionedFolder, MountImage, MountNfs
 
 _PROPAGATION = {"None": "private", "HostToContainer": "host-to-container", "Bidirectional": "bidirectional"}
 _FS_GROUP_MODE = 0o660 | 0o110 | stat.S_ISGID
@@ -48,6 +51,38 @@ def pod_directory(pod: Pod, paths: Paths) -> str:
 
 def empty_dir_path(pod: Pod, name: str, paths: Paths) -> str:
     return f"{pod_directory(pod, paths)}/volumes/kubernetes.io~empty-dir/{name}"
+
+
+#: volume source -> the folder of its kind below the pod's volumes, as the kubelet names it
+_PLUGINS = {
+    "empty_dir": "empty-dir",
+    "config_map": "configmap",
+    "secret": "secret",
+    "downward_api": "downward-api",
+    "projected": "projected",
+    "persistent_volume_claim": "local-volume",
+    "ephemeral": "local-volume",
+    "image": "image",
+    "nfs": "nfs",
+}
+#: of these nothing can be written to, whatever a mount says (GetAttributes().ReadOnly)
+_READ_ONLY = ("config_map", "secret", "downward_api", "projected", "image")
+_IN_MEMORY = ("secret", "downward_api", "projected")
+
+
+def volume_path(pod: Pod, volume: Volume, paths: Paths) -> str:
+    """Where the volume is on the host."""
+    if volume.host_path is not None:
+        return volume.host_path.path
+    plugin = _PLUGINS.get(_attribute_of(volume), "empty-dir")
+    return f"{pod_directory(pod, paths)}/volumes/kubernetes.io~{plugin}/{volume.name}"
+
+
+class FoundSources(msgspec.Struct, frozen=True):
+    """What was looked up for a pod's volumes, by the volume's name."""
+
+    volumes: dict[str, PersistentVolume] = {}
+    images: dict[str, Image] = {}
 
 
 # ---- operations
@@ -165,26 +200,85 @@ class CheckHostPath(HostOperation, frozen=True):
             raise VolumeError(f"volume {self.volume}: hostPath type check failed: {self.path} is not {kind}")
 
 
-def volume_operations(pod: Pod, paths: Paths, facts: HostFacts) -> tuple[HostOperation, ...]:
+def volume_operations(
+    pod: Pod, paths: Paths, facts: HostFacts, found: FoundSources | None = None
+) -> tuple[HostOperation, ...]:
     """What makes the pod's volumes, in order; undone backwards when the pod ends, and only then.
 
-    Raises VolumeError for a source that is not supported.
+    `found` None: nothing was looked up (`minipod plan`), what it would say is shown as a placeholder. Raises
+    VolumeError for a source that is not supported.
     """
     operations: list[HostOperation] = [MakePodFolder(pod_directory(pod, paths))]
     for index, volume in enumerate(pod.spec.volumes):
+        source = _attribute_of(volume)
+        path = volume_path(pod, volume, paths)
         if volume.host_path is not None:
-            operations.append(CheckHostPath(volume.name, volume.host_path.path, volume.host_path.type or ""))
-        elif volume.empty_dir is not None or not _source_of(volume):
+            operations.append(CheckHostPath(volume.name, path, volume.host_path.type or ""))
+        elif source in ("", "empty_dir"):
             operations += _empty_dir(pod, volume, index, paths, facts)
+        elif source in _READ_ONLY and source != "image":
+            operations += _configuration(pod, source, path, facts)
+        elif volume.image is not None:
+            image = found.images[volume.name] if found is not None else None
+            layers = image.layers if image is not None else (f"<the layers of {volume.image.reference}>",)
+            operations.append(MountImage(path, volume.image.reference, layers))
+        elif volume.nfs is not None:
+            operations.append(MountNfs(volume.name, volume.nfs.server, volume.nfs.path, path, volume.nfs.read_only))
+        elif source in ("persistent_volume_claim", "ephemeral"):
+            operations += _claimed(pod, volume, path, found, paths)
         else:
             raise VolumeError(f"spec.volumes[{index}].{_source_of(volume)}: this volume source is not supported")
     return tuple(operations)
 
 
+def _configuration(pod: Pod, source: str, path: str, facts: HostFacts) -> list[HostOperation]:
+    """The place for files that minipod writes; what is or may be secret never reaches a disk."""
+    gid = fs_group(pod)
+    if source not in _IN_MEMORY:
+        return [MakeEmptyDir(path, gid)]
+    size = tmpfs_size(None, None, facts.memory_bytes)
+    return [MakeEmptyDir(path), MountTmpfs(path, size, kernel_at_least(facts, 6, 4), gid)]
+
+
+def _claimed(pod: Pod, volume: Volume, path: str, found: FoundSources | None, paths: Paths) -> list[HostOperation]:
+    """A PersistentVolume at its place. fsGroup is for those that minipod makes or manages, not for hostPath and nfs."""
+    if found is None:
+        return [BindFolder(volume.name, "<the volume of its claim>", path)]
+    held = found.volumes[volume.name].spec
+    claim = volume.persistent_volume_claim
+    if held.nfs is not None:
+        readonly = held.nfs.read_only or (claim is not None and claim.read_only)
+        return [MountNfs(volume.name, held.nfs.server, held.nfs.path, path, readonly, held.mount_options)]
+    if held.host_path is not None:
+        source = held.host_path.path
+        return [CheckHostPath(volume.name, source, held.host_path.type or ""), BindFolder(volume.name, source, path)]
+    if held.local is None:
+        name = found.volumes[volume.name].metadata.name
+        raise VolumeError(f"persistentvolume {name}: only hostPath, local and nfs can be used on one host")
+    operations: list[HostOperation] = []
+    if held.local.path.startswith(f"{paths.state}/pv/"):
+        operations.append(MakeProvisionedFolder(held.local.path))
+    operations.append(BindFolder(volume.name, held.local.path, path))
+    gid = fs_group(pod)
+    if gid is not None and not (claim is not None and claim.read_only):
+        context = pod.spec.security_context
+        policy = context.fs_group_change_policy if context is not None else None
+        operations.append(GiveToGroup(path, gid, policy == "OnRootMismatch"))
+    return operations
+
+
+def _attribute_of(volume: Volume) -> str:
+    """The name of the source that is set; empty without any (an emptyDir)."""
+    for field in msgspec.structs.fields(Volume):
+        if field.name != "name" and getattr(volume, field.name) is not None:
+            return field.name
+    return ""
+
+
 def _source_of(volume: Volume) -> str:
     """The name of the source as the manifest spells it; empty without any (an emptyDir)."""
     for field in msgspec.structs.fields(Volume):
-        if field.name != "name" and getattr(volume, field.name) is not None:
+        if field.name == _attribute_of(volume):
             return field.encode_name
     return ""
 
@@ -233,18 +327,24 @@ def mounts_for(
         volume = volumes.get(wanted.name)
         if volume is None:
             raise ContainerError(f'{place}.name: no volume "{wanted.name}" in spec.volumes', CONFIG_ERROR)
-        source = volume.host_path.path if volume.host_path else empty_dir_path(pod, volume.name, paths)
+        source = volume_path(pod, volume, paths)
         mounts.append(
             Mount(
                 container_path=wanted.mount_path if wanted.mount_path.startswith("/") else f"/{wanted.mount_path}",
                 host_path=source,
-                readonly=wanted.read_only,
+                readonly=wanted.read_only or _is_read_only(volume),
                 propagation=_PROPAGATION[wanted.mount_propagation or "None"],
                 recursive_read_only=_recursive_read_only(wanted, facts, place),
                 sub_path=_sub_path(wanted, env, place),
             )
         )
     return tuple(mounts)
+
+
+def _is_read_only(volume: Volume) -> bool:
+    if volume.persistent_volume_claim is not None and volume.persistent_volume_claim.read_only:
+        return True
+    return _attribute_of(volume) in _READ_ONLY
 
 
 def _sub_path(wanted: VolumeMount, env: Mapping[str, str], place: str) -> str:

@@ -60,7 +60,8 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
 def save(path: str, record: msgspec.Struct) -> None:
     """Write the file whole and rename it: whoever reads it sees the old one or the new one."""
     temporary = f"{path}.new"
-    with open(temporary, "wb") as file:
+    # a container's variables may come from a Secret
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(msgspec.json.encode(record))
     os.rename(temporary, path)
 

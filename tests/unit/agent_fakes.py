@@ -18,7 +18,9 @@ from minipod.config import Config
 from minipod.errors import ImageError, NotFoundError
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
+from minipod.plan.volumes import FoundSources
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
 T = TypeVar("T")
@@ -284,7 +286,7 @@ class FakePlanner:
         )
 
     def container_config(
-        self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus
+        self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus, sources: Sources
     ) -> ContainerConfig:
         return ContainerConfig(
             id=secrets.token_hex(32),
@@ -294,7 +296,7 @@ class FakePlanner:
             directory=f"{self._folder}/{name}",
         )
 
-    def volume_operations(self, pod: Pod) -> tuple[HostOperation, ...]:
+    def volume_operations(self, pod: Pod, found: FoundSources) -> tuple[HostOperation, ...]:
         return tuple(Noted(f"{self._folder}/volume-{volume.name}") for volume in pod.spec.volumes)
 
     def encode_operations(self, operations: tuple[HostOperation, ...]) -> bytes:

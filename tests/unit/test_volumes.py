@@ -90,8 +90,8 @@ def test_the_smallest_size_that_is_set_counts(limit: str | None, pod: int | None
 @pytest.mark.parametrize(
     ("volume", "path"),
     [
-        ({"configMap": {"name": "x"}}, r"spec\.volumes\[0\]\.configMap"),
-        ({"downwardAPI": {}}, r"spec\.volumes\[0\]\.downwardAPI"),
+        ({"csi": {"driver": "x"}}, r"spec\.volumes\[0\]\.csi"),
+        ({"iscsi": {}}, r"spec\.volumes\[0\]\.iscsi"),
         ({"emptyDir": {"medium": "HugePages"}}, r"spec\.volumes\[0\]\.emptyDir\.medium"),
     ],
 )

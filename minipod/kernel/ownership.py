@@ -1,0 +1,60 @@
+"""Giving a tree to a group (layer 1): by descriptors, across no mount, along no link. No policy of its own."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from minipod.kernel.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
+
+
+def give_to_group(path: str, gid: int, *, file_bits: int, folder_bits: int) -> None:
+    """chgrp of everything at and below `path`; the bits are added to files and folders, links only change hands.
+
+    What vanishes or is swapped for something else meanwhile is left alone. Raises OSError for `path` itself.
+    """
+    top_fd = os.open(path, _FOLDER)
+    try:
+        _give(top_fd, gid, file_bits, folder_bits)
+        waiting = ["."]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                fd = openat2(top_fd, folder, _FOLDER, 0, _RESOLVE)
+            except OSError:
+                continue
+            try:
+                waiting += [
+                    f"{folder}/{name}" for name in os.listdir(fd) if _entry(fd, name, gid, file_bits, folder_bits)
+                ]
+            finally:
+                os.close(fd)
+    finally:
+        os.close(top_fd)
+
+
+def _entry(folder_fd: int, name: str, gid: int, file_bits: int, folder_bits: int) -> bool:
+    """Whether it is a folder to look into."""
+    try:
+        fd = openat2(folder_fd, name, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV)
+    except OSError:
+        return False
+    try:
+        return _give(fd, gid, file_bits, folder_bits)
+    finally:
+        os.close(fd)
+
+
+def _give(fd: int, gid: int, file_bits: int, folder_bits: int) -> bool:
+    """`fd` may be O_PATH: its link in /proc leads to what was opened, also to a symbolic link itself."""
+    mode = os.fstat(fd).st_mode
+    place = f"/proc/self/fd/{fd}"
+    os.chown(place, -1, gid)
+    if stat.S_ISLNK(mode):
+        return False
+    is_folder = stat.S_ISDIR(mode)
+    os.chmod(place, stat.S_IMODE(mode) | (folder_bits if is_folder else file_bits))
+    return is_folder

@@ -1,0 +1,185 @@
+"""Which PersistentVolume a claim gets (layer 2, pure). Changes nothing: `agent.claims` does.
+
+Rules: component-helpers/storage/volume/pv_helpers.go FindMatchingVolume, pkg/controller/volume/persistentvolume. On
+one host there are two classes, which provision folders; any other class is a name that claim and volume share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from minipod.api import quantity
+from minipod.api.selectors import from_label_selector, matches_labels
+from minipod.api.types import (
+    LocalVolumeSource,
+    Object,
+    ObjectMeta,
+    ObjectReference,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    PersistentVolumeSpec,
+    Pod,
+    Volume,
+)
+
+LOCAL_CLASS = "local"  # the default class: folders that go with their claim
+KEPT_CLASS = "local-retain"  # folders that stay until somebody deletes their volume and them
+RECLAIM_POLICIES = {LOCAL_CLASS: "Delete", KEPT_CLASS: "Retain"}
+CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
+VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+PROVISIONER = "minipod/local"
+_BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
+BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
+_OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
+
+
+def admitted(thing: Object) -> Any:
+    """A new object with what the API server's admission adds: a claim's class, who protects it from being deleted."""
+    given: Any = thing
+    if isinstance(thing, PersistentVolumeClaim):
+        spec = thing.spec
+        if spec.storage_class_name is None and _OLD_CLASS not in thing.metadata.annotations:
+            spec = msgspec.structs.replace(spec, storage_class_name=LOCAL_CLASS)
+        return msgspec.structs.replace(thing, spec=spec, metadata=_protected(thing.metadata, CLAIM_FINALIZER))
+    if isinstance(thing, PersistentVolume):
+        return msgspec.structs.replace(thing, metadata=_protected(thing.metadata, VOLUME_FINALIZER))
+    return given
+
+
+def _protected(metadata: ObjectMeta, finalizer: str) -> ObjectMeta:
+    if finalizer in metadata.finalizers:
+        return metadata
+    return msgspec.structs.replace(metadata, finalizers=(*metadata.finalizers, finalizer))
+
+
+def class_of(thing: PersistentVolumeClaim | PersistentVolume) -> str:
+    old = thing.metadata.annotations.get(_OLD_CLASS)
+    return old if old is not None else thing.spec.storage_class_name or ""
+
+
+def is_bound_to(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
+    """The volume was promised to this claim, by a user (no uid) or by a binding."""
+    reference = volume.spec.claim_ref
+    if reference is None:
+        return False
+    named = (reference.namespace, reference.name) == (claim.metadata.namespace, claim.metadata.name)
+    return named and reference.uid in ("", claim.metadata.uid)
+
+
+def best_volume(claim: PersistentVolumeClaim, volumes: Sequence[PersistentVolume]) -> PersistentVolume | None:
+    """The volume that is promised to the claim, else the smallest one that is free and large enough."""
+    spec = claim.spec
+    wanted = spec.resources.requests.get("storage", "0")
+    requirements = from_label_selector(spec.selector)
+    best: PersistentVolume | None = None
+    for volume in volumes:
+        if spec.volume_name and volume.metadata.name != spec.volume_name:
+            continue
+        if volume.metadata.deletion_timestamp is not None or not _is_fit(volume, claim, wanted):
+            continue
+        if is_bound_to(volume, claim):
+            return volume
+        if volume.spec.claim_ref is not None or volume.status.phase not in ("Available", "Pending"):
+            continue
+        if requirements is not None and not matches_labels(requirements, volume.metadata.labels):
+            continue
+        if class_of(volume) != class_of(claim):
+            continue
+        if best is None or quantity.compare(_capacity(volume), _capacity(best)) < 0:
+            best = volume
+    return best
+
+
+def _is_fit(volume: PersistentVolume, claim: PersistentVolumeClaim, wanted: str) -> bool:
+    if quantity.compare(_capacity(volume), wanted) < 0:
+        return False
+    if (volume.spec.volume_mode or "Filesystem") != (claim.spec.volume_mode or "Filesystem"):
+        return False
+    return set(claim.spec.access_modes) <= set(volume.spec.access_modes)
+
+
+def _capacity(volume: PersistentVolume) -> str:
+    return volume.spec.capacity.get("storage", "0")
+
+
+def bound(claim: PersistentVolumeClaim, volume: PersistentVolume) -> tuple[PersistentVolumeClaim, PersistentVolume]:
+    """Both, as they are when they belong together."""
+    metadata = claim.metadata
+    reference = ObjectReference(
+        kind="PersistentVolumeClaim",
+        api_version="v1",
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+    )
+    by_us = volume.spec.claim_ref is None
+    volume = msgspec.structs.replace(
+        volume,
+        spec=msgspec.structs.replace(volume.spec, claim_ref=reference),
+        status=msgspec.structs.replace(volume.status, phase="Bound"),
+        metadata=_noted(volume.metadata, _BOUND_BY_CONTROLLER) if by_us else volume.metadata,
+    )
+    claim = msgspec.structs.replace(
+        claim,
+        spec=msgspec.structs.replace(claim.spec, volume_name=volume.metadata.name),
+        status=msgspec.structs.replace(
+            claim.status,
+            phase="Bound",
+            access_modes=volume.spec.access_modes,
+            capacity=dict(volume.spec.capacity),
+        ),
+        metadata=_noted(metadata, BIND_COMPLETED),
+    )
+    return claim, volume
+
+
+def _noted(metadata: ObjectMeta, annotation: str) -> ObjectMeta:
+    return msgspec.structs.replace(metadata, annotations={**metadata.annotations, annotation: "yes"})
+
+
+def provisioned(claim: PersistentVolumeClaim, state: str) -> PersistentVolume | None:
+    """The volume that the claim's class makes for it; None where the class makes none, or not for such a claim."""
+    spec = claim.spec
+    policy = RECLAIM_POLICIES.get(class_of(claim))
+    if policy is None or spec.volume_name or spec.selector is not None or spec.volume_mode == "Block":
+        return None
+    name = f"pvc-{claim.metadata.uid}"
+    return PersistentVolume(
+        metadata=ObjectMeta(name=name, annotations={PROVISIONED_BY: PROVISIONER}, finalizers=(VOLUME_FINALIZER,)),
+        spec=PersistentVolumeSpec(
+            access_modes=spec.access_modes,
+            capacity={"storage": spec.resources.requests.get("storage", "0")},
+            local=LocalVolumeSource(path=f"{state}/pv/{name}"),
+            persistent_volume_reclaim_policy=policy,
+            storage_class_name=class_of(claim),
+            volume_mode="Filesystem",
+        ),
+    )
+
+
+def why_pending(claim: PersistentVolumeClaim) -> str:
+    """Why no volume was found, in the words of the events that Kubernetes writes."""
+    name = class_of(claim)
+    if claim.spec.volume_name:
+        return f'volume "{claim.spec.volume_name}" does not exist, does not fit or is taken'
+    if not name:
+        return "no persistent volumes available for this claim and no storage class is set"
+    if name in RECLAIM_POLICIES:
+        return f"storage class {name} makes folders only for claims without selector and of volumeMode Filesystem"
+    return f'no volume of class "{name}" fits, and there is no such class here that makes one'
+
+
+def claim_name(pod: Pod, volume: Volume) -> str:
+    """The claim that a volume of the pod stands on; empty for any other source."""
+    if volume.persistent_volume_claim is not None:
+        return volume.persistent_volume_claim.claim_name
+    return f"{pod.metadata.name}-{volume.name}" if volume.ephemeral is not None else ""
+
+
+def claims_of(pod: Pod) -> set[str]:
+    """The names of all claims of the pod, in its namespace."""
+    return {name for volume in pod.spec.volumes if (name := claim_name(pod, volume))}

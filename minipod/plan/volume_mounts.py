@@ -1,0 +1,203 @@
+"""Volumes that come from elsewhere (layer 2): folders of PersistentVolumes, images, NFS; as host operations.
+
+Each gets a place in the pod's folder, where it is mounted for as long as the pod is there. Undoing takes the mount
+away, never what is mounted. Rules: pkg/volume/{local,nfs,image}, pkg/volume/volume_linux.go (fsGroup).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+
+from minipod.errors import VolumeError
+from minipod.kernel import mount as kmount
+from minipod.kernel.ownership import give_to_group
+from minipod.plan.operation import HostOperation
+
+_FS_GROUP_FILE = 0o660
+_FS_GROUP_FOLDER = 0o660 | 0o110 | stat.S_ISGID
+
+
+class MakeProvisionedFolder(HostOperation, frozen=True):
+    """The folder of a PersistentVolume that minipod made. It is the volume's, so undoing leaves it."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"mkdir -p {self.path} mode 0777"
+
+    def execute(self) -> None:
+        if os.path.isdir(self.path):
+            return
+        os.makedirs(os.path.dirname(self.path), mode=0o711, exist_ok=True)
+        os.mkdir(self.path, 0o777)
+        os.chmod(self.path, 0o777)
+
+
+class BindFolder(HostOperation, frozen=True):
+    """A folder or file of the host at the volume's place in the pod's folder."""
+
+    volume: str
+    source: str
+    path: str
+
+    def describe(self) -> str:
+        return f"bind {self.source} at {self.path}"
+
+    def execute(self) -> None:
+        if os.path.ismount(self.path):
+            return
+        try:
+            source_fd = os.open(self.source, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise VolumeError(
+                f'MountVolume.SetUp failed for volume "{self.volume}" : path "{self.source}": {error.strerror}'
+            ) from error
+        try:
+            _make_place(self.path, directory=stat.S_ISDIR(os.fstat(source_fd).st_mode))
+            kmount.mount(f"/proc/self/fd/{source_fd}", self.path, None, kmount.MS_BIND | kmount.MS_REC)
+            # what is taken away here later must not be taken away at the source
+            kmount.mount(None, self.path, None, kmount.MS_SLAVE | kmount.MS_REC)
+        finally:
+            os.close(source_fd)
+
+    def undo(self) -> None:
+        _unmount(self.path)
+
+
+class GiveToGroup(HostOperation, frozen=True):
+    """fsGroup of a volume that keeps its files from pod to pod. `only_on_mismatch`: fsGroupChangePolicy."""
+
+    path: str
+    gid: int
+    only_on_mismatch: bool = False
+
+    def describe(self) -> str:
+        policy = ", unless its root belongs to it" if self.only_on_mismatch else ""
+        return f"chgrp -R {self.gid} {self.path}{policy}"
+
+    def execute(self) -> None:
+        found = os.stat(self.path, follow_symlinks=False)
+        if not stat.S_ISDIR(found.st_mode):
+            return
+        ready = found.st_gid == self.gid and found.st_mode & _FS_GROUP_FOLDER == _FS_GROUP_FOLDER
+        if not (self.only_on_mismatch and ready):
+            give_to_group(self.path, self.gid, file_bits=_FS_GROUP_FILE, folder_bits=_FS_GROUP_FOLDER)
+
+
+class MountImage(HostOperation, frozen=True):
+    """An image's files, read-only and not to be executed (KEP-4639). `layers`: lowest first."""
+
+    path: str
+    reference: str
+    layers: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"mount image {self.reference} {self.path} ro,noexec: {len(self.layers)} layer(s)"
+
+    def execute(self) -> None:
+        if os.path.ismount(self.path):
+            return
+        _make_place(self.path, directory=True)
+        flags = kmount.MS_RDONLY | kmount.MS_NOEXEC | kmount.MS_NOSUID | kmount.MS_NODEV
+        if len(self.layers) == 1:
+            kmount.mount(self.layers[0], self.path, None, kmount.MS_BIND)
+            kmount.mount(None, self.path, None, kmount.MS_REMOUNT | kmount.MS_BIND | flags)
+        else:
+            kmount.overlay_read_only(self.layers, self.path, flags)
+
+    def undo(self) -> None:
+        _unmount(self.path)
+
+
+class MountNfs(HostOperation, frozen=True):
+    """An export of an NFS server, by the kernel's own client: version 4, else 3."""
+
+    volume: str
+    server: str
+    export: str
+    path: str
+    readonly: bool = False
+    options: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        options = ",".join(["ro" if self.readonly else "rw", *self.options])
+        return f"mount nfs {self.server}:{self.export} {self.path} {options}"
+
+    def execute(self) -> None:
+        if os.path.ismount(self.path):
+            return
+        known = _file_systems()
+        if not {"nfs", "nfs4"} & known:
+            raise VolumeError(
+                f'MountVolume.SetUp failed for volume "{self.volume}" : this kernel has no NFS client: '
+                "modprobe nfs, or mount it on the host and use hostPath"
+            )
+        _make_place(self.path, directory=True)
+        address = self._address()
+        flags = kmount.MS_RDONLY if self.readonly else 0
+        own = [f"addr={address}", f"clientaddr={_own_address(address)}", *self.options]
+        tries = [("nfs4", own), ("nfs", [f"addr={address}", f"mountaddr={address}", "vers=3", "nolock", *self.options])]
+        tries = [one for one in tries if one[0] in known]
+        for number, (fstype, options) in enumerate(tries, 1):
+            try:
+                kmount.mount(f"{self.server}:{self.export}", self.path, fstype, flags, ",".join(options))
+                return
+            except OSError as error:
+                again = error.errno in (errno.EPROTONOSUPPORT, errno.ECONNREFUSED, errno.ENOENT, errno.EINVAL)
+                if number < len(tries) and again:
+                    continue
+                raise VolumeError(
+                    f'MountVolume.SetUp failed for volume "{self.volume}" : mount of '
+                    f"{self.server}:{self.export}: {os.strerror(error.errno or 0)}"
+                ) from error
+
+    def _address(self) -> str:
+        try:
+            return str(socket.getaddrinfo(self.server, 2049, type=socket.SOCK_STREAM)[0][4][0])
+        except OSError as error:
+            raise VolumeError(
+                f'MountVolume.SetUp failed for volume "{self.volume}" : server {self.server}: {error.strerror}'
+            ) from error
+
+    def undo(self) -> None:
+        _unmount(self.path)
+
+
+def _own_address(server: str) -> str:
+    """The address of this host that the server would see; nothing is sent."""
+    family = socket.AF_INET6 if ":" in server else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((server, 2049))
+        except OSError:
+            return "0.0.0.0"
+        return str(probe.getsockname()[0])
+
+
+def _file_systems() -> set[str]:
+    with open("/proc/filesystems", encoding="ascii") as file:
+        return {line.split()[-1] for line in file if line.strip()}
+
+
+def _make_place(path: str, *, directory: bool) -> None:
+    os.makedirs(path if directory else os.path.dirname(path), mode=0o750, exist_ok=True)
+    if not directory:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
+def _unmount(path: str) -> None:
+    """The mount and the empty place that it was on; a place that is not empty is told by the folder's removal."""
+    kmount.umount_if_mounted(path)
+    try:
+        if os.path.isdir(path):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
+            raise
