@@ -1,4 +1,4 @@
-"""Runs one lifecycle hook, postStart or preStop (layer 5): exec, sleep, httpGet, tcpSocket (no longer validated).
+"""Runs one lifecycle hook, postStart or preStop (layer 5): exec, sleep, httpGet; tcpSocket fails, as in the kubelet.
 
 After pkg/kubelet/lifecycle/handlers.go. When a hook runs and what its failure means is the lifecycle's.
 """
@@ -9,7 +9,7 @@ import asyncio
 
 from minipod.agent.node import Node
 from minipod.agent.specs import container_spec
-from minipod.api.types import Container, EphemeralContainer, HTTPGetAction, LifecycleHandler, Pod
+from minipod.api.types import Container, EphemeralContainer, LifecycleHandler, Pod
 from minipod.errors import MinipodError
 from minipod.lifecycle import model
 from minipod.runtime.status import SandboxStatus
@@ -25,7 +25,7 @@ async def run(node: Node, pod: Pod, sandbox: SandboxStatus, action: model.RunHoo
         return ""
     try:
         async with asyncio.timeout(action.timeout_s):
-            return await _run(node, container, sandbox, action, handler)
+            return await _run(node, pod, container, sandbox, action, handler)
     except TimeoutError:
         return f"timed out after {action.timeout_s:.0f} s"
     except (MinipodError, OSError) as error:
@@ -40,6 +40,7 @@ def _handler(container: Container | EphemeralContainer, hook: str) -> LifecycleH
 
 async def _run(
     node: Node,
+    pod: Pod,
     container: Container | EphemeralContainer,
     sandbox: SandboxStatus,
     action: model.RunHook,
@@ -56,37 +57,7 @@ async def _run(
         await asyncio.sleep(handler.sleep.seconds)
         return ""
     if handler.http_get is not None:
-        return await _http_get(handler.http_get, container, sandbox)
-    return "no handler is given"
+        from minipod.agent import http_hook  # few pods have one: an agent starts without it
 
-
-async def _http_get(action: HTTPGetAction, container: Container | EphemeralContainer, sandbox: SandboxStatus) -> str:
-    """A hook's request: any answer of HTTP below 400 will do; a hook's https is not verified, as the kubelet's."""
-    host = action.host or (sandbox.ips[0] if sandbox.ips else "127.0.0.1")
-    port = port_number(action.port, container)
-    if port is None:
-        return f"port {action.port} is not a port of the container"
-    tls = None
-    if action.scheme == "HTTPS":
-        import ssl
-
-        tls = ssl._create_unverified_context()
-    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
-    try:
-        lines = [f"GET {action.path or '/'} HTTP/1.1", f"Host: {host}:{port}", "Connection: close", "Accept: */*"]
-        lines += [f"{header.name}: {header.value}" for header in action.http_headers]
-        writer.write("\r\n".join([*lines, "", ""]).encode())
-        await writer.drain()
-        status = (await reader.readline()).split()
-        if len(status) < 2 or not status[1].isdigit():
-            return f"http://{host}:{port}: not an answer of HTTP"
-        return "" if int(status[1]) < 400 else f"HTTP probe failed with statuscode: {int(status[1])}"
-    finally:
-        writer.close()
-
-
-def port_number(port: int | str, container: Container | EphemeralContainer) -> int | None:
-    """A number, or the container's port of that name."""
-    if isinstance(port, int):
-        return port
-    return next((one.container_port for one in container.ports if one.name == port), None)
+        return await http_hook.run(node, pod, container, sandbox, handler.http_get)
+    return "invalid handler: a hook is exec, httpGet or sleep"

@@ -75,7 +75,7 @@ def http(
     request = http_request(action, address, port_number(action.port, container), purpose)
 
     def make(numeric: str, done: Done) -> Attempt:
-        return HttpProbe(loop, numeric, request, done)
+        return HttpProbe(loop, numeric, request, done, judged=purpose == "probe")
 
     return _at(loop, action.host or address, make, f'Get "{request.url}": ')
 

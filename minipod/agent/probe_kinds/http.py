@@ -62,6 +62,7 @@ def http_request(action: HTTPGetAction, pod_ip: str, port: int, purpose: str = "
     return HttpRequest(url, tuple(sent), host_header)
 
 
+SPEAKS_HTTP = "http: server gave HTTP response to HTTPS client"
 _OWN = ("Accept", "User-Agent")
 
 
@@ -71,13 +72,21 @@ def _canonical(name: str) -> str:
 
 
 class HttpProbe:
-    """One attempt, with its redirects. `address`: of the request's host, numeric."""
+    """One attempt, with its redirects. `address`: of the request's host, numeric. `judged`: the status counts."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: str, request: HttpRequest, done: Done) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        address: str,
+        request: HttpRequest,
+        done: Done,
+        judged: bool = True,
+    ) -> None:
         self._loop = loop
         self._address = address
         self._first = request
         self._done = done
+        self._judged = judged
         self._followed = 0
         self._open(request)
 
@@ -126,7 +135,7 @@ class HttpProbe:
             self._fail(f"dial tcp {self._dialled}: connect: {words(error)}")
         elif isinstance(error, ssl.SSLError):
             plain = error.reason == "WRONG_VERSION_NUMBER" or error.reason == "HTTP_REQUEST"
-            self._fail("http: server gave HTTP response to HTTPS client" if plain else f"tls: {words(error)}")
+            self._fail(SPEAKS_HTTP if plain else f"tls: {words(error)}")
         elif self._answer.status:
             self._done(Answer("error", f"{stage} tcp {self._dialled}: {words(error)}"))
         else:
@@ -152,7 +161,7 @@ class HttpProbe:
         status = self._answer.status
         if status in _REDIRECTS and self._follow():
             return
-        if 200 <= status < 300:
+        if 200 <= status < 300 or not self._judged:
             self._done(Answer("success"))
         elif 300 <= status < 400:
             body = self._answer.body.decode("utf-8", "replace")
