@@ -12,6 +12,7 @@ from minipod.errors import UsageError
 
 SOCKET_PATH_MAX = 107  # bytes, without the NUL
 _VERSION_AND_PID = "000.00.00-4194304"
+NAME_MAX = 255  # bytes of a file's name
 DEFAULT_ROOT = "/run/minipod"
 DEFAULT_STATE = "/var/lib/minipod"
 
@@ -65,7 +66,16 @@ class Paths:
     def pod_logs(self) -> str:
         return "/var/log/pods" if self.state == DEFAULT_STATE else f"{self.state}/log/pods"
 
+    def pod_log_directory(self, namespace: str, pod: str, uid: str) -> str:
+        """The kubelet's BuildPodLogsDirectory; a name that would not fit into a file's name is cut, the uid stays."""
+        name = f"{namespace}_{pod}"[: NAME_MAX - 1 - len(uid)]
+        return f"{self.pod_logs}/{name}_{uid}"
+
     def netns_name(self, namespace: str, pod: str) -> str:
         """The file name under /run/netns: the pod's own name wherever that is unambiguous."""
         name = pod if namespace == "default" else f"{namespace}_{pod}"
-        return name if self.is_default else f"{self.instance}-{name}"
+        if not self.is_default:
+            name = f"{self.instance}-{name}"
+        if len(name) <= NAME_MAX:
+            return name
+        return f"{name[: NAME_MAX - 9]}-{zlib.crc32(name.encode()):08x}"

@@ -184,7 +184,7 @@ class Pods:
 
     def log_directory(self, pod: Pod) -> str:
         metadata = pod.metadata
-        return f"{self._node.paths.pod_logs}/{metadata.namespace}_{metadata.name}_{metadata.uid}"
+        return self._node.paths.pod_log_directory(metadata.namespace, metadata.name, metadata.uid)
 
     def remove_logs(self, worker: PodWorker) -> None:
         """The last thing that is left of a pod. Only the agent writes there, so there is no link to follow."""

@@ -117,8 +117,8 @@ class Source:
         self._in_line = False
         self.ended = False
         self.attempt = instance(pod, container, args.previous, lenient=args.all_containers)
-        folder = f"{meta.get('namespace', 'default')}_{meta['name']}_{meta['uid']}"
-        self.folder = f"{paths_of(args).pod_logs}/{folder}/{container}"
+        logs = paths_of(args).pod_log_directory(meta.get("namespace", "default"), meta["name"], meta["uid"])
+        self.folder = f"{logs}/{container}"
         self.path = f"{self.folder}/{self.attempt}.log"
         self._follower: Follower | None = None
 

@@ -109,7 +109,7 @@ def _not_enforced(pod: Pod) -> list[PlanWarning]:
 
 def log_directory(pod: Pod, paths: Paths) -> str:
     metadata = pod.metadata
-    return f"{paths.pod_logs}/{metadata.namespace}_{metadata.name}_{metadata.uid}"
+    return paths.pod_log_directory(metadata.namespace, metadata.name, metadata.uid)
 
 
 def namespaces(pod: Pod) -> NamespaceOptions:

@@ -8,7 +8,7 @@ import pytest
 
 from minipod.config import CONFIG_FILE, Config, load_config
 from minipod.errors import UsageError
-from minipod.paths import SOCKET_PATH_MAX, Paths
+from minipod.paths import NAME_MAX, SOCKET_PATH_MAX, Paths
 
 
 def load(folder: Path, text: str) -> Config:
@@ -67,3 +67,16 @@ def test_a_root_that_is_too_long_for_its_sockets_is_told_with_the_length_that_is
     with pytest.raises(UsageError):
         Paths("/" + "r" * most).check_length()
     assert len(f"{Paths('/' + 'r' * (most - 1)).agent_socket}") < SOCKET_PATH_MAX
+
+
+def test_names_of_any_length_fit_into_file_names_and_stay_different() -> None:
+    paths, uid, long = Paths("/r"), "00000000-0000-4000-8000-000000000000", "n" * 253
+    for folder in (paths.pod_log_directory("default", long, uid), paths.pod_log_directory("k" * 63, long, uid)):
+        name = folder.rpartition("/")[2]
+        assert len(name) <= NAME_MAX
+        assert name.rpartition("_")[2] == uid
+    names = {paths.netns_name("default", long), paths.netns_name("k" * 63, long), paths.netns_name("k" * 62, long)}
+    assert len(names) == 3
+    assert max(map(len, names)) <= NAME_MAX
+    assert Paths().netns_name("default", long) == long
+    assert Paths().pod_log_directory("shop", "web", "U") == "/var/log/pods/shop_web_U"
