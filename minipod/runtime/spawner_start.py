@@ -10,6 +10,7 @@ import sys
 from minipod.kernel import mount
 
 _AT_FDCWD = -100
+_started: list[int] = []  # pids of our children
 
 
 def start_spawner(socket_path: str, exits: str) -> None:
@@ -32,17 +33,30 @@ def start_spawner(socket_path: str, exits: str) -> None:
     )
     interpreter = _read_only_interpreter()
     try:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-X", "frozen_modules=on", "-c", code],
             executable=f"/proc/self/fd/{interpreter}",
             pass_fds=(listener.fileno(), interpreter),
             stdin=subprocess.DEVNULL,
             cwd="/",
             env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-        ).returncode = 0  # it is nobody's child to wait for: it outlives us
+        )
+        process.returncode = 0  # nobody waits for it: it outlives us; `reap` is for one that did not
+        _started.append(process.pid)
     finally:
         os.close(interpreter)
         listener.close()
+
+
+def reap() -> None:
+    """Let the spawners that have ended be gone: they are this process' children."""
+    for pid in tuple(_started):
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            _started.remove(pid)
 
 
 def _read_only_interpreter() -> int:

@@ -16,7 +16,9 @@ import minipod
 from minipod.errors import AgentError
 from minipod.paths import Paths
 from minipod.runtime.spawner_client import ChildExit, SpawnerClient, SpawnError
-from minipod.runtime.spawner_start import start_spawner
+from minipod.runtime.spawner_start import reap, start_spawner
+
+_REAP_AFTER_S = 0.2  # its socket closes a moment before it is a zombie
 
 
 class Spawners:
@@ -68,6 +70,7 @@ class Spawners:
             os.unlink(path)
         if path == self._own:
             self._start()
+        asyncio.get_running_loop().call_later(_REAP_AFTER_S, reap)
         self._on_lost()
 
     def _exited(self, ended: ChildExit) -> None:
