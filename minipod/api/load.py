@@ -150,9 +150,17 @@ def _load_reading(reading: Reading, file: str, index: int, strict: bool) -> Iter
     data, source = reading.data, Source(reading.chunk)
     if not reading.duplicates and _is_list(data):
         for place, item in enumerate(data["items"]):
-            yield _decoded(Document(file, index + place, source, ("items", str(place))), item, strict)
+            typed = _typed(item, data["kind"])
+            yield _decoded(Document(file, index + place, source, ("items", str(place))), typed, strict)
     else:
         yield _decoded(Document(file, index, source), data, strict, reading)
+
+
+def _typed(item: Any, list_kind: str) -> Any:
+    """The items of a PodList need not say that they are Pods (apimachinery, unstructured.go: decodeToList)."""
+    if list_kind == "List" or not isinstance(item, dict) or item.get("kind") or item.get("apiVersion"):
+        return item
+    return {**item, "apiVersion": "v1", "kind": list_kind.removesuffix("List")}
 
 
 def _is_list(data: Any) -> bool:

@@ -143,6 +143,13 @@ def test_a_list_gives_a_document_for_each_item() -> None:
     assert [(error.field, error.line) for error in second.errors] == [("apiVersion", 7)]
 
 
+def test_the_items_of_a_pod_list_are_pods() -> None:
+    item = "- metadata: {name: a}\n  spec: {containers: [{name: a, image: b, x: 1}]}\n"
+    document = only(f"apiVersion: v1\nkind: PodList\nitems:\n{item}")
+    assert (document.kind, document.name) == ("Pod", "a")
+    assert [(error.field, error.line) for error in document.errors] == [("spec.containers[0].x", 5)]
+
+
 def test_lenient_loading_warns_of_unknown_and_repeated_fields() -> None:
     document = only(POD + "  foo: 1\n  hostPID: false\n  hostPID: true\n", strict=False)
     assert not document.errors
