@@ -1,7 +1,8 @@
 """What happened to the pods, as v1 Events (layer 5): aggregated by count, bounded, kept for an hour.
 
-Kubernetes' client-go tools/record correlates equal events into one with a count; so does this, by object, field
-path, type, reason and message. Knows nothing of what the events mean.
+Kubernetes' client-go tools/record (events_cache.go) correlates equal events into one with a count, those that differ
+only in their message into one after the tenth, and drops what a source says too often about an object; so does this.
+Knows nothing of what the events mean.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from minipod.agent.store import EventRecord, Store
 
 LIFETIME_S = 3600.0
 MAX_EVENTS = 10_000  # of all pods
-MAX_EVENTS_PER_POD = 200  # of different kinds; a message that differs each time must not fill the disk
 MAX_MESSAGE = 1024  # v1 Event validation
+SPAM_BURST = 25  # of one type about a pod by one source …
+SPAM_REFILL_S = 300.0  # … and one more after each of these
+SIMILAR_MAX = 10  # messages of one reason; from the tenth on they are one event
+SIMILAR_S = 600.0
+COMBINED = "(combined from similar events): "
 
 
 class PodReference(NamedTuple):
@@ -36,6 +41,40 @@ class _Key(NamedTuple):
     message: str
 
 
+class _Spam:
+    """A bucket of tokens for everything that one source says of one type about one pod."""
+
+    def __init__(self, now_s: float) -> None:
+        self._tokens = float(SPAM_BURST)
+        self._at_s = now_s
+
+    def accepts(self, now_s: float) -> bool:
+        self._tokens = min(SPAM_BURST, self._tokens + max(0.0, now_s - self._at_s) / SPAM_REFILL_S)
+        self._at_s = now_s
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class _Similar:
+    """The messages of one source, type and reason about one pod."""
+
+    def __init__(self) -> None:
+        self._messages: set[str] = set()
+        self._last_s = 0.0
+
+    def too_many(self, message: str, now_s: float) -> bool:
+        if now_s - self._last_s > SIMILAR_S:
+            self._messages.clear()
+        self._last_s = now_s
+        self._messages.add(message)
+        if len(self._messages) < SIMILAR_MAX:
+            return False
+        self._messages.pop()
+        return True
+
+
 class EventRecorder:
     """Events of all pods. Every method takes `now_s`, seconds since the epoch."""
 
@@ -46,6 +85,8 @@ class EventRecorder:
         self._notify = notify
         self._events: OrderedDict[_Key, dict[str, Any]] = OrderedDict()  # by last time, oldest first
         self._last_s: dict[_Key, float] = {}
+        self._spam: dict[tuple[str, str, str], _Spam] = {}  # as client-go's, not kept over a restart
+        self._similar: dict[tuple[str, str, str, str], _Similar] = {}
         self._load(now_s)
 
     def _load(self, now_s: float) -> None:
@@ -75,17 +116,20 @@ class EventRecorder:
     ) -> None:
         """`kind`: Normal | Warning. `field_path`: such as `spec.containers{web}`, or empty."""
         self.expire(now_s)
-        message = message[:MAX_MESSAGE]
-        key = _Key(pod.uid, field_path, kind, reason, message)
+        key = self._correlated(_Key(pod.uid, field_path, kind, reason, message[:MAX_MESSAGE]), component, now_s)
+        if key is None:
+            return
         known = self._events.get(key)
         stamp = timestamp(now_s)
         with self._store.transaction():
             version = str(self._store.next_version())
             if known is None:
-                event = self._new(pod, key, component, stamp, version, now_s)
+                event = self._new(pod, key._replace(field_path=field_path), component, stamp, version, now_s)
             else:
                 metadata = {**known["metadata"], "resourceVersion": version}
                 event = {**known, "metadata": metadata, "count": known["count"] + 1, "lastTimestamp": stamp}
+            if key.message == COMBINED:  # the last one stands for all
+                event["message"] = (COMBINED + message)[:MAX_MESSAGE]
             self._events[key] = event
             self._events.move_to_end(key)
             self._last_s[key] = now_s
@@ -94,7 +138,20 @@ class EventRecorder:
             )
         self._notify("ADDED" if known is None else "MODIFIED", event)
         if known is None:
-            self._bound(pod.uid)
+            self._bound()
+
+    def _correlated(self, key: _Key, component: str, now_s: float) -> _Key | None:
+        """The event that this one counts for; None: it is dropped."""
+        similar = self._similar.setdefault((key.pod_uid, component, key.type, key.reason), _Similar())
+        too_many = similar.too_many(key.message, now_s)
+        if not self._spam.setdefault((key.pod_uid, component, key.type), _Spam(now_s)).accepts(now_s):
+            return None
+        return key._replace(field_path="", message=COMBINED) if too_many else key
+
+    def forget_pod(self, pod_uid: str) -> None:
+        """The pod is gone: nothing more will be said about it. Its events stay for their hour."""
+        self._spam = {key: spam for key, spam in self._spam.items() if key[0] != pod_uid}
+        self._similar = {key: similar for key, similar in self._similar.items() if key[0] != pod_uid}
 
     def _new(
         self, pod: PodReference, key: _Key, component: str, stamp: str, version: str, now_s: float
@@ -145,9 +202,7 @@ class EventRecorder:
             dead.append(key)
         self._forget(dead)
 
-    def _bound(self, pod_uid: str) -> None:
-        mine = [key for key in self._events if key.pod_uid == pod_uid]
-        self._forget(mine[: max(0, len(mine) - MAX_EVENTS_PER_POD)])
+    def _bound(self) -> None:
         self._forget(list(self._events)[: max(0, len(self._events) - MAX_EVENTS)])
 
     def _forget(self, keys: list[_Key]) -> None:

@@ -176,6 +176,7 @@ class Pods:
     def _forgotten(self, worker: PodWorker) -> None:
         del self._workers[worker.namespace, worker.name]
         del self._by_uid[worker.uid]
+        self._node.events.forget_pod(worker.uid)
         if (stop := self._owners.pop(worker.uid, None)) is not None:
             stop()
         if worker.uid not in self.keep_logs:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minipod.agent.events import LIFETIME_S, MAX_EVENTS_PER_POD, EventRecorder, PodReference
+from minipod.agent.events import LIFETIME_S, EventRecorder, PodReference
 from minipod.agent.store import Record, Store
 from minipod.errors import HostError
 
@@ -162,12 +162,34 @@ def test_events_survive_the_agent_and_go_on_counting(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_pod_cannot_fill_the_disk_with_events(tmp_path: Path) -> None:
+def test_a_source_may_say_25_things_of_a_type_about_a_pod_and_one_more_every_five_minutes(tmp_path: Path) -> None:
     store = opened(tmp_path)
     events = recorder(store)
-    for number in range(MAX_EVENTS_PER_POD + 50):
-        events.record(POD, "Warning", "Unhealthy", f"message {number}", float(number))
-    kept = events.select(1000.0)
-    assert len(kept) == len(store.events()) == MAX_EVENTS_PER_POD
-    assert kept[-1]["message"] == f"message {MAX_EVENTS_PER_POD + 49}"
+    for number in range(40):
+        events.record(POD, "Warning", "Unhealthy", "no", float(number))
+    events.record(POD, "Normal", "Started", "another type", 40.0)
+    unhealthy, started = events.select(50.0)
+    assert (unhealthy["count"], started["count"]) == (25, 1)
+    events.record(POD, "Warning", "Unhealthy", "no", 400.0)
+    events.record(POD, "Warning", "Unhealthy", "no", 401.0)
+    assert sorted(event["count"] for event in events.select(402.0)) == [1, 26]
+    events.forget_pod(POD.uid)
+    events.record(POD, "Warning", "Unhealthy", "no", 403.0)
+    assert sorted(event["count"] for event in events.select(404.0)) == [1, 27]
+    store.close()
+
+
+def test_from_the_tenth_on_events_that_differ_in_their_message_are_one(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    events = recorder(store)
+    for number in range(15):
+        events.record(POD, "Warning", "Unhealthy", f"message {number}", float(number), "spec.containers{main}")
+    kept = events.select(20.0)
+    assert len(kept) == len(store.events()) == 10
+    assert kept[-1]["message"] == "(combined from similar events): message 14"
+    assert kept[-1]["count"] == 6
+    assert kept[-1]["involvedObject"]["fieldPath"] == "spec.containers{main}"
+    again = recorder(store, now_s=20.0)
+    again.record(POD, "Warning", "Unhealthy", "message 0", 700.0)
+    assert len(again.select(700.0)) == 11
     store.close()
