@@ -284,6 +284,8 @@ class Spawner:
         if not child.reported:
             child.failure = {"message": "killed before exec", "errno": 0, "reason": "", "op": ""}
         if child.failure is not None:
+            self.by_key.pop(child.key, None)
+            child.close_held()
             self._send({"id": child.request_id, "error": child.failure})
             return
         child.started_at_ns = time.time_ns()
@@ -308,8 +310,6 @@ class Spawner:
         if child.status is not None:
             self._read_status(child)
         if child.failure is not None:
-            self.by_key.pop(child.key, None)
-            child.close_held()
             return
         code, number = (status, 0) if exited else (128 + status, status)
         child.exit = {
