@@ -55,7 +55,7 @@ class Host:
     def set(self, name: str, fact: str = "") -> None:
         (self.path / name).write_text(f"{fact}\n" if fact else "")
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, venv: str | None = None) -> subprocess.Popen[str]:
         env = {
             "PATH": f"{self.path}/bin:{os.defpath}",
             "HOST": str(self.path),
@@ -63,11 +63,13 @@ class Host:
             "MINIPOD_STATE": f"{self.path}/state",
             "MINIPOD_PYTHON": f"{self.path}/bin/python3",
         }
+        if venv:
+            env["MINIPOD_VENV"] = venv
         command = [self.checkout / "scripts" / "setup", *args]
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def setup(self, *args: str) -> subprocess.CompletedProcess[str]:
-        with self.start(*args) as setup:
+    def setup(self, *args: str, venv: str | None = None) -> subprocess.CompletedProcess[str]:
+        with self.start(*args, venv=venv) as setup:
             stdout, stderr = setup.communicate()
         return subprocess.CompletedProcess(args, setup.returncode, stdout, stderr)
 
@@ -165,6 +167,14 @@ def test_what_cannot_be_helped_is_one_clear_line(host: Host, fact: str, value: s
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert host.calls() == []
+
+
+def test_a_place_for_the_environment_that_is_not_there_is_told_with_the_remedy(host: Host) -> None:
+    done = host.setup(venv=f"{host.path}/nowhere/venv")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"setup: cannot write to {host.path}/nowhere: name another virtual environment with MINIPOD_VENV\n",
+    )
 
 
 @pytest.mark.parametrize("release", ["5.10.0", "5.15-foo", "6.1.0+", "10.0"])
