@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import peers, pods, probes
+from tests.bench import manifests, peers, pods, probes
 from tests.bench.measure import Figure, milliseconds, run, table, to_json
 
 
@@ -35,6 +35,7 @@ def _all(runs: int) -> Iterator[Figure]:
         "ms",
         [milliseconds(lambda: run(sys.executable, "-I", "-c", "pass")) for _ in range(runs)],
     )
+    yield from manifests.measure(runs)
     yield from pods.measure(runs)
     yield from probes.measure()
     with pods.instance() as bench:
