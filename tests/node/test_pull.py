@@ -1,0 +1,571 @@
+"""Pulling from a registry on loopback: what it is asked, what may come, and each way in which it may go wrong."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minipod.api.references import parse_reference
+from minipod.errors import ImageError
+from minipod.paths import Paths
+from minipod.runtime.images import ImageStore
+from minipod.runtime.layers import Stopped
+from minipod.runtime.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, architecture
+from minipod.runtime.registry.credentials import parse_secret
+from minipod.runtime.registry.hosts import Registries, RegistryOptions
+from minipod.runtime.registry.pull import Pulled, pull
+from tests import registry as fake
+from tests.conftest import CHECKOUT
+from tests.layouts import archive, entry, folder, make_layout
+from tests.registry import Registry, Request
+
+HELLO = archive([folder("etc"), entry("etc/motd", b"hello\n")])
+LARGE = archive([entry("noise", os.urandom(3 << 20))])
+QUICK = {"stall_timeout_s": 0.5, "connect_timeout_s": 1.0, "max_wait_s": 0.02, "attempts": 3}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    with fake.running() as server:
+        server.add(make_layout(tmp_path / "hello", HELLO, config={"Cmd": ["cat", "/etc/motd"]}))
+        yield server
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[Registry]:
+    """Its layer takes several reads."""
+    with fake.running() as server:
+        server.add(make_layout(tmp_path / "large", LARGE, compress=False))
+        yield server
+
+
+def get(
+    store: ImageStore,
+    registry: Registry,
+    name: str = "test",
+    *,
+    host: str = "",
+    options: dict[str, RegistryOptions] | None = None,
+    secrets: dict[str, object] | None = None,
+    environment: dict[str, str] | None = None,
+    stop: threading.Event | None = None,
+    **limits: float,
+) -> Pulled:
+    settings = Registries(registry=options or {}, **{**QUICK, **limits})  # type: ignore[arg-type]
+    return pull(
+        store,
+        parse_reference(f"{host or registry.host}/{name}"),
+        secrets=[("secret", parse_secret(json.dumps(secrets), "secret"))] if secrets else (),
+        registries=settings,
+        environment={"HOME": "/nowhere", **(environment or {})},
+        stop=stop,
+    )
+
+
+def motd(pulled: Pulled) -> str:
+    return Path(pulled.image.layers[0], "etc/motd").read_text()
+
+
+def left_over(store: ImageStore) -> list[str]:
+    return [name for part in ("tmp", "ingest") for name in os.listdir(store.path / part)]
+
+
+def login(host: str, user: str, password: str) -> dict[str, object]:
+    return {"auths": {host: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}}
+
+
+# ---- what may come
+
+
+def test_an_image_is_pulled_and_found_by_its_name_and_digest(store: ImageStore, registry: Registry) -> None:
+    pulled = get(store, registry)
+    assert (pulled.changed, motd(pulled), pulled.image.config.cmd) == (True, "hello\n", ("cat", "/etc/motd"))
+    assert store.resolve(f"{registry.host}/test") == pulled.image
+    assert store.resolve(f"{registry.host}/test@{pulled.image.digest}") == pulled.image
+    assert left_over(store) == []
+
+
+def test_an_unchanged_tag_is_one_question(store: ImageStore, registry: Registry) -> None:
+    first = get(store, registry)
+    registry.seen.clear()
+    second = get(store, registry)
+    assert (second.changed, second.image) == (False, first.image)
+    assert [(request.command, request.kind) for request in registry.seen] == [("HEAD", "manifests")]
+
+
+def test_a_tag_that_moved_on_is_fetched(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
+    get(store, registry)
+    registry.add(make_layout(tmp_path / "new", archive([folder("etc"), entry("etc/motd", b"new\n")])))
+    assert motd(get(store, registry)) == "new\n"
+    assert len(store.list()) == 2
+
+
+def test_a_digest_that_is_there_asks_nobody(store: ImageStore, registry: Registry) -> None:
+    digest = get(store, registry).image.digest
+    registry.seen.clear()
+    assert not get(store, registry, f"test@{digest}").changed
+    assert registry.seen == []
+
+
+def test_only_new_layers_are_fetched(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
+    get(store, registry)
+    registry.add(make_layout(tmp_path / "two", HELLO, archive([entry("new")])), "two")
+    registry.seen.clear()
+    get(store, registry, "two")
+    assert len(registry.requests("blobs")) == 2  # its configuration and its second layer
+
+
+@pytest.mark.parametrize(("index_type", "type_"), [(OCI_INDEX, OCI_MANIFEST), (DOCKER_LIST, DOCKER_MANIFEST)])
+def test_an_index_leads_to_this_platform(store: ImageStore, registry: Registry, index_type: str, type_: str) -> None:
+    digest = registry.tags["test", "latest"]
+    size = len(registry.content[digest][1])
+    other = {"mediaType": type_, "digest": "sha256:" + "0" * 64, "size": 1}
+    right = {"mediaType": type_, "digest": digest, "size": size}
+    platforms = [
+        {**other, "platform": {"os": "linux", "architecture": "mips"}},
+        {**other, "platform": {"os": "unknown", "architecture": "unknown"}},
+        {**right, "platform": {"os": "linux", "architecture": architecture()}},
+    ]
+    index = registry.put({"schemaVersion": 2, "manifests": platforms}, index_type, "multi")
+    pulled = get(store, registry, "multi")
+    assert (pulled.image.digest, motd(pulled)) == (index, "hello\n")
+    assert store.resolve(f"{registry.host}/multi@{index}") == store.resolve(f"{registry.host}/multi@{digest}")
+    assert not get(store, registry, "multi").changed
+
+
+def test_a_missing_platform_says_what_there_is(store: ImageStore, registry: Registry) -> None:
+    other = {"digest": "sha256:" + "0" * 64, "size": 1, "platform": {"os": "linux", "architecture": "mips"}}
+    registry.put({"schemaVersion": 2, "manifests": [other]}, OCI_INDEX, "multi")
+    with pytest.raises(ImageError, match=rf"no image for linux/{architecture()}; there is linux/mips"):
+        get(store, registry, "multi")
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+def test_layers_come_compressed_or_not(store: ImageStore, registry: Registry, tmp_path: Path, compression: str) -> None:
+    import zstandard
+
+    data = {"none": HELLO, "gzip": gzip.compress(HELLO), "zstd": zstandard.compress(HELLO)}[compression]
+    ending = "" if compression == "none" else f"+{compression}"
+    layer_type = f"application/vnd.oci.image.layer.v1.tar{ending}"
+    layout = make_layout(
+        tmp_path / "l", data, compress=False, layer_type=layer_type, diff_ids=[f"sha256:{_sha(HELLO)}"]
+    )
+    registry.add(layout, "packed")
+    assert motd(get(store, registry, "packed")) == "hello\n"
+
+
+def _sha(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+# ---- who is asked, and as whom
+
+
+def test_basic_authentication_by_a_pull_secret(store: ImageStore, registry: Registry) -> None:
+    registry.rules.append(fake.basic("joe", "secret"))
+    assert get(store, registry, secrets=login(registry.host, "joe", "secret")).changed
+
+
+def test_a_token_for_anybody(store: ImageStore, registry: Registry) -> None:
+    registry.rules.append(fake.bearer({"": ""}))
+    assert get(store, registry).changed
+
+
+def test_a_token_for_a_user_from_docker_s_file(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
+    registry.rules.append(fake.bearer({"joe": "secret"}))
+    (tmp_path / "config.json").write_text(json.dumps(login(f"https://{registry.host}/v2/", "joe", "secret")))
+    assert get(store, registry, environment={"DOCKER_CONFIG": str(tmp_path)}).changed
+
+
+def test_registry_auth_file_and_a_path_in_it(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
+    registry.rules.append(fake.basic("joe", "secret"))
+    entries = {**login(registry.host, "no", "no")["auths"], **login(f"{registry.host}/test", "joe", "secret")["auths"]}  # type: ignore[dict-item]
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": entries}))
+    assert get(store, registry, environment={"REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}).changed
+
+
+def test_every_credential_that_fits_is_tried(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
+    registry.rules.append(fake.bearer({"joe": "secret"}))
+    (tmp_path / "config.json").write_text(json.dumps(login(registry.host, "joe", "secret")))
+    wrong = login(registry.host, "old", "password")
+    assert get(store, registry, secrets=wrong, environment={"DOCKER_CONFIG": str(tmp_path)}).changed
+
+
+def test_a_credential_helper_is_asked(
+    store: ImageStore, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "docker-credential-test"
+    helper.write_text('#!/bin/sh\ncat >/dev/null\necho \'{"Username": "joe", "Secret": "secret"}\'\n')
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "test"}}))
+    registry.rules.append(fake.basic("joe", "secret"))
+    assert get(store, registry, environment={"DOCKER_CONFIG": str(tmp_path)}).changed
+
+
+def test_an_identity_token_becomes_an_access_token(store: ImageStore, registry: Registry) -> None:
+    def token(request: Request) -> bool:
+        if not request.path.startswith("/token"):
+            return False
+        form = request.rfile.read(int(request.headers["Content-Length"])).decode()
+        assert "grant_type=refresh_token" in form
+        assert "refresh_token=r3fresh" in form
+        request.answer(200, b'{"access_token": "t0ken"}')
+        return True
+
+    registry.rules += [token, fake.bearer({})]
+    assert get(store, registry, secrets={"auths": {registry.host: {"identitytoken": "r3fresh"}}}).changed
+
+
+def test_refused_users_are_told_the_registry_s_words_and_no_password(store: ImageStore, registry: Registry) -> None:
+    registry.rules.append(fake.bearer({"joe": "secret"}))
+    with pytest.raises(ImageError, match="unauthorized: incorrect username or password") as caught:
+        get(store, registry, secrets=login(registry.host, "eve", "pa55word"))
+    assert "pa55word" not in str(caught.value)
+    with pytest.raises(ImageError, match="401 unauthorized"):
+        get(store, registry)
+
+
+def test_credentials_stay_home(store: ImageStore, registry: Registry) -> None:
+    """Blobs are redirected to another host, as clouds do; it must not see who asked."""
+    with fake.running() as elsewhere:
+        elsewhere.content = registry.content
+
+        def away(request: Request) -> None:
+            request.answer(307, b"", {"Location": f"http://{elsewhere.host}/v2/test/blobs/{request.what}"})
+
+        registry.rules += [fake.bearer({"joe": "secret"}), fake.on("blobs", away)]
+        assert get(store, registry, secrets=login(registry.host, "joe", "secret")).changed
+        assert [request.headers.get("Authorization") for request in elsewhere.seen] == [None, None]
+
+
+def test_redirects_in_circles_end(store: ImageStore, registry: Registry) -> None:
+    registry.rules.append(fake.on("blobs", lambda request: request.answer(307, b"", {"Location": request.path})))
+    with pytest.raises(ImageError, match="more than 10 redirects"):
+        get(store, registry)
+
+
+def test_a_redirect_to_a_file_is_refused(store: ImageStore, registry: Registry) -> None:
+    registry.rules.append(fake.on("blobs", lambda r: r.answer(307, b"", {"Location": "file:///etc/shadow"})))
+    with pytest.raises(ImageError, match="which is no address"):
+        get(store, registry)
+
+
+def test_mirrors_come_first_and_may_be_down(store: ImageStore, registry: Registry) -> None:
+    registry.tags["hub/library/nginx", "1"] = registry.tags["test", "latest"]
+    mirrors = ("http://127.0.0.1:1", f"http://{registry.host}/hub")
+    options = {"docker.io": RegistryOptions(mirrors=mirrors, mirrors_only=True)}
+    pulled = get(store, registry, "nginx:1", host="docker.io", options=options)
+    assert pulled.image.reference == "docker.io/library/nginx:1"
+    assert {request.name for request in registry.seen} == {"hub/library/nginx"}
+
+
+def test_a_mirror_without_the_image_leaves_it_to_the_registry(store: ImageStore, registry: Registry) -> None:
+    with fake.running() as mirror:
+        options = {registry.host: RegistryOptions(mirrors=(f"http://{mirror.host}",))}
+        assert get(store, registry, options=options).changed
+
+
+def test_a_proxy_is_asked_for_the_whole_address(store: ImageStore, registry: Registry) -> None:
+    with fake.running() as proxy:
+        proxy.content, proxy.tags = registry.content, registry.tags
+
+        def strip(request: Request) -> bool:
+            assert request.path.startswith("http://registry.test:80/")
+            return False
+
+        class Proxied(Request):
+            def do_GET(self) -> None:  # noqa: N802
+                seen.append(self.path)
+                self.path = self.path.removeprefix("http://registry.test")
+                super().do_GET()
+
+            do_HEAD = do_GET  # noqa: N815
+
+        seen: list[str] = []
+        proxy.RequestHandlerClass = Proxied
+        options = {"registry.test": RegistryOptions(plain_http=True, proxy=f"http://{proxy.host}")}
+        assert get(store, registry, host="registry.test", options=options).changed
+        assert all(path.startswith("http://registry.test/v2/test/") for path in seen)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    files = (tmp_path / "cert.pem", tmp_path / "key.pem")
+    subprocess.run(
+        [
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-out", files[0], "-keyout", files[1]),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return files
+
+
+def test_tls_wants_a_certificate_that_is_trusted(
+    store: ImageStore, registry: Registry, certificate: tuple[Path, Path]
+) -> None:
+    with fake.running(tls=certificate) as secure:
+        secure.content, secure.tags = registry.content, registry.tags
+
+        def tls(**options: object) -> dict[str, RegistryOptions]:
+            return {secure.host: RegistryOptions(plain_http=False, **options)}  # type: ignore[arg-type]
+
+        with pytest.raises(ImageError, match=r"certificate is not trusted: .*give its CA in /etc/minipod/registries"):
+            get(store, secure, options=tls())
+        assert get(store, secure, options=tls(ca=str(certificate[0]))).changed
+        assert not get(store, secure, options=tls(insecure=True)).changed
+
+
+def test_plain_http_where_tls_is_expected_says_so(store: ImageStore, registry: Registry) -> None:
+    with pytest.raises(ImageError, match=r"speaks plain HTTP; .*plain_http = true"):
+        get(store, registry, options={registry.host: RegistryOptions(plain_http=False)})
+
+
+# ---- what goes wrong
+
+
+@pytest.mark.parametrize("status", [403, 404, 418])
+def test_a_refusal_is_told_at_once_in_the_registry_s_words(store: ImageStore, registry: Registry, status: int) -> None:
+    registry.rules.append(fake.on("manifests", lambda r: r.fail(status, "NO_SUCH", "the registry's own words")))
+    with pytest.raises(ImageError, match=f"{status} .*: no such: the registry's own words") as caught:
+        get(store, registry)
+    assert caught.value.reason == "ErrImagePull"
+    assert len(registry.requests("manifests")) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+def test_what_may_pass_is_tried_again(store: ImageStore, registry: Registry, status: int, kind: str) -> None:
+    registry.rules.append(fake.times(2, fake.on(kind, lambda r: r.fail(status, "LATER", "not now"))))
+    assert get(store, registry).changed
+
+
+def test_what_does_not_pass_is_told(store: ImageStore, registry: Registry) -> None:
+    registry.rules.append(
+        fake.on("manifests", lambda r: r.fail(503, "UNAVAILABLE", "on holiday", {"Retry-After": "9"}))
+    )
+    with pytest.raises(ImageError, match="503 service unavailable: unavailable: on holiday"):
+        get(store, registry)
+    assert len(registry.requests("manifests")) == QUICK["attempts"]
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(store: ImageStore, large: Registry) -> None:
+    large.rules.append(fake.times(2, fake.largest(fake.cut(1 << 20))))
+    assert get(store, large).changed
+    ranges = [request.headers.get("Range") for request in large.seen if request.kind == "blobs"]
+    assert [r for r in ranges if r] == [f"bytes={1 << 20}-", f"bytes={2 << 20}-"]
+
+
+def test_a_registry_without_ranges_begins_again(store: ImageStore, large: Registry) -> None:
+    large.ranges = False
+    large.rules.append(fake.times(1, fake.largest(fake.cut(1 << 20))))
+    assert get(store, large).changed
+
+
+def test_a_failed_pull_is_taken_up_by_the_next(store: ImageStore, large: Registry) -> None:
+    large.rules.append(fake.largest(fake.cut(1000)))
+    with pytest.raises(ImageError, match="the connection ended too early"):
+        get(store, large)
+    assert store.list() == []
+    large.rules.clear()
+    large.seen.clear()
+    assert get(store, large).changed
+    assert [r.headers["Range"] for r in large.seen if r.headers.get("Range")] == ["bytes=3000-"]
+    assert left_over(store) == []
+
+
+@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+def test_a_stalling_registry_is_given_up(store: ImageStore, registry: Registry, kind: str) -> None:
+    waits = threading.Event()
+    registry.rules.append(fake.on(kind, lambda request: waits.wait(10) and None))
+    began = time.monotonic()
+    with pytest.raises(ImageError, match="timed out"):
+        get(store, registry, stall_timeout_s=0.2)
+    assert time.monotonic() - began < 5
+    waits.set()
+
+
+def test_a_dripping_registry_is_given_up(store: ImageStore, large: Registry) -> None:
+    large.rules.append(fake.largest(fake.drip(10)))
+    with pytest.raises(ImageError, match=r"too slow: \d+ bytes in"):
+        get(store, large, stall_timeout_s=0.3, attempts=1)
+
+
+def _flipped(request: Request, data: bytes) -> None:
+    request.answer(200, data[:2000] + bytes([data[2000] ^ 1]) + data[2001:])
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (_flipped, "is damaged: it has sha256:"),
+        (lambda r, d: r.answer(200, d + b"x"), "has more than"),
+        (lambda r, d: r.answer(200, d[:-1]), "of 31"),
+        (lambda r, d: r.answer(200, b""), "0 of"),
+        (lambda r, d: r.answer(200, os.urandom(len(d))), "is damaged: it has sha256:"),
+    ],
+    ids=["flipped bit", "longer", "shorter", "empty", "other"],
+)
+def test_a_blob_that_is_not_what_was_promised_is_not_used(
+    store: ImageStore, large: Registry, act: object, words: str
+) -> None:
+    large.ranges = False
+    large.rules.append(fake.largest(act))  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match=words):
+        get(store, large)
+    assert (store.list(), os.listdir(store.path / "layers"), os.listdir(store.path / "blobs/sha256")) == ([], [], [])
+    large.rules.clear()
+    assert get(store, large).changed
+
+
+def test_a_manifest_that_is_not_its_digest_is_refused(store: ImageStore, registry: Registry) -> None:
+    digest = registry.tags["test", "latest"]
+    kind, data = registry.content[digest]
+    registry.content[digest] = (kind, data + b" ")
+    with pytest.raises(ImageError, match="is damaged: it has"):
+        get(store, registry, f"test@{digest}")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html>", "is damaged"),
+        (b"[]", "is damaged"),
+        (b'{"schemaVersion": 1, "fsLayers": []}', "old schema 1"),
+        (b'{"manifests": [], "config": {}, "layers": []}', "an index and a manifest at once"),
+        (b'{"config": {"digest": "sha256:../../etc", "size": 1}, "layers": []}', "is no sha256 digest"),
+        (b'{"manifests": []}', "there is none at all"),
+        (b"[" * 100000, "is damaged"),
+    ],
+)
+def test_nonsense_for_a_manifest_is_refused(store: ImageStore, registry: Registry, body: bytes, words: str) -> None:
+    registry.rules.append(fake.on("manifests", lambda request: request.answer(200, body)))
+    with pytest.raises(ImageError, match=words):
+        get(store, registry)
+
+
+def test_an_endless_manifest_is_refused(store: ImageStore, registry: Registry) -> None:
+    registry.rules.append(fake.on("manifests", lambda request: request.answer(200, bytes(5 << 20))))
+    with pytest.raises(ImageError, match="longer than"):
+        get(store, registry)
+
+
+def test_indexes_in_a_circle_end(store: ImageStore, registry: Registry) -> None:
+    digest = registry.tags["test", "latest"]
+    kind = OCI_INDEX
+    for _ in range(6):
+        size = len(registry.content[digest][1])
+        entry_ = {"mediaType": kind, "digest": digest, "size": size}
+        platform = {"os": "linux", "architecture": architecture()}
+        digest = registry.put({"schemaVersion": 2, "manifests": [{**entry_, "platform": platform}]}, OCI_INDEX, "deep")
+    with pytest.raises(ImageError, match="without end"):
+        get(store, registry, "deep")
+
+
+def test_what_is_stopped_stops_soon(store: ImageStore, large: Registry) -> None:
+    stop = threading.Event()
+
+    def act(request: Request, data: bytes) -> None:
+        stop.set()
+        fake.cut(1 << 20)(request, data)
+
+    large.rules.append(fake.largest(act))
+    with pytest.raises(Stopped):
+        get(store, large, stop=stop)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", state], check=True)
+    yield state
+    subprocess.run(["umount", state], check=True)
+
+
+def test_a_full_disk_leaves_room(store: ImageStore, large: Registry, small_disk: Path) -> None:
+    with pytest.raises(ImageError, match="no space left on device; free some space"):
+        get(store, large)
+    assert left_over(store) == []
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    assert get(store, large).changed
+
+
+def test_two_pulls_at_once_fetch_a_layer_once(store: ImageStore, large: Registry) -> None:
+    found: list[Pulled] = []
+    threads = [threading.Thread(target=lambda: found.append(get(store, large))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({pulled.image.id for pulled in found}) == 1
+    biggest = max(large.content, key=lambda digest: len(large.content[digest][1]))
+    assert large.requests("blobs").count(biggest) == 1
+    assert left_over(store) == []
+
+
+PROGRAM = """
+import sys, json
+from minipod.api.references import parse_reference
+from minipod.paths import Paths
+from minipod.runtime.images import ImageStore
+from minipod.runtime.registry.pull import pull
+print(flush=True)
+pull(ImageStore(Paths(sys.argv[1], sys.argv[2])), parse_reference(sys.argv[3]), environment={"HOME": "/nowhere"})
+"""
+
+
+def test_killed_pulls_leave_a_whole_store(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
+    layers = [archive([entry(f"f{number}", b"x" * 2000) for number in range(300)] + [entry(str(i))]) for i in range(4)]
+    registry.add(make_layout(tmp_path / "many", *layers), "many")
+    name = f"{registry.host}/many"
+    for delay_ms in range(0, 200, 20):
+        child = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, tmp_path / "root", tmp_path / "state", name],
+            stdout=subprocess.PIPE,
+            cwd=CHECKOUT,
+        )
+        assert child.stdout is not None
+        child.stdout.read(1)
+        time.sleep(delay_ms / 1000)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        image = store.resolve(name)
+        if image is not None:
+            assert [len(os.listdir(layer)) for layer in image.layers] == [301] * 4
+            store.remove(name)
+    assert get(store, registry, "many").changed
+    assert left_over(store) == []
