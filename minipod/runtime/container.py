@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -17,6 +18,8 @@ from minipod.runtime.records import ContainerRecord, save
 from minipod.runtime.seccomp import compiled_filter
 from minipod.runtime.spawner_client import ChildExit
 from minipod.runtime.status import ContainerStatus
+
+log = logging.getLogger(__name__)
 
 CREATED, RUNNING, EXITED, UNKNOWN = (
     "CONTAINER_CREATED",
@@ -38,6 +41,7 @@ class Container:
         self.ended = asyncio.Event()
         self.early_exit: ChildExit | None = None  # told before `start` had its answer
         self.watched = False
+        self.unsaved = False  # the file on disk is older than the record: a full disk
         if record.status.state == EXITED:
             self.ended.set()
 
@@ -50,9 +54,14 @@ class Container:
         save(f"{self.directory}/container.json", self.record)
 
     def update(self, **changes: object) -> None:
-        """Replace fields of the status and save."""
+        """Replace fields of the status and save. A disk that is full keeps no container from starting or ending."""
         self.record = msgspec.structs.replace(self.record, status=msgspec.structs.replace(self.status, **changes))
-        self.save()
+        try:
+            self.save()
+            self.unsaved = False
+        except OSError as error:
+            self.unsaved = True
+            log.error("container %s: its record is not saved: %s", self.status.id[:12], error)
 
     def send_signal(self, number: int) -> None:
         """To its first process; one that is gone is not an error."""

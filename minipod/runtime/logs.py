@@ -7,6 +7,7 @@ of a stream is also kept in a small file, so that an agent that is killed loses 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import glob
 import gzip
@@ -14,6 +15,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Callable
 
 LINE_LIMIT = 16 * 1024  # bytes; containerd's max_container_log_line_size
 _CHUNK = 256 * 1024
@@ -76,16 +78,25 @@ class LogFile:
         """Append. A full disk costs lines, told once, never the agent."""
         view = memoryview(text)
         try:
+            if self._fd < 0:  # it could not be opened again when it was rotated
+                self.reopen()
             while view:
                 view = view[os.write(self._fd, view) :]
+            self._size += len(text)
             self._told_failure = False
         except OSError as error:
+            self._keep_whole_lines(text[: len(text) - len(view)])
             if not self._told_failure:
                 log.warning("log %s: %s: lines are lost", self.path, error.strerror)
                 self._told_failure = True
-        self._size += len(text)
         if self._max_size and self._size > self._max_size:
             self._rotate()
+
+    def _keep_whole_lines(self, written: bytes) -> None:
+        """Takes back the line that was cut, so that the next one does not continue it."""
+        self._size += written.rfind(b"\n") + 1
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, self._size)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -98,7 +109,8 @@ class LogFile:
         if os.path.exists(rotated):
             return  # twice within a second: the file grows a little further
         try:
-            earlier = sorted(glob.glob(glob.escape(self.path) + ".*"))
+            found = sorted(glob.glob(glob.escape(self.path) + ".*"))
+            earlier = [path for path in found if not path.endswith(".tmp")]  # those are being compressed
             os.rename(self.path, rotated)
             self.reopen()
             for path in earlier[: max(0, len(earlier) - (self._max_files - 2))]:
@@ -122,18 +134,24 @@ def _compress(path: str) -> None:
         log.warning("log %s: compression: %s", path, error.strerror)
 
 
+#: called with every chunk, in its order; with nothing at the stream's end
+Tap = Callable[[bytes], None]
+
+
 class LogStream:
     """One pipe (or pty master) into the log file, on the running event loop."""
 
     def __init__(self, fd: int, stream: str, file: LogFile, partial_path: str) -> None:
         """Takes `fd` over. `partial_path`: where the unfinished line is kept."""
         self._fd = fd
+        self.name = stream
         self._stream = stream.encode()
         self._file = file
         self._partial_path = partial_path
         self._partial_fd = -1
         self._rest = self._read_partial()
         self.ended = asyncio.Event()
+        self.taps: list[Tap] = []
         os.set_blocking(fd, False)
         asyncio.get_running_loop().add_reader(fd, self._readable)
 
@@ -159,7 +177,15 @@ class LogStream:
         else:
             self.stop()
 
+    def add_tap(self, tap: Tap) -> None:
+        """Give `tap` everything from now on; first the line that is not finished, which may be a prompt."""
+        if self._rest:
+            tap(self._rest)
+        self.taps.append(tap)
+
     def _take(self, chunk: bytes) -> None:
+        for tap in self.taps:
+            tap(chunk)
         text, rest = format_lines(self._rest + chunk, self._stream, time.time_ns())
         if text:
             self._file.write(text)
@@ -196,6 +222,8 @@ class LogStream:
             self._keep(b"")
         self.detach()
         self.ended.set()
+        for tap in self.taps:
+            tap(b"")
 
     def detach(self) -> None:
         """Stop reading and leave the rest to the next agent."""
@@ -219,6 +247,15 @@ class ContainerLog:
     def add(self, fd: int, stream: str) -> None:
         partial = f"{self._partial_directory}/{stream}.partial"
         self._streams.append(LogStream(fd, stream, self._file, partial))
+
+    def tap(self, stream: str, tap: Tap) -> Callable[[], None]:
+        """Listen to a stream; the result ends that. One that is not there, or has ended, is at its end."""
+        for one in self._streams:
+            if one.name == stream and not one.ended.is_set():
+                one.add_tap(tap)
+                return lambda: one.taps.remove(tap) if tap in one.taps else None
+        tap(b"")
+        return lambda: None
 
     def reopen(self) -> None:
         self._file.reopen()

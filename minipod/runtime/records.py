@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import os
@@ -58,12 +59,17 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def save(path: str, record: msgspec.Struct) -> None:
-    """Write the file whole and rename it: whoever reads it sees the old one or the new one."""
+    """Write the file whole and rename it: whoever reads it sees the old one or the new one. Raises OSError."""
     temporary = f"{path}.new"
-    # a container's variables may come from a Secret
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(record))
-    os.rename(temporary, path)
+    try:
+        # a container's variables may come from a Secret
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(record))
+        os.rename(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise OSError(error.errno, error.strerror, path) from None  # a write that fails names no file
 
 
 def load_all(folder: str, name: str, kind: type[Any]) -> dict[str, Any]:

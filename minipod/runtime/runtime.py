@@ -25,6 +25,7 @@ from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfi
 from minipod.plan.container import SeccompFilter, container_plan
 from minipod.plan.process import Exec
 from minipod.runtime import cgroup
+from minipod.runtime.attachment import Attachment
 from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, seccomp_filter, signal_number
 from minipod.runtime.execs import Execs, ExecSession
 from minipod.runtime.images import ImageStore
@@ -219,12 +220,14 @@ class Runtime:
                 seccomp_filter(config, self._paths),
             )
             container.log = self._open_log(container)
+            fds = self._target(config)
             spawned = await self._spawners.current.spawn(
                 container_id,
                 plan.clone,
                 list(plan.child),
                 stdio="terminal" if config.tty else "pipes",
                 stdin=config.stdin,
+                fds=fds,
             )
         except (SpawnError, ContainerError, ImageError, OSError) as error:
             message = _words(error) if isinstance(error, OSError) else str(error)
@@ -243,6 +246,20 @@ class Runtime:
         if container.early_exit is not None:
             self._begin(self._finish(container, container.early_exit))
         return status
+
+    def _target(self, config: ContainerConfig) -> dict[str, int] | None:
+        """The process whose PID namespace is joined. Raises ContainerError where it does not run."""
+        namespaces = config.security.namespaces
+        if namespaces.pid != "target":
+            return None
+        target = self._containers.get(namespaces.target_id)
+        if target is None or target.status.state != RUNNING or target.pidfd < 0:
+            raise ContainerError(f'unable to find target container "{namespaces.target_id[:12]}"', "RunContainerError")
+        return {"target": target.pidfd}
+
+    def attach(self, container_id: str) -> Attachment:
+        """Its standard streams as they go on. Raises NotFoundError, ContainerError: it is not running."""
+        return Attachment(self._get(container_id))
 
     def _open_log(self, container: Container) -> ContainerLog:
         return ContainerLog(
@@ -293,6 +310,8 @@ class Runtime:
         if container is None:
             return
         await self.kill_container(container_id)
+        if container.unsaved:
+            await self._spawners.forget(container_id)
         failures = await asyncio.to_thread(self._undo, container)
         self._forget(container, failures)
         if failures:
@@ -377,7 +396,8 @@ class Runtime:
             finished_at_ns=finished_at_ns,
         )
         container.ended.set()
-        await self._spawners.forget(container.status.id)
+        if not container.unsaved:  # else the next agent has to ask how it ended
+            await self._spawners.forget(container.status.id)
         if self.on_exit is not None:
             self.on_exit(container.status)
 

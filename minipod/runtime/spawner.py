@@ -16,6 +16,7 @@ Messages are JSON over SOCK_SEQPACKET, descriptors beside them; `spawner_client`
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -334,6 +335,8 @@ class Spawner:
             os.rename(path + ".new", path)
         except OSError as error:
             print(f"spawner: exit record {key}: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                os.unlink(path + ".new")
 
 
 def _clone3(flags: int, cgroup_fd: int, child: Callable[[], NoReturn]) -> tuple[int, int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -124,3 +126,31 @@ def _through_a_pipe(folder: Path, pieces: list[bytes]) -> list[bytes]:
 
 def _texts(path: Path) -> list[bytes]:
     return [line.split(b" ", 3)[3] for line in path.read_bytes().splitlines()]
+
+
+def test_a_disk_that_was_full_costs_whole_lines_only(tmp_path: Path) -> None:
+    log = LogFile(str(tmp_path / "0.log"), max_size=0, max_files=5)
+    log.write(b"one\n")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # Python ignores SIGXFSZ: writes fail with EFBIG
+    try:
+        log.write(b"two\nthree\n")
+        log.write(b"four and so on\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    log.write(b"five\n")
+    log.close()
+    assert (tmp_path / "0.log").read_bytes() == b"one\ntwo\nfive\n"
+
+
+def test_a_file_that_could_not_be_opened_when_it_was_rotated_is_tried_again(tmp_path: Path) -> None:
+    log = LogFile(str(tmp_path / "logs" / "0.log"), max_size=0, max_files=5)
+    os.rename(tmp_path / "logs", tmp_path / "away")
+    (tmp_path / "logs").write_text("no folder")
+    with contextlib.suppress(OSError):
+        log.reopen()
+    log.write(b"lost\n")
+    (tmp_path / "logs").unlink()
+    log.write(b"kept\n")
+    log.close()
+    assert (tmp_path / "logs" / "0.log").read_bytes() == b"kept\n"
