@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -59,7 +60,8 @@ class Source(Protocol):
 class Layer:
     """One layer in the making. Made and used by one thread; `close` gives up its lock."""
 
-    def __init__(self, folder: Path, descriptor: Descriptor, diff_id: str) -> None:
+    def __init__(self, folder: Path, descriptor: Descriptor, diff_id: str, has: Callable[[], bool]) -> None:
+        self._has = has
         self.descriptor = descriptor
         self.diff_id = diff_id
         self.path = folder / f"{descriptor.hex}.{diff_id.removeprefix('sha256:')}"
@@ -77,6 +79,10 @@ class Layer:
         """Returns when blob and tree are there, with the lock shared. Raises ImageError, OSError, Stopped."""
         told(self._progress("waiting"))
         if self._lock(stop):
+            if self._has():  # another pull was faster, and has put it in its place
+                self.discard()
+                told(self._progress("exists", self.descriptor.size))
+                return
             if not self.blob.exists():
                 source.fetch(self.descriptor, self.path / "blob.part", lambda n: told(self._progress("downloading", n)))
                 os.rename(self.path / "blob.part", self.blob)
@@ -157,7 +163,7 @@ def layers_of(
         if has(descriptor, diff_id):
             told(LayerProgress(descriptor.digest, "exists", descriptor.size, descriptor.size))
         else:
-            missing.append(Layer(folder, descriptor, diff_id))
+            missing.append(Layer(folder, descriptor, diff_id, partial(has, descriptor, diff_id)))
     folder.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as stack:
         for layer in missing:
