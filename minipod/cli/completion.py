@@ -9,7 +9,7 @@ from minipod.cli.options import Parser, load_verb, parser_for
 
 POD_VERBS = ("describe", "logs", "exec", "delete", "get", "wait")
 KIND_VERBS = ("describe", "delete", "get")
-FILE_VERBS = ("run", "plan", "validate")
+FILE_VERBS = ("run", "apply", "plan", "validate")
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -1,12 +1,14 @@
-"""`minipod delete` (layer 6): asks the agent to end pods and waits until they are gone."""
+"""`minipod delete` (layer 6): asks the agent to end pods or to drop other objects, and waits until they are gone."""
 
 from __future__ import annotations
 
 import argparse
 
+from minipod.api.kinds import POD, Kind, kind_of_word
 from minipod.cli.client import Client
-from minipod.cli.options import integer, namespace_of, pod_names
+from minipod.cli.options import integer, namespace_of
 from minipod.cli.output import warn
+from minipod.cli.resources import known_kind, resources
 from minipod.cli.values import Object
 from minipod.errors import MinipodError, NotFoundError, UsageError
 
@@ -17,9 +19,9 @@ FORCE_WARNING = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Delete pods; returns when they are gone."
-    parser.add_argument("words", nargs="*", metavar="pod NAME…", help="pod NAME… or pod/NAME…")
-    parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="the pods of a manifest")
+    parser.description = "Delete pods and other objects; returns when they are gone."
+    parser.add_argument("words", nargs="*", metavar="KIND NAME…", help="pod NAME…, pod/NAME…, cm NAME…")
+    parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="what a manifest holds")
     parser.add_argument(
         "--grace-period", type=integer, default=-1, metavar="N", help="seconds to end in; -1: the pod's own"
     )
@@ -40,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     client = Client.of(args, "delete")
     failures: list[MinipodError] = []
-    for namespace, names in targets.items():
-        message = {"verb": "delete", "namespace": namespace, "names": names}
+    for (kind, namespace), names in targets.items():
+        message = {"verb": "delete", "kind": kind.plural, "namespace": namespace, "names": names}
         delete(client, {**message, "grace_period": grace_period, "force": args.force}, args, failures)
     if failures:
         for error in failures[:-1]:
@@ -68,44 +70,47 @@ def check(args: argparse.Namespace) -> int | None:
     return args.grace_period if args.grace_period > 0 else None
 
 
-def chosen(args: argparse.Namespace) -> dict[str, list[str]]:
-    """The pods' names by namespace."""
+def chosen(args: argparse.Namespace) -> dict[tuple[Kind, str], list[str]]:
+    """The names by kind and namespace."""
     if args.filename:
         if args.words or args.all or args.selector:
             raise UsageError("-f cannot be combined with names, --all or --selector")
-        return pods_of_files(args)
+        return objects_of_files(args)
+    wanted = resources(args.words or (["pods"] if args.all or args.selector else []), "delete")
     if not (args.all or args.selector):
-        names = pod_names(args.words, "delete")
-        if not names:
+        if not all(names for _, names in wanted):
             raise UsageError("resource(s) were provided, but no name was specified")
-        return {namespace_of(args): names}
+        return {(kind, namespace_of(args)): names for kind, names in wanted}
     from minipod.cli.get import fetch, select
 
-    if pod_names(args.words or ["pods"], "delete"):
+    if any(names for _, names in wanted):
         raise UsageError("name cannot be provided when --all or a selector is specified")
     namespace = None if args.all_namespaces else namespace_of(args)
-    message = {"verb": "get", "kind": "pods", "namespace": namespace, "name": None, "output": "object"}
-    found: dict[str, list[str]] = {}
-    for pod in select(fetch(args, message), args.selector):
-        meta = pod["metadata"]
-        found.setdefault(meta.get("namespace", "default"), []).append(meta["name"])
+    found: dict[tuple[Kind, str], list[str]] = {}
+    for kind, _ in wanted:
+        message = {"verb": "get", "kind": kind.plural, "namespace": namespace, "name": None, "output": "object"}
+        for item in select(fetch(args, message), args.selector):
+            meta = item["metadata"]
+            found.setdefault((kind, meta.get("namespace", "default")), []).append(meta["name"])
     return found
 
 
-def pods_of_files(args: argparse.Namespace) -> dict[str, list[str]]:
-    """Names and namespaces of the pods in manifests; other kinds are said to be passed over."""
+def objects_of_files(args: argparse.Namespace) -> dict[tuple[Kind, str], list[str]]:
+    """The objects of manifests, pods first: what they use is free then. Other kinds are said to be passed over."""
     from minipod.cli.manifests import documents
 
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[Kind, str], list[str]] = {(POD, ""): []}
     for place, item in documents(args.filename):
-        if item.get("kind") != "Pod":
-            warn(f"{place}: {item.get('kind')}: minipod deletes pods only")
+        kind = kind_of_word(str(item.get("kind")))
+        if kind is None:
+            warn(f"{place}: {item.get('kind')}: minipod keeps no such objects")
             continue
         meta: Object = item.get("metadata") or {}
         if not meta.get("name"):
             raise UsageError(f"{place}: metadata.name: Required value: resource name may not be empty")
-        found.setdefault(args.namespace or meta.get("namespace") or "default", []).append(str(meta["name"]))
-    return found
+        namespace = args.namespace or meta.get("namespace") or "default"
+        found.setdefault((kind, namespace), []).append(str(meta["name"]))
+    return {key: names for key, names in sorted(found.items(), key=lambda one: one[0][0] is not POD) if names}
 
 
 def delete(client: Client, message: Object, args: argparse.Namespace, failures: list[MinipodError]) -> None:
@@ -114,11 +119,13 @@ def delete(client: Client, message: Object, args: argparse.Namespace, failures: 
     try:
         request = client.request_if_pods(message)
         if request is None:
-            raise NotFoundError(f'pods "{message["names"][0]}" not found')
+            raise NotFoundError(f'{message["kind"]} "{message["names"][0]}" not found')
         while (event := request.next()) is not None:
-            if event["event"] == "deleted":
-                name = event["name"]
-                text = f"pod/{name}" if args.output == "name" else f'pod "{name}" {done}'
+            if event["event"] == "warning":
+                warn(event["message"])
+            elif event["event"] == "deleted":
+                kind, name = known_kind(message["kind"]).singular, event["name"]
+                text = f"{kind}/{name}" if args.output == "name" else f'{kind} "{name}" {done}'
                 print(text, flush=True)
     except NotFoundError as error:
         if not args.ignore_not_found:

@@ -9,8 +9,9 @@ import time
 from minipod.cli.client import Client
 from minipod.cli.describe_parts import container_lines, mapping_lines, toleration_lines, volume_lines
 from minipod.cli.events import interval, last_seen, printable
-from minipod.cli.options import namespace_of, pod_names
+from minipod.cli.options import namespace_of
 from minipod.cli.pods import get_pod
+from minipod.cli.resources import is_pods, resources
 from minipod.cli.table import human_duration, tabbed, timestamp_s
 from minipod.cli.values import Object
 from minipod.errors import NotFoundError
@@ -24,8 +25,8 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Show a pod's spec, state, conditions and events."
-    parser.add_argument("words", nargs="*", metavar="pod NAME…", help="pod NAME… or pod/NAME…; without a name all")
+    parser.description = "Show a pod's spec, state, conditions and events, or another object. No secret is shown."
+    parser.add_argument("words", nargs="*", metavar="KIND NAME…", help="pod NAME…, cm/NAME…; without a name all")
     parser.add_argument(
         "--show-events",
         action="store_true",
@@ -37,7 +38,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     client = Client.of(args, "describe")
     namespace = namespace_of(args)
-    names = pod_names(args.words, "describe")
+    found = resources(args.words, "describe")
+    if not is_pods(found):
+        from minipod.cli.describe_objects import describe_all
+
+        return describe_all(args, found)
+    names = found[0][1]
     if names:
         pods = [get_pod(client, namespace, name) for name in names]
     else:

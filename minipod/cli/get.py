@@ -6,8 +6,10 @@ import argparse
 import json
 import sys
 
+from minipod.api.kinds import Kind
 from minipod.cli.client import Client, Request
-from minipod.cli.options import namespace_of, pod_names
+from minipod.cli.options import namespace_of
+from minipod.cli.resources import resources
 from minipod.cli.table import table
 from minipod.cli.values import Any, Object
 from minipod.errors import NotFoundError, UsageError
@@ -33,14 +35,36 @@ def run(args: argparse.Namespace) -> int:
         from minipod.cli import events
 
         return events.list_events(args, None, namespace_wide=args.all_namespaces)
-    names = pod_names(args.words, "get")
+    found = resources(args.words, "get")
+    if len(found) > 1:
+        return run_many(args, found)
+    kind, names = found[0]
+    args.kind = kind
+    if not kind.namespaced:
+        args.all_namespaces, args.namespace = False, None
     check(args, names)
-    message = {"verb": "get", "kind": "pods", "namespace": None if args.all_namespaces else namespace_of(args)}
+    message = {"verb": "get", "kind": kind.plural, "namespace": None if args.all_namespaces else namespace_of(args)}
     if args.output in (None, "wide") and not args.selector and not args.show_labels and not args.watch_only:
         return Tables(args, names).run({**message, "output": args.output or "table"})
     if args.output in (None, "wide"):
         return Tables(args, names).run_selected({**message, "output": args.output or "table"})
     return Objects(args, names).run({**message, "output": "object"})
+
+
+def run_many(args: argparse.Namespace, found: list[tuple[Kind, list[str]]]) -> int:
+    """One table after the other, with the kind before each name; or one list of all."""
+    if args.watch or args.watch_only:
+        raise UsageError("you may only specify a single resource type to watch")
+    if args.output not in (None, "wide", "name"):
+        raise UsageError(f"-o {args.output} takes one kind of object at a time")
+    status = 0
+    for number, (kind, names) in enumerate(found):
+        if number and args.output != "name":
+            print()
+        args.kind = kind
+        part = argparse.Namespace(**{**vars(args), "words": [kind.plural, *names]})
+        status = run(part) or status
+    return status
 
 
 def check(args: argparse.Namespace, names: list[str]) -> None:
@@ -59,7 +83,7 @@ def check(args: argparse.Namespace, names: list[str]) -> None:
 
 
 def nothing_found(args: argparse.Namespace) -> None:
-    where = "" if args.all_namespaces else f" in {namespace_of(args)} namespace."
+    where = "" if args.all_namespaces or not args.kind.namespaced else f" in {namespace_of(args)} namespace."
     print(f"No resources found{where}", file=sys.stderr)
 
 
@@ -202,7 +226,7 @@ def fetch_events(args: argparse.Namespace, message: Object) -> list[Object]:
     request = Client.of(args, "get").request_if_pods(message)
     if request is None:
         if message.get("name"):
-            raise NotFoundError(f'pods "{message["name"]}" not found')
+            raise NotFoundError(f'{message["kind"]} "{message["name"]}" not found')
         return []
     with request:
         return drain(request)
@@ -216,7 +240,7 @@ def fetch(args: argparse.Namespace, message: Object) -> list[Object]:
 def printer(output: str) -> Any:
     """A function of (object, is one of a stream) that gives its text."""
     if output == "name":
-        return lambda item, _stream: f"pod/{item['metadata']['name']}\n"
+        return lambda item, _stream: f"{str(item.get('kind', 'Pod')).lower()}/{item['metadata']['name']}\n"
     if output == "json":
         # A stream is read by programs: one object a line.
         return lambda item, stream: json.dumps(item, indent=None if stream else 4, ensure_ascii=False) + "\n"

@@ -15,10 +15,13 @@ from minipod.errors import MinipodError, UsageError
 #: verb -> what it does; the module is `minipod.cli.<verb>`. The order is that of `minipod --help`.
 VERBS: dict[str, str] = {
     "run": "run the pods of a manifest, follow their logs",
+    "apply": "create or change objects from manifests",
+    "create": "create objects, or a configmap or secret from files and literals",
     "get": "list pods, or show one as a table, YAML or JSON",
     "describe": "show a pod's spec, state, conditions and events",
     "logs": "print the logs of a container",
     "exec": "run a command in a container",
+    "edit": "edit an object in an editor",
     "delete": "delete pods and wait until they are gone",
     "wait": "wait for a condition of a pod",
     "events": "list what happened to pods",

@@ -64,6 +64,11 @@ class Progress:
         kind = event.get("event")
         if kind == "warning":
             self.note(str(event["message"]), "warning")
+        elif kind == "applied" and event.get("result") != "unchanged":
+            style = self._styles[2]
+            text = f"{str(event['kind']).lower()}/{event['name']} {event['result']}"
+            if not self._quiet:
+                write(2, f"{style.dim('object'.ljust(12))} {text}\n".encode())
         elif kind == "pod":
             self.pod_events.append(event)
             self._pods.append(_pod_key(event))

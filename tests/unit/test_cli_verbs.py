@@ -236,13 +236,13 @@ def test_delete_of_what_is_not_there(run: Run) -> None:
 def test_delete_all_and_by_manifest_and_by_label(run: Run, tmp_path: Path) -> None:
     manifest = tmp_path / "pods.yaml"
     manifest.write_text(
-        "kind: Pod\nmetadata: {name: web}\n---\nkind: ConfigMap\n---\nkind: Pod\nmetadata: {name: x, namespace: n}"
+        "kind: Pod\nmetadata: {name: web}\n---\nkind: Service\n---\nkind: Pod\nmetadata: {name: x, namespace: n}"
     )
     assert run("delete", "pods", "--all", delete=delete_all)[1] == 'pod "web" deleted\npod "db" deleted\n'
     assert run("delete", "-l", "app=db", delete=delete_all)[1] == 'pod "db" deleted\n'
     status, out, err = run("delete", "-f", str(manifest), delete=delete_all)
     assert (status, out) == (0, 'pod "web" deleted\npod "x" deleted\n')
-    assert "minipod deletes pods only" in err
+    assert "minipod keeps no such objects" in err
 
 
 class Changing:

@@ -1,0 +1,42 @@
+"""What the words of get, describe, delete and edit mean (layer 6): kinds and names, in kubectl's forms."""
+
+from __future__ import annotations
+
+from minipod.api.kinds import ALL_KINDS, POD, Kind, kind_of_word
+from minipod.errors import UsageError
+
+
+def resources(words: list[str], verb: str) -> list[tuple[Kind, list[str]]]:
+    """`pods`, `cm NAME…`, `cm,secret`, `cm/NAME secret/NAME` as (kind, names); no names: all. Raises UsageError."""
+    if not words:
+        raise UsageError(f"{verb}: which pod? use for example: minipod {verb} pod NAME")
+    if "/" in words[0]:
+        return _named(words)
+    names = words[1:]
+    for name in names:
+        if "/" in name:
+            raise UsageError(f"there is no need to specify a resource type as a separate argument when passing {name}")
+    kinds = [known_kind(word) for word in words[0].split(",") if word]
+    return [(kind, names) for kind in dict.fromkeys(kinds)]
+
+
+def _named(words: list[str]) -> list[tuple[Kind, list[str]]]:
+    found: dict[Kind, list[str]] = {}
+    for word in words:
+        kind, slash, name = word.partition("/")
+        if not slash or not name:
+            raise UsageError(f"there is no need to mix resource/name with plain names: {word}")
+        found.setdefault(known_kind(kind), []).append(name)
+    return list(found.items())
+
+
+def known_kind(word: str) -> Kind:
+    kind = kind_of_word(word)
+    if kind is None:
+        known = ", ".join(one.plural for one in ALL_KINDS)
+        raise UsageError(f'minipod doesn\'t have a resource type "{word}"; it has {known}')
+    return kind
+
+
+def is_pods(found: list[tuple[Kind, list[str]]]) -> bool:
+    return len(found) == 1 and found[0][0] is POD
