@@ -120,8 +120,10 @@ class MountFilesystem(ChildOperation, frozen=True, kw_only=True):
         flags = 0
         for name in self.flags:
             flags |= kmount.FLAG_NAMES[name]
-        # A superblock that exists already (cgroup) can't be mounted with another ro: the mount itself is made so.
-        readonly_later = flags & kmount.MS_RDONLY and self.fstype.startswith("cgroup")
+        # A superblock that others use too can't be mounted with another ro (cgroup), or makes the first one's ro that
+        # of all (sysfs, one for each network namespace: a privileged container beside an ordinary one). So the mount
+        # itself is made ro.
+        readonly_later = flags & kmount.MS_RDONLY and self.fstype in ("cgroup", "cgroup2", "sysfs")
         first = flags & ~kmount.MS_RDONLY if readonly_later else flags
         with _place(ctx, self.target, directory=True) as fd:
             kmount.mount(self.fstype, _path_of(fd), self.fstype, first, self.data or None)
