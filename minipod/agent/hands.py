@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from minipod.agent import hooks, termination
+from minipod.agent import hooks, pulls, termination
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node, PodStep
 from minipod.agent.specs import container_spec
@@ -183,7 +183,6 @@ class Hands:
         image = await self._image(action)
         if image is None:
             return
-        self._tell(model.ImageReady(name=name))
         try:
             sandbox = self._sandbox()
             pod = self._pod()
@@ -227,19 +226,11 @@ class Hands:
     async def _image(self, action: model.StartContainer) -> Image | None:
         """The container's image; None when that was told as a failure."""
         spec = container_spec(self._pod(), action.name)
-        images = self._node.runtime.images
         try:
-            image = images.resolve(spec.image)
-            if image is None and action.pull_allowed:
-                # May build the default image, so not on the loop.
-                image = await asyncio.to_thread(images.require, spec.image, spec.image_pull_policy)
+            return await pulls.find_image(self._node, self._pod, spec, action.pull_allowed, self._tell)
         except ImageError as error:
             self._tell(model.ImageFailed(name=action.name, reason=error.reason, message=one_line(error)))
             return None
-        if image is None:
-            message = f'Back-off pulling image "{spec.image}"'
-            self._tell(model.ImageFailed(name=action.name, reason="ImagePullBackOff", message=message))
-        return image
 
     async def _kill_container(self, name: str, container_id: str, grace_s: float) -> None:
         try:

@@ -5,10 +5,11 @@ The protocols name what the agent needs of the layers below, so that its tests c
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -27,9 +28,21 @@ from minipod.plan.operation import HostOperation
 from minipod.plan.volumes import FoundSources
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
+if TYPE_CHECKING:
+    from minipod.runtime.registry.credentials import AuthFile
+    from minipod.runtime.registry.pull import Pulled
+
 
 class Images(Protocol):
     def resolve(self, reference: str) -> Image | None: ...
+
+    def present(self, reference: str, pull_policy: str = "IfNotPresent") -> Image | None: ...
+
+    def is_default(self, reference: str) -> bool: ...
+
+    def fetch(
+        self, reference: str, secrets: Sequence[tuple[str, AuthFile]] = (), *, stop: threading.Event | None = None
+    ) -> Pulled: ...
 
     def require(self, reference: str, pull_policy: str = "IfNotPresent") -> Image: ...
 

@@ -122,6 +122,7 @@ class ImageStore:
         reference: str,
         secrets: Sequence[tuple[str, AuthFile]] = (),
         told: Progress = lambda progress: None,
+        *,
         stop: threading.Event | None = None,
     ) -> Pulled:
         """Pulls what has changed. Raises ImageError: ErrImagePull in the registry's words; Stopped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import selectors
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfi
 from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes import FoundSources
+from minipod.runtime.registry.credentials import AuthFile
+from minipod.runtime.registry.pull import Pulled
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
 T = TypeVar("T")
@@ -90,6 +93,17 @@ class FakeImages:
         if reference not in self.known:
             return None
         return Image(id="sha256:1", reference=reference, layers=("/layer",))
+
+    def present(self, reference: str, pull_policy: str = "IfNotPresent") -> Image | None:
+        return self.resolve(reference)
+
+    def is_default(self, reference: str) -> bool:
+        return False
+
+    def fetch(
+        self, reference: str, secrets: Sequence[tuple[str, AuthFile]] = (), *, stop: threading.Event | None = None
+    ) -> Pulled:
+        return Pulled(self.require(reference), True, 1.5)
 
     def require(self, reference: str, pull_policy: str = "IfNotPresent") -> Image:
         image = self.resolve(reference)
