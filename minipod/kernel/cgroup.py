@@ -150,8 +150,16 @@ def enable(directory: str, controllers: Sequence[str]) -> None:
         return
     enabled = read(directory, "cgroup.subtree_control").split()
     missing = [f"+{controller}" for controller in controllers if controller not in enabled]
-    if missing:
+    if not missing:
+        return
+    try:
         write(directory, "cgroup.subtree_control", " ".join(missing))
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # cgroup-v2.rst "No Internal Process Constraint"; only the real root is free of it, a container's is not
+        remedy = "move the processes that are in it into a group below it, then its groups can have controllers"
+        raise OSError(errno.EBUSY, remedy, directory) from None
 
 
 def _copy_cpuset(directory: str) -> None:

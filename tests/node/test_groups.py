@@ -119,6 +119,20 @@ def test_values_are_what_the_kernel_then_shows(pod_group: str, facts: HostFacts)
             assert kernel.read(setting.directory, setting.name) == setting.value
 
 
+def test_a_group_with_processes_that_cannot_have_controllers_below_it_is_told_with_the_way_out(
+    pod_group: str, facts: HostFacts
+) -> None:
+    if facts.cgroup_version != 2 or not facts.cgroup_controllers:
+        pytest.skip("v1 knows no such rule")
+    created = container(pod_group, facts)
+    pid = start(created.path, facts, sleep_long)
+    wait_for(lambda: runtime.populated(created.path, facts))
+    with pytest.raises(OSError, match="move the processes that are in it"):
+        kernel.make(created.hierarchies[0], f"{created.path}/below/deeper")
+    created.undo()
+    os.waitpid(pid, 0)
+
+
 def test_a_pod_is_killed_with_the_groups_that_its_containers_made(pod_group: str, facts: HostFacts) -> None:
     created = container(pod_group, facts)
     for hierarchy in created.hierarchies:
