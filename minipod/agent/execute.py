@@ -38,7 +38,7 @@ async def execute(node: Node, pods: Pods, connection: Connection, message: Messa
     if not request.command:
         raise UsageError("exec: no command was given")
     state = pods.find(request.namespace, request.pod).state
-    run = _running(state, request.container or default_container(state.pod))
+    run = running(state, request.container or default_container(state.pod))
     streams = _streams(request.fds, message.fds)
     session = await node.runtime.exec(
         run.id,
@@ -63,7 +63,8 @@ def default_container(pod: Pod) -> str:
     return pod.metadata.annotations.get(DEFAULT_CONTAINER) or pod.spec.containers[0].name
 
 
-def _running(state: model.PodState, name: str) -> model.Run:
+def running(state: model.PodState, name: str) -> model.Run:
+    """The container's present instance. Raises NotFoundError, ConflictError."""
     metadata = state.pod.metadata
     if name not in state.containers:
         known = ", ".join(one.name for one in containers(state.pod))

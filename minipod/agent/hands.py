@@ -11,16 +11,18 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from minipod.agent import hooks, pulls, termination
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node, PodStep
 from minipod.agent.specs import container_spec
 from minipod.agent.steps import Step
-from minipod.api.types import Pod
+from minipod.api.types import EphemeralContainer, Pod
 from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, VolumeError
 from minipod.lifecycle import model
 from minipod.plan.cgroup import set_burstable_shares
-from minipod.plan.configs import Image
+from minipod.plan.configs import ContainerConfig, Image
 from minipod.plan.operation import HostOperation
 from minipod.plan.pod import pod_warnings
 from minipod.plan.resources import burstable_shares
@@ -188,6 +190,7 @@ class Hands:
             pod = self._pod()
             sources = self._node.configuration.sources(pod)
             config = self._node.planner.container_config(pod, name, action.attempt, image, sandbox, sources)
+            config = self._in_target(config)
         except (MinipodError, OSError, ValueError) as error:
             self._tell(_create_failed(name, "CreateContainerConfigError", error))
             return
@@ -222,6 +225,19 @@ class Hands:
                 image_id=image_id(started),
             )
         )
+
+    def _in_target(self, config: ContainerConfig) -> ContainerConfig:
+        """An ephemeral container with targetContainerName is born in that one's PID namespace."""
+        spec = container_spec(self._pod(), config.name)
+        target = spec.target_container_name if isinstance(spec, EphemeralContainer) else ""
+        security = config.security
+        if not target or security.namespaces.pid != "container":
+            return config
+        found = [one for one in self.containers() if one.config.name == target and one.state == "CONTAINER_RUNNING"]
+        if not found:
+            raise NotFoundError(f'unable to find target container "{target}"')
+        namespaces = msgspec.structs.replace(security.namespaces, pid="target", target_id=found[-1].id)
+        return msgspec.structs.replace(config, security=msgspec.structs.replace(security, namespaces=namespaces))
 
     async def _image(self, action: model.StartContainer) -> Image | None:
         """The container's image; None when that was told as a failure."""

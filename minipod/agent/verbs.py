@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from minipod import __version__
+from minipod.agent import debug
 from minipod.agent.apply import apply
 from minipod.agent.claims import Claims
 from minipod.agent.execute import execute
@@ -62,6 +63,8 @@ class Verbs:
             "events": self.events,
             "delete": self.delete,
             "exec": self.execute,
+            "debug": self.debug,
+            "attach": self.attach,
             "status": self.status,
             "shutdown": self.shutdown,
             "gc": self.collect,
@@ -85,6 +88,12 @@ class Verbs:
 
     async def execute(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await execute(self._node, self._pods, connection, request)
+
+    async def debug(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await debug.debug(self._node, self._pods, connection, request)
+
+    async def attach(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await debug.attach(self._node, self._pods, connection, request)
 
     async def delete(self, connection: Connection, request: Message) -> dict[str, Any]:
         """All that exist begin to end at once; those that do not exist are told at the end, as kubectl does."""

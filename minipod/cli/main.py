@@ -21,6 +21,8 @@ VERBS: dict[str, str] = {
     "describe": "show a pod's spec, state, conditions and events",
     "logs": "print the logs of a container",
     "exec": "run a command in a container",
+    "attach": "attach to a running container",
+    "debug": "add a container with tools to a running pod",
     "edit": "edit an object in an editor",
     "delete": "delete pods and wait until they are gone",
     "wait": "wait for a condition of a pod",

@@ -160,8 +160,10 @@ class Relay:
 class TerminalRelay:
     """This terminal and a container's pty; restores the terminal on every way out."""
 
-    def __init__(self, master_fd: int, stdin: bool) -> None:
+    def __init__(self, master_fd: int, stdin: bool, output_fd: int | None = None) -> None:
+        """`output_fd`: where the output comes from, if somebody else reads the pty."""
         self._master_fd = master_fd
+        self._output_fd = master_fd if output_fd is None else output_fd
         self._stdin = stdin
         self._saved: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
@@ -182,10 +184,11 @@ class TerminalRelay:
             termios.tcsetattr(0, termios.TCSAFLUSH, self._saved)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        os.close(self._master_fd)
+        for fd in {self._master_fd, self._output_fd}:
+            os.close(fd)
 
     def run(self, request: Request) -> None:
-        outputs = [Copy(self._master_fd, 1, owns_source=False, owns_sink=False)]
+        outputs = [Copy(self._output_fd, 1, owns_source=False, owns_sink=False)]
         inputs: list[Copy] = []
         if self._stdin:
             # twice: the first ends a line that has no newline, the second the input

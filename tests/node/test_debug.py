@@ -1,0 +1,103 @@
+"""Ephemeral containers and attach on the real kernel (node, root)."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.node_fixtures import Node
+from tests.patience import SLOWNESS
+
+WAIT_S = 15.0 * SLOWNESS
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, "trap 'exit 0' TERM; echo only-here > /marker; while :; do sleep 1 & wait; done"]
+  - name: reader
+    image: busybox
+    stdin: true
+    command: [sh, -c, "trap 'exit 0' TERM; while read line; do echo read $line; done; sleep 1000"]
+"""
+
+
+@pytest.fixture
+def web(node: Node, tmp_path: Path) -> Node:
+    path = tmp_path / "web.yaml"
+    path.write_text(POD)
+    node("run", "-d", "--until", "ready", path)
+    return node
+
+
+def test_debug_with_a_target_sees_the_target_s_processes_and_its_root(web: Node) -> None:
+    script = "ps -o args; cat /proc/1/root/marker; ls /marker"
+    done = web("debug", "web", "--image", "busybox", "--target", "main", "-c", "d", "--attach=true", "--", "sh", "-c",
+               f"sleep 1; {script}", check=False)  # fmt: skip
+    assert done.returncode == 1, "the marker is not in its own root"
+    assert "trap 'exit 0' TERM; echo only-here" in done.stdout
+    assert "\nonly-here\n" in done.stdout
+    (status,) = web.pod("web")["status"]["ephemeralContainerStatuses"]  # type: ignore[index]
+    assert status["name"] == "d"
+    assert status["state"]["terminated"]["exitCode"] == 1
+    assert web.pod("web")["spec"]["ephemeralContainers"][0]["targetContainerName"] == "main"  # type: ignore[index]
+
+
+def test_debug_without_a_target_has_a_pid_namespace_of_its_own_and_shares_the_network(web: Node) -> None:
+    done = web("debug", "web", "--image", "busybox", "--attach=true", "--", "sh", "-c",
+               "sleep 1; ps -o pid,args; ip -o addr show eth0")  # fmt: skip
+    assert "only-here" not in done.stdout
+    assert web.pod("web")["status"]["podIP"] in done.stdout  # type: ignore[index]
+
+
+def test_debug_of_a_target_that_is_not_there_is_refused(web: Node) -> None:
+    done = web("debug", "web", "--image", "busybox", "--target", "nix", "--", "true", check=False)
+    assert done.returncode != 0
+    assert "targetContainerName" in done.stderr
+
+
+def test_attach_gives_a_container_its_standard_input(web: Node) -> None:
+    attached = web.popen("attach", "web", "-c", "reader", "-i", "-q", stdin=-1)
+    assert attached.stdin is not None
+    assert attached.stdout is not None
+    attached.stdin.write("hello\n")
+    attached.stdin.flush()
+    assert attached.stdout.readline() == "read hello\n"
+    attached.terminate()
+    attached.communicate()
+    assert web("logs", "web", "-c", "reader").stdout == "read hello\n"
+
+
+def test_debug_it_is_a_shell_on_a_terminal(web: Node) -> None:
+    master, slave = pty.openpty()
+    shell = web.popen("debug", "web", "--image", "busybox", "-it", "--", "sh", stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    try:
+        read_until(master, b"/ # ")
+        os.write(master, b"echo $((40 + 2)); tty\n")
+        read_until(master, b"42\r\n/dev/pts/0\r\n")
+        os.write(master, b"exit 7\n")
+        assert shell.wait(WAIT_S) == 7
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(master)
+
+
+def read_until(fd: int, text: bytes) -> None:
+    seen = b""
+    deadline = time.monotonic() + WAIT_S
+    while text not in seen:
+        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, seen
+        seen += os.read(fd, 65536)
