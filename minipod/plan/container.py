@@ -144,6 +144,8 @@ def _clone(config: ContainerConfig, sandbox: SandboxConfig, cgroup: str, facts: 
     pid = config.security.namespaces.pid
     if pid == "container":
         return Clone(namespaces=("mnt", "pid"), cgroup2=cgroup2)
+    if pid == "target":
+        return Clone(namespaces=("mnt",), cgroup2=cgroup2, pid_namespace="target")
     return Clone(
         namespaces=("mnt",),
         cgroup2=cgroup2,
