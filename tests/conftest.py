@@ -7,6 +7,7 @@ import signal
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.patience import SLOWNESS
@@ -23,6 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(CHECKOUT / "tests").parts[0] in NEEDS_ROOT:
             item.add_marker(skip)
+
+
+# A busy machine is no failure; what CI runs is the same every time, what a developer runs goes on searching.
+hypothesis.settings.register_profile("minipod", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("minipod")
 
 
 @pytest.hookimpl(wrapper=True)
