@@ -54,7 +54,7 @@ def make_in_root(root_fd: int, path: str, *, directory: bool, mode: int = 0o755)
         os.close(fd)
         kind = IsADirectoryError if is_directory else NotADirectoryError
         number = errno.EISDIR if is_directory else errno.ENOTDIR
-        raise kind(number, f"mount point {path} is {'a' if is_directory else 'not a'} directory")
+        raise kind(number, f"{path} is {'a' if is_directory else 'not a'} directory")
     return fd
 
 

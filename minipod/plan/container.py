@@ -191,6 +191,7 @@ def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, p
         )
     for mount in mounts:
         _refuse_in_proc(mount.container_path)
+        _refuse_root(mount.container_path)
     mounts.sort(key=lambda mount: mount.container_path.rstrip("/").count("/"))
     operations += [
         BindMount(
@@ -206,6 +207,13 @@ def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, p
     if not privileged and config.security.proc_mount == "Default":
         operations += [MaskPaths(masked_paths(facts.cpus)), ReadOnlyPaths(READONLY_PATHS)]
     return operations
+
+
+def _refuse_root(path: str) -> None:
+    """What is mounted over the root is neither seen nor hides it: pivot_root takes the mount below."""
+    if posixpath.normpath("/" + path.lstrip("/")) == "/":
+        message = f"mountPath {path}: a volume cannot be the root file system: choose a folder in it"
+        raise ContainerError(message, "CreateContainerError")
 
 
 def _refuse_in_proc(path: str) -> None:

@@ -22,7 +22,7 @@ from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
-from minipod.plan.container import SeccompFilter, container_plan
+from minipod.plan.container import container_plan
 from minipod.plan.process import Exec
 from minipod.runtime import cgroup
 from minipod.runtime.attachment import Attachment
@@ -161,7 +161,8 @@ class Runtime:
         """Prepare what is on the host. Raises ImageError, ContainerError (CreateContainerError)."""
         sandbox = self._sandboxes.get(sandbox_id).config
         image = self._image(config.image)
-        plan = container_plan(config, sandbox, image, self._facts, self._paths, SeccompFilter(config.security.seccomp))
+        # compiled now, so that a wrong profile is known before anything is made
+        plan = container_plan(config, sandbox, image, self._facts, self._paths, seccomp_filter(config, self._paths))
         launch = plan.child[-1]
         assert isinstance(launch, Exec)
         status = ContainerStatus(

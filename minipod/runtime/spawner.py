@@ -39,6 +39,7 @@ from minipod.plan.operation import ChildContext, ChildOperation
 
 MESSAGE_LIMIT = 4 << 20  # bytes; an environment may be 2 MiB (execve(2))
 DESCRIPTOR_LIMIT = 8
+_DESCRIPTION_LIMIT = 300  # characters of what failed
 _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 
 
@@ -372,30 +373,32 @@ def _child(
     operations: list[ChildOperation], context: ChildContext, status: socket.socket, stdio: dict[str, int]
 ) -> NoReturn:
     """The whole life of the child until exec; never returns."""
-    doing = "stdio"
+    doing, described = "stdio", None
     try:
         for number, name in enumerate(("stdin", "stdout", "stderr")):
             os.dup2(stdio[name], number, inheritable=True)
         for operation in operations[:-1]:
-            doing = type(operation).__name__
+            doing, described = type(operation).__name__, operation.describe
             operation.execute(context)
-        doing = type(operations[-1]).__name__
+        doing, described = type(operations[-1]).__name__, None  # its own errors say it all
         terminal = [context.fds["terminal"]] if "terminal" in context.fds else []
         socket.send_fds(status, [msgspec.json.encode({"facts": context.facts})], terminal)
         operations[-1].execute(context)
     except BaseException as error:
         try:
-            status.send(msgspec.json.encode({"error": _error(error, doing)}))
+            status.send(msgspec.json.encode({"error": _error(error, doing, described)}))
         except BaseException:
             pass
     finally:
         os._exit(127)
 
 
-def _error(error: BaseException, doing: str) -> dict[str, Any]:
+def _error(error: BaseException, doing: str, described: Callable[[], str] | None = None) -> dict[str, Any]:
     message = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.filename:
         message = f"{error.filename}: {message}"
+    if described is not None:
+        message = f"{described()[:_DESCRIPTION_LIMIT]}: {message}"
     return {
         "message": message,
         "errno": getattr(error, "errno", 0) or 0,

@@ -273,6 +273,12 @@ def test_nothing_can_be_mounted_in_proc(place: str) -> None:
         plan(mounts=(Mount(container_path=place, host_path="/x"),))
 
 
+@pytest.mark.parametrize("place", ["/", "//", "/x/.."])
+def test_no_volume_can_be_the_root(place: str) -> None:
+    with pytest.raises(ContainerError, match="cannot be the root"):
+        plan(mounts=(Mount(container_path=place, host_path="/x"),))
+
+
 def test_the_pause_process_has_a_group_of_its_own_below_the_pod_s() -> None:
     sandbox = msgspec.structs.replace(SANDBOX, namespaces=NamespaceOptions(pid="pod", network="node"))
     pause = pause_process(sandbox, V2, "x86_64")
