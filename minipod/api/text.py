@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from minipod.api import plain_yaml
 from minipod.api.scalars import number_text, plain
 
 MAX_TEXT_BYTES = 16 * 2**20
@@ -126,7 +127,8 @@ def read(chunk: Chunk) -> Iterator[Reading]:
         except SyntaxFault:
             if chunk.first:
                 raise
-    yield _Composer(chunk).document()
+    data = plain_yaml.read(chunk.text)
+    yield _Composer(chunk).document() if data is None else Reading(chunk, data)
 
 
 # --- JSON ---
