@@ -11,6 +11,8 @@ POD_VERBS = ("describe", "logs", "exec", "delete", "get", "wait")
 KIND_VERBS = ("describe", "delete", "get")
 FILE_VERBS = ("run", "apply", "plan", "validate")
 SHELLS = ("bash", "zsh", "fish")
+VALUES = {"--output": "wide yaml json name jsonpath=", "--until": "created running ready succeeded"}
+PLACES = ("--filename", "--root", "--state", "--config")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +51,14 @@ def bash(parsers: dict[str, Parser]) -> str:
         kind = "pods" if verb in POD_VERBS else "files" if verb in FILE_VERBS else "none"
         cases.append(f'        {verb}) flags="{flags}" words="{words_of(verb, parser)}" kind={kind} ;;')
     valued = sorted({name for p in parsers.values() for names, _, value in options_of(p) if value for name in names})
-    return BASH.format(verbs=" ".join(VERBS), cases="\n".join(cases), valued="|".join(valued), shells=" ".join(SHELLS))
+    return BASH.format(
+        verbs=" ".join(VERBS),
+        cases="\n".join(cases),
+        valued="|".join(valued),
+        shells=" ".join(SHELLS),
+        output=VALUES["--output"],
+        until=VALUES["--until"],
+    )
 
 
 def zsh(parsers: dict[str, Parser]) -> str:
@@ -64,7 +73,9 @@ def fish(parsers: dict[str, Parser]) -> str:
         seen = f"-n '__fish_seen_subcommand_from {verb}'"
         for names, text, takes_value in options_of(parser):
             spelled = " ".join(f"-l {n[2:]}" if n.startswith("--") else f"-s {n[1:]}" for n in names)
-            lines.append(f"complete -c minipod {seen} {spelled} {'-r ' if takes_value else ''}-d {_fish(text)}")
+            lines.append(
+                f"complete -c minipod {seen} {spelled} {_fish_value(names) if takes_value else ''}-d {_fish(text)}"
+            )
         if verb in POD_VERBS:
             lines.append(f"complete -c minipod {seen} -f -a '(__minipod_pods)'")
         if words := words_of(verb, parser):
@@ -73,6 +84,15 @@ def fish(parsers: dict[str, Parser]) -> str:
             lines.append(f"complete -c minipod {seen} -F")
     lines.append(f"complete -c minipod -n '__fish_seen_subcommand_from completion' -f -a '{' '.join(SHELLS)}'")
     return "\n".join(lines) + "\n"
+
+
+def _fish_value(names: list[str]) -> str:
+    """What may follow an option: words, or a file."""
+    if names[-1] == "--container":
+        return "-x -a '(__minipod_containers)' "
+    if words := VALUES.get(names[-1]):
+        return f"-x -a '{words}' "
+    return "-r -F " if names[-1] in PLACES else "-x "
 
 
 def _fish(text: str) -> str:
@@ -85,9 +105,15 @@ _minipod_pods() {{
     minipod "${{globals[@]}}" get pods -o name 2>/dev/null
 }}
 
+_minipod_containers() {{
+    [[ -z $1 ]] && return
+    local names="jsonpath={{.spec.containers[*].name}} {{.spec.initContainers[*].name}}"
+    minipod "${{globals[@]}}" get pod "${{1#pod/}}" -o "$names" 2>/dev/null
+}}
+
 _minipod() {{
     local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="${{COMP_WORDS[COMP_CWORD-1]}}"
-    local verb="" word flags="" words="" kind=none skip="" i pods
+    local verb="" pod="" word flags="" words="" kind=none skip="" i pods
     local -a globals=()
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -102,7 +128,7 @@ _minipod() {{
             --root|--state|-n|--namespace) globals+=("$word"); skip=keep ;;
             {valued}) skip=yes ;;
             -*) ;;
-            *) [[ -z $verb ]] && verb="$word" ;;
+            *) if [[ -z $verb ]]; then verb="$word"; elif [[ -z $pod ]]; then pod="$word"; fi ;;
         esac
     done
     if [[ -z $verb ]]; then
@@ -115,16 +141,19 @@ _minipod() {{
     esac
     case "$prev" in
         -f|--filename) [[ $verb != logs ]] && kind=files words="" ;;
-        -n|--namespace|-c|--container|--tail|--since|--timeout) return ;;
+        -c|--container)
+            COMPREPLY=($(compgen -W "$(_minipod_containers "$pod")" -- "$cur"))
+            return ;;
+        -n|--namespace|--tail|--since|--timeout) return ;;
         --for)
             words="condition=Ready condition=Ready=False delete create"
             [[ $verb == wait ]] && COMPREPLY=($(compgen -W "$words" -- "$cur"))
             return ;;
         -o|--output)
-            COMPREPLY=($(compgen -W "wide yaml json name jsonpath=" -- "$cur"))
+            COMPREPLY=($(compgen -W "{output}" -- "$cur"))
             return ;;
         --until)
-            COMPREPLY=($(compgen -W "created running ready succeeded" -- "$cur"))
+            COMPREPLY=($(compgen -W "{until}" -- "$cur"))
             return ;;
     esac
     if [[ $cur == -* ]]; then
@@ -151,5 +180,12 @@ autoload -U +X bashcompinit && bashcompinit
 FISH_HEAD = """# fish completion for minipod
 function __minipod_pods
     minipod get pods -o name 2>/dev/null | string replace 'pod/' ''
+end
+function __minipod_containers
+    # the words after the verb: the first is the pod
+    set -l words (commandline -opc | string match -v -- '-*')
+    test (count $words) -ge 3; or return
+    set -l path "jsonpath={.spec.containers[*].name} {.spec.initContainers[*].name}"
+    minipod get pod (string replace 'pod/' '' -- $words[3]) -o $path 2>/dev/null | string split ' '
 end
 complete -c minipod -f"""

@@ -185,12 +185,14 @@ def test_completion_scripts_are_read_by_their_shell(shell: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["minipod", "de"], ["describe", "delete"]),
+        (["minipod", "de"], ["describe", "debug", "delete"]),
         (["minipod", "logs", ""], ["web", "db"]),
         (["minipod", "-n", "x", "exec", "w"], ["web"]),
         (["minipod", "delete", "pod/"], ["pod/web", "pod/db"]),
         (["minipod", "logs", "web", "--time"], ["--timestamps"]),
         (["minipod", "get", "pods", "-o", "js"], ["json", "jsonpath="]),
+        (["minipod", "run", "-d", "--until", "r"], ["running", "ready"]),
+        (["minipod", "exec", "web", "-c", ""], ["app", "prepare"]),
         (["minipod", "completion", ""], ["bash", "zsh", "fish"]),
         (["minipod", "image", "l"], ["ls", "load"]),
     ],
@@ -198,7 +200,7 @@ def test_completion_scripts_are_read_by_their_shell(shell: str) -> None:
 def test_bash_completes(words: list[str], expected: list[str]) -> None:
     quoted = " ".join(f"'{word}'" for word in words)
     script = scripts()["bash"] + (
-        "minipod() { printf 'pod/web\\npod/db\\n'; }\n"
+        """minipod() { if [[ $* == *jsonpath* ]]; then echo app prepare; else printf 'pod/web\\npod/db\\n'; fi; }\n"""
         f"COMP_WORDS=({quoted}) COMP_CWORD={len(words) - 1}\n_minipod\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
     )
     done = subprocess.run(["bash", "-c", script], text=True, capture_output=True, check=True)
