@@ -64,7 +64,10 @@ class Applier:
         if given.kind != "Pod":
             return self._node.objects.find(type(given.object), metadata.namespace, metadata.name)
         found = self._pods.select(metadata.namespace, metadata.name)
-        return found[0].state.pod if found else None
+        if not found:
+            return None
+        pod, version = found[0].state.pod, found[0].pod.metadata.resource_version
+        return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, resource_version=version))
 
     def _create(self, given: Given, remember: bool) -> None:
         thing = given.object

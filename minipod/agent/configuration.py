@@ -19,7 +19,7 @@ from minipod.kernel.path import open_in_root
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
 from minipod.plan.configuration import Payload, is_configuration, payload
-from minipod.plan.env import CONFIG_ERROR
+from minipod.plan.env import CONFIG_ERROR, env_file_place, parse_env_file
 from minipod.plan.volumes import fs_group, volume_path
 from minipod.runtime import atomic
 
@@ -53,18 +53,19 @@ class PodSources:
         found = self._objects.find(Secret, self._namespace, name)
         return None if found is None else found.data
 
-    def env_file(self, volume: str, path: str) -> str | None:
+    def env_file(self, volume: str, path: str) -> Mapping[str, str] | None:
         """Read inside the volume, whatever links a container has put there."""
         found = next((one for one in self._pod.spec.volumes if one.name == volume), None)
         if found is None:
             raise ContainerError(f'cannot find the volume "{volume}" referenced by fileKeyRef', CONFIG_ERROR)
         try:
-            return _read_inside(volume_path(self._pod, found, self._paths), path)
+            text = _read_inside(volume_path(self._pod, found, self._paths), path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-            raise ContainerError(f"file {path} in volume {volume}: {why}", CONFIG_ERROR) from None
+            raise ContainerError(f"file {env_file_place(volume, path)}: {why}", CONFIG_ERROR) from None
+        return parse_env_file(text, env_file_place(volume, path))
 
 
 class _Texts(dict[str, str]):

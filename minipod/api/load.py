@@ -181,7 +181,7 @@ def _decoded(document: Document, data: Any, strict: bool, reading: Reading | Non
         decoder = Decoder()
         document.object = decoder.decode(struct, data)
         document.written_empty = decoder.written_empty
-        errors += decoder.errors
+        errors += map(_hidden, decoder.errors) if struct is types.Secret else decoder.errors
     lenient = () if strict else (UNKNOWN_FIELD, DUPLICATE_KEY)
     warnings += [printable(f"{error.field}: {error.message}") for error in errors if error.type in lenient]
     document.errors = tuple(document.placed(error) for error in errors if error.type not in lenient)
@@ -213,6 +213,13 @@ def _identify(document: Document, data: Any, errors: list[FieldError]) -> type[t
         return KINDS[str(kind)]
     errors.append(_unknown_kind(str(kind), str(version)))
     return None
+
+
+def _hidden(error: FieldError) -> FieldError:
+    """What is wrong with a value of a Secret, without the value."""
+    if not error.field.startswith(("data", "stringData")):
+        return error
+    return FieldError(error.field, error.type, error.message.partition(", not ")[0], error.line, error.column)
 
 
 _EXAMPLES = {"apiVersion": "apiVersion: v1", "kind": "kind: Pod"}

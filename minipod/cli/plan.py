@@ -9,7 +9,11 @@ import sys
 from minipod.cli.options import paths_of
 from minipod.cli.output import warn
 from minipod.cli.run import read_files
+from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
+
+if TYPE_CHECKING:
+    from minipod.agent.manifests import Given
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +21,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="manifests, YAML or JSON; - is stdin")
     parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="the same as FILE")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="text or json")
+
+
+def config_maps(beside: list[Given]) -> dict[str, dict[str, dict[str, str]]]:
+    """{namespace: {name: data}} of the ConfigMaps in the manifest."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for one in beside:
+        if one.kind == "ConfigMap":
+            metadata = one.object.metadata
+            found.setdefault(metadata.namespace, {})[metadata.name] = one.object.data
+    return found
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
     for warning in manifests.warnings:
         warn(warning)
     config, paths = load_config(args.config), paths_of(args)
-    sections = [section for pod in manifests.pods for section in plan_pod(pod, paths, config)]
+    known = config_maps(manifests.beside)
+    sections = [
+        section for pod in manifests.pods for section in plan_pod(pod, paths, config, known.get(pod.metadata.namespace))
+    ]
     if args.output == "json":
         print(json.dumps(as_data(sections), indent=2, ensure_ascii=False))
     else:

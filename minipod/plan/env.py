@@ -34,8 +34,8 @@ class Sources(Protocol):
 
     def secret(self, name: str) -> Mapping[str, str] | None: ...
 
-    def env_file(self, volume: str, path: str) -> str | None:
-        """The text of a file in one of the pod's volumes; None where there is none."""
+    def env_file(self, volume: str, path: str) -> Mapping[str, str] | None:
+        """The variables of a file in one of the pod's volumes (`parse_env_file`); None where there is none."""
 
 
 class NoSources:
@@ -47,7 +47,7 @@ class NoSources:
     def secret(self, name: str) -> Mapping[str, str] | None:
         return None
 
-    def env_file(self, volume: str, path: str) -> str | None:
+    def env_file(self, volume: str, path: str) -> Mapping[str, str] | None:
         return None
 
 
@@ -194,13 +194,13 @@ def _from_source(source: EnvVarSource, pod: Pod, container: Container, facts: Po
 
 
 def _from_file(selector: FileKeySelector, sources: Sources) -> str | None:
-    text = sources.env_file(selector.volume_name, selector.path)
-    place = f"{selector.path} in volume {selector.volume_name}"
-    if text is None:
+    variables = sources.env_file(selector.volume_name, selector.path)
+    place = env_file_place(selector.volume_name, selector.path)
+    if variables is None:
         if selector.optional:
             return None
         raise ContainerError(f"file {place} not found", CONFIG_ERROR)
-    value = parse_env_file(text, place).get(selector.key, "")
+    value = variables.get(selector.key, "")
     if value or selector.optional:
         return value or None
     raise ContainerError(f'environment variable key "{selector.key}" not found in file {place}', CONFIG_ERROR)
@@ -214,6 +214,10 @@ def _key(data: Mapping[str, str] | None, kind: str, name: str, key: str, optiona
     if data is None:
         raise ContainerError(f'{kind} "{name}" not found', CONFIG_ERROR)
     raise ContainerError(f"couldn't find key {key} in {kind} {name}", CONFIG_ERROR)
+
+
+def env_file_place(volume: str, path: str) -> str:
+    return f"{path} in volume {volume}"
 
 
 def parse_env_file(text: str, place: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ nobody holds) is filled with the next that would be taken.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import msgspec
 
@@ -30,7 +31,9 @@ _UID = "<uid>"
 _ID = "<sandbox>"
 
 
-def plan_pod(pod: Pod, paths: Paths, config: Config) -> list[Section]:
+def plan_pod(
+    pod: Pod, paths: Paths, config: Config, config_maps: Mapping[str, Mapping[str, str]] | None = None
+) -> list[Section]:
     """The sections of one defaulted, valid pod: volumes, network, sandbox, then each container as it would start."""
     facts = host_facts(config, paths.state)
     pod = msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, uid=pod.metadata.uid or _UID))
@@ -50,8 +53,41 @@ def plan_pod(pod: Pod, paths: Paths, config: Config) -> list[Section]:
     for container in (*pod.spec.init_containers, *pod.spec.containers):
         kind = "init container" if container in pod.spec.init_containers else "container"
         title = f"{name}: {kind} {container.name}"
-        sections += _container(title, pod, container, sandbox, lease, facts, paths, config)
+        sections += _container(title, pod, container, sandbox, lease, facts, paths, config, _Sources(config_maps or {}))
     return [section for section in sections if section.operations]
+
+
+class _Unknown(dict[str, str]):
+    """Whatever is asked for, a word that stands for it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> str:
+        return f"<{key} of {self._what}>"
+
+    def get(self, key: str, default: object = None) -> str:  # type: ignore[override] # there is always a word
+        return self[key]
+
+
+class _Sources:
+    """What variables are taken from: ConfigMaps of the manifest as they are, of all else only the name."""
+
+    def __init__(self, config_maps: Mapping[str, Mapping[str, str]]) -> None:
+        self._config_maps = config_maps
+
+    def config_map(self, name: str) -> Mapping[str, str]:
+        return self._config_maps.get(name) or _Unknown(f"configmap {name}")
+
+    def secret(self, name: str) -> Mapping[str, str]:
+        return _Unknown(f"secret {name}")
+
+    def env_file(self, volume: str, path: str) -> Mapping[str, str]:
+        return _Unknown(f"file {path} in volume {volume}")
 
 
 def _container(
@@ -63,6 +99,7 @@ def _container(
     facts: HostFacts,
     paths: Paths,
     config: Config,
+    sources: _Sources,
 ) -> list[Section]:
     image = _image(container.image, paths)
     wanted = container_config(
@@ -75,6 +112,7 @@ def _container(
         sandbox_id=sandbox.id,
         container_id=f"<{container.name}>",
         image_user=image.config.user if image.id else None,
+        sources=sources,
     )
     plan = container_plan(wanted, sandbox, image, facts, paths, seccomp_filter(wanted, paths))
     return [

@@ -1,0 +1,345 @@
+"""ConfigMaps, Secrets and claims in running pods: what containers see, live updates, what never shows a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node_fixtures import Node
+
+DEEP = {"key": "a", "path": "deep/er"}
+PASSWORD = "correct-horse-battery"
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> float:
+    """How long it took; fails the test when it does not come."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < timeout_s, "waited in vain"
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def pod(
+    name: str = "p", command: str = "sleep 1000", mounts: dict[str, Any] | None = None, **spec: Any
+) -> dict[str, Any]:
+    """`mounts`: {volume name: (source, mount)}; the mount's path is /<volume name>."""
+    chosen = {volume: given if isinstance(given, tuple) else (given, {}) for volume, given in (mounts or {}).items()}
+    container = {
+        "name": "c",
+        "image": "busybox",
+        "command": ["sh", "-c", command],
+        "volumeMounts": [{"name": volume, "mountPath": f"/{volume}", **more} for volume, (_, more) in chosen.items()],
+        **spec.pop("container", {}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": "x"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [{"name": volume, **source} for volume, (source, _) in chosen.items()],
+            "containers": [container],
+            **spec,
+        },
+    }
+
+
+def config_map(name: str = "c", **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def secret(name: str = "s", **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+
+
+def from_secret(key: str) -> dict[str, Any]:
+    return {"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": key}}}
+
+
+def claim(name: str = "data", **spec: Any) -> dict[str, Any]:
+    base = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": base | spec}
+
+
+def manifest(*objects: dict[str, Any]) -> str:
+    return "\n---\n".join(json.dumps(one) for one in objects)
+
+
+def run(node: Node, *objects: dict[str, Any]) -> str:
+    return node("run", "-", input=manifest(*objects)).stdout
+
+
+def start(node: Node, *objects: dict[str, Any]) -> None:
+    node("run", "-d", "--timeout", "20s", "-", input=manifest(*objects))
+
+
+def apply(node: Node, *objects: dict[str, Any]) -> str:
+    return node("apply", "-", input=manifest(*objects)).stdout
+
+
+def sh(node: Node, command: str, name: str = "p") -> str:
+    return node("exec", name, "--", "sh", "-c", command).stdout
+
+
+def test_objects_in_any_order_reach_files_and_variables(node: Node) -> None:
+    container = {
+        "env": [
+            {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "a"}}},
+            {"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "pw"}}},
+            {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "none", "optional": True}}},
+            {"name": "BOTH", "value": "$(A)-$(X_b)"},
+        ],
+        "envFrom": [{"prefix": "X_", "configMapRef": {"name": "c"}}, {"secretRef": {"name": "no", "optional": True}}],
+    }
+    given = pod(
+        command="echo $A $P $BOTH ${NONE-unset}; cat /cm/a /se/pw /pr/deep/er /dn/labels; stat -c %a /se/..data/pw; "
+        "echo x > /cm/new || echo read-only; grep -c '/se tmpfs' /proc/mounts",
+        mounts={
+            "cm": {"configMap": {"name": "c"}},
+            "se": {"secret": {"secretName": "s", "defaultMode": 0o400}},
+            "pr": {
+                "projected": {"sources": [{"configMap": {"name": "c", "items": [{"key": "a", "path": "deep/er"}]}}]}
+            },
+            "dn": {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+        },
+        container=container,
+    )
+    out = run(node, given, {"apiVersion": "v1", "kind": "List", "items": [secret(pw="pw1"), config_map(a="1", b="2")]})
+    assert out.split("\n")[0] == "1 pw1 1-2 unset"
+    assert '1pw11app="x"400' in out.replace("\n", "")
+    assert "read-only" in out
+    assert out.rstrip().endswith("1")
+
+
+def test_a_change_is_seen_within_two_seconds_and_a_removed_key_vanishes(node: Node) -> None:
+    start(
+        node,
+        config_map(a="1", b="2"),
+        secret(pw="one"),
+        pod(
+            mounts={
+                "cm": {"configMap": {"name": "c"}},
+                "se": {"secret": {"secretName": "s"}},
+                "sub": ({"configMap": {"name": "c"}}, {"subPath": "a", "mountPath": "/sub"}),
+                "dn": {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+            }
+        ),
+    )
+    assert sh(node, "cat /cm/a /se/pw /sub") == "1one1"
+    apply(node, config_map(a="10"), secret(pw="two"))
+    took = wait_for(lambda: sh(node, "cat /cm/a /se/pw; ls /cm") == "10twoa\n", 5)
+    assert took < 2
+    assert sh(node, "cat /sub") == "1"  # a subPath mount never changes
+    changed = pod(
+        mounts={
+            "cm": {"configMap": {"name": "c"}},
+            "se": {"secret": {"secretName": "s"}},
+            "sub": ({"configMap": {"name": "c"}}, {"subPath": "a", "mountPath": "/sub"}),
+            "dn": {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+        }
+    )
+    changed["metadata"]["labels"] = {"app": "y"}
+    assert apply(node, changed) == "pod/p configured\n"
+    assert wait_for(lambda: sh(node, "cat /dn/labels") == 'app="y"') < 2
+    assert apply(node, changed) == "pod/p unchanged\n"
+
+
+def test_what_is_missing_is_waited_for(node: Node) -> None:
+    mounted = pod("mounted", mounts={"cm": {"configMap": {"name": "c"}}})
+    variable = pod(
+        "variable", container={"env": [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}
+    )
+    apply(node, mounted, variable)
+
+    def waiting() -> bool:
+        states = node.pod("variable")["status"].get("containerStatuses", [])  # type: ignore[attr-defined]
+        return [one["state"].get("waiting", {}).get("reason") for one in states] == ["CreateContainerConfigError"]
+
+    wait_for(waiting)
+    wait_for(lambda: 'configmap "c" not found' in node("events").stdout)
+    apply(node, config_map(a="1"), secret(k="v"))
+    for name in ("mounted", "variable"):
+        wait_for(lambda name=name: node.pod(name)["status"].get("phase") == "Running")  # type: ignore[attr-defined,misc]
+
+
+def test_an_immutable_object_cannot_change(node: Node) -> None:
+    apply(node, config_map(a="1") | {"immutable": True})
+    refused = node("apply", "-", input=manifest(config_map(a="2") | {"immutable": True}), check=False)
+    assert refused.returncode == 2
+    assert "immutable" in refused.stderr
+    assert node("delete", "cm", "c").stdout == 'configmap "c" deleted\n'
+
+
+def test_a_secret_is_never_shown_where_it_was_not_asked_for(node: Node) -> None:
+    broken = secret("t", pw=PASSWORD) | {"data": {"x": 5}}
+    first = node("apply", "-", input=manifest(broken), check=False)
+    start(node, secret(pw=PASSWORD), pod(mounts={"se": {"secret": {"secretName": "s"}}}))
+    second = node("apply", "-", input=manifest(secret(pw=PASSWORD) | {"type": "kubernetes.io/tls"}), check=False)
+    wrong = secret("u") | {"stringData": {}, "data": {"x": PASSWORD + "!"}}
+    third = node("apply", "-", input=manifest(wrong), check=False)
+    plan = node("plan", "-", input=manifest(secret(pw=PASSWORD), pod("q", container={"env": [from_secret("pw")]})))
+    told = [
+        *(text for one in (first, second, third, plan) for text in (one.stdout, one.stderr)),
+        node("describe", "secret", "s").stdout,
+        node("describe", "pod", "p").stdout,
+        node("events").stdout,
+        Path(node.paths.root, "agent.log").read_text(),
+    ]
+    assert first.returncode == second.returncode == third.returncode == 2
+    for text in told:
+        assert PASSWORD not in text
+    assert "pw:  21 bytes" in told[8]
+    on_disk = [Path(folder, name) for folder, _, names in os.walk(f"{node.paths.state}/pods") for name in names]
+    assert os.stat(f"{node.paths.state}/minipod.db").st_mode & 0o777 == 0o600
+    assert all("~secret" in str(path) for path in on_disk if PASSWORD in path.read_text(errors="replace"))
+
+
+def test_fs_group_owns_the_files(node: Node) -> None:
+    given = pod(
+        command="id -G; stat -L -c '%g %a' /se/pw /cm/a",
+        mounts={"se": {"secret": {"secretName": "s", "defaultMode": 0o400}}, "cm": {"configMap": {"name": "c"}}},
+        securityContext={"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000},
+    )
+    out = run(node, config_map(a="1"), secret(pw="x"), given).split("\n")
+    assert "2000" in out[0]
+    assert out[1:3] == ["2000 440", "2000 644"]
+
+
+def test_an_env_file_of_an_init_container_is_read(node: Node) -> None:
+    given = pod(
+        command="echo $A",
+        mounts={"e": {"emptyDir": {}}},
+        initContainers=[
+            {
+                "name": "i",
+                "image": "busybox",
+                "command": ["sh", "-c", "echo \"A='from file'\" > /e/vars"],
+                "volumeMounts": [{"name": "e", "mountPath": "/e"}],
+            }
+        ],
+        container={
+            "env": [{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "e", "path": "vars", "key": "A"}}}]
+        },
+    )
+    assert "from file" in run(node, given)
+
+
+def test_data_on_a_claim_outlives_its_pod_and_the_claim_protects_it(node: Node) -> None:
+    mounts = {"data": {"persistentVolumeClaim": {"claimName": "data"}}}
+    run(node, claim(), pod("one", "echo kept > /data/file", mounts))
+    assert run(node, pod("two", "cat /data/file", mounts)) == "kept\n"
+    start(node, pod("three", mounts=mounts))
+    deletion = node.popen("delete", "pvc", "data")
+    try:
+        wait_for(lambda: "Terminating" in node("get", "pvc").stdout)
+        assert deletion.poll() is None
+        node("delete", "pod", "three")
+        out, _ = deletion.communicate(timeout=20)
+    finally:
+        deletion.kill()
+    assert 'in use by pod "three"' in out
+    assert 'persistentvolumeclaim "data" deleted' in out
+    wait_for(lambda: os.listdir(f"{node.paths.state}/pv") == [])
+    assert node("get", "pv").stdout == ""
+
+
+def test_a_claim_in_a_later_agent_has_its_data(node: Node) -> None:
+    mounts = {"data": {"persistentVolumeClaim": {"claimName": "data"}}}
+    start(node, claim(), pod("one", "echo kept > /data/file; sleep 1000", mounts))
+    pid = node.agent_pid()
+    assert pid is not None
+    os.kill(pid, 9)
+    assert sh(node, "cat /data/file", "one") == "kept\n"
+    node("delete", "pod", "one")
+    assert run(node, pod("two", "cat /data/file", mounts)) == "kept\n"
+    node("delete", "pvc", "data")
+    wait_for(lambda: os.listdir(f"{node.paths.state}/pv") == [])
+
+
+def test_volumes_of_the_user_are_bound_and_never_removed(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "pv"},
+        "spec": {
+            "capacity": {"storage": "5Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": str(tmp_path)},
+            "storageClassName": "manual",
+        },
+    }
+    mounts = {"data": {"persistentVolumeClaim": {"claimName": "data"}}}
+    assert run(node, pod("p", "cat /data/file", mounts), claim(storageClassName="manual"), volume) == "mine\n"
+    node("delete", "pvc", "data")
+    wait_for(lambda: "Released" in node("get", "pv", "pv").stdout)
+    node("delete", "pv", "pv")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_one_pod_at_a_time_uses_a_claim_of_one_pod(node: Node) -> None:
+    mounts = {"data": {"persistentVolumeClaim": {"claimName": "data"}}}
+    start(node, claim(accessModes=["ReadWriteOncePod"]), pod("one", mounts=mounts))
+    apply(node, pod("two", mounts=mounts))
+    wait_for(lambda: "ReadWriteOncePod: it is in use" in node("events").stdout)
+    node("delete", "pod", "one")
+    wait_for(lambda: node.pod("two")["status"].get("phase") == "Running")  # type: ignore[attr-defined]
+    node("delete", "pod", "two")
+    node("delete", "pvc", "data")
+
+
+def test_an_ephemeral_volume_goes_with_its_pod(node: Node) -> None:
+    template = {"spec": claim()["spec"]}
+    given = pod(
+        mounts={"e": {"ephemeral": {"volumeClaimTemplate": template}}, "i": {"image": {"reference": "busybox"}}}
+    )
+    start(node, given)
+    assert "p-e" in node("get", "pvc").stdout
+    assert sh(node, "touch /e/x; ls /i/bin/sh; touch /i/x 2>&1 | grep -o Read-only") == "/i/bin/sh\nRead-only\n"
+    node("delete", "pod", "p")
+    wait_for(lambda: node("get", "pvc").stdout == "" and os.listdir(f"{node.paths.state}/pv") == [])
+
+
+def test_two_pods_with_volumes_of_one_name_share_nothing(node: Node) -> None:
+    start(node, pod("one", mounts={"v": {"emptyDir": {}}}), pod("two", mounts={"v": {"emptyDir": {}}}))
+    sh(node, "touch /v/mine", "one")
+    assert sh(node, "ls /v", "two") == ""
+
+
+@pytest.mark.skipif(shutil.which("mount.nfs") is not None or "nfs" in Path("/proc/filesystems").read_text(),
+                    reason="this host has an NFS client")  # fmt: skip
+def test_nfs_without_a_client_is_a_clear_error(node: Node) -> None:
+    apply(node, pod(mounts={"n": {"nfs": {"server": "127.0.0.1", "path": "/x"}}}))
+    wait_for(lambda: "this kernel has no NFS client" in node("events").stdout)
+
+
+def test_kubectls_create_commands_make_the_same_objects(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A")
+    (tmp_path / "env").write_text("# x\nK=v\n")
+    node(
+        "create",
+        "configmap",
+        "one",
+        f"--from-file={tmp_path}/a.txt",
+        "--from-literal=l=1",
+        f"--from-file=n={tmp_path}/env",
+    )
+    made = json.loads(node("get", "cm", "one", "-o", "json").stdout)
+    assert made["data"] == {"a.txt": "A", "l": "1", "n": "# x\nK=v\n"}
+    node("create", "secret", "generic", "two", f"--from-env-file={tmp_path}/env")
+    made = json.loads(node("get", "secret", "two", "-o", "json").stdout)
+    assert (made["type"], made["data"]) == ("Opaque", {"K": "dg=="})
+    again = node("create", "configmap", "one", check=False)
+    assert (again.returncode, again.stderr) == (1, 'error: configmaps "one" already exists\n')
+    gone = node("delete", "cm/one", "secret/two", "cm/none", check=False)
+    assert gone.returncode == 1
+    assert 'configmaps "none" not found' in gone.stderr
