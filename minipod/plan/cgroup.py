@@ -327,16 +327,17 @@ def _emptied(directory: str, timeout_s: float) -> bool:
 
 
 def _remove_patiently(directory: str) -> None:
-    """A group can be busy for a moment after its last process was told to be gone."""
+    """A dying process is not told of any more but still in its group; on a busy host one of least weight dies slowly."""
+    deadline = time.monotonic() + KILL_TIMEOUT_S
     pause_s = 0.001
     while True:
         try:
             return cgroup.remove(directory)
         except OSError as error:
-            if error.errno != errno.EBUSY or pause_s > 0.5:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
                 raise
         time.sleep(pause_s)
-        pause_s *= 2
+        pause_s = min(pause_s * 2, 0.1)
 
 
 def _remove_if_unused(directory: str) -> None:
