@@ -327,7 +327,7 @@ def _emptied(directory: str, timeout_s: float) -> bool:
 
 
 def _remove_patiently(directory: str) -> None:
-    """A dying process is not told of any more but still in its group; on a busy host one of least weight dies slowly."""
+    """A dying process is not told of any more but still in its group; of least weight on a busy host it dies slowly."""
     deadline = time.monotonic() + KILL_TIMEOUT_S
     pause_s = 0.001
     while True:
