@@ -13,7 +13,6 @@ leaves at most something in tmp/ or a layer without a name; the next change swee
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -22,18 +21,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from minipod.api.references import InvalidReference, Reference, is_image_id, parse_reference
 from minipod.errors import ConflictError, ImageError, NotFoundError
 from minipod.paths import Paths
-from minipod.plan.configs import Image, ImageConfig
+from minipod.plan.configs import Image
 from minipod.runtime import busybox, ingest
+from minipod.runtime.image_index import Entry, Index, each_once, entry_of, hex_of, matches, with_entry
 from minipod.runtime.ingest import Progress, Source
-from minipod.runtime.layout import Layout
+from minipod.runtime.layout import DockerArchive, Layout, is_layout, open_files
 from minipod.runtime.manifests import Descriptor, FoundImage
+from minipod.runtime.store_errors import store_errors
 
 if TYPE_CHECKING:
     from minipod.runtime.registry.credentials import AuthFile
@@ -44,25 +45,6 @@ MIN_SHORT_ID = 4
 VANISHED_TRIES = 3
 
 
-class _Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of index.json. An image whose name went to a newer one stays, nameless, until it is removed."""
-
-    reference: str = ""  # docker.io/library/busybox:latest
-    name: str  # docker.io/library/busybox: the repository, also of a nameless one
-    id: str
-    digest: str  # of the manifest
-    target: str = ""  # of the index that led to the manifest; empty where none did
-    pulled: bool = False  # it came from a registry, which may have a newer one
-    diff_ids: tuple[str, ...]
-    blobs: tuple[str, ...]
-    config: ImageConfig
-    size_bytes: int
-
-
-class _Index(msgspec.Struct, frozen=True):
-    images: tuple[_Entry, ...] = ()
-
-
 class ImageStore:
     """All methods block; the agent calls the slow ones (`load_layout`, `remove`) from a thread."""
 
@@ -70,7 +52,7 @@ class ImageStore:
         self.path = Path(paths.state) / "images"
         self._containers = Path(paths.root) / "containers"
         self._seen: tuple[int, int, int] | None = None  # of index.json: inode, mtime, size
-        self._index = _Index()
+        self._index = Index()
 
     # ---- looking up
 
@@ -82,18 +64,18 @@ class ImageStore:
         """
         if reference.startswith(DIRECTORY_PREFIX):
             return _directory_image(reference)
-        entries = self._read_index().images
+        entries = self.read_index().images
         if is_image_id(reference):
             wanted_id = f"sha256:{reference.removeprefix('sha256:')}"
             for entry in entries:
                 if wanted_id in (entry.id, entry.digest, entry.target):
-                    return self._image(entry)
+                    return self.image(entry)
             if reference.startswith("sha256:"):
                 return None
         wanted = _parse(reference)
         for entry in entries:
-            if _matches(entry, wanted):
-                return self._image(entry)
+            if matches(entry, wanted):
+                return self.image(entry)
         return None
 
     def present(self, reference: str, pull_policy: str = "IfNotPresent") -> Image | None:
@@ -145,33 +127,40 @@ class ImageStore:
 
     def pulled_digest(self, reference: Reference) -> str:
         """What a registry said the name stands for when it was pulled; empty for what never was."""
-        for entry in self._read_index().images:
-            if entry.pulled and _matches(entry, reference):
+        for entry in self.read_index().images:
+            if entry.pulled and matches(entry, reference):
                 return reference.digest or entry.target or entry.digest
         return ""
 
-    def list(self) -> list[Image]:
-        """Every image, ordered by name; nameless ones have the reference `<repository>@<digest>`."""
-        return sorted(map(self._image, self._read_index().images), key=lambda image: (image.reference, image.id))
-
     def find(self, text: str) -> Image:
         """As `resolve`, for the command line: also the beginning of an id. Raises NotFoundError."""
-        found = self._find_entries(text)
-        if not found:
-            raise NotFoundError(f"image {text!r} not found; minipod image ls shows what there is")
-        return self._image(found[0])
+        return self.image(self.find_entry(text))
 
     # ---- changing
 
-    def load_layout(self, path: str | Path, reference: str | None = None) -> Image:
-        """Loads one image of an OCI image layout, checks every digest, unpacks what is new.
+    def load(self, path: str | Path, reference: str | None = None) -> list[Image]:
+        """Loads a folder or an archive: the image of an OCI layout, or all that `docker save` wrote.
 
-        `reference`: the name to give it, else the one in the layout's annotations. Raises ImageError.
+        `reference`: the name to give, or which of several is meant; else the names that stand in it. Raises ImageError.
         """
         wanted = _parse(reference) if reference else None
-        layout = Layout(path)
-        found = layout.find(wanted)
-        return self.add(found, wanted or _name_in_layout(found, layout), layout)
+        with open_files(Path(path)) as files:
+            if is_layout(files):
+                layout = Layout(files)
+                found = layout.find(wanted)
+                return [self.add(found, wanted or _name_in_layout(found, layout.where), layout)]
+            archive = DockerArchive(files)
+            images = []
+            for found, names in archive.find_all(wanted):
+                references = [wanted] if wanted else [_parse(name) for name in names]
+                if not references:
+                    raise ImageError(f"{files.where} does not name the image: --name NAME")
+                images += [self.add(found, name, archive) for name in references]
+            return images
+
+    def load_layout(self, path: str | Path, reference: str | None = None) -> Image:
+        """As `load`, for what holds one image."""
+        return self.load(path, reference)[0]
 
     def add(
         self,
@@ -188,17 +177,17 @@ class ImageStore:
         ingest_folder = self.path / "ingest"
         stop = stop or threading.Event()
         for _ in range(VANISHED_TRIES):
-            with self._locked():
+            with self.locked():
                 pass  # makes the folders, sweeps
             with (
-                _store_errors(f"{verb} image {name}"),
+                store_errors(f"{verb} image {name}"),
                 ingest.layers_of(found, ingest_folder, self._has, source, told, stop, keep=pulled) as layers,
-                self._locked(),
+                self.locked(),
             ):
                 if self._keep(found, layers):
-                    entry = _entry(name, found, pulled)
-                    self._write_index(_with_entry(self._read_index(), entry))
-                    return self._image(entry)
+                    entry = entry_of(name, found, pulled)
+                    self.write_index(with_entry(self.read_index(), entry))
+                    return self.image(entry)
         raise ImageError(f"cannot {verb} image {name}: its layers are removed as fast as they come; try again")
 
     def ensure_default(self, rebuild: bool = False) -> Image:
@@ -206,7 +195,7 @@ class ImageStore:
         image = self.resolve(busybox.DEFAULT_REFERENCE)
         if image is not None and not rebuild:
             return image
-        with tempfile.TemporaryDirectory(prefix="minipod-busybox-") as folder, _store_errors("build image busybox"):
+        with tempfile.TemporaryDirectory(prefix="minipod-busybox-") as folder, store_errors("build image busybox"):
             try:
                 busybox.build(Path(folder))
             except busybox.BuildError as error:
@@ -218,90 +207,112 @@ class ImageStore:
 
         Raises NotFoundError; ConflictError while a container uses it.
         """
-        with self._locked(), _store_errors(f"remove image {text}"):
+        with self.locked(), store_errors(f"remove image {text}"):
             gone = self._find_entries(text)
             if not gone:
                 raise NotFoundError(f"image {text!r} not found; minipod image ls shows what there is")
             if len({entry.id for entry in gone}) > 1:
                 raise ConflictError(f"image {text!r}: several images begin so; give more digits of the id")
-            rest = tuple(entry for entry in self._read_index().images if entry not in gone)
+            rest = tuple(entry for entry in self.read_index().images if entry not in gone)
             if all(entry.id != gone[0].id for entry in rest):
-                self._refuse_if_used(gone[0])
-            self._write_index(_Index(images=rest))
-            self._sweep()
-        return tuple(map(self._image, gone))
+                self.refuse_if_used(gone[0])
+            self.write_index(Index(images=rest))
+            self.sweep()
+        return tuple(map(self.image, gone))
+
+    def tag(self, text: str, name: str) -> Image:
+        """Gives an image one more name. Raises NotFoundError, ImageError."""
+        wanted = _parse(name)
+        if wanted.digest:
+            raise ImageError(f"{name!r}: a name with a digest cannot be given", "InvalidImageName")
+        with self.locked(), store_errors(f"tag image {text}"):
+            entry = self.find_entry(text)
+            renamed = msgspec.structs.replace(entry, reference=str(wanted), name=wanted.name, pulled=False)
+            self.write_index(with_entry(self.read_index(), renamed))
+        return self.image(renamed)
+
+    def find_entry(self, text: str) -> Entry:
+        """Raises NotFoundError."""
+        found = self._find_entries(text)
+        if not found:
+            raise NotFoundError(f"image {text!r} not found; minipod image ls shows what there is")
+        return found[0]
+
+    def list(self) -> list[Image]:
+        """Every image, ordered by name; nameless ones have the reference `<repository>@<digest>`."""
+        return sorted(map(self.image, self.read_index().images), key=lambda image: (image.reference, image.id))
 
     # ---- inside
 
-    def _image(self, entry: _Entry) -> Image:
+    def image(self, entry: Entry) -> Image:
         return Image(
             id=entry.id,
             reference=entry.reference or f"{entry.name}@{entry.target or entry.digest}",
             digest=entry.target or entry.digest,
-            layers=tuple(str(self._layer_path(diff_id)) for diff_id in _each_once(entry.diff_ids)),
+            layers=tuple(str(self.layer_path(diff_id)) for diff_id in each_once(entry.diff_ids)),
             config=entry.config,
             size_bytes=entry.size_bytes,
         )
 
-    def _blob_path(self, digest: str) -> Path:
-        return self.path / "blobs" / "sha256" / _hex(digest)
+    def blob_path(self, digest: str) -> Path:
+        return self.path / "blobs" / "sha256" / hex_of(digest)
 
-    def _layer_path(self, diff_id: str) -> Path:
-        return self.path / "layers" / _hex(diff_id)
+    def layer_path(self, diff_id: str) -> Path:
+        return self.path / "layers" / hex_of(diff_id)
 
-    def _find_entries(self, text: str) -> tuple[_Entry, ...]:
-        entries = self._read_index().images
+    def _find_entries(self, text: str) -> tuple[Entry, ...]:
+        entries = self.read_index().images
         digits = text.removeprefix("sha256:")
         if len(digits) >= MIN_SHORT_ID and set(digits) <= set("0123456789abcdef"):
-            by_id = tuple(e for e in entries if _hex(e.id).startswith(digits) or _hex(e.digest) == digits)
+            by_id = tuple(e for e in entries if hex_of(e.id).startswith(digits) or hex_of(e.digest) == digits)
             if by_id:
                 return by_id
         if is_image_id(text):
             return ()
         wanted = _parse(text)
-        return tuple(entry for entry in entries if _matches(entry, wanted))[:1]
+        return tuple(entry for entry in entries if matches(entry, wanted))[:1]
 
-    def _read_index(self) -> _Index:
+    def read_index(self) -> Index:
         path = self.path / "index.json"
         try:
             found = path.stat()
             identity = (found.st_ino, found.st_mtime_ns, found.st_size)
             if identity != self._seen:
-                self._index = msgspec.json.decode(path.read_bytes(), type=_Index)
+                self._index = msgspec.json.decode(path.read_bytes(), type=Index)
                 self._seen = identity
         except FileNotFoundError:
-            self._index, self._seen = _Index(), None
+            self._index, self._seen = Index(), None
         except PermissionError as error:
             raise ImageError(f"image store {self.path}: permission denied; run as root") from error
         except msgspec.DecodeError as error:
             raise ImageError(f"image store: {path} is damaged: {error}; remove it and load the images again") from error
         return self._index
 
-    def _write_index(self, index: _Index) -> None:
+    def write_index(self, index: Index) -> None:
         self._write(self.path / "index.json", msgspec.json.format(msgspec.json.encode(index), indent=1))
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Alone with the store; what a killed predecessor left is gone."""
-        with _store_errors("change the image store"):
+        with store_errors("change the image store"):
             # set-uid programs inside layers are nothing for this host's users
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with _store_errors("change the image store"):
+            with store_errors("change the image store"):
                 fcntl.flock(lock_fd, fcntl.LOCK_EX)
                 for name in ("tmp", "ingest", "layers", "blobs/sha256"):
                     (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._sweep()
+                self.sweep()
             yield
         finally:
             os.close(lock_fd)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Removes what the index does not name. Only under the lock: then nobody is making anything."""
-        index = self._read_index()
-        layers = {_hex(diff_id) for entry in index.images for diff_id in entry.diff_ids}
-        blobs = {_hex(digest) for entry in index.images for digest in entry.blobs}
+        index = self.read_index()
+        layers = {hex_of(diff_id) for entry in index.images for diff_id in entry.diff_ids}
+        blobs = {hex_of(digest) for entry in index.images for digest in entry.blobs}
         tmp = self.path / "tmp"
         for path in (self.path / "layers").iterdir():
             if path.name not in layers:
@@ -314,14 +325,14 @@ class ImageStore:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _has(self, descriptor: Descriptor, diff_id: str) -> bool:
-        return self._layer_path(diff_id).exists() and self._blob_path(descriptor.digest).exists()
+        return self.layer_path(diff_id).exists() and self.blob_path(descriptor.digest).exists()
 
     def _keep(self, found: FoundImage, layers: Sequence[ingest.Layer]) -> bool:
         """Moves finished layers and small blobs to their places; False where one has gone since it was seen."""
         for layer in layers:
             for made, place in (
-                (layer.blob, self._blob_path(layer.descriptor.digest)),
-                (layer.tree, self._layer_path(layer.diff_id)),
+                (layer.blob, self.blob_path(layer.descriptor.digest)),
+                (layer.tree, self.layer_path(layer.diff_id)),
             ):
                 if not place.exists():
                     with suppress(FileNotFoundError):
@@ -330,7 +341,7 @@ class ImageStore:
         if not all(self._has(*pair) for pair in zip(found.layers, found.diff_ids, strict=True)):
             return False
         for digest, data in found.small.items():
-            self._write(self._blob_path(digest), data)
+            self._write(self.blob_path(digest), data)
         return True
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -341,21 +352,28 @@ class ImageStore:
             os.fsync(file.fileno())
         os.rename(temporary, path)
 
-    def _refuse_if_used(self, entry: _Entry) -> None:
-        """A container that exists, running or not, needs the layers it was made from."""
+    def refuse_if_used(self, entry: Entry) -> None:
+        """Raises ConflictError."""
+        user = self.user_of(entry)
+        if user:
+            raise ConflictError(
+                f"image {entry.reference or entry.id} is in use by container {user}; delete its pod first"
+            )
+
+    def user_of(self, entry: Entry) -> str:
+        """A container that exists, running or not, and needs the layers it was made from; empty where none does."""
         try:
             containers = sorted(self._containers.iterdir())
         except FileNotFoundError:
-            return
+            return ""
         for container in containers:
             try:
                 saved = (container / "container.json").read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if entry.id.encode() in saved:
-                raise ConflictError(
-                    f"image {entry.reference or entry.id} is in use by container {container.name}; delete its pod first"
-                )
+                return container.name
+        return ""
 
 
 def _directory_image(reference: str) -> Image:
@@ -380,71 +398,8 @@ def _parse(reference: str) -> Reference:
         ) from error
 
 
-def _matches(entry: _Entry, wanted: Reference) -> bool:
-    if wanted.digest:
-        return wanted.digest in (entry.digest, entry.target) and entry.name == wanted.name
-    return entry.reference == str(wanted)
-
-
-def _name_in_layout(found: FoundImage, layout: Layout) -> Reference:
+def _name_in_layout(found: FoundImage, where: str) -> Reference:
     name = found.name
     if not name or ("/" not in name and ":" not in name):  # other tools write a bare tag there
-        raise ImageError(f"image layout {layout.path} names no repository; name the image: --name NAME")
+        raise ImageError(f"{where} names no repository; name the image: --name NAME")
     return _parse(name)
-
-
-def _each_once(diff_ids: Sequence[str]) -> list[str]:
-    """overlayfs takes no folder twice; of a layer that comes again the upper one hides the lower."""
-    return list(reversed(dict.fromkeys(reversed(diff_ids))))
-
-
-def _entry(name: Reference, found: FoundImage, pulled: bool) -> _Entry:
-    return _Entry(
-        reference="" if name.digest else str(name),
-        name=name.name,
-        id=found.config.digest,
-        digest=found.manifest.digest,
-        diff_ids=tuple(found.diff_ids),
-        target="" if found.target.digest == found.manifest.digest else found.target.digest,
-        pulled=pulled,
-        blobs=tuple(dict.fromkeys((*found.small, *(layer.digest for layer in found.layers)))),
-        config=found.image_config,
-        size_bytes=found.size_bytes,
-    )
-
-
-def _with_entry(index: _Index, new: _Entry) -> _Index:
-    """The name goes to `new`; who had it stays without a name, as containers may still use it."""
-    rest = []
-    for entry in index.images:
-        if entry.reference and entry.reference == new.reference:
-            entry = msgspec.structs.replace(entry, reference="")
-        same = (entry.id, entry.digest, entry.name) == (new.id, new.digest, new.name)
-        if same and entry.reference in ("", new.reference):
-            continue
-        rest.append(entry)
-    return _Index(images=(*rest, new))
-
-
-def _hex(digest: str) -> str:
-    return digest.removeprefix("sha256:")
-
-
-@contextmanager
-def _store_errors(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        _explain(what, error)
-
-
-def _explain(what: str, error: OSError) -> NoReturn:
-    remedy = {
-        errno.ENOSPC: "; free some space, or move the store with --state",
-        errno.EDQUOT: "; free some space, or move the store with --state",
-        errno.EACCES: "; run as root",
-        errno.EPERM: "; run as root",
-        errno.EROFS: "; choose a writable place with --state",
-    }.get(error.errno or 0, "")
-    place = f": {error.filename}" if error.filename else ""
-    raise ImageError(f"cannot {what}{place}: {(error.strerror or str(error)).lower()}{remedy}") from error

@@ -1,0 +1,30 @@
+"""Errors of the file system as the image store tells them (layer 3)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from minipod.errors import ImageError
+
+
+@contextmanager
+def store_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _explain(what, error)
+
+
+def _explain(what: str, error: OSError) -> NoReturn:
+    remedy = {
+        errno.ENOSPC: "; free some space, or move the store with --state",
+        errno.EDQUOT: "; free some space, or move the store with --state",
+        errno.EACCES: "; run as root",
+        errno.EPERM: "; run as root",
+        errno.EROFS: "; choose a writable place with --state",
+    }.get(error.errno or 0, "")
+    place = f": {error.filename}" if error.filename else ""
+    raise ImageError(f"cannot {what}{place}: {(error.strerror or str(error)).lower()}{remedy}") from error
