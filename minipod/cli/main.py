@@ -30,7 +30,7 @@ VERBS: dict[str, str] = {
     "plan": "print every kernel operation that run would do, without root",
     "validate": "check a manifest as the API server would, without root",
     "explain": "show the fields of an object and what supports them",
-    "image": "list, load and remove images",
+    "image": "pull, list, load, save and remove images",
     "check": "say what this kernel and host offer",
     "gc": "remove what a killed machine left behind",
     "agent": "run the node agent in the foreground",

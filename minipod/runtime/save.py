@@ -8,9 +8,10 @@ import io
 import json
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -37,10 +38,10 @@ class Output(Protocol):
 class FolderOutput:
     """Written in place; a folder that holds something is refused."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._path.mkdir(parents=True, exist_ok=True)
+        if any(self._path.iterdir()):
             raise ImageError(f"cannot save to {path}: the folder is not empty")
 
     def add(self, name: str, source: IO[bytes], size: int) -> None:
@@ -153,3 +154,24 @@ def _blob(blobs: Path, digest: str) -> Path:
 
 def _hex(digest: str) -> str:
     return digest.removeprefix("sha256:")
+
+
+def write_archive(path: str, write: Callable[[Output], None]) -> None:
+    """A tar archive at `path`, whole or not at all; `-` is standard output."""
+    if path == "-":
+        output = TarOutput(sys.stdout.buffer)
+        write(output)
+        output.close()
+        sys.stdout.flush()
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".minipod-", delete=False) as file:
+        try:
+            output = TarOutput(file)
+            write(output)
+            output.close()
+            os.fchmod(file.fileno(), 0o644)
+            os.rename(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

@@ -60,7 +60,7 @@ def test_the_default_image_is_built(image: Image) -> None:
     [
         (("rm", "nothing"), 1, "image 'nothing' not found; minipod image ls shows what there is"),
         (("inspect", "nothing"), 1, "image 'nothing' not found"),
-        (("load",), 2, "give either a folder or --default"),
+        (("load",), 2, "give either a path or --default"),
         (("load", "/nowhere"), 3, "/nowhere: no such folder"),
         (("inspect", "UPPER"), 3, "must be lowercase"),
     ],
@@ -81,7 +81,7 @@ def test_a_user_without_rights_is_told_to_be_root(tmp_path: Path, image: Image, 
             os.chmod(folder, 0o755)
     # becomes nobody late: the checkout itself may be out of a user's reach
     program = (
-        "import os, sys; from minipod.cli import image, main, options; from minipod.runtime import images;"
+        "import os, sys; from minipod.cli import image, main, options, table; from minipod.runtime import images;"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
         "sys.exit(main.guarded(sys.argv[1:]))"
     )
