@@ -1,6 +1,6 @@
 """Reads the YAML that most manifests are written in, and leaves everything else to libyaml (layer 1, pure).
 
-Block mappings and lists, one line a value: plain words, quotes without escapes, short lists in brackets. Whatever goes
+Block mappings and lists, one line a value: plain words, quotes without escapes, brackets and braces. Whatever goes
 beyond that (anchors, tags, text blocks, values of several lines, repeated keys, faults of any kind) is not guessed at:
 `read` then returns None and `api.text` asks libyaml, which alone decides what is an error. What is read here is what
 libyaml reads, in half the time and without importing PyYAML (decision 054); `tests/unit/test_plain_yaml.py` holds the
@@ -19,13 +19,15 @@ MAX_TEXT = 64 * 1024
 MAX_DEPTH = 50
 
 # indent, dash, key, rest of the line
-_LINE = re.compile(r"( *)(- +)?(?:([A-Za-z_][A-Za-z0-9_./-]*):(?: +|$))?(.*)")
-_WORD = r"[A-Za-z_/][A-Za-z0-9_./-]*|-[A-Za-z][A-Za-z0-9-]*"
-_ITEM = rf'"[^"\\]*"|{_WORD}'
+_KEY = "[A-Za-z_][A-Za-z0-9_./-]{0,127}"
+_LINE = re.compile(rf"( *)(- +)?(?:({_KEY}):(?: +|$))?(.*)")
 _PLAIN_START = re.compile(r"[A-Za-z0-9_/.$(+]|-[^ ]")
 _QUOTED = re.compile(r"\"([^\"\\]*)\"|'([^']*)'")
-_SHORT_LIST = re.compile(rf"\[ *(?:{_ITEM})(?: *, *(?:{_ITEM}))* *\]")
-_ITEMS = re.compile(_ITEM)
+_FLOW_KEY = re.compile(rf"({_KEY}): +")
+_FLOW_CHARACTERS = "[A-Za-z0-9_/.+=@-]"
+_FLOW_SCALAR = re.compile(
+    rf'"([^"\\]*)"|(?:[A-Za-z0-9_/.+]|-(?=[A-Za-z0-9])){_FLOW_CHARACTERS}*(?::{_FLOW_CHARACTERS}+)*'
+)
 _ODD = re.compile(r"[^\n -~]")
 
 
@@ -135,6 +137,10 @@ def _scalar(text: str) -> Any:
         text = text.partition(" #")[0].rstrip(" ")
     if ": " in text or text[-1] == ":":
         raise _NotPlain
+    return _word(text)
+
+
+def _word(text: str) -> Any:
     value = plain(text)
     if type(value) is float and not math.isfinite(value):
         raise _NotPlain
@@ -142,11 +148,59 @@ def _scalar(text: str) -> Any:
 
 
 def _collection(text: str) -> Any:
-    """`[]`, `{}`, `[sh, -c, "echo hello"]`"""
-    if text == "{}":
-        return {}
-    if text == "[]":
-        return []
-    if not _SHORT_LIST.fullmatch(text):
+    """What is written in brackets or braces, all of it on one line."""
+    value, end = _flow(text, 0, 0)
+    if end != len(text):
         raise _NotPlain
-    return [item[1:-1] if item[0] == '"' else plain(item) for item in _ITEMS.findall(text)]
+    return value
+
+
+def _flow(text: str, at: int, depth: int) -> tuple[Any, int]:
+    """The value that begins at an offset of a line, and the offset behind it."""
+    if depth > MAX_DEPTH:
+        raise _NotPlain
+    opening = text[at : at + 1]
+    if opening == "[":
+        return _flow_list(text, at + 1, depth)
+    if opening == "{":
+        return _flow_mapping(text, at + 1, depth)
+    match = _FLOW_SCALAR.match(text, at)
+    if match is None:
+        raise _NotPlain
+    return (_word(match[0]) if match[1] is None else match[1]), match.end()
+
+
+def _flow_list(text: str, at: int, depth: int) -> tuple[list[Any], int]:
+    items: list[Any] = []
+    while (at := _skip(text, at)) < len(text) and text[at] != "]":
+        item, at = _flow(text, at, depth + 1)
+        items.append(item)
+        at = _separated(text, at, "]")
+    return items, at + 1
+
+
+def _flow_mapping(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
+    found: dict[str, Any] = {}
+    while (at := _skip(text, at)) < len(text) and text[at] != "}":
+        match = _FLOW_KEY.match(text, at)
+        if match is None or match[1] in found or type(plain(match[1])) is not str:
+            raise _NotPlain
+        found[match[1]], at = _flow(text, match.end(), depth + 1)
+        at = _separated(text, at, "}")
+    return found, at + 1
+
+
+def _skip(text: str, at: int) -> int:
+    while text.startswith(" ", at):
+        at += 1
+    return at
+
+
+def _separated(text: str, at: int, closing: str) -> int:
+    """Where the next entry of a list or mapping begins, or its closing bracket stands."""
+    at = _skip(text, at)
+    if text.startswith(",", at):
+        return at + 1
+    if not text.startswith(closing, at):
+        raise _NotPlain
+    return at
