@@ -19,6 +19,7 @@ from minipod.agent.pods import Pods
 from minipod.agent.refresh import Refresher
 from minipod.agent.start import notify_systemd
 from minipod.agent.store import Store
+from minipod.agent.usage import UsageWatch
 from minipod.agent.verbs import Verbs
 from minipod.config import load_config
 from minipod.errors import HostError
@@ -88,7 +89,7 @@ class Service:
             node.find_sources = claims.sources  # before any pod goes on
             await recovery.recover(node, self._pods)
             verbs = Verbs(node, self._pods, self._leaving.set, self._connections, claims)
-            watchers += [self._loop.create_task(one.run()) for one in (claims, Refresher(node, self._pods))]
+            watchers += [self._loop.create_task(one.run()) for one in self._watchers(claims)]
             path = node.paths.agent_socket
             self._server = server.Server(server.listen(path), path, verbs.table(), self._check_idle)
             self._server.start()
@@ -118,6 +119,9 @@ class Service:
             self._sweeping.cancel()
             self._sweeping = None
         leftovers.sweep(self._node, self._pods)
+
+    def _watchers(self, claims: Claims) -> tuple[Claims, Refresher, UsageWatch]:
+        return claims, Refresher(self._node, self._pods), UsageWatch(self._node, self._pods)
 
     def _connections(self) -> int:
         return self._server.connections if self._server is not None else 0

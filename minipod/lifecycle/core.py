@@ -10,8 +10,9 @@ import msgspec
 
 from minipod.api.status import TERMINAL_PHASES, qos_class
 from minipod.api.types import HostIP, Pod, PodCondition, PodIP, PodStatus
-from minipod.lifecycle import kill, passes, recovery, starting
+from minipod.lifecycle import kill, passes, recovery, resize, starting
 from minipod.lifecycle.model import (
+    EVICTED,
     Action,
     AgentStarted,
     ConditionSet,
@@ -23,6 +24,7 @@ from minipod.lifecycle.model import (
     ContainerStartFailed,
     DeleteRequested,
     Event,
+    Evict,
     Forget,
     HookDone,
     ImageFailed,
@@ -118,6 +120,8 @@ def _on(work: Work, event: Event) -> None:
             _on_condition(work, event)
         case VolumesReady() | VolumesFailed():
             _on_volumes(work, event)
+        case Evict():
+            _on_evict(work, event)
         case SourcesChanged():
             _on_sources(work)
         case SandboxReady() | SandboxFailed() | SandboxStopped():
@@ -208,6 +212,15 @@ def _on_volumes(work: Work, event: VolumesReady | VolumesFailed) -> None:
     wait = min(_VOLUME_RETRY_S * 2**failures, _VOLUME_RETRY_MAX_S)
     work.record("Warning", "FailedMount", event.message)
     work.set(volumes="none", volume_failures=failures + 1, pass_at=work.now + wait)
+
+
+def _on_evict(work: Work, event: Evict) -> None:
+    """eviction_manager.go evictPod."""
+    state = work.state
+    if state.stage != "syncing" or state.evicted_reason or state.pod.metadata.deletion_timestamp is not None:
+        return
+    work.record("Warning", EVICTED, event.message)
+    work.set(evicted_reason=EVICTED, evicted_message=event.message, changed=True)
 
 
 def _on_sources(work: Work) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.status import is_sidecar
-from minipod.lifecycle.model import Kill, KillContainer, PodState, RunHook
+from minipod.lifecycle.model import EVICTED, Kill, KillContainer, PodState, RunHook
 from minipod.lifecycle.spec import DEFAULT_GRACE_S, AnyContainer, find_container, probe_of
 from minipod.lifecycle.work import Work
 
 MINIMUM_GRACE_S = 2.0  # kuberuntime_manager.go minimumGracePeriodInSeconds
+EVICTION_GRACE_S = 1.0  # eviction_manager.go immediateEvictionGracePeriodSeconds
 RETRY_S = 2.0
 _ALIVE = ("running", "unknown")
 
@@ -23,6 +24,8 @@ def pod_grace_s(state: PodState) -> float:
     deletion = state.pod.metadata.deletion_grace_period_seconds
     if deletion is not None:
         return float(deletion)
+    if state.evicted_reason == EVICTED:
+        return EVICTION_GRACE_S
     own = state.pod.spec.termination_grace_period_seconds
     return float(DEFAULT_GRACE_S if own is None else own)
 

@@ -26,7 +26,9 @@ from __future__ import annotations
 
 import msgspec
 
-from minipod.api.types import Pod, PodStatus
+from minipod.api.types import Pod, PodStatus, ResourceRequirements
+
+EVICTED = "Evicted"  # the reason of a pod that took more of the node than it may
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -218,6 +220,12 @@ class VolumesReady(Event, frozen=True, kw_only=True):
 
 class VolumesFailed(Event, frozen=True, kw_only=True):
     """`message` becomes the event FailedMount; tried again."""
+
+    message: str
+
+
+class Evict(Event, frozen=True, kw_only=True):
+    """The pod takes more of the node than it may: it ends as Failed, reason Evicted."""
 
     message: str
 

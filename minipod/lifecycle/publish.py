@@ -24,8 +24,9 @@ from minipod.api.types import (
     VolumeMountStatus,
 )
 from minipod.lifecycle import conditions
+from minipod.lifecycle.allocation import allocated_pod, allocation
+from minipod.lifecycle.model import EVICTED, PodState, Run
 from minipod.lifecycle.model import ContainerState as Known
-from minipod.lifecycle.model import PodState, Run
 from minipod.lifecycle.spec import AnyContainer, is_probed, is_regular_init, probe_of, rfc3339
 from minipod.lifecycle.work import Work
 
@@ -47,7 +48,7 @@ def publish(work: Work, *, terminal: bool = False, held: bool = True) -> None:
     something of the pod may still run (status_manager.go mergePodStatus).
     """
     state = work.state
-    if state.evicted_reason:
+    if state.evicted_reason and state.evicted_reason != EVICTED:  # told when it was decided
         work.record("Normal", state.evicted_reason, state.evicted_message)
     if state.start_time is None:
         work.set(start_time=work.now)

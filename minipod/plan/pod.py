@@ -94,12 +94,8 @@ def pod_warnings(pod: Pod, config: Config, facts: HostFacts) -> tuple[PlanWarnin
 
 
 def _not_enforced(pod: Pod) -> list[PlanWarning]:
-    """What a kubelet enforces by evicting the pod or by controllers that no group is made for."""
-    found = [
-        f"spec.volumes[{index}].emptyDir.sizeLimit: is not enforced for a volume on disk; use medium Memory"
-        for index, volume in enumerate(pod.spec.volumes)
-        if volume.empty_dir is not None and volume.empty_dir.size_limit and not volume.empty_dir.medium
-    ]
+    """What a kubelet enforces by controllers that no group is made for."""
+    found: list[str] = []
     for kind, containers in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers)):
         for index, container in enumerate(containers):
             names = sorted(set(container.resources.limits) - {"cpu", "memory"})

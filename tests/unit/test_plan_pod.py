@@ -256,12 +256,7 @@ def test_limits_that_nothing_enforces_are_told() -> None:
     pod = pod_of(
         {"resources": {"limits": {"cpu": "1", "ephemeral-storage": "1Gi"}}},
         dnsPolicy="Default",
-        volumes=[
-            {"name": "d", "emptyDir": {"sizeLimit": "1Gi"}},
-            {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
-        ],
     )
     assert [warning.message.partition(": ")[0] for warning in pod_warnings(pod, Config(), FACTS)] == [
-        "spec.volumes[0].emptyDir.sizeLimit",
         "spec.containers[0].resources.limits[ephemeral-storage]",
     ]
