@@ -70,7 +70,7 @@ class _Unknown(dict[str, str]):
     def __getitem__(self, key: str) -> str:
         return f"<{key} of {self._what}>"
 
-    def get(self, key: str, default: object = None) -> str:  # type: ignore[override] # there is always a word
+    def get(self, key: str, default: object = None) -> str:
         return self[key]
 
 

@@ -343,3 +343,17 @@ def test_kubectls_create_commands_make_the_same_objects(node: Node, tmp_path: Pa
     gone = node("delete", "cm/one", "secret/two", "cm/none", check=False)
     assert gone.returncode == 1
     assert 'configmaps "none" not found' in gone.stderr
+
+
+def test_a_pod_whose_empty_dir_outgrows_its_limit_is_evicted(node: Node) -> None:
+    given = pod(
+        command="head -c 3000000 /dev/zero > /v/x; sleep 1000", mounts={"v": {"emptyDir": {"sizeLimit": "1Mi"}}}
+    )
+    apply(node, given)
+    wait_for(lambda: node.pod("p")["status"].get("phase") == "Failed", 30)  # type: ignore[attr-defined]
+    status: Any = node.pod("p")["status"]
+    assert (status["reason"], status["message"]) == (
+        "Evicted",
+        'Usage of EmptyDir volume "v" exceeds the limit "1Mi". ',
+    )
+    assert "Evicted" in node("events").stdout
