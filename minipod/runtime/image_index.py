@@ -10,6 +10,9 @@ from minipod.api.references import Reference
 from minipod.plan.configs import ImageConfig
 from minipod.runtime.manifests import FoundImage
 
+#: `busybox` itself is loaded only where the image is built
+DEFAULT_REFERENCE = "docker.io/library/busybox:latest"
+
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of index.json. An image whose name went to a newer one stays, nameless, until it is removed."""

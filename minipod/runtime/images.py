@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,14 +27,22 @@ from minipod.api.references import InvalidReference, Reference, is_image_id, par
 from minipod.errors import ConflictError, ImageError, NotFoundError
 from minipod.paths import Paths
 from minipod.plan.configs import Image
-from minipod.runtime import busybox, ingest
-from minipod.runtime.image_index import Entry, Index, each_once, entry_of, hex_of, matches, with_entry
-from minipod.runtime.ingest import Progress, Source
-from minipod.runtime.layout import DockerArchive, Layout, is_layout, open_files
+from minipod.runtime.image_index import (
+    DEFAULT_REFERENCE,
+    Entry,
+    Index,
+    each_once,
+    entry_of,
+    hex_of,
+    matches,
+    with_entry,
+)
 from minipod.runtime.manifests import Descriptor, FoundImage
 from minipod.runtime.store_errors import store_errors
 
 if TYPE_CHECKING:
+    from minipod.runtime import ingest
+    from minipod.runtime.ingest import Progress, Source
     from minipod.runtime.registry.credentials import AuthFile
     from minipod.runtime.registry.pull import Pulled
 
@@ -97,7 +103,7 @@ class ImageStore:
         """Whether it is the image that minipod builds itself where it is missing."""
         if reference.startswith(DIRECTORY_PREFIX) or is_image_id(reference):
             return False
-        return str(_parse(reference)) == busybox.DEFAULT_REFERENCE
+        return str(_parse(reference)) == DEFAULT_REFERENCE
 
     def fetch(
         self,
@@ -143,6 +149,8 @@ class ImageStore:
 
         `reference`: the name to give, or which of several is meant; else the names that stand in it. Raises ImageError.
         """
+        from minipod.runtime.layout import DockerArchive, Layout, is_layout, open_files
+
         wanted = _parse(reference) if reference else None
         with open_files(Path(path)) as files:
             if is_layout(files):
@@ -173,6 +181,8 @@ class ImageStore:
         pulled: bool = False,
     ) -> Image:
         """Fetches and unpacks layers that are missing, then gives the image its name. Raises ImageError, Stopped."""
+        from minipod.runtime import ingest  # late, as in other places here: what only looks something up is to be quick
+
         verb = "pull" if pulled else "load"
         ingest_folder = self.path / "ingest"
         stop = stop or threading.Event()
@@ -192,9 +202,13 @@ class ImageStore:
 
     def ensure_default(self, rebuild: bool = False) -> Image:
         """The default image, built from this host's busybox where the store lacks it. Raises ImageError."""
-        image = self.resolve(busybox.DEFAULT_REFERENCE)
+        image = self.resolve(DEFAULT_REFERENCE)
         if image is not None and not rebuild:
             return image
+        import tempfile
+
+        from minipod.runtime import busybox
+
         with tempfile.TemporaryDirectory(prefix="minipod-busybox-") as folder, store_errors("build image busybox"):
             try:
                 busybox.build(Path(folder))
@@ -310,6 +324,11 @@ class ImageStore:
 
     def sweep(self) -> None:
         """Removes what the index does not name. Only under the lock: then nobody is making anything."""
+        import shutil
+        import tempfile
+
+        from minipod.runtime import ingest
+
         index = self.read_index()
         layers = {hex_of(diff_id) for entry in index.images for diff_id in entry.diff_ids}
         blobs = {hex_of(digest) for entry in index.images for digest in entry.blobs}
@@ -345,6 +364,8 @@ class ImageStore:
         return True
 
     def _write(self, path: Path, data: bytes) -> None:
+        import tempfile
+
         fd, temporary = tempfile.mkstemp(dir=self.path / "tmp")
         with open(fd, "wb") as file:
             file.write(data)

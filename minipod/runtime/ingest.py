@@ -28,8 +28,8 @@ from typing import Protocol
 import msgspec
 
 from minipod.errors import ImageError
-from minipod.runtime.layers import Stopped, unpack_layer
 from minipod.runtime.manifests import LAYER_COMPRESSION, Descriptor, FoundImage
+from minipod.runtime.store_errors import Stopped
 
 FETCHES = 3  # at once, for one image; as docker and containerd
 POLL_S = 0.02
@@ -103,6 +103,8 @@ class Layer:
         remove_unused(self.path, self._fd)
 
     def _unpack(self, stop: threading.Event) -> None:
+        from minipod.runtime.layers import unpack_layer  # late: a pull of what is there is to be quick
+
         part = self.path / "tree.part"
         if part.exists():
             shutil.rmtree(part)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minipod.errors import ImageError
+from minipod.runtime.store_errors import Stopped
 
 PROGRAM = (
     "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from minipod.runtime.unpack import main; sys.exit(main())"
@@ -21,10 +22,6 @@ PROGRAM = (
 MAX_RATIO = 100
 ALWAYS_ALLOWED_BYTES = 1 << 30
 STOP_POLL_S = 0.2
-
-
-class Stopped(Exception):  # noqa: N818 - nothing is wrong
-    """Somebody asked for the end: another layer failed, or the user."""
 
 
 def unpack_layer(

@@ -8,7 +8,7 @@ that returns a blob already checked.
 from __future__ import annotations
 
 import hashlib
-import platform
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -206,7 +206,7 @@ def fits(descriptor: Descriptor) -> bool:
 
 def architecture() -> str:
     """This host's, in Go's words."""
-    machine = platform.machine()
+    machine = os.uname().machine
     return ARCHITECTURES.get(machine, machine)
 
 

@@ -10,6 +10,10 @@ from typing import NoReturn
 from minipod.errors import ImageError
 
 
+class Stopped(Exception):  # noqa: N818 - nothing is wrong
+    """Somebody asked for the end of a pull or a load: another layer failed, or the user."""
+
+
 @contextmanager
 def store_errors(what: str) -> Iterator[None]:
     try:

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from minipod.plan.configs import Image
-from minipod.runtime import busybox, ingest
-from minipod.runtime.image_index import Entry, Index, hex_of
+from minipod.runtime import ingest
+from minipod.runtime.image_index import DEFAULT_REFERENCE, Entry, Index, hex_of
 from minipod.runtime.images import ImageStore
 from minipod.runtime.store_errors import store_errors
 
@@ -106,7 +106,7 @@ def verify(store: ImageStore) -> list[str]:
 
 
 def is_kept(store: ImageStore, entry: Entry) -> bool:
-    return entry.reference == busybox.DEFAULT_REFERENCE or bool(store.user_of(entry))
+    return entry.reference == DEFAULT_REFERENCE or bool(store.user_of(entry))
 
 
 def _remove(store: ImageStore, gone: Sequence[Entry]) -> None:

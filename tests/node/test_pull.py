@@ -20,11 +20,11 @@ from minipod.api.references import parse_reference
 from minipod.errors import ImageError
 from minipod.paths import Paths
 from minipod.runtime.images import ImageStore
-from minipod.runtime.layers import Stopped
 from minipod.runtime.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, architecture
 from minipod.runtime.registry.credentials import parse_secret
 from minipod.runtime.registry.hosts import Registries, RegistryOptions
 from minipod.runtime.registry.pull import Pulled, pull
+from minipod.runtime.store_errors import Stopped
 from tests import registry as fake
 from tests.conftest import CHECKOUT
 from tests.layouts import archive, entry, folder, make_layout

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fnmatch
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -143,6 +141,8 @@ def _split_key(key: str) -> tuple[str, str]:
 
 def _host_matches(pattern: str, registry: str) -> bool:
     """Part by part, as in the kubelet: `*.example.com` is one level, and a port must be the same."""
+    import fnmatch
+
     wanted, found = pattern.partition(":"), registry.partition(":")
     parts, names = wanted[0].split("."), found[0].split(".")
     return (
@@ -179,6 +179,8 @@ class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
 
 def ask_helper(name: str, server: str) -> Credential | None:
     """Runs `docker-credential-NAME get`; None where it knows nothing of this server. Raises ImageError."""
+    import subprocess
+
     program = f"docker-credential-{name}"
     if not HELPER_NAME.fullmatch(name):
         raise ImageError(f"credential helper {name!r}: no program can have this name")

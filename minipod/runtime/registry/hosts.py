@@ -7,7 +7,6 @@ mirrors = ["https://mirror.example", "http://127.0.0.1:5000/dockerhub"]
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,7 +64,10 @@ def load_registries(path: str | None = None) -> Registries:
     """From `path`, `MINIPOD_REGISTRIES` or /etc/minipod/registries.toml. Raises ImageError for a file that is wrong."""
     chosen = path or os.environ.get("MINIPOD_REGISTRIES") or FILE
     try:
-        return msgspec.convert(tomllib.loads(Path(chosen).read_text()), Registries)
+        text = Path(chosen).read_text()
+        import tomllib
+
+        return msgspec.convert(tomllib.loads(text), Registries)
     except FileNotFoundError:
         if chosen != FILE:
             raise ImageError(f"{chosen}: no such file") from None

@@ -20,8 +20,8 @@ from urllib.parse import urljoin, urlsplit
 
 from minipod import __version__
 from minipod.errors import ImageError
-from minipod.runtime.layers import Stopped
 from minipod.runtime.registry.hosts import FILE, PORTS, Endpoint, Registries, RegistryOptions, proxy_for
+from minipod.runtime.store_errors import Stopped
 
 T = TypeVar("T")
 

@@ -9,20 +9,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
 from minipod.api.references import Reference
 from minipod.errors import ImageError
 from minipod.plan.configs import Image
-from minipod.runtime.ingest import Progress, Source
-from minipod.runtime.layers import Stopped
 from minipod.runtime.manifests import Descriptor, FoundImage, check_data, read_image
 from minipod.runtime.registry.client import Repository
 from minipod.runtime.registry.credentials import AuthFile, credentials_for
 from minipod.runtime.registry.hosts import Registries, endpoints, load_registries
 from minipod.runtime.registry.http import Http, RegistryError
+from minipod.runtime.store_errors import Stopped
+
+if TYPE_CHECKING:
+    from minipod.runtime.ingest import Progress, Source
 
 T = TypeVar("T")
 
