@@ -66,6 +66,8 @@ class Hands:
                 return self._kill_container(name, container_id, grace_s)
             case model.RunHook():
                 return self._run_hook(action)
+            case model.ResizePod():
+                return self._resize()
             case model.RemoveContainer(container_id=container_id):
                 return self._node.runtime.remove_container(container_id)
             case model.StopSandbox(id=sandbox_id):
@@ -226,6 +228,14 @@ class Hands:
             )
         )
 
+    async def _resize(self) -> None:
+        from minipod.agent import resizing  # few pods are resized
+
+        running = [one for one in self.containers() if one.state == "CONTAINER_RUNNING"]
+        done = await resizing.resize(self._node, self._pod(), self._sandbox(), running)
+        self._weigh_burstable()
+        self._tell(model.ResizeDone(resized=done))
+
     def _in_target(self, config: ContainerConfig) -> ContainerConfig:
         """An ephemeral container with targetContainerName is born in that one's PID namespace."""
         spec = container_spec(self._pod(), config.name)
@@ -309,6 +319,8 @@ def _failure(action: model.Action, message: str, now: float) -> model.Event | No
             return model.ContainerKillFailed(name=name, container_id=container_id, message=message)
         case model.RunHook(name=name, container_id=container_id, hook=hook):
             return model.HookDone(name=name, container_id=container_id, hook=hook, ok=False, message=message)
+        case model.ResizePod():
+            return model.ResizeDone(message=message)
         case model.StopSandbox(id=sandbox_id):
             # What is left of it is told and taken away by the removal, which always follows.
             log.warning("sandbox %s: stop: %s", sandbox_id[:12], message)

@@ -22,7 +22,7 @@ from minipod.agent.store import Record, Store
 from minipod.api.types import Pod
 from minipod.config import Config
 from minipod.paths import Paths
-from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes import FoundSources
@@ -117,6 +117,10 @@ class Runtime(Protocol):
     def list_containers(self) -> list[ContainerStatus]: ...
 
     def attach(self, container_id: str) -> Attachment: ...
+
+    async def update_container_resources(self, container_id: str, resources: CgroupResources) -> None: ...
+
+    async def update_pod_sandbox_resources(self, sandbox_id: str, config: SandboxConfig) -> None: ...
 
     def find_leftovers(self) -> Sequence[Leftover]: ...
 

@@ -181,6 +181,10 @@ class Pods:
             stop()
         if worker.uid not in self.keep_logs:
             self.remove_logs(worker)
+        if any(other.state.resizing.reason for other in self._by_uid.values()):
+            from minipod.agent import resizing  # few pods are resized
+
+            resizing.retry(self._node, self)
         self._on_change()
 
     def log_directory(self, pod: Pod) -> str:

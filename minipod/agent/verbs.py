@@ -19,6 +19,7 @@ from minipod.agent.listing import Get, GetRequest, converted, or_gone, send_even
 from minipod.agent.node import Node
 from minipod.agent.objectverbs import DeleteObjects, GetObjects, kind_wanted
 from minipod.agent.pods import Pods
+from minipod.agent.roots import send_root
 from minipod.agent.run import Run
 from minipod.agent.server import Verb
 from minipod.agent.wire import Connection, Message
@@ -63,8 +64,10 @@ class Verbs:
             "events": self.events,
             "delete": self.delete,
             "exec": self.execute,
+            "root": self.root,
             "debug": self.debug,
             "attach": self.attach,
+            "resize": self.resize,
             "status": self.status,
             "shutdown": self.shutdown,
             "gc": self.collect,
@@ -92,8 +95,16 @@ class Verbs:
     async def debug(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await debug.debug(self._node, self._pods, connection, request)
 
+    async def resize(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.agent import resizing  # few pods are resized
+
+        return await resizing.ask(self._node, self._pods, connection, request)
+
     async def attach(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await debug.attach(self._node, self._pods, connection, request)
+
+    async def root(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await send_root(self._node, self._pods, connection, request)
 
     async def delete(self, connection: Connection, request: Message) -> dict[str, Any]:
         """All that exist begin to end at once; those that do not exist are told at the end, as kubectl does."""

@@ -22,6 +22,7 @@ from minipod.agent.store import Record
 from minipod.api.types import Pod
 from minipod.errors import HostError
 from minipod.lifecycle import core, model
+from minipod.lifecycle.allocation import allocated_pod
 from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
@@ -42,7 +43,7 @@ class PodWorker:
         self.pod = state.pod
         self.record: Record | None = None
         self.uid = state.pod.metadata.uid
-        self.hands = Hands(node, self.uid, lambda: self.state.pod, self.tell)
+        self.hands = Hands(node, self.uid, lambda: allocated_pod(self.state), self.tell)
         self._prober = Prober(node, self.tell)
         self.forgotten: asyncio.Future[None] = self._loop.create_future()
         self._inbox: deque[model.Event] = deque()

@@ -23,6 +23,8 @@ VERBS: dict[str, str] = {
     "exec": "run a command in a container",
     "attach": "attach to a running container",
     "debug": "add a container with tools to a running pod",
+    "resize": "change cpu and memory of a running pod",
+    "cp": "copy files and folders to and from containers",
     "edit": "edit an object in an editor",
     "delete": "delete pods and wait until they are gone",
     "wait": "wait for a condition of a pod",

@@ -11,6 +11,7 @@ from minipod.api.status import is_sidecar, matching_restart_rule
 from minipod.api.types import Container
 from minipod.lifecycle.model import PodState, Run
 from minipod.lifecycle.publish import should_be_restarted
+from minipod.lifecycle.resize import needs_restart
 
 
 class ToKill(msgspec.Struct, frozen=True):
@@ -169,6 +170,8 @@ class _Inits:
         self._done(index)
         if run.spec_image != container.image:
             self._restart(container, f"Init container {container.name} definition changed", "definition")
+        elif needs_restart(self.state, container):
+            self._restart(container, f"Container {container.name} resize requires restart", "resize")
         elif _probe(self.state, run, container.name, "liveness") == "failure":
             self._restart(container, f"Init container {container.name} failed liveness probe", "livenessProbe")
 
@@ -194,7 +197,9 @@ def _mains(state: PodState) -> tuple[list[ToKill], list[str], int]:
             kept += 1
             continue
         policy = container.restart_policy or state.pod.spec.restart_policy
-        if policy != "Never" or reason == "definition":
+        if reason == "resize":
+            start.append(container.name)
+        elif policy != "Never" or reason == "definition":
             message += ", will be restarted"
             start.append(container.name)
         kill.append(ToKill(container.name, message, reason))
@@ -211,6 +216,8 @@ def _unknown(word: str, name: str, run: Run | None) -> list[ToKill]:
 def _why_to_kill(state: PodState, container: Container, run: Run) -> tuple[str, str]:
     if run.spec_image != container.image:
         return f"Container {container.name} definition changed", "definition"
+    if needs_restart(state, container):
+        return f"Container {container.name} resize requires restart", "resize"
     if _probe(state, run, container.name, "liveness") == "failure":
         return f"Container {container.name} failed liveness probe", "livenessProbe"
     if _probe(state, run, container.name, "startup") == "failure":

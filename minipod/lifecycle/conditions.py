@@ -8,6 +8,7 @@ import msgspec
 
 from minipod.api.status import TERMINAL_PHASES, is_sidecar
 from minipod.api.types import Container, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus
+from minipod.lifecycle.model import Resizing
 
 KUBELET_CONDITIONS = (
     "PodReadyToStartContainers",
@@ -16,6 +17,8 @@ KUBELET_CONDITIONS = (
     "ContainersReady",
     "PodScheduled",
     "AllContainersRestarting",
+    "PodResizePending",
+    "PodResizeInProgress",
 )
 ByName = Mapping[str, ContainerStatus]
 
@@ -104,6 +107,19 @@ def restarting(phase: str, under_way: bool) -> PodCondition:
             message="container exited with restart policy rule",
         )
     return PodCondition(type="AllContainersRestarting", status="False")
+
+
+def resizes(resizing: Resizing) -> list[PodCondition]:
+    """PodResizePending and PodResizeInProgress, where they are so."""
+    made = []
+    if resizing.reason:
+        made.append(
+            PodCondition(type="PodResizePending", status="True", reason=resizing.reason, message=resizing.message)
+        )
+    if resizing.in_progress:
+        reason = "Error" if resizing.error else ""
+        made.append(PodCondition(type="PodResizeInProgress", status="True", reason=reason, message=resizing.error))
+    return made
 
 
 def gated() -> PodCondition:

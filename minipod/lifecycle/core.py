@@ -34,6 +34,8 @@ from minipod.lifecycle.model import (
     PodState,
     PodUpdated,
     ProbeResult,
+    ResizeAsked,
+    ResizeDone,
     Sandbox,
     SandboxFailed,
     SandboxReady,
@@ -116,6 +118,10 @@ def _on(work: Work, event: Event) -> None:
             recovery.recover(work, event)
         case PodUpdated():
             _on_updated(work, event.pod)
+        case ResizeAsked():
+            resize.asked(work, event)
+        case ResizeDone():
+            resize.done(work, event)
         case ConditionSet():
             _on_condition(work, event)
         case VolumesReady() | VolumesFailed():

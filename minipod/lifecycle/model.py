@@ -69,6 +69,23 @@ class Run(_Value, frozen=True, kw_only=True):
     signal: int = 0
     reason: str = ""
     message: str = ""
+    resources: ResourceRequirements | None = None  # that it was made with or resized to; None: not known
+
+
+class Resizing(_Value, frozen=True, kw_only=True):
+    """An in-place resize. `reason` (Infeasible | Deferred): there is no room, `allocated` and `pod_level` hold on.
+
+    `told`: the runtime knows the new resources. `in_progress`: something has still the old ones.
+    """
+
+    reason: str = ""
+    message: str = ""
+    allocated: dict[str, ResourceRequirements] = {}
+    pod_level: ResourceRequirements | None = None
+    in_progress: bool = False
+    under_way: bool = False  # ResizePod is to be answered
+    told: bool = False
+    error: str = ""
 
 
 class BackOff(_Value, frozen=True, kw_only=True):
@@ -167,6 +184,7 @@ class PodState(_Value, frozen=True, kw_only=True):
     create_sandbox: bool = False  # then a new one is made
     restart_all: bool = False  # RestartAllContainers is under way
     force: bool = False  # deleted by force: nothing is waited for
+    resizing: Resizing = Resizing()
     evicted_reason: str = ""  # DeadlineExceeded …
     evicted_message: str = ""
     start_time: float | None = None  # status.startTime
@@ -203,6 +221,21 @@ class PodUpdated(Event, frozen=True, kw_only=True):
     """The object was changed: gates removed, a deadline set, an ephemeral container added. Metadata and spec count."""
 
     pod: Pod
+
+
+class ResizeAsked(Event, frozen=True, kw_only=True):
+    """Requests or limits of cpu and memory were changed. `reason`: Infeasible | Deferred where there is no room."""
+
+    pod: Pod
+    reason: str = ""
+    message: str = ""
+
+
+class ResizeDone(Event, frozen=True, kw_only=True):
+    """Answers ResizePod. `resized`: ids of the containers that have what is allocated. `message`: of a failure."""
+
+    resized: tuple[str, ...] = ()
+    message: str = ""
 
 
 class ConditionSet(Event, frozen=True, kw_only=True):
@@ -426,6 +459,10 @@ class RunHook(Action, frozen=True, kw_only=True):
     container_id: str
     hook: str
     timeout_s: float | None = None
+
+
+class ResizePod(Action, frozen=True, kw_only=True):
+    """Give the pod's cgroup and those of all running containers what is allocated → ResizeDone"""
 
 
 class RemoveContainer(Action, frozen=True, kw_only=True):

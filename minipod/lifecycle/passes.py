@@ -8,7 +8,7 @@ pass follows. That is why a watcher never sees a container that was ended in ord
 from __future__ import annotations
 
 from minipod.api.status import TERMINAL_PHASES, is_sidecar
-from minipod.lifecycle import backoff, compute, kill
+from minipod.lifecycle import backoff, compute, kill, resize
 from minipod.lifecycle.model import (
     CreateSandbox,
     PodState,
@@ -57,7 +57,7 @@ def _due(at: float | None, now: float) -> bool:
 
 def _waits_for_runtime(state: PodState) -> bool:
     """Something is under way that cannot be left alone: its answer is needed first."""
-    if state.volumes == "setting-up" or state.sandbox.state in ("creating", "stopping"):
+    if state.volumes == "setting-up" or state.resizing.under_way or state.sandbox.state in ("creating", "stopping"):
         return True
     return bool(state.starting) and _known_start(state)
 
@@ -97,6 +97,7 @@ def _sync(work: Work) -> bool:
 def _begin(work: Work) -> bool:
     restart_all = work.state.restart_all or compute.wants_restart_of_all(work.state)
     work.set(changed=False, pass_at=None, tell_at=None, restart_all=restart_all)
+    resize.complete(work)
     publish(work)
     if work.state.phase in TERMINAL_PHASES:
         return begin_termination(work)
@@ -119,6 +120,7 @@ def _begin(work: Work) -> bool:
     if todo.create_sandbox and work.state.sandbox.id:
         work.record("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
     _end_containers(work, todo)
+    resize.begin(work)
     return True
 
 

@@ -80,6 +80,7 @@ def _tell(
     evicted = state.evicted_reason and told == "Failed"
     ips = () if state.pod.spec.host_network else state.sandbox.ips
     pod_ips = tuple(PodIP(ip=ip) for ip in ips)
+    pod = allocated_pod(state)
     work.set(tell_at=None)
     set_status(
         work,
@@ -96,8 +97,8 @@ def _tell(
             start_time=rfc3339(state.start_time if state.start_time is not None else work.now),
             qos_class=old.qos_class or rules.qos_class(state.pod),
             observed_generation=state.pod.metadata.generation,
-            resources=ResourceRequirements(requests=rules.pod_requests(state.pod), limits=rules.pod_limits(state.pod)),
-            allocated_resources=rules.pod_requests(state.pod),
+            resources=ResourceRequirements(requests=rules.pod_requests(pod), limits=rules.pod_limits(pod)),
+            allocated_resources=rules.pod_requests(pod),
         ),
     )
 
@@ -125,6 +126,7 @@ def _conditions(
     ]
     if rules.all_containers_could_restart(spec):
         made.append(conditions.restarting(phase, state.restart_all))
+    made += conditions.resizes(state.resizing)
     return others + conditions.stamped(state.pod, state.status, made, rfc3339(work.now))
 
 
@@ -169,7 +171,7 @@ def _statuses(work: Work, containers: tuple[AnyContainer, ...]) -> list[Containe
 def container_status(state: PodState, container: AnyContainer, old: ContainerStatus | None) -> ContainerStatus:
     """The v1 status of one container; `old`: as it was published last (convertToAPIContainerStatuses)."""
     known = state.containers.get(container.name, Known())
-    status = _without_run(state, container, old) if known.run is None else _of_run(state.pod, container, known, old)
+    status = _without_run(state, container, old) if known.run is None else _of_run(state, container, known, old)
     status = _waiting(state, container, known, status)
     return with_readiness(state, status)
 
@@ -199,9 +201,10 @@ def _without_run(state: PodState, container: AnyContainer, old: ContainerStatus 
     return msgspec.structs.replace(status, restart_count=old.restart_count, last_state=old.last_state)
 
 
-def _of_run(pod: Pod, container: AnyContainer, known: Known, old: ContainerStatus | None) -> ContainerStatus:
-    run = known.run
+def _of_run(state: PodState, container: AnyContainer, known: Known, old: ContainerStatus | None) -> ContainerStatus:
+    run, pod = known.run, state.pod
     assert run is not None
+    allocated = allocation(allocated_pod(state)).get(container.name, container.resources)
     last = ContainerState(terminated=_terminated(pod, known.previous)) if known.previous else ContainerState()
     if known.previous is None and old is not None:
         last = old.last_state
@@ -218,8 +221,8 @@ def _of_run(pod: Pod, container: AnyContainer, known: Known, old: ContainerStatu
         image=run.image or container.image,
         image_id=run.image_id,
         container_id=container_uri(run.id),
-        resources=container.resources,
-        allocated_resources=container.resources.requests,
+        resources=run.resources or allocated,
+        allocated_resources=allocated.requests,
         user=user,
         volume_mounts=_volume_mounts(container),
     )

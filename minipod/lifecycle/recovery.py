@@ -26,6 +26,7 @@ def recover(work: Work, event: AgentStarted) -> None:
         create_sandbox=False,
         pass_at=None,
         tell_at=None,
+        resizing=msgspec.structs.replace(work.state.resizing, under_way=False),
     )
     _sandbox(work, event)
     for name in {*work.state.containers, *event.runs}:

@@ -7,6 +7,7 @@ kubelet's reasons and messages.
 from __future__ import annotations
 
 from minipod.lifecycle import backoff, kill
+from minipod.lifecycle.allocation import allocated_pod, allocation
 from minipod.lifecycle.model import (
     ContainerCreated,
     ContainerCreateFailed,
@@ -102,6 +103,7 @@ def _created(work: Work, event: ContainerCreated) -> None:
         image=event.image,
         image_id=event.image_id,
         created_at=work.now,
+        resources=allocation(allocated_pod(work.state)).get(event.name),
     )
     previous = old if old is not None and old.state == "exited" else known.previous
     work.set_container(

@@ -21,10 +21,10 @@ from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundErr
 from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
-from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.container import container_plan
 from minipod.plan.process import Exec
-from minipod.runtime import cgroup
+from minipod.runtime import cgroup, resize
 from minipod.runtime.attachment import Attachment
 from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, seccomp_filter, signal_number
 from minipod.runtime.execs import Execs, ExecSession
@@ -257,6 +257,16 @@ class Runtime:
         if target is None or target.status.state != RUNNING or target.pidfd < 0:
             raise ContainerError(f'unable to find target container "{namespaces.target_id[:12]}"', "RunContainerError")
         return {"target": target.pidfd}
+
+    async def update_container_resources(self, container_id: str, resources: CgroupResources) -> None:
+        """New limits and weights while it runs. Raises NotFoundError, ContainerError."""
+        resize.update_container(self._get(container_id), resources, self._facts)
+
+    async def update_pod_sandbox_resources(self, sandbox_id: str, config: SandboxConfig) -> None:
+        """The same for the pod's own group: `config` says how it is to be. Raises NotFoundError, ContainerError."""
+        before = self._sandboxes.get(sandbox_id).config
+        resize.update_pod(before.cgroup_parent, before.cgroup_resources, config.cgroup_resources, self._facts)
+        self._sandboxes.update_resources(sandbox_id, config)
 
     def attach(self, container_id: str) -> Attachment:
         """Its standard streams as they go on. Raises NotFoundError, ContainerError: it is not running."""

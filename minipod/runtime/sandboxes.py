@@ -95,6 +95,16 @@ class Sandboxes:
             netns_path=netns_path(config, self._paths),
         )
 
+    def update_resources(self, sandbox_id: str, config: SandboxConfig) -> None:
+        """Note what its group was given."""
+        record = self._record(sandbox_id)
+        changed = msgspec.structs.replace(
+            record.status.config,
+            cgroup_resources=config.cgroup_resources,
+            cpu_request_millicores=config.cpu_request_millicores,
+        )
+        self._save(msgspec.structs.replace(record, status=msgspec.structs.replace(record.status, config=changed)))
+
     def _save(self, record: SandboxRecord) -> None:
         sandbox_id = record.status.id
         self._records[sandbox_id] = record
