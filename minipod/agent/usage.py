@@ -24,7 +24,9 @@ PERIOD_S = 5.0  # the kubelet looks every 10 s
 
 def has_limit(volume: Volume) -> bool:
     source = volume.empty_dir
-    return source is not None and not source.medium and bool(source.size_limit) and quantity.sign(source.size_limit) > 0
+    if source is None or source.medium or source.size_limit is None:
+        return False
+    return quantity.sign(source.size_limit) > 0
 
 
 class UsageWatch:
