@@ -23,8 +23,8 @@ c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p = (
 
 # Numbers that differ between architectures; from 424 on they are the same everywhere (Linux, syscall_64.tbl).
 _PER_ARCHITECTURE = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321, "execveat": 322},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "execveat": 281},
+    "x86_64": {"rt_sigaction": 13, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321, "execveat": 322},
+    "aarch64": {"rt_sigaction": 134, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "execveat": 281},
 }
 _COMMON = {
     "open_tree": 428,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -38,6 +39,7 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_SET_MODE_FILTER = 1
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_INTERNAL_SIGNALS = (32, 33)  # SIGCANCEL, SIGSETXID
 _CLOSE_RANGE_CLOEXEC = 4
 _PIDFD_GET_INFO = 0xC040FF0B
 _PIDFD_INFO_EXIT = 8
@@ -211,6 +213,16 @@ def set_child_subreaper() -> None:
 def set_name(name: str) -> None:
     """The thread's comm, at most 15 bytes."""
     prctl.set_name(name)
+
+
+def reset_internal_signals() -> None:
+    """SIG_DFL for the two signals that glibc keeps to itself: its posix_spawn(3) leaves them ignored in the child, and
+    exec hands that on; sigaction(3) refuses to change them.
+    """
+    default = ctypes.create_string_buffer(32)  # struct sigaction of the kernel: all zero is SIG_DFL
+    for number in _INTERNAL_SIGNALS:
+        with contextlib.suppress(OSError):  # an architecture whose number is not known
+            syscall("rt_sigaction", number, default, None, 8)
 
 
 def install_seccomp_filter(program: bytes) -> None:

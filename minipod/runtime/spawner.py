@@ -415,6 +415,7 @@ def main(listener_fd: int, exits: str) -> None:
     process.set_name("minipod-spawner")
     process.set_dumpable(False)
     process.set_child_subreaper()
+    process.reset_internal_signals()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it leaves when it has nothing left to look after
     spawner = Spawner(socket.socket(fileno=os.dup(3)), exits)

@@ -47,17 +47,17 @@ def test_removal_stops_at_a_mount_point(tmp_path: Path) -> None:
     mount("tmpfs", str(tree / "a" / "inside"), "tmpfs", 0, "size=64k")
     try:
         (tree / "a" / "inside" / "file").write_text("x")
-        with pytest.raises(OSError, match="a directory") as caught:
+        with pytest.raises(OSError, match="mount point") as caught:
             remove_tree(str(tree))
         assert caught.value.errno == errno.EXDEV
         assert (tree / "a" / "inside" / "file").exists()
-        with pytest.raises(OSError, match="a directory"):
+        with pytest.raises(OSError, match="mount point"):
             remove_tree(str(tree / "a" / "inside"))
     finally:
         umount(str(tree / "a" / "inside"))
     mount(str(precious), str(tree / "a" / "inside"), None, MS_BIND)
     try:
-        with pytest.raises(OSError, match="a directory"):
+        with pytest.raises(OSError, match="mount point"):
             remove_tree(str(tree))
     finally:
         umount(str(tree / "a" / "inside"))
