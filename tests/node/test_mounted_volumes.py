@@ -13,7 +13,8 @@ import pytest
 from minipod.kernel.mount import MS_BIND, MS_PRIVATE, MS_SHARED, mount, umount
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
-from minipod.plan.volumes import MakeEmptyDir, MakePodFolder, MountTmpfs
+from minipod.plan.volumes import MakeEmptyDir, MakePodFolder, MountTmpfs, kernel_at_least
+from minipod.runtime.facts import host_facts
 from tests.node_fixtures import Node
 
 
@@ -21,7 +22,8 @@ from tests.node_fixtures import Node
 def test_a_memory_volume_has_its_size_and_everybody_may_write(paths: Paths) -> None:
     folder = f"{paths.state}/pods/U"
     volume = f"{folder}/volumes/kubernetes.io~empty-dir/m"
-    made = (MakePodFolder(folder), MakeEmptyDir(volume), MountTmpfs(volume, 1 << 20, True, 7))
+    noswap = kernel_at_least(host_facts(), 6, 4)
+    made = (MakePodFolder(folder), MakeEmptyDir(volume), MountTmpfs(volume, 1 << 20, noswap, 7))
     for _ in range(2):
         for operation in made:
             operation.execute()
