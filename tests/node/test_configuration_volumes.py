@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from minipod.kernel.mount import MS_BIND, mount, umount
+from minipod.plan.configuration import File
+from minipod.runtime import atomic
 from tests.node_fixtures import Node
 
 DEEP = {"key": "a", "path": "deep/er"}
@@ -357,3 +361,66 @@ def test_a_pod_whose_empty_dir_outgrows_its_limit_is_evicted(node: Node) -> None
         'Usage of EmptyDir volume "v" exceeds the limit "1Mi". ',
     )
     assert "Evicted" in node("events").stdout
+
+
+def test_nested_mounts_may_be_written_in_any_order(node: Node) -> None:
+    given = pod(
+        command="ls /a /a/b; cat /a/b/f; touch /a/x /a/b/c/y",
+        mounts={
+            "deepest": ({"emptyDir": {}}, {"mountPath": "/a/b/c"}),
+            "cm": ({"configMap": {"name": "c"}}, {"mountPath": "/a/b/f", "subPath": "f"}),
+            "inner": ({"emptyDir": {}}, {"mountPath": "/a/b"}),
+            "outer": ({"emptyDir": {}}, {"mountPath": "/a"}),
+        },
+    )
+    assert run(node, config_map(f="1"), given) == "/a:\nb\n\n/a/b:\nc\nf\n1\n"
+
+
+def test_a_sub_path_expression_makes_a_folder_of_its_own(node: Node) -> None:
+    given = pod(
+        command="touch /v/x; ls /w",
+        mounts={"v": ({"emptyDir": {}}, {"subPathExpr": "logs/$(NAME)"})},
+        container={"env": [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
+    )
+    given["spec"]["containers"][0]["volumeMounts"].append({"name": "v", "mountPath": "/w", "subPath": "logs/p"})
+    assert run(node, given) == "x\n"
+
+
+def test_a_mebibyte_of_bytes_reaches_a_file_as_it_is(node: Node, tmp_path: Path) -> None:
+    data = os.urandom(1 << 20)[: (1 << 20) - 100]
+    (tmp_path / "blob").write_bytes(data)
+    node("create", "configmap", "c", f"--from-file={tmp_path}/blob")
+    digest = hashlib.sha256(data).hexdigest()
+    given = pod(command="sha256sum < /cm/blob", mounts={"cm": {"configMap": {"name": "c"}}})
+    assert run(node, given).split()[0] == digest
+
+
+def test_a_folder_of_the_host_bound_into_a_volume_is_not_removed_with_it(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("x")
+    start(node, pod(mounts={"v": {"emptyDir": {}}}))
+    (volume,) = Path(node.paths.state, "pods").glob("*/volumes/*/v")
+    (volume / "bound").mkdir()
+    mount(str(tmp_path), str(volume / "bound"), None, MS_BIND)
+    try:
+        deletion = node.popen("delete", "pod", "p", "--now")
+        wait_for(lambda: "is a mount point" in node("events").stdout)
+        assert deletion.poll() is None
+        assert (tmp_path / "precious").exists()
+    finally:
+        umount(str(volume / "bound"))
+    deletion.communicate(timeout=20)
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_disk_that_is_full_in_the_middle_leaves_the_old_files(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount("tmpfs", str(small), "tmpfs", 0, "size=64k")
+    try:
+        atomic.write(str(small), {"a": File(b"1", 0o644)})
+        with pytest.raises(OSError, match="No space"):
+            atomic.write(str(small), {"a": File(b"2" * 100_000, 0o644)})
+        assert (small / "a").read_text() == "1"
+        assert len(os.listdir(small)) == 3
+    finally:
+        umount(str(small))
