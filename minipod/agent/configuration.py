@@ -123,26 +123,17 @@ class Configuration:
             return False
         async with self._locks.setdefault(pod.metadata.uid, asyncio.Lock()):
             wanted, failure = self._wanted(pod)
-            changed = False
-            for name, path, files in wanted:
-                try:
-                    changed |= await asyncio.to_thread(atomic.write, path, files, fs_group(pod))
-                except OSError as error:
-                    failure = failure or _failed(name, error)
-        if failure is not None:
-            raise failure
+            changed, failed = await asyncio.to_thread(_write_all, wanted, fs_group(pod))
+        if (error := failure or failed) is not None:
+            raise error
         return changed
 
     def write_now(self, pod: Pod) -> None:
         """The same without the event loop, for an agent that is starting."""
         wanted, failure = self._wanted(pod)
-        for name, path, files in wanted:
-            try:
-                atomic.write(path, files, fs_group(pod))
-            except OSError as error:
-                failure = failure or _failed(name, error)
-        if failure is not None:
-            raise failure
+        _, failed = _write_all(wanted, fs_group(pod))
+        if (error := failure or failed) is not None:
+            raise error
 
     def _wanted(self, pod: Pod) -> tuple[list[tuple[str, str, Payload]], VolumeError | None]:
         """(volume, place, files) of every volume whose objects are there; and the first that lacks one."""
@@ -162,6 +153,19 @@ class Configuration:
 
     def forget(self, uid: str) -> None:
         self._locks.pop(uid, None)
+
+
+def _write_all(wanted: list[tuple[str, str, Payload]], gid: int | None) -> tuple[bool, VolumeError | None]:
+    """Whether any file changed, and what went wrong first."""
+    changed, failure = False, None
+    for name, path, files in wanted:
+        try:
+            changed |= atomic.write(path, files, gid)
+        except VolumeError as error:
+            failure = failure or error
+        except OSError as error:
+            failure = failure or _failed(name, error)
+    return changed, failure
 
 
 def _failed(volume: str, error: OSError) -> VolumeError:

@@ -8,6 +8,7 @@ volumes outlive its sandbox; they end with the pod.
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -267,20 +268,20 @@ def _claimed(pod: Pod, volume: Volume, path: str, found: FoundSources | None, pa
     return operations
 
 
+@functools.cache
+def _sources() -> tuple[tuple[str, str], ...]:
+    """(attribute, name in a manifest) of every source; asking msgspec each time would cost milliseconds a pod."""
+    return tuple((field.name, field.encode_name) for field in msgspec.structs.fields(Volume) if field.name != "name")
+
+
 def _attribute_of(volume: Volume) -> str:
     """The name of the source that is set; empty without any (an emptyDir)."""
-    for field in msgspec.structs.fields(Volume):
-        if field.name != "name" and getattr(volume, field.name) is not None:
-            return field.name
-    return ""
+    return next((name for name, _ in _sources() if getattr(volume, name) is not None), "")
 
 
 def _source_of(volume: Volume) -> str:
     """The name of the source as the manifest spells it; empty without any (an emptyDir)."""
-    for field in msgspec.structs.fields(Volume):
-        if field.name == _attribute_of(volume):
-            return field.encode_name
-    return ""
+    return next((wire for name, wire in _sources() if getattr(volume, name) is not None), "")
 
 
 def _empty_dir(pod: Pod, volume: Volume, index: int, paths: Paths, facts: HostFacts) -> list[HostOperation]:
