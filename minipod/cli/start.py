@@ -12,6 +12,8 @@ from minipod.errors import AgentError, HostError
 if TYPE_CHECKING:
     from minipod.paths import Paths
 
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 #: dispositions and masks survive exec: the agent begins with the default ones
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
@@ -33,7 +35,8 @@ def start_agent(paths: Paths, config: str | None) -> None:
 
 def agent_command(paths: Paths, config: str | None, *more: str) -> list[str]:
     """The command line of an agent for these paths, isolated as this interpreter is."""
-    command = [sys.executable, *(["-I"] if sys.flags.isolated else []), "-m", "minipod.agent"]
+    program = os.path.join(_PACKAGE, "agent", "__main__.py")  # the file: -m would import runpy first, 5 ms
+    command = [sys.executable, "-I" if sys.flags.isolated else "-P", program]
     command += ["--root", paths.root, "--state", paths.state]
     if config:
         command += ["--config", os.path.abspath(config)]
@@ -44,7 +47,7 @@ def agent_environment() -> dict[str, str]:
     """The caller's environment; without isolation also the way to this very package."""
     environment = dict(os.environ)
     if not sys.flags.isolated:
-        environment["PYTHONPATH"] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        environment["PYTHONPATH"] = os.path.dirname(_PACKAGE)
     return environment
 
 
