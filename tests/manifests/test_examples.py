@@ -23,6 +23,8 @@ ENDING: dict[str, tuple[int, list[str]]] = {
     "init-order": (0, ["first second main"]),
     "oom": (137, ["filling memory", "OOMKilled"]),
     "shared-volume": (0, ["read: on disk in memory", "and may not write"]),
+    "configuration": (0, ["good morning, everybody", "port = 8080", "configuration\n15"]),
+    "claim": (0, ["run number 1"]),
     "host-network": (0, ["host name: ", "interfaces: ", "lo"]),
     "share-pid": (0, ["waiting", "told to stop", "the worker has been told"]),
     "resources": (0, ["memory: 67108864", "cpu: 50000 100000"]),
@@ -48,7 +50,8 @@ def test_every_example_is_tested() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_an_example_says_what_it_shows(path: Path) -> None:
     assert path.read_text().startswith("# ")
-    assert yaml.safe_load(path.read_text())["metadata"]["name"] == path.stem
+    pods = [one for one in yaml.safe_load_all(path.read_text()) if one["kind"] == "Pod"]
+    assert [pod["metadata"]["name"] for pod in pods] == [path.stem]
 
 
 @pytest.mark.parametrize("name", ENDING)
