@@ -76,6 +76,8 @@ class Runtime:
                 await self._take_up(container, children.get(container.status.id, (None, 0, None))[2])
             elif container.status.state == CREATED and container.status.id in children:
                 self._start_was_interrupted(container)
+        if self._tasks:  # whoever asks first is told of the ends that came meanwhile
+            await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
         """The agent leaves: containers, their pipes and their spawner go on."""

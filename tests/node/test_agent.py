@@ -116,8 +116,8 @@ def test_pods_go_on_when_the_agent_is_killed(node: Node, tmp_path: Path) -> None
     kill_agent(node)
     time.sleep(2.5)  # one ends, the other writes, while nobody looks
     assert psutil.pid_exists(pid)
-    until(lambda: status_of(node, "ending")["phase"] == "Failed", "the end is known")
-    ended = container_of(node, "ending")["state"]["terminated"]
+    ended = container_of(node, "ending")["state"]["terminated"]  # whoever asks first is told
+    until(lambda: status_of(node, "ending")["phase"] == "Failed", "its pod has ended")
     assert (ended["exitCode"], ended["reason"]) == (7, "Error")
     lived_s = _seconds(ended["finishedAt"]) - _seconds(ended["startedAt"])
     assert 1 <= lived_s <= 2, "the time of the end is its own, not that of its discovery"
