@@ -160,7 +160,8 @@ class Image(_Value, frozen=True, kw_only=True):
 
     id: str  # sha256:… of the config; dir:/path for a root folder
     reference: str  # normalized: docker.io/library/busybox:latest
-    digest: str = ""  # sha256:… of the manifest
+    digest: str = ""  # sha256:… of the manifest, or of the index that led to it
+    repo_digest: str = ""  # name@sha256:…, where it came from a registry: status.imageID
     layers: tuple[str, ...]
     config: ImageConfig = ImageConfig()
     size_bytes: int = 0

@@ -263,6 +263,7 @@ class ImageStore:
             id=entry.id,
             reference=entry.reference or f"{entry.name}@{entry.target or entry.digest}",
             digest=entry.target or entry.digest,
+            repo_digest=f"{entry.name}@{entry.target or entry.digest}" if entry.pulled else "",
             layers=tuple(str(self.layer_path(diff_id)) for diff_id in each_once(entry.diff_ids)),
             config=entry.config,
             size_bytes=entry.size_bytes,

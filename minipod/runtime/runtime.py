@@ -173,7 +173,7 @@ class Runtime:
             config=config,
             state=CREATED,
             image_id=image.id,
-            image_ref=image.digest or image.reference,
+            image_ref=image.repo_digest or image.digest or image.reference,
             created_at_ns=time.time_ns(),
             log_path=f"{sandbox.log_directory}/{config.log_path}",
         )

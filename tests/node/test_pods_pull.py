@@ -1,0 +1,269 @@
+"""Pods whose images come from a registry: policies, events, back-off, secrets; round trips with other tools."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minipod.runtime import busybox
+from minipod.runtime.images import ImageStore
+from tests import registry as fake
+from tests.node_fixtures import Node
+from tests.patience import SLOWNESS
+from tests.registry import Registry
+
+WAIT_S = 20.0 * SLOWNESS
+REGISTRY = shutil.which("docker-registry")
+SKOPEO = shutil.which("skopeo")
+PODMAN = shutil.which("podman")
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: web}}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  {secrets}
+  containers:
+  - name: main
+    image: {image}
+    imagePullPolicy: {policy}
+    command: [sh, -c, {script}]
+"""
+
+
+@pytest.fixture
+def own_store(node: Node) -> Node:
+    """An image store of the test's own, with nothing in it."""
+    os.unlink(f"{node.paths.state}/images")
+    return node
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    with fake.running() as server:
+        busybox.build(tmp_path / "busybox")
+        server.add(tmp_path / "busybox", "team/box", "1")
+        yield server
+
+
+def manifest(
+    folder: Path, image: str, policy: str = "IfNotPresent", script: str = "echo hello", secret: str = ""
+) -> str:
+    path = folder / "web.yaml"
+    secrets = f"imagePullSecrets: [{{name: {secret}}}]" if secret else ""
+    path.write_text(POD.format(image=image, policy=policy, script=json.dumps(script), secrets=secrets))
+    return str(path)
+
+
+def until(node: Node, wanted: str) -> dict[str, Any]:
+    """The container's status once it waits for, or ended with, this reason."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        pod: Any = node.pod("web")
+        status: dict[str, Any] = (pod["status"].get("containerStatuses") or [{}])[0]
+        state = status.get("state", {})
+        found = state.get("waiting") or state.get("terminated") or {}
+        if found.get("reason") == wanted:
+            return status
+        assert time.monotonic() < deadline, f"waited in vain for {wanted}: {pod['status']}"
+        time.sleep(0.1)
+
+
+def events(node: Node) -> list[tuple[str, str]]:
+    items = json.loads(node("events", "-o", "json").stdout)["items"]
+    return [(item["reason"], item["message"]) for item in items]
+
+
+def test_a_pod_pulls_its_image_and_says_so(own_store: Node, registry: Registry, tmp_path: Path) -> None:
+    image = f"{registry.host}/team/box:1"
+    ran = own_store("run", manifest(tmp_path, image))
+    assert "hello" in ran.stdout
+    own_store("run", "--detach", manifest(tmp_path, image, "Always"))
+    status = until(own_store, "Completed")
+    digest = registry.tags["team/box", "1"]
+    assert (status["image"], status["imageID"]) == (image, f"{registry.host}/team/box@{digest}")
+    told = dict(events(own_store))
+    assert told["Pulling"] == f'Pulling image "{image}"'
+    assert told["Pulled"].startswith(f'Successfully pulled image "{image}" in ')
+    assert told["Pulled"].endswith("bytes.")
+
+
+def test_an_image_that_is_there_is_not_asked_for(own_store: Node, registry: Registry, tmp_path: Path) -> None:
+    image = f"{registry.host}/team/box:1"
+    own_store("image", "pull", image)
+    registry.seen.clear()
+    own_store("run", "--detach", manifest(tmp_path, image))
+    until(own_store, "Completed")
+    assert registry.seen == []
+    assert ("Pulled", f'Container image "{image}" already present on machine and can be accessed by the pod') in events(
+        own_store
+    )
+
+
+def test_always_needs_the_registry_for_what_came_from_there(
+    own_store: Node, registry: Registry, tmp_path: Path
+) -> None:
+    image = f"{registry.host}/team/box:1"
+    own_store("image", "pull", image)
+    registry.rules.append(fake.on("manifests", lambda r: r.fail(403, "DENIED", "closed today"), "HEAD"))
+    registry.rules.append(fake.on("manifests", lambda r: r.fail(403, "DENIED", "closed today")))
+    own_store("run", "--detach", manifest(tmp_path, image, "Always"), check=False)
+    assert "denied: closed today" in until(own_store, "ErrImagePull")["state"]["waiting"]["message"]
+
+
+def test_always_takes_what_was_loaded_here_as_it_is(own_store: Node, tmp_path: Path) -> None:
+    busybox.build(tmp_path / "own")
+    own_store("image", "load", tmp_path / "own", "--name", "127.0.0.1:1/own:1")
+    assert "hello" in own_store("run", manifest(tmp_path, "127.0.0.1:1/own:1", "Always")).stdout
+
+
+def test_what_cannot_be_pulled_is_err_image_pull_then_back_off(
+    own_store: Node, registry: Registry, tmp_path: Path
+) -> None:
+    image = f"{registry.host}/team/missing:1"
+    own_store("run", "--detach", manifest(tmp_path, image), check=False)
+    failed = until(own_store, "ErrImagePull")["state"]["waiting"]["message"]
+    assert "404 not found: manifest unknown: manifest unknown" in failed
+    waiting = until(own_store, "ImagePullBackOff")["state"]["waiting"]["message"]
+    assert waiting.startswith(f'Back-off pulling image "{image}": ErrImagePull: ')
+    reasons = [reason for reason, _ in events(own_store)]
+    assert {"Pulling", "Failed", "BackOff"} <= set(reasons)
+    registry.tags["team/missing", "1"] = registry.tags["team/box", "1"]
+    until(own_store, "Completed")
+
+
+def test_a_deleted_pod_does_not_wait_for_its_pull(own_store: Node, registry: Registry, tmp_path: Path) -> None:
+    waits = threading.Event()
+    registry.rules.append(fake.on("manifests", lambda request: waits.wait(WAIT_S) and None))
+    with own_store.popen("run", "--detach", manifest(tmp_path, f"{registry.host}/team/box:1")) as run:
+        deadline = time.monotonic() + WAIT_S
+        while not registry.seen:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        began = time.monotonic()
+        own_store("delete", "pod", "web")
+        assert time.monotonic() - began < WAIT_S / 2
+        waits.set()
+        run.communicate()
+
+
+def test_a_pull_secret_opens_the_registry(own_store: Node, registry: Registry, tmp_path: Path) -> None:
+    registry.rules.append(fake.bearer({"joe": "secret"}))
+    image = f"{registry.host}/team/box:1"
+    auth = base64.b64encode(b"joe:secret").decode()
+    data = base64.b64encode(json.dumps({"auths": {registry.host: {"auth": auth}}}).encode()).decode()
+    (tmp_path / "secret.yaml").write_text(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: login}\ntype: kubernetes.io/dockerconfigjson\n"
+        f"data: {{.dockerconfigjson: {data}}}\n"
+    )
+    own_store("apply", "-f", tmp_path / "secret.yaml")
+    assert "hello" in own_store("run", manifest(tmp_path, image, secret="login")).stdout
+
+
+# ---- other tools
+
+
+@pytest.fixture
+def real_registry(tmp_path: Path) -> Iterator[str]:
+    """Debian's docker-registry."""
+    if REGISTRY is None or SKOPEO is None:
+        pytest.skip("needs the packages docker-registry and skopeo")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
+        f'http: {{addr: "127.0.0.1:{port}"}}\n'
+    )
+    with subprocess.Popen([REGISTRY, "serve", config], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the registry does not come up"
+                time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
+        server.terminate()
+
+
+def skopeo(*args: object) -> str:
+    done = subprocess.run(["skopeo", *map(str, args)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", ["oci", "v2s2"])
+def test_what_skopeo_pushes_is_pulled_with_the_same_digest(
+    own_store: Node, real_registry: str, tmp_path: Path, kind: str
+) -> None:
+    busybox.build(tmp_path / "busybox")
+    name = f"{real_registry}/box:{kind}"
+    source = f"oci:{tmp_path}/busybox:{busybox.DEFAULT_REFERENCE}"
+    skopeo("copy", "--format", kind, "--dest-tls-verify=false", source, f"docker://{name}")
+    own_store("image", "pull", name)
+    image = ImageStore(own_store.paths).resolve(name)
+    assert image is not None
+    found = skopeo("inspect", "--tls-verify=false", "--format", "{{.Digest}}", f"docker://{name}").strip()
+    assert image.digest == found
+    assert "hello" in own_store("run", manifest(tmp_path, name)).stdout
+
+
+@pytest.mark.skipif(SKOPEO is None, reason="needs the package skopeo")
+@pytest.mark.parametrize("shape", ["oci", "oci-archive", "docker-archive"])
+def test_round_trips_with_skopeo_keep_the_image(own_store: Node, tmp_path: Path, shape: str) -> None:
+    own_store("image", "load", "--default")
+    before = own_store("image", "inspect", "busybox")
+    place = f"{tmp_path}/saved" + ("/" if shape == "oci" else ".tar")
+    form = "docker" if shape == "docker-archive" else "oci"
+    own_store("image", "save", "busybox", "--format", form, "-o", place)
+    name = busybox.DEFAULT_REFERENCE
+    keep = ["--preserve-digests"] if form == "oci" else []
+    copied = f"{tmp_path}/copied" + ("" if shape == "oci" else ".tar")
+    skopeo("copy", *keep, f"{shape}:{place.rstrip('/')}:{name}", f"{shape}:{copied}:{name}")
+    own_store("image", "rm", "busybox")
+    own_store("image", "load", copied)
+    old, new = json.loads(before.stdout)[0], json.loads(own_store("image", "inspect", "busybox").stdout)[0]
+    assert (old["id"], old["layers"]) == (new["id"], new["layers"])
+    if form == "oci":
+        assert old["digest"] == new["digest"]
+
+
+@pytest.mark.skipif(PODMAN is None, reason="needs the package podman")
+@pytest.mark.parametrize("form", ["oci", "docker"])
+def test_round_trips_with_podman_keep_the_image(own_store: Node, tmp_path: Path, form: str) -> None:
+    own_store("image", "load", "--default")
+    identity = json.loads(own_store("image", "inspect", "busybox").stdout)[0]["id"].removeprefix("sha256:")
+    own_store("image", "save", "busybox", "--format", form, "-o", tmp_path / "saved.tar")
+    short = tempfile.mkdtemp(prefix="mp", dir="/tmp")  # podman allows fifty characters
+    podman = ["podman", "--root", f"{short}/g", "--runroot", f"{short}/r", "--storage-driver", "vfs"]
+
+    def run(*args: str) -> str:
+        done = subprocess.run([*podman, *args], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("load", "-i", f"{tmp_path}/saved.tar")
+    assert run("images", "-q", "--no-trunc").strip() == f"sha256:{identity}"
+    archive = {"oci": "oci-archive", "docker": "docker-archive"}[form]
+    run("save", "--format", archive, "-o", f"{tmp_path}/back.tar", busybox.DEFAULT_REFERENCE)
+    own_store("image", "rm", "busybox")
+    own_store("image", "load", tmp_path / "back.tar")
+    assert json.loads(own_store("image", "inspect", "busybox").stdout)[0]["id"] == f"sha256:{identity}"
+    shutil.rmtree(short)
