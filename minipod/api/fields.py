@@ -68,7 +68,7 @@ ROWS: tuple[Row, ...] = (
     Row("PodSpec", CLUSTER, "priority priorityClassName preemptionPolicy", "no pod is evicted for another here"),
     Row("PodSpec", CLUSTER, "schedulingGroup", "gang scheduling is the scheduler's; Kubernetes 1.36 has it off"),
     Row("PodSpec", CLUSTER, "automountServiceAccountToken", _NO_ACCOUNTS, fine=(False,)),
-    Row("PodSpec", CLUSTER, "imagePullSecrets", "images come from the local store; nothing is pulled"),
+    Row("PodSpec", SUPPORTED, "imagePullSecrets"),
     Row("PodSpec", UNSUPPORTED, "runtimeClassName", "there is one runtime; leave the field out"),
     Row(
         "PodSpec",
