@@ -17,7 +17,6 @@ from tests.recorded import RACES, RECORDED, events, history_until_deleted, recor
 
 END_S = 30.0 * SLOWNESS  # for the last deletions
 START_S = 2.0 * SLOWNESS  # by which a pod of many that start at once may be behind
-WAIT_S = 1.0 * SLOWNESS
 
 
 class Replay:
@@ -96,7 +95,7 @@ def compare(name: str, history: list[dict[str, Any]]) -> list[str]:
                 found = ours[number] if number < len(ours) else "nothing"
                 lines.append(f"{name}: state {number}\n   there {their_t} {state}\n   here  {found}")
                 break
-            if ours[number][0] > their_t + WAIT_S:
+            if ours[number][0] > their_t + START_S:
                 lines.append(f"{name}: state {number} at {ours[number][0]} s, there at {their_t} s: {state}")
     return lines + compare_rest(name, history)
 
