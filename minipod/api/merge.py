@@ -1,6 +1,7 @@
 """The three-way merge of `apply` (layer 1, pure): what was applied last, what is applied now, what there is.
 
-Works on plain data as JSON has it. Maps are merged key by key, lists are replaced whole.
+Works on plain data as JSON has it. Maps are merged key by key, lists whose items have a key of their own item by item
+(the patchMergeKey of k8s.io/api/core/v1/types.go), all other lists are replaced whole.
 """
 
 from __future__ import annotations
@@ -8,6 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 Data = dict[str, Any]
+
+#: list -> the field that tells its items apart
+_MERGE_KEYS = {
+    **dict.fromkeys(("containers", "initContainers", "ephemeralContainers", "volumes", "env"), "name"),
+    "volumeMounts": "mountPath",
+    "volumeDevices": "devicePath",
+    "ports": "containerPort",
+    "hostAliases": "ip",
+    "imagePullSecrets": "name",
+}
 
 #: said by the server or by nobody; a manifest that was read from `get -o yaml` brings them along
 _NOT_APPLIED = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
@@ -27,9 +38,20 @@ def three_way(applied: Data, wanted: Data, current: Data) -> Data:
         if isinstance(value, dict):
             nested = here if isinstance(here, dict) else {}
             result[key] = three_way(before if isinstance(before, dict) else {}, value, nested)
+        elif key in _MERGE_KEYS and isinstance(value, list) and isinstance(here, list):
+            result[key] = _merged_list(_MERGE_KEYS[key], before if isinstance(before, list) else [], value, here)
         else:
             result[key] = value
     return result
+
+
+def _merged_list(name: str, applied: list[Data], wanted: list[Data], current: list[Data]) -> list[Data]:
+    """The items that are wanted, in their order, each merged with its namesake; then those that others added."""
+    before = {item.get(name): item for item in applied}
+    here = {item.get(name): item for item in current}
+    merged = [three_way(before.get(item.get(name), {}), item, here.get(item.get(name), {})) for item in wanted]
+    known = {item.get(name) for item in wanted} | before.keys()
+    return merged + [item for item in current if item.get(name) not in known]
 
 
 def without_server_fields(manifest: Data) -> Data:
