@@ -1,0 +1,122 @@
+"""In-place resize: what is allocated, actuated and told, and what restarts for it (unit, virtual clock)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from minipod.api.types import Pod, ResourceRequirements
+from minipod.lifecycle import model
+from minipod.lifecycle.allocation import allocated_pod
+from tests.unit.lifecycle_simulator import Simulator, make_pod
+
+
+def resources(cpu: str, memory: str = "64Mi") -> dict:
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}}
+
+
+def simulator(**container: object) -> Simulator:
+    spec = {"containers": [{"name": "c", "command": ["sleep 1000"], "resources": resources("100m"), **container}]}
+    sim = Simulator(make_pod(spec)).start()
+    sim.run(5)
+    assert sim.container("c").state.running is not None
+    return sim
+
+
+def resized(sim: Simulator, cpu: str, memory: str = "64Mi") -> Pod:
+    pod = sim.state.pod
+    new = msgspec.convert(resources(cpu, memory), ResourceRequirements)
+    container = msgspec.structs.replace(pod.spec.containers[0], resources=new)
+    metadata = msgspec.structs.replace(pod.metadata, generation=pod.metadata.generation + 1)
+    return msgspec.structs.replace(
+        pod, metadata=metadata, spec=msgspec.structs.replace(pod.spec, containers=(container,))
+    )
+
+
+def ask(sim: Simulator, pod: Pod, reason: str = "", message: str = "") -> None:
+    sim.send(model.ResizeAsked(pod=pod, reason=reason, message=message))
+
+
+def asked_of_the_runtime(sim: Simulator) -> int:
+    return sum(isinstance(action, model.ResizePod) for _, action in sim.actions)
+
+
+def condition(sim: Simulator, kind: str) -> tuple[str, str] | None:
+    return next(((c.status, c.reason) for c in sim.state.status.conditions if c.type == kind), None)
+
+
+def test_new_resources_are_told_once_the_runtime_has_them() -> None:
+    sim = simulator()
+    ask(sim, resized(sim, "200m"))
+    assert asked_of_the_runtime(sim) == 1
+    assert condition(sim, "PodResizeInProgress") == ("True", "")
+    status = sim.container("c")
+    assert (status.resources.limits["cpu"], status.allocated_resources["cpu"]) == ("100m", "200m")
+    sim.send(model.ResizeDone(resized=("c-0",)))
+    status = sim.container("c")
+    assert status.resources.limits["cpu"] == "200m"
+    assert (status.restart_count, status.container_id) == (0, "minipod://c-0")
+    assert condition(sim, "PodResizeInProgress") is None
+    assert sim.reasons("ResizeStarted")
+    (done,) = [event for _, event in sim.recorded if event.reason == "ResizeCompleted"]
+    assert done.message.startswith('Pod resize completed: {"containers":[{"name":"c","resources":{')
+    assert done.message.endswith('"generation":2}')
+    sim.run(100)
+    assert asked_of_the_runtime(sim) == 1
+
+
+def test_a_policy_of_restart_container_restarts_it_whatever_the_pod_s_policy() -> None:
+    policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
+    sim = simulator(resizePolicy=policy)
+    ask(sim, resized(sim, "100m", "128Mi"))
+    sim.send(model.ResizeDone(resized=("c-0",)))
+    sim.run(40)
+    status = sim.container("c")
+    assert (status.restart_count, status.resources.limits["memory"]) == (1, "128Mi")
+    assert [e.message for _, e in sim.recorded if e.reason == "Killing"] == ["Container c resize requires restart"]
+    assert condition(sim, "PodResizeInProgress") is None
+
+
+def test_what_the_node_has_no_room_for_stays_pending_and_the_old_allocation_holds() -> None:
+    sim = simulator()
+    ask(sim, resized(sim, "9"), "Deferred", "no room")
+    assert condition(sim, "PodResizePending") == ("True", "Deferred")
+    assert sim.state.pod.spec.containers[0].resources.limits["cpu"] == "9"
+    assert allocated_pod(sim.state).spec.containers[0].resources.limits["cpu"] == "100m"
+    assert sim.container("c").allocated_resources["cpu"] == "100m"
+    assert sim.state.status.allocated_resources["cpu"] == "100m"
+    sim.end("c", 1)
+    sim.run(5)
+    assert sim.container("c").resources.limits["cpu"] == "100m", "also what starts meanwhile has the old ones"
+    assert asked_of_the_runtime(sim) == 0
+    ask(sim, sim.state.pod)
+    sim.send(model.ResizeDone(resized=("c-1",)))
+    assert condition(sim, "PodResizePending") is None
+    assert sim.container("c").resources.limits["cpu"] == "9"
+    assert sim.reasons("ResizeDeferred")
+
+
+def test_a_resize_that_fails_is_told_and_tried_again() -> None:
+    sim = simulator()
+    ask(sim, resized(sim, "100m", "32Mi"))
+    sim.send(model.ResizeDone(message="below the current usage"))
+    sim.run(5)
+    assert condition(sim, "PodResizeInProgress") == ("True", "Error")
+    assert sim.reasons("ResizeError")
+    sim.run(15)
+    assert asked_of_the_runtime(sim) == 2
+    sim.send(model.ResizeDone(resized=("c-0",)))
+    assert condition(sim, "PodResizeInProgress") is None
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_pod_can_be_deleted_while_it_is_resized(answered: bool) -> None:
+    sim = simulator()
+    ask(sim, resized(sim, "200m"))
+    sim.send(model.DeleteRequested())
+    if answered:
+        sim.send(model.ResizeDone(resized=("c-0",)))
+    else:
+        sim.send(model.AgentStarted(sandbox_id="sandbox-0", sandbox_ready=True, runs={}))
+    sim.run(60)
+    assert sim.state.stage == "gone"
