@@ -69,6 +69,7 @@ ROWS: tuple[Row, ...] = (
     Row("PodSpec", CLUSTER, "schedulingGroup", "gang scheduling is the scheduler's; Kubernetes 1.36 has it off"),
     Row("PodSpec", CLUSTER, "automountServiceAccountToken", _NO_ACCOUNTS, fine=(False,)),
     Row("PodSpec", SUPPORTED, "imagePullSecrets"),
+    Row("LocalObjectReference", SUPPORTED, "name"),
     Row("PodSpec", UNSUPPORTED, "runtimeClassName", "there is one runtime; leave the field out"),
     Row(
         "PodSpec",
