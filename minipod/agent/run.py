@@ -25,6 +25,7 @@ from minipod.agent.steps import Step
 from minipod.agent.wire import Connection, Message
 from minipod.agent.worker import PodWorker
 from minipod.api.types import Pod
+from minipod.config import load_config
 from minipod.errors import RuntimeFailure, UsageError
 from minipod.lifecycle import model
 
@@ -47,6 +48,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     namespace: str | None = None
     detach: bool = False
     until: str | None = None
+    config: str | None = None  # the file that was asked for
 
 
 class _Tracked:
@@ -83,6 +85,7 @@ class Run:
         self._pods.check_free(manifests.pods)
         for told in keep_beside(self._node, self._pods, manifests.beside):
             self._connection.send({"event": "applied", **told})
+        self._compare_configuration()
         owner = "" if self._request.detach else processes.identity(self._connection.peer_pid)
         workers = self._pods.create(manifests.pods, owner)
         self._tracked = {worker.uid: _Tracked(worker) for worker in workers}
@@ -97,6 +100,13 @@ class Run:
                 return await self._foreground(watch.next)
             finally:
                 self._let_go()
+
+    def _compare_configuration(self) -> None:
+        """A running agent keeps its own. Raises UsageError for a file that is wrong."""
+        asked = self._request.config
+        if asked is not None and load_config(asked) != self._node.config:
+            message = f"{asked} is not used: the agent runs with another configuration until it leaves"
+            self._connection.send({"event": "warning", "message": message})
 
     def _is_mine(self, change: PodChange | PodStep) -> bool:
         return (change.uid if isinstance(change, PodStep) else change.record.uid) in self._tracked

@@ -7,6 +7,7 @@ when this process ends in any way, it ends them too (unless `--detach`).
 from __future__ import annotations
 
 import argparse
+import os
 import select
 import signal
 import sys
@@ -60,11 +61,18 @@ def run(args: argparse.Namespace) -> int:
         "namespace": args.namespace,
         "detach": args.detach,
         "until": args.until,
+        "config": config_file(args),
     }
     client = Client.of(args, "run")
     if args.detach:
         return run_detached(client, message, duration_s(args.timeout) if args.timeout else None)
     return run_foreground(client, message)
+
+
+def config_file(args: argparse.Namespace) -> str | None:
+    """The configuration that was asked for: the agent says so when it runs with another one."""
+    chosen = args.config or os.environ.get("MINIPOD_CONFIG")
+    return os.path.abspath(chosen) if chosen else None
 
 
 def read_files(names: list[str]) -> list[dict[str, str]]:
