@@ -128,7 +128,7 @@ def test_a_group_with_processes_that_cannot_have_controllers_below_it_is_told_wi
     pid = start(created.path, facts, sleep_long)
     wait_for(lambda: runtime.populated(created.path, facts))
     with pytest.raises(OSError, match="move the processes that are in it"):
-        kernel.make(created.hierarchies[0], f"{created.path}/below/deeper")
+        kernel.enable(created.hierarchies[0].mount + created.path, created.hierarchies[0].controllers)
     created.undo()
     os.waitpid(pid, 0)
 
