@@ -26,8 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
-# A busy machine is no failure; what CI runs is the same every time, what a developer runs goes on searching.
-hypothesis.settings.register_profile("minipod", deadline=None, derandomize="CI" in os.environ)
+# A busy machine is no failure; what CI runs is the same every time, what a developer runs goes on searching, and
+# MINIPOD_TEST_EXAMPLES=5000 makes it search for long.
+hypothesis.settings.register_profile(
+    "minipod",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=int(os.environ.get("MINIPOD_TEST_EXAMPLES", "40")),
+)
 hypothesis.settings.load_profile("minipod")
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minipod.api.check import check
@@ -284,7 +284,6 @@ def test_paths_are_split_as_kubernetes_writes_them() -> None:
     )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200), st.text("{}[]:,-&*!|>'\"#% \n\tax01", max_size=80)))
 def test_any_text_gives_documents_or_errors(text: bytes | str) -> None:
     for document in check(text):
@@ -319,7 +318,6 @@ def mutated(value: Any, at: int, by: Any) -> Any:
 PODS = [case["pod"] for case in cases("pods-validation.jsonl.gz") if case["expect"] == "valid"][:40]
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(PODS), mutations)
 def test_a_pod_with_anything_in_it_is_checked_without_a_crash(pod: Any, changes: list[tuple[int, Any]]) -> None:
     changed = json.loads(json.dumps(pod))

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minipod.api import plain_yaml
@@ -140,7 +140,6 @@ PIECES = (
 )
 
 
-@settings(max_examples=1500, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 def test_any_text_is_read_as_by_libyaml_or_not_at_all(text: str) -> None:
     assert_agrees(text)
