@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from typing import Any
 
@@ -127,7 +128,8 @@ def test_everything_else_is_left_to_libyaml(text: str) -> None:
 
 def test_the_pods_of_the_corpus_are_read_alike() -> None:
     with gzip.open(DATA / "pods-validation.jsonl.gz", "rt", encoding="utf-8") as lines:
-        read = [assert_agrees(to_yaml(case["pod"])) for case in map(json.loads, lines)]
+        some = itertools.islice(lines, 0, None, 8)  # all of them agree; libyaml needs five seconds to say so
+        read = [assert_agrees(to_yaml(case["pod"])) for case in map(json.loads, some)]
     assert sum(read) > 0.8 * len(read)
 
 
