@@ -13,6 +13,7 @@ from minipod.agent.node import Leftover, Node
 from minipod.agent.pods import Pods
 from minipod.agent.wire import Connection
 from minipod.errors import MinipodError, NotFoundError, RuntimeFailure
+from minipod.kernel.mount import mounts_below, umount_if_mounted
 from minipod.kernel.remove import remove_tree
 from minipod.runtime.status import ContainerStatus
 
@@ -118,6 +119,17 @@ class Folder:
         remove_tree(self.path)
 
 
+class PodFolder(Folder):
+    """With its volumes: what was mounted there for the pod goes first, nothing that somebody mounted further below."""
+
+    def undo(self) -> None:
+        volumes = f"{self.path}/volumes/"
+        for place in mounts_below(self.path):
+            if place.startswith(volumes) and place[len(volumes) :].count("/") == 1:
+                umount_if_mounted(place)
+        super().undo()
+
+
 def _folders(node: Node, pods: Pods, alive: Set[str] = frozenset()) -> list[Folder]:
     """Of pods without an object: their volumes, and their logs where the log folder is minipod's alone.
 
@@ -125,8 +137,8 @@ def _folders(node: Node, pods: Pods, alive: Set[str] = frozenset()) -> list[Fold
     """
     paths = node.paths
     kept = alive | pods.keep_logs
-    found = [
-        Folder(f"{paths.state}/pods/{uid}")
+    found: list[Folder] = [
+        PodFolder(f"{paths.state}/pods/{uid}")
         for uid in _names(f"{paths.state}/pods")
         if pods.by_uid(uid) is None and uid not in alive
     ]

@@ -424,3 +424,15 @@ def test_a_disk_that_is_full_in_the_middle_leaves_the_old_files(tmp_path: Path) 
         assert len(os.listdir(small)) == 3
     finally:
         umount(str(small))
+
+
+def test_volumes_of_a_pod_that_nobody_knows_are_unmounted_by_gc(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("x")
+    volumes = Path(node.paths.state, "pods", "gone", "volumes")
+    for name in ("kubernetes.io~secret/s", "kubernetes.io~local-volume/d"):
+        (volumes / name).mkdir(parents=True)
+    mount("tmpfs", str(volumes / "kubernetes.io~secret" / "s"), "tmpfs", 0, "size=64k")
+    mount(str(tmp_path), str(volumes / "kubernetes.io~local-volume" / "d"), None, MS_BIND)
+    node("gc")
+    assert not volumes.parent.exists()
+    assert (tmp_path / "precious").exists()
