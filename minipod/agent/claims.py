@@ -36,6 +36,7 @@ class Claims:
         self._objects = node.objects
         self._pods = pods
         self._removing: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Looks again whenever a claim, a volume or a pod came, changed or went."""
@@ -136,7 +137,9 @@ class Claims:
         if name not in self._removing:
             self._removing.add(name)
             self._set_phase(volume, "Released")
-            asyncio.get_running_loop().create_task(self._remove_folder(name, f"{self._node.paths.state}/pv/{name}"))
+            task = self._remove_folder(name, f"{self._node.paths.state}/pv/{name}")
+            self._tasks.add(running := asyncio.get_running_loop().create_task(task))
+            running.add_done_callback(self._tasks.discard)
 
     async def _remove_folder(self, name: str, path: str) -> None:
         message = ""

@@ -90,6 +90,8 @@ class Service:
             await recovery.recover(node, self._pods)
             verbs = Verbs(node, self._pods, self._leaving.set, self._connections, claims)
             watchers += [self._loop.create_task(one.run()) for one in self._watchers(claims)]
+            for task in watchers:
+                task.add_done_callback(_log_broken)
             path = node.paths.agent_socket
             self._server = server.Server(server.listen(path), path, verbs.table(), self._check_idle)
             self._server.start()
@@ -133,6 +135,12 @@ class Service:
             self._idle = None
         if self._auto and not len(self._pods) and not self._connections():
             self._idle = self._loop.call_later(self._node.config.idle_exit_s, self._leaving.set)
+
+
+def _log_broken(task: asyncio.Task[None]) -> None:
+    """A watcher ends only with the agent: anything else is told."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a watcher broke: %s", error, exc_info=error)
 
 
 def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

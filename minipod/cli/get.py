@@ -62,7 +62,7 @@ def run_many(args: argparse.Namespace, found: list[tuple[Kind, list[str]]]) -> i
         if number and args.output != "name":
             print()
         args.kind = kind
-        part = argparse.Namespace(**{**vars(args), "words": [kind.plural, *names]})
+        part = argparse.Namespace(**{**vars(args), "words": [kind.plural, *names], "with_kind": True})
         status = run(part) or status
     return status
 
@@ -143,6 +143,10 @@ class Tables:
         lines: list[list[object]] = []
         for event in events:
             rows = event.get("rows") or []
+            if getattr(self._args, "with_kind", False):  # kubectl, where several kinds are listed
+                at = event["columns"].index("NAME")
+                kind = self._args.kind.singular
+                rows = [[*row[:at], f"{kind}/{row[at]}", *row[at + 1 :]] for row in rows]
             if rows and self._header:
                 lines.append(event["columns"])
                 self._header = False
