@@ -350,10 +350,11 @@ def _is_read_only(volume: Volume) -> bool:
 
 def _sub_path(wanted: VolumeMount, env: Mapping[str, str], place: str) -> str:
     path = expand_sub_path(wanted.sub_path_expr, env) if wanted.sub_path_expr else wanted.sub_path
+    written = wanted.sub_path_expr or path  # what it expands to may be a secret's value
     if path.startswith("/"):
-        raise ContainerError(f"{place}.subPath: {path}: must be a relative path", CONFIG_ERROR)
+        raise ContainerError(f"{place}.subPath: {written}: must be a relative path", CONFIG_ERROR)
     if ".." in path.split("/"):
-        raise ContainerError(f"{place}.subPath: {path}: must not contain '..'", CONFIG_ERROR)
+        raise ContainerError(f"{place}.subPath: {written}: must not contain '..'", CONFIG_ERROR)
     return path
 
 
