@@ -68,5 +68,7 @@ def _podman(root: str, runs: int) -> Iterator[Figure]:
                 execute.samples.append(milliseconds(lambda: run("podman", "exec", "mpb-main", "true")))
                 down.samples.append(milliseconds(lambda: run("podman", "kube", "down", path)))
         finally:
+            with contextlib.suppress(RuntimeError):  # after a failure a pod may be there
+                run("podman", "kube", "down", path)
             run("podman", "rmi", "-f", "localhost/mpb:latest")
     yield from (play, execute, down)
