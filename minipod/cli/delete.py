@@ -12,11 +12,6 @@ from minipod.cli.resources import known_kind, resources
 from minipod.cli.values import Object
 from minipod.errors import MinipodError, NotFoundError, UsageError
 
-FORCE_WARNING = (
-    "immediate deletion does not wait for confirmation that the running resource has been terminated; "
-    "the resource may continue to run for a moment"
-)
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Delete pods and other objects; returns when they are gone."
@@ -26,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--grace-period", type=integer, default=-1, metavar="N", help="seconds to end in; -1: the pod's own"
     )
     parser.add_argument("--now", action="store_true", help="the same as --grace-period=1")
-    parser.add_argument("--force", action="store_true", help="with --grace-period=0: kill at once")
+    parser.add_argument("--force", action="store_true", help="kill at once; still returns when the pod is gone")
     parser.add_argument("--all", action="store_true", help="all pods of the namespace")
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="with --all: of every namespace")
     parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="the pods with these labels")
@@ -63,7 +58,6 @@ def check(args: argparse.Namespace) -> int | None:
     if args.all and args.selector:
         raise UsageError("cannot set --all and --selector at the same time")
     if args.force:
-        warn(FORCE_WARNING)
         return 0
     if args.now or args.grace_period == 0:
         return 1  # kubectl: without --force a grace period of 0 becomes 1
