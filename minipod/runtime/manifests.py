@@ -38,6 +38,7 @@ LAYER_COMPRESSION = {
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "gzip",
 }
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+MAX_LAYERS = 500  # OVL_MAX_STACK of the kernel's fs/overlayfs
 MAX_JSON_BYTES = 4 << 20  # distribution's own limit for manifests
 
 T = TypeVar("T")
@@ -225,6 +226,8 @@ def _check(manifest: Manifest, config: _ConfigFile, where: str) -> None:
         raise ImageError(
             f"{where}: {len(manifest.layers)} layers, but {len(diff_ids)} valid diff ids in {manifest.config.digest}"
         )
+    if len(set(diff_ids)) > MAX_LAYERS:
+        raise ImageError(f"{where}: {len(set(diff_ids))} layers; the kernel stacks no more than {MAX_LAYERS}")
     for layer in manifest.layers:
         if layer.media_type not in LAYER_COMPRESSION:
             raise ImageError(

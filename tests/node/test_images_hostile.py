@@ -6,13 +6,16 @@ import gzip
 import hashlib
 import os
 import stat
+import subprocess
 import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
 
 from minipod.errors import ImageError
 from minipod.paths import Paths
+from minipod.runtime import layers
 from minipod.runtime.images import ImageStore
 from tests.layouts import Entry, archive, entry, folder, hard_link, make_layout, symlink
 
@@ -213,3 +216,171 @@ def test_gzip_of_several_members_is_one_layer(store: ImageStore, tmp_path: Path)
         layer_type="application/vnd.docker.image.rootfs.diff.tar.gzip",
     )
     assert Path(store.load_layout(path).layers[0], "f").read_bytes() == b"x" * 2000
+
+
+# ---- formats, and what lies about itself
+
+
+def header(name: bytes, length: int = 0, kind: bytes = b"0", **fields: bytes) -> bytes:
+    """A ustar header with whatever is asked for, and the right checksum."""
+    block = bytearray(512)
+    values = {"mode": b"0000644\0", "uid": b"0000000\0", "gid": b"0000000\0", "mtime": b"00000000000\0", **fields}
+    block[: len(name)] = name
+    for field, place in (("mode", 100), ("uid", 108), ("gid", 116), ("mtime", 136)):
+        block[place : place + len(values[field])] = values[field]
+    block[124:136] = fields.get("size", b"%011o\0" % length)
+    block[156:157] = kind
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+def pax(*records: tuple[bytes, bytes]) -> bytes:
+    text = b""
+    for key, value in records:
+        body = b" " + key + b"=" + value + b"\n"
+        length = len(body) + 1
+        while len(b"%d" % length) + len(body) != length:
+            length += 1
+        text += b"%d" % length + body
+    return header(b"pax", len(text), b"x") + padded(text)
+
+
+END = bytes(1024)
+SPARSE_MAP = b"GNU.sparse.map"
+
+
+def load(store: ImageStore, tmp_path: Path, layer: bytes) -> Path:
+    return Path(store.load_layout(make_layout(tmp_path / "layout", layer)).layers[0])
+
+
+def test_names_of_every_length_come_from_gnu_and_pax_headers(store: ImageStore, tmp_path: Path) -> None:
+    long = b"d" * 120 + b"/" + b"f" * 200
+    gnu = header(b"././@LongLink", len(long) + 1, b"L") + padded(long + b"\0") + header(b"short", 1) + padded(b"g")
+    other = pax((b"path", b"p" * 250), (b"mtime", b"12.5"), (b"uid", b"70000"), (b"size", b"2"))
+    root = load(store, tmp_path, gnu + other + header(b"short", 0) + padded(b"xy") + END)
+    assert (root / long.decode()).read_bytes() == b"g"
+    found = os.stat(root / ("p" * 250))
+    assert (found.st_size, found.st_mtime_ns, found.st_uid) == (2, 12_500_000_000, 70000)
+
+
+@pytest.mark.parametrize("version", ["0.1", "1.0", "gnu"])
+def test_sparse_files_of_each_kind_keep_holes_and_content(store: ImageStore, tmp_path: Path, version: str) -> None:
+    """As GNU tar writes them; 4 MB with two kB in the middle."""
+    (tmp_path / "tree").mkdir()
+    with open(tmp_path / "tree" / "sparse", "wb") as file:
+        file.truncate(4 << 20)
+        file.seek(2 << 20)
+        file.write(b"x" * 2048)
+    form = ["--format=gnu"] if version == "gnu" else ["--format=pax", f"--sparse-version={version}"]
+    made = subprocess.run(
+        ["tar", "-C", tmp_path / "tree", "--sparse", *form, "-cf", "-", "."], capture_output=True, check=True
+    )
+    root = load(store, tmp_path, made.stdout)
+    found = (root / "sparse").read_bytes()
+    assert hashlib.sha256(found).digest() == hashlib.sha256((tmp_path / "tree" / "sparse").read_bytes()).digest()
+    assert os.stat(root / "sparse").st_blocks * 512 < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (header(b"f") + b"x" * 100, "in the middle of a header"),
+        (header(b"f", 5000) + b"x" * 100, "in the middle of a file"),
+        (header(b"f", size=b"-0000000001\0") + END, "damaged header"),
+        (header(b"f", size=b"\xff" * 12) + END, "negative size"),
+        (header(b"f", size=b"\x80" + b"\xff" * 11) + END, "in the middle of a file"),
+        (header(b"f", uid=b"zzzzzzz\0") + END, "damaged header: uid"),
+        (header(b"f", kind=b"V") + END, "unknown type"),
+        (header(b"pax", 1 << 30, b"x") + END, "bytes for a name or a pax header"),
+        (header(b"L", 1 << 30, b"L") + END, "bytes for a name or a pax header"),
+        (pax((b"size", b"-5")) + header(b"f") + END, "is no size"),
+        (pax((b"size", b"9" * 4000)) + header(b"f") + END, "is no size"),
+        (pax((b"uid", b"x")) + header(b"f") + END, "damaged pax header"),
+        (header(b"p", 10, b"x") + padded(b"99 path=x\n") + header(b"f") + END, "damaged pax header"),
+        (header(b"p", 10, b"x") + padded(b"no length\n") + header(b"f") + END, "damaged pax header"),
+        (pax((b"path", b"a\0b")) + header(b"f") + END, "embedded null"),
+        (pax((b"path", b"a" * 5000)) + header(b"f") + END, "name too long"),
+        (pax((SPARSE_MAP, b"0,1,0,1"), (b"GNU.sparse.size", b"9")) + header(b"f", 2) + padded(b"xy") + END, "map"),
+        (pax((SPARSE_MAP, b"8,5"), (b"GNU.sparse.size", b"9")) + header(b"f", 5) + padded(b"hello") + END, "map"),
+        (pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.realsize", b"9")) + header(b"f", 0) + END, "map"),
+        (header(b"dev", kind=b"1") + END, "cannot be unpacked"),
+    ],
+)  # fmt: skip
+def test_what_lies_about_itself_is_refused(store: ImageStore, tmp_path: Path, layer: bytes, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        load(store, tmp_path, layer)
+    assert store.list() == []
+
+
+def test_a_bomb_is_defused(store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """120 MB of zeros in as many kB: refused while it unpacks, and nothing of it stays."""
+    monkeypatch.setattr(layers, "ALWAYS_ALLOWED_BYTES", 1 << 24)
+    zeros = bytes(1 << 20)
+    size = 120 << 20
+    packed = zlib.compressobj(9, wbits=31)
+    blob = packed.compress(header(b"zeros", size)) + b"".join(packed.compress(zeros) for _ in range(120))
+    blob += packed.compress(END) + packed.flush()
+    layout = make_layout(
+        tmp_path / "l",
+        blob,
+        compress=False,
+        diff_ids=["sha256:" + "0" * 64],
+        layer_type="application/vnd.oci.image.layer.v1.tar+gzip",
+    )
+    with pytest.raises(ImageError, match="unpacks to more than 16777216 bytes"):
+        store.load_layout(layout)
+    assert os.listdir(store.path / "layers") == os.listdir(store.path / "ingest") == []
+
+
+@pytest.mark.parametrize("cut", [5, 30, -4, -1])
+def test_gzip_that_ends_too_early_is_refused(store: ImageStore, tmp_path: Path, cut: int) -> None:
+    layer = archive([entry("f", os.urandom(3000))])
+    path = make_layout(
+        tmp_path / "l",
+        gzip.compress(layer)[:cut],
+        compress=False,
+        diff_ids=[f"sha256:{hashlib.sha256(layer).hexdigest()}"],
+        layer_type="application/vnd.oci.image.layer.v1.tar+gzip",
+    )
+    with pytest.raises(ImageError, match="cannot be unpacked"):
+        store.load_layout(path)
+
+
+def test_every_flipped_bit_of_an_archive_is_refused_or_harmless(store: ImageStore, tmp_path: Path) -> None:
+    """The digest catches all of them before; this is what the unpacker does with those that a publisher signs."""
+    good = bytearray(archive([folder("d"), entry("d/f", b"content", uid=5), symlink("l", "d"), hard_link("h", "d/f")]))
+    said = []
+    for position in range(0, 2048, 37):
+        bad = bytearray(good)
+        bad[position] ^= 1 << (position % 8)
+        try:
+            load(store, tmp_path / str(position), bytes(bad))
+        except ImageError as error:
+            said.append(str(error))
+    assert said
+    assert not [words for words in said if "\n" in words or "Traceback" in words or "unpacking ended" in words]
+
+
+def test_more_than_a_hundred_layers_are_one_image(store: ImageStore, tmp_path: Path) -> None:
+    many = [archive([entry(f"f{number}", b"x")]) for number in range(120)]
+    image = store.load_layout(make_layout(tmp_path / "l", *many))
+    assert len(image.layers) == 120
+
+
+def test_more_layers_than_the_kernel_stacks_are_refused_at_once(store: ImageStore, tmp_path: Path) -> None:
+    many = [archive([entry(f"f{number}")]) for number in range(1000)]
+    with pytest.raises(ImageError, match="1000 layers; the kernel stacks no more than 500"):
+        store.load_layout(make_layout(tmp_path / "l", *many))
+    assert store.list() == []
+
+
+def test_a_layer_that_comes_twice_is_stacked_once(store: ImageStore, tmp_path: Path) -> None:
+    first, second = archive([entry("f", b"1")]), archive([entry("f", b"2")])
+    image = store.load_layout(make_layout(tmp_path / "l", first, second, first))
+    assert [Path(layer, "f").read_bytes() for layer in image.layers] == [b"2", b"1"]
