@@ -31,6 +31,3 @@ class Style:
 
     def bad(self, text: str) -> str:
         return self.paint(text, 31)
-
-    def bold(self, text: str) -> str:
-        return self.paint(text, 1)
