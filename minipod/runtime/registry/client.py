@@ -105,7 +105,7 @@ class Repository:
         with self._lock:
             if self._header != used:
                 return True  # another thread was faster
-            challenges = dict(_challenges(response.headers.get_all("WWW-Authenticate") or []))
+            challenges = dict(read_challenges(response.headers.get_all("WWW-Authenticate") or []))
             if self._credential is not None or self._header:  # what we had was refused
                 if response.status == 401 and self._header.startswith("Bearer") and not self._renewed:
                     self._renewed = True
@@ -203,7 +203,7 @@ def _authorization(header: str) -> dict[str, str]:
     return {"Authorization": header} if header else {}
 
 
-def _challenges(headers: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def read_challenges(headers: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Scheme in lower case and parameters of each WWW-Authenticate (RFC 9110, 11.6.1)."""
     for header in headers:
         for scheme, parameters in CHALLENGE.findall(header):
