@@ -378,23 +378,26 @@ class ImageStore:
         """Raises ConflictError."""
         user = self.user_of(entry)
         if user:
-            raise ConflictError(
-                f"image {entry.reference or entry.id} is in use by container {user}; delete its pod first"
-            )
+            raise ConflictError(f"image {entry.reference or entry.id} is in use by {user}; delete its pod first")
 
     def user_of(self, entry: Entry) -> str:
-        """A container that exists, running or not, and needs the layers it was made from; empty where none does."""
+        """A container that exists, running or not, or a volume of a pod, that needs its layers; empty without any."""
         try:
             containers = sorted(self._containers.iterdir())
         except FileNotFoundError:
-            return ""
+            containers = []
         for container in containers:
             try:
                 saved = (container / "container.json").read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if entry.id.encode() in saved:
-                return container.name
+                return f"container {container.name}"
+        layers = [diff_id.partition(":")[2] for diff_id in entry.diff_ids]
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                if "kubernetes.io~image/" in line and any(layer in line for layer in layers):
+                    return f"the volume {line.split()[4]}"
         return ""
 
 

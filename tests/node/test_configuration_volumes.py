@@ -436,3 +436,13 @@ def test_volumes_of_a_pod_that_nobody_knows_are_unmounted_by_gc(node: Node, tmp_
     node("gc")
     assert not volumes.parent.exists()
     assert (tmp_path / "precious").exists()
+
+
+def test_an_image_that_a_volume_shows_is_not_removed(node: Node) -> None:
+    given = pod(mounts={"i": {"image": {"reference": "busybox"}}})
+    given["spec"]["containers"][0]["image"] = "dir:/nowhere"  # so that only the volume needs it
+    apply(node, given)
+    wait_for(lambda: "kubernetes.io~image/i" in Path("/proc/self/mountinfo").read_text())
+    refused = node("image", "rm", "busybox", check=False)
+    assert refused.returncode == 1
+    assert "in use by the volume" in refused.stderr
