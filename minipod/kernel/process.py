@@ -193,11 +193,6 @@ def last_capability() -> int:
         return int(file.read())
 
 
-def set_keep_capabilities(keep: bool) -> None:
-    """Whether permitted capabilities survive the change from uid 0 to another."""
-    prctl.set_keepcaps(keep)
-
-
 def set_no_new_privs() -> None:
     prctl.set_no_new_privs(1)
 
