@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from minipod.kernel.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
+from minipod.kernel.path import RESOLVE_BENEATH, RESOLVE_NO_XDEV, openat2
+from minipod.kernel.walk import opened_folder, walk
 
 
 def give_to_group(path: str, gid: int, *, file_bits: int, folder_bits: int) -> None:
@@ -16,24 +14,9 @@ def give_to_group(path: str, gid: int, *, file_bits: int, folder_bits: int) -> N
 
     What vanishes or is swapped for something else meanwhile is left alone. Raises OSError for `path` itself.
     """
-    top_fd = os.open(path, _FOLDER)
-    try:
+    with opened_folder(path) as top_fd:
         _give(top_fd, gid, file_bits, folder_bits)
-        waiting = ["."]
-        while waiting:
-            folder = waiting.pop()
-            try:
-                fd = openat2(top_fd, folder, _FOLDER, 0, _RESOLVE)
-            except OSError:
-                continue
-            try:
-                waiting += [
-                    f"{folder}/{name}" for name in os.listdir(fd) if _entry(fd, name, gid, file_bits, folder_bits)
-                ]
-            finally:
-                os.close(fd)
-    finally:
-        os.close(top_fd)
+        walk(top_fd, lambda fd, name: _entry(fd, name, gid, file_bits, folder_bits))
 
 
 def _entry(folder_fd: int, name: str, gid: int, file_bits: int, folder_bits: int) -> bool:
