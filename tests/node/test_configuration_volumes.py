@@ -16,6 +16,7 @@ import pytest
 from minipod.kernel.mount import MS_BIND, mount, umount
 from minipod.plan.configuration import File
 from minipod.runtime import atomic
+from tests.node.test_recovery import reboot
 from tests.node_fixtures import Node
 
 DEEP = {"key": "a", "path": "deep/er"}
@@ -446,3 +447,23 @@ def test_an_image_that_a_volume_shows_is_not_removed(node: Node) -> None:
     refused = node("image", "rm", "busybox", check=False)
     assert refused.returncode == 1
     assert "in use by the volume" in refused.stderr
+
+
+def test_after_a_reboot_volumes_are_there_again_with_what_they_held(node: Node) -> None:
+    mounts = {
+        "data": {"persistentVolumeClaim": {"claimName": "data"}},
+        "se": {"secret": {"secretName": "s"}},
+        "e": {"emptyDir": {}},
+    }
+    given = pod("p", "date +%s%N >> /data/starts; touch /e/x; sleep 1000", mounts, restartPolicy="Always")
+    start(node, claim(), secret(pw="x"), given)
+    reboot(node)  # before it, everything is killed
+    (mounted,) = Path(node.paths.state, "pods").glob("*/volumes/kubernetes.io~secret/se")
+    umount(str(mounted))
+    (held,) = Path(node.paths.state, "pods").glob("*/volumes/kubernetes.io~local-volume/data")
+    umount(str(held))
+    wait_for(lambda: node.pod("p")["status"]["containerStatuses"][0]["ready"], 30)  # type: ignore[index]
+    wait_for(lambda: sh(node, "cat /se/pw; ls /e; wc -l < /data/starts") == "xx\n2\n", 30)
+    node("delete", "pod", "p")
+    node("delete", "pvc", "data")
+    wait_for(lambda: os.listdir(f"{node.paths.state}/pv") == [])
