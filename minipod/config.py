@@ -25,6 +25,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_max_files: int = 5
     idle_exit_s: float = 30.0  # an agent that started by itself leaves after so long without a pod
     max_container_restart_period_s: float = 300.0  # the ceiling of CrashLoopBackOff, 1 to 300
+    image_gc_high_threshold_percent: int = 85  # of the disk: above it unused images go; 100: never
+    image_gc_low_threshold_percent: int = 80  # until it is reached
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[str, ...] = ()
 

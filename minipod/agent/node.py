@@ -46,6 +46,8 @@ class Images(Protocol):
 
     def require(self, reference: str, pull_policy: str = "IfNotPresent") -> Image: ...
 
+    def collect(self, high_percent: int, low_percent: int) -> Sequence[str]: ...
+
 
 class Session(Protocol):
     """A command that was started in a container."""

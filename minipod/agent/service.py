@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from minipod.agent import leftovers, recovery, server
 from minipod.agent.claims import Claims
+from minipod.agent.image_gc import ImageCollector
 from minipod.agent.main import Options
 from minipod.agent.node import Node
 from minipod.agent.planner import PodPlanner
@@ -122,8 +123,9 @@ class Service:
             self._sweeping = None
         leftovers.sweep(self._node, self._pods)
 
-    def _watchers(self, claims: Claims) -> tuple[Claims, Refresher, UsageWatch]:
-        return claims, Refresher(self._node, self._pods), UsageWatch(self._node, self._pods)
+    def _watchers(self, claims: Claims) -> tuple[Claims, Refresher, UsageWatch, ImageCollector]:
+        node = self._node
+        return claims, Refresher(node, self._pods), UsageWatch(node, self._pods), ImageCollector(node)
 
     def _connections(self) -> int:
         return self._server.connections if self._server is not None else 0

@@ -144,6 +144,12 @@ class ImageStore:
 
     # ---- changing
 
+    def collect(self, high_percent: int, low_percent: int) -> Sequence[str]:
+        """`upkeep.collect` for the agent; the names of what has gone. Raises ImageError, OSError."""
+        from minipod.runtime.upkeep import collect
+
+        return [image.reference for image in collect(self, high_percent, low_percent).images]
+
     def load(self, path: str | Path, reference: str | None = None) -> list[Image]:
         """Loads a folder or an archive: the image of an OCI layout, or all that `docker save` wrote.
 

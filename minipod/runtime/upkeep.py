@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from minipod.runtime.images import ImageStore
 from minipod.runtime.store_errors import store_errors
 
 CHUNK = 1 << 20
+MIN_AGE_S = 120.0  # the kubelet's imageMinimumGCAge
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +83,7 @@ def collect(store: ImageStore, high_percent: int, low_percent: int) -> Pruned:
         for entry in store.read_index().images:  # in the order in which they came
             if used_percent(store.path) <= low_percent:
                 break
-            if not is_kept(store, entry):
+            if not is_kept(store, entry) and time.time() - store.blob_path(entry.digest).stat().st_mtime > MIN_AGE_S:
                 _remove(store, [entry])
                 gone.append(entry)
     return Pruned(tuple(store.image(entry) for entry in gone), max(0, free_bytes(store.path) - before))

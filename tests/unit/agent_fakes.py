@@ -105,6 +105,9 @@ class FakeImages:
     ) -> Pulled:
         return Pulled(self.require(reference), True, 1.5)
 
+    def collect(self, high_percent: int, low_percent: int) -> list[str]:
+        return []
+
     def require(self, reference: str, pull_policy: str = "IfNotPresent") -> Image:
         image = self.resolve(reference)
         if image is None:
