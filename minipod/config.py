@@ -67,6 +67,8 @@ def _check(config: Config) -> None:
         ("log_max_files", 2, 1000),
         ("idle_exit_s", 0, 10**9),
         ("max_container_restart_period_s", 1, 300),
+        ("image_gc_high_threshold_percent", 1, 100),
+        ("image_gc_low_threshold_percent", 0, 99),
     ):
         value = getattr(config, key)
         if not least <= value <= most or (key == "pod_pids_limit" and value == 0):
