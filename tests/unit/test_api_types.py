@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from minipod.api import types
-from minipod.api.decode import fields_of
+from minipod.api.schema import fields_of
 from tests.conftest import CHECKOUT
 
 

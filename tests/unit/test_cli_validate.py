@@ -122,7 +122,7 @@ def test_explain_says_what_there_is_not(field: str, words: str) -> None:
 
 def test_every_word_is_about_a_field_that_there_is() -> None:
     from minipod.api import types
-    from minipod.api.decode import fields_of
+    from minipod.api.schema import fields_of
     from minipod.api.words import DEFAULTS, VALUES, WORDS
 
     for key in (*WORDS, *VALUES, *DEFAULTS):
