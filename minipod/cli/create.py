@@ -135,7 +135,12 @@ def _base64(data: bytes) -> str:
 def _tls(args: argparse.Namespace) -> dict[str, bytes]:
     if not args.key or not args.cert:
         raise UsageError("key and cert must be specified")
-    return {"tls.crt": _read(args.cert), "tls.key": _read(args.key)}
+    data = {"tls.crt": _read(args.cert), "tls.key": _read(args.key)}
+    for key, mark in (("tls.crt", b"-----BEGIN CERTIFICATE-----"), ("tls.key", b"PRIVATE KEY-----")):
+        if mark not in data[key]:
+            what = "certificate" if key == "tls.crt" else "key"
+            raise UsageError(f"tls: failed to find any PEM data in {what} input")
+    return data
 
 
 def _docker(args: argparse.Namespace) -> bytes:
