@@ -36,6 +36,7 @@ from minipod.plan.rootfs import (
     BindMount,
     DetachPropagation,
     KeepShared,
+    KeepWritable,
     MakeContainerFolder,
     MakeDevices,
     MakeFolder,
@@ -96,6 +97,7 @@ def container_plan(
         child.append(JoinNamespaces(pins))
     child += [KeepShared(m.host_path, m.sub_path) for m in config.mounts if m.propagation == "bidirectional"]
     child += [DetachPropagation(), MountRoot(layers=image.layers, directory=config.directory), _user(config, image)]
+    child += _image_volumes(config, image)
     child += _mounts(config, sandbox, facts, paths)
     cwd = config.working_dir or image.config.working_dir or "/"
     child.append(MakeFolder(cwd))
@@ -151,6 +153,14 @@ def _clone(config: ContainerConfig, sandbox: SandboxConfig, cgroup: str, facts: 
         cgroup2=cgroup2,
         pid_namespace=pid_namespace_path(sandbox, paths) if pid == "pod" else "",
     )
+
+
+def _image_volumes(config: ContainerConfig, image: Image) -> list[KeepWritable]:
+    """Writable as everything else, unless the root is not: then they still are (containerd's image volumes)."""
+    if not config.security.readonly_rootfs:
+        return []
+    places = sorted({posixpath.normpath("/" + path.lstrip("/")) for path in image.config.volumes} - {"/"})
+    return [KeepWritable(place) for place in places]
 
 
 def _user(config: ContainerConfig, image: Image) -> ResolveUser:

@@ -273,6 +273,23 @@ def _open_source(source: str, sub_path: str) -> int:
         os.close(fd)
 
 
+class KeepWritable(ChildOperation, frozen=True):
+    """A folder of the image that stays writable below a read-only root: a volume of the image's configuration.
+
+    Mounted onto itself, so what the image has there is there, and what is written goes with the container.
+    """
+
+    target: str
+    phase = "mounts"
+
+    def describe(self) -> str:
+        return f"bind {self.target} at itself rw: a volume of the image"
+
+    def execute(self, ctx: ChildContext) -> None:
+        with _place(ctx, self.target, directory=True) as fd:
+            kmount.bind(fd, fd)
+
+
 class MakeFolder(ChildOperation, frozen=True):
     """A folder inside the root, made where it is missing: the working directory."""
 

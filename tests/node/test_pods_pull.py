@@ -20,6 +20,7 @@ import pytest
 from minipod.runtime import busybox
 from minipod.runtime.images import ImageStore
 from tests import registry as fake
+from tests.layouts import Entry, archive, entry, folder, make_layout
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
 from tests.registry import Registry
@@ -172,6 +173,28 @@ def test_a_pull_secret_opens_the_registry(own_store: Node, registry: Registry, t
     )
     own_store("apply", "-f", tmp_path / "secret.yaml")
     assert "hello" in own_store("run", manifest(tmp_path, image, secret="login")).stdout
+
+
+def test_volumes_of_the_image_stay_writable_below_a_read_only_root(own_store: Node, tmp_path: Path) -> None:
+    own_store("image", "load", "--default")
+    image = ImageStore(own_store.paths).resolve("busybox")
+    assert image is not None
+    root = archive([folder("data", mode=0o1777, uid=7), entry("data/old", b"content"), *copy_of(Path(image.layers[0]))])
+    layout = make_layout(tmp_path / "l", root, name="own/box:1", config={"Volumes": {"/data": {}, "/new/deep": {}}})
+    own_store("image", "load", layout)
+    script = "cat /data/old; echo x > /data/new; echo y > /new/deep/f; stat -c %a:%u /data; echo z > /etc/f || echo ro"
+    text = Path(manifest(tmp_path, "own/box:1", script=script)).read_text()
+    path = tmp_path / "read-only.yaml"
+    path.write_text(text.replace("    command:", "    securityContext: {readOnlyRootFilesystem: true}\n    command:"))
+    lines = own_store("run", path).stdout
+    assert "content1777:7" in lines
+    assert "ro" in lines.split()
+
+
+def copy_of(root: Path) -> list[Entry]:
+    """busybox and its shell, for an image of a test's own."""
+    names = [f"bin/{name}" for name in ("sh", "cat", "echo", "stat")]
+    return [folder("bin"), folder("etc"), *(entry(name, (root / name).read_bytes(), mode=0o755) for name in names)]
 
 
 # ---- other tools
