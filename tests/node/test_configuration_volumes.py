@@ -467,3 +467,13 @@ def test_after_a_reboot_volumes_are_there_again_with_what_they_held(node: Node) 
     node("delete", "pod", "p")
     node("delete", "pvc", "data")
     wait_for(lambda: os.listdir(f"{node.paths.state}/pv") == [])
+
+
+def test_fs_group_is_given_the_data_on_a_claim(node: Node) -> None:
+    mounts = {"data": {"persistentVolumeClaim": {"claimName": "data"}}}
+    run(node, claim(), pod("one", "mkdir /data/d; echo x > /data/d/f; chmod 600 /data/d/f; ln -s /etc /data/l", mounts))
+    context = {"runAsUser": 1000, "fsGroup": 2000}
+    given = pod("two", "cat /data/d/f; stat -c '%g %a' /data/d/f; touch /data/d/new", mounts, securityContext=context)
+    assert run(node, given) == "x\n2000 660\n"
+    node("delete", "pvc", "data")
+    wait_for(lambda: os.listdir(f"{node.paths.state}/pv") == [])
