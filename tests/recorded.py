@@ -16,8 +16,8 @@ RECORDED: dict[str, Any] = json.loads((CHECKOUT / "tests" / "data" / "behaviour.
 # For up to a second after a restart the kubelet shows a container as started although its new startup probe has not
 # run: a race that is not reproduced.
 RACES = {"startup-blocks"}
-# The first is no pod's; the others follow the clock.
-UNCOUNTED = ("MissingClusterDNS", "Unhealthy", "BackOff")
+# The first is no pod's, the second tells of this host's network; the others follow the clock.
+UNCOUNTED = ("MissingClusterDNS", "Network", "Unhealthy", "BackOff")
 
 
 def history_until_deleted(name: str) -> list[dict[str, Any]]:

