@@ -6,6 +6,8 @@ The recorded pods are in `test_behaviour`; here is what needs times from inside,
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -253,7 +255,7 @@ def test_a_container_ended_by_a_signal_from_outside_has_128_and_its_number(node:
     start(node, "web", {**spec, "shareProcessNamespace": True}, "ready")
     identity = container_of(node, "web")["containerID"].removeprefix("minipod://")
     pid = json.loads(Path(node.paths.root, "containers", identity, "container.json").read_text())["status"]["pid"]
-    subprocess.run(["kill", "-SEGV", str(pid)], check=True)
+    os.kill(pid, signal.SIGSEGV)
     until(lambda: status_of(node, "web")["phase"] == "Failed", "it has failed")
     assert container_of(node, "web")["state"]["terminated"]["exitCode"] == 139
 
