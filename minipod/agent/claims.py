@@ -15,6 +15,7 @@ import msgspec
 from minipod.agent.events import timestamp
 from minipod.agent.node import Node, PodChange
 from minipod.agent.pods import Pods
+from minipod.agent.pulls import pull_secrets
 from minipod.agent.worker import PodWorker
 from minipod.api.types import ObjectMeta, OwnerReference, PersistentVolume, PersistentVolumeClaim, Pod, Volume
 from minipod.errors import MinipodError, VolumeError
@@ -200,7 +201,7 @@ class Claims:
             elif volume.image is not None:
                 require = self._node.runtime.images.require
                 reference, policy = volume.image.reference, volume.image.pull_policy
-                images[volume.name] = await asyncio.to_thread(require, reference, policy)
+                images[volume.name] = await asyncio.to_thread(require, reference, policy, pull_secrets(self._node, pod))
         return FoundSources(volumes, images)
 
     def _volume_of(self, pod: Pod, name: str) -> PersistentVolume:

@@ -108,7 +108,9 @@ class FakeImages:
     def collect(self, high_percent: int, low_percent: int) -> list[str]:
         return []
 
-    def require(self, reference: str, pull_policy: str = "IfNotPresent") -> Image:
+    def require(
+        self, reference: str, pull_policy: str = "IfNotPresent", secrets: Sequence[tuple[str, AuthFile]] = ()
+    ) -> Image:
         image = self.resolve(reference)
         if image is None:
             raise ImageError(f'image "{reference}" is not here')
