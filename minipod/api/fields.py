@@ -54,7 +54,7 @@ ROWS: tuple[Row, ...] = (
     Row("PodSpec", SUPPORTED, "hostNetwork hostPID hostIPC shareProcessNamespace overhead"),
     Row("PodSpec", SUPPORTED, "hostname subdomain setHostnameAsFQDN hostnameOverride hostAliases dnsPolicy dnsConfig"),
     Row("PodSpec", SUPPORTED, "serviceAccountName serviceAccount enableServiceLinks nodeName"),
-    Row("PodSpec", UNSUPPORTED, "ephemeralContainers", "may not be given on creation; minipod debug adds them to a running pod"),
+    Row("PodSpec", UNSUPPORTED, "ephemeralContainers", "may not be given on creation; minipod debug adds them"),
     Row(
         "PodSpec",
         UNSUPPORTED,
