@@ -201,6 +201,19 @@ def set_dumpable(dumpable: bool) -> None:
     prctl.set_dumpable(dumpable)
 
 
+def argument_area() -> tuple[int, int]:
+    """(address, length) of this process' command line, as anybody reads it in /proc/PID/cmdline (proc_pid_stat(5))."""
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    return start, end - start
+
+
+def erase(area: tuple[int, int]) -> None:
+    """Fill memory of this process with zeros."""
+    ctypes.memset(area[0], 0, area[1])
+
+
 def set_child_subreaper() -> None:
     prctl.set_child_subreaper(1)
 

@@ -97,6 +97,7 @@ class Spawner:
         self.by_key: dict[str, Child] = {}
         self.by_status_fd: dict[int, Child] = {}
         self.last_capability = process.last_capability()
+        self.arguments = process.argument_area()
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.decode_ops = msgspec.json.Decoder(list[msgspec.Raw]).decode
         self.decoders = {cls.__name__: msgspec.json.Decoder(cls) for cls in _all_operations(ChildOperation)}
@@ -218,8 +219,14 @@ class Spawner:
         status, child_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         context = ChildContext(named)
         context.facts["last_capability"] = self.last_capability
+
+        def run() -> NoReturn:
+            _child(operations, context, child_status, theirs, self.arguments)
+
         try:
-            pid, pidfd = self._clone(request.clone, named, lambda: _child(operations, context, child_status, theirs))
+            pid, pidfd = self._clone(
+                request.clone, named, lambda: _child(operations, context, child_status, theirs, self.arguments)
+            )
         except BaseException:
             for fd in (*ours.values(), *theirs.values()):
                 os.close(fd)
@@ -370,11 +377,16 @@ def _make_stdio(request: Request, named: dict[str, int]) -> tuple[dict[str, int]
 
 
 def _child(
-    operations: list[ChildOperation], context: ChildContext, status: socket.socket, stdio: dict[str, int]
+    operations: list[ChildOperation],
+    context: ChildContext,
+    status: socket.socket,
+    stdio: dict[str, int],
+    arguments: tuple[int, int],
 ) -> NoReturn:
     """The whole life of the child until exec; never returns."""
     doing, described = "stdio", None
     try:
+        process.erase(arguments)  # in a PID namespace that it shares, its command line would tell of the host
         for number, name in enumerate(("stdin", "stdout", "stderr")):
             os.dup2(stdio[name], number, inheritable=True)
         for operation in operations[:-1]:
