@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import shlex
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
