@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import select
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 import minipod
@@ -90,17 +90,17 @@ class Node:
         if self.agent_pid() is None and not leaks.list_folder(f"{self.paths.root}/sandboxes"):
             return
         listing = self("get", "pods", "-A", "-o", "json", check=False).stdout
-        for pod in json.loads(listing or "{}").get("items", []):
-            meta = pod["metadata"]
-            self("delete", "pod", meta["name"], "-n", meta["namespace"], "--now", check=False)
+        metadata = [pod["metadata"] for pod in json.loads(listing or "{}").get("items", [])]
+        for namespace in {meta["namespace"] for meta in metadata}:
+            names = [meta["name"] for meta in metadata if meta["namespace"] == namespace]
+            self("delete", "pod", *names, "-n", namespace, "--grace-period=0", "--force", check=False)
         pid = self.agent_pid()
         if pid is None:
             return
+        pidfd = os.pidfd_open(pid)
         self.ask("shutdown")
-        try:
-            psutil.Process(pid).wait(timeout=10 * SLOWNESS)
-        except psutil.NoSuchProcess:
-            pass
+        select.select([pidfd], [], [], 10 * SLOWNESS)  # its end; init may take a while to reap it
+        os.close(pidfd)
 
 
 @pytest.fixture(scope="session")
