@@ -51,7 +51,7 @@ def find_leftovers(
     owned = {sandbox.config.cgroup_parent for sandbox in known}
     for path in cgroup.find_leftovers(paths, facts):
         if path not in owned:
-            found.append(Leftover(f"cgroup {path}", functools.partial(cgroup.remove, path, facts)))
+            found.append(Leftover(f"cgroup {path}", functools.partial(_remove_cgroup, path, paths, facts)))
     return found
 
 
@@ -95,6 +95,12 @@ def _namespaces(paths: Paths, sandboxes: list[SandboxStatus]) -> list[Leftover]:
 def _remove_namespace(path: str) -> None:
     umount_if_mounted(path)
     os.unlink(path)
+
+
+def _remove_cgroup(path: str, paths: Paths, facts: HostFacts) -> None:
+    """With the groups above it, where it was the last of them."""
+    cgroup.remove(path, facts)
+    cgroup.remove_instance(paths, facts)
 
 
 def _entries(folder: str) -> list[str]:

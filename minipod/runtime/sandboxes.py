@@ -23,6 +23,7 @@ from minipod.plan.sandbox import (
     sandbox_directory,
     sandbox_operations,
 )
+from minipod.runtime import cgroup
 from minipod.runtime.network import Network
 from minipod.runtime.records import SandboxRecord, decode_operations, encode_operations, load_all, save
 from minipod.runtime.spawners import Spawners
@@ -41,6 +42,7 @@ class Sandboxes:
         self._spawners = spawners
         self._folder = f"{paths.root}/sandboxes"
         self._records: dict[str, SandboxRecord] = {}
+        self._host = asyncio.Lock()  # what pods share comes and goes with one of them at a time
 
     def load(self) -> None:
         self._records = load_all(self._folder, "sandbox.json", SandboxRecord)
@@ -67,7 +69,8 @@ class Sandboxes:
             operations = sandbox_operations(config, network, self._facts, self._paths)
             status = self._status(config, network)
             self._save(SandboxRecord(status=status, operations=msgspec.Raw(encode_operations(operations))))
-            await asyncio.to_thread(_execute, operations)
+            async with self._host:
+                await asyncio.to_thread(_execute, operations)
             await self._start_pause(config)
         except (OSError, MinipodError) as error:
             failure = error if isinstance(error, SandboxError) else SandboxError(_one_line(error))
@@ -139,7 +142,11 @@ class Sandboxes:
             return
         await self._end_pause(record)
         operations = decode_operations(record.operations)
-        failures = await asyncio.to_thread(_undo, operations)
+        async with self._host:
+            failures = await asyncio.to_thread(_undo, operations)
+            if all(other.status.state == NOT_READY for key, other in self._records.items() if key != sandbox_id):
+                # also what a killed agent made and nobody's list names
+                await asyncio.to_thread(cgroup.remove_instance, self._paths, self._facts)
         self._release(sandbox_id, failures)
         status = msgspec.structs.replace(record.status, state=NOT_READY)
         left = msgspec.Raw(encode_operations(operations)) if failures else msgspec.Raw(b"[]")
@@ -162,7 +169,8 @@ class Sandboxes:
         if record is not None:
             await self._end_pause(record)
             operations = decode_operations(record.operations)
-        failures = await asyncio.to_thread(_undo, operations)
+        async with self._host:
+            failures = await asyncio.to_thread(_undo, operations)
         self._release(sandbox_id, failures)
         self._records.pop(sandbox_id, None)
         with contextlib.suppress(OSError):
