@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import secrets
-from typing import Any
 
 import msgspec
 
@@ -14,10 +11,11 @@ from minipod.api.types import Container, EphemeralContainer, Pod
 from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan import pod as pod_plan
-from minipod.plan import volume_mounts, volumes
+from minipod.plan import volumes
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
+from minipod.runtime import records
 from minipod.runtime.status import SandboxStatus
 
 
@@ -60,21 +58,12 @@ class PodPlanner:
         return volumes.volume_operations(pod, self._paths, self._facts, found)
 
     def encode_operations(self, operations: tuple[HostOperation, ...]) -> bytes:
-        return msgspec.json.encode(operations)
+        return records.encode_operations(operations)
 
     def decode_operations(self, data: bytes) -> tuple[HostOperation, ...]:
-        decoded: tuple[HostOperation, ...] = _operations_decoder().decode(data)
-        return decoded
+        return records.decode_operations(data)
 
 
 def _as_container(spec: Container | EphemeralContainer) -> Container:
     """An ephemeral container is a container but for its target, which is the sandbox's business."""
     return spec if isinstance(spec, Container) else msgspec.convert(spec, Container, from_attributes=True)
-
-
-@functools.cache
-def _operations_decoder() -> msgspec.json.Decoder[Any]:
-    """Knows every volume operation that there is: a new one needs no line here."""
-    modules = (volumes.__name__, volume_mounts.__name__)
-    kinds = [kind for kind in HostOperation.__subclasses__() if kind.__module__ in modules]
-    return msgspec.json.Decoder(tuple[functools.reduce(operator.or_, kinds), ...])  # type: ignore[misc]

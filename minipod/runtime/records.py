@@ -24,7 +24,7 @@ def _all_operations(base: type[HostOperation]) -> list[type[HostOperation]]:
 
 @functools.cache
 def _operations_decoder() -> msgspec.json.Decoder[Any]:
-    """Knows every HostOperation that was imported; `plan.sandbox` and `plan.container` import all that matter."""
+    """Knows every HostOperation that was imported: whoever saves one has imported it."""
     union: Any = functools.reduce(operator.or_, _all_operations(HostOperation))
     return msgspec.json.Decoder(tuple[union, ...])
 
