@@ -75,14 +75,19 @@ class Run(_Value, frozen=True, kw_only=True):
 class Resizing(_Value, frozen=True, kw_only=True):
     """An in-place resize. `reason` (Infeasible | Deferred): there is no room, `allocated` and `pod_level` hold on.
 
-    `told`: the runtime knows the new resources. `in_progress`: something has still the old ones.
+    `told`: the runtime knows the new resources. `in_progress`: something has still the old ones. Each of the two
+    conditions speaks of a generation of the spec, since a time.
     """
 
     reason: str = ""
     message: str = ""
+    generation: int = 0
+    since: float = 0.0
     allocated: dict[str, ResourceRequirements] = {}
     pod_level: ResourceRequirements | None = None
     in_progress: bool = False
+    progress_generation: int = 0
+    progress_since: float = 0.0
     under_way: bool = False  # ResizePod is to be answered
     told: bool = False
     error: str = ""
@@ -93,6 +98,13 @@ class BackOff(_Value, frozen=True, kw_only=True):
 
     delay_s: float
     updated_at: float
+
+
+class FailedPull(_Value, frozen=True, kw_only=True):
+    """ImagePullBackOff of one image, for all containers of the pod. `error`: what the last fetch said, if it failed."""
+
+    backoff: BackOff
+    error: str = ""
 
 
 class Waiting(_Value, frozen=True, kw_only=True):
@@ -129,8 +141,6 @@ class ContainerState(_Value, frozen=True, kw_only=True):
     run: Run | None = None
     previous: Run | None = None
     backoff: BackOff | None = None  # CrashLoopBackOff
-    pull_backoff: BackOff | None = None  # ImagePullBackOff
-    pull_error: str = ""  # what the last fetch said
     waiting: Waiting | None = None
     attempts: int = 0  # instances ever made: the next one's restart count
     probes: dict[str, ProbeState] = {}  # startup | liveness | readiness
@@ -167,6 +177,7 @@ class PodState(_Value, frozen=True, kw_only=True):
     volumes: str = "none"  # none | setting-up | ready
     sandbox: Sandbox = Sandbox()
     containers: dict[str, ContainerState] = {}  # by name: init, main and ephemeral
+    pulls: dict[str, FailedPull] = {}  # by image
     starting: str = ""  # the container whose StartContainer (or postStart hook) is under way
     queue: tuple[str, ...] = ()  # to be started after it
     phase: str = "Pending"  # as it follows from the containers; `status.phase` turns terminal only when all have ended
@@ -224,7 +235,7 @@ class PodUpdated(Event, frozen=True, kw_only=True):
 
 
 class ResizeAsked(Event, frozen=True, kw_only=True):
-    """Requests or limits of cpu and memory were changed. `reason`: Infeasible | Deferred where there is no room."""
+    """Requests or limits of cpu and memory were changed. `reason`: why they were not admitted, such as OutOfcpu."""
 
     pod: Pod
     reason: str = ""
