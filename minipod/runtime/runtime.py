@@ -193,7 +193,8 @@ class Runtime:
                 operation.execute()
         except (OSError, MinipodError) as error:
             words = _words(error) if isinstance(error, OSError) else str(error)
-            failure = ContainerError(words, "CreateContainerError")
+            reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
+            failure = ContainerError(words, reason)
             notes = self._undo(container)
             self._forget(container, notes)
             for note in notes:
