@@ -8,8 +8,8 @@ import msgspec
 
 from minipod.api.status import TERMINAL_PHASES, is_sidecar
 from minipod.api.types import Container, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus
-from minipod.lifecycle.model import Resizing
 from minipod.lifecycle.spec import rfc3339
+from minipod.lifecycle.values import Resizing
 
 RESTARTING = "AllContainersRestarting"
 KUBELET_CONDITIONS = (

@@ -27,18 +27,15 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.types import Pod, PodStatus, ResourceRequirements
+from minipod.lifecycle.values import BackOff, FailedPull, Resizing, Value
 
 EVICTED = "Evicted"  # the reason of a pod that took more of the node than it may
-
-
-class _Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    pass
 
 
 # --- state ------------------------------------------------------------
 
 
-class User(_Value, frozen=True, kw_only=True):
+class User(Value, frozen=True, kw_only=True):
     """v1 LinuxContainerUser: what the first process really runs as."""
 
     uid: int
@@ -46,7 +43,7 @@ class User(_Value, frozen=True, kw_only=True):
     supplemental_groups: tuple[int, ...] = ()
 
 
-class Run(_Value, frozen=True, kw_only=True):
+class Run(Value, frozen=True, kw_only=True):
     """One instance of a container, as the runtime has it. `state`: created | running | exited | unknown.
 
     `attempt` is the restart count it was made with. `exit_code` is 128+n for an end by signal n. `signal` only where
@@ -72,49 +69,14 @@ class Run(_Value, frozen=True, kw_only=True):
     resources: ResourceRequirements | None = None  # that it was made with or resized to; None: not known
 
 
-class Resizing(_Value, frozen=True, kw_only=True):
-    """An in-place resize. `reason` (Infeasible | Deferred): there is no room, `allocated` and `pod_level` hold on.
-
-    `told`: the runtime knows the new resources. `in_progress`: something has still the old ones. Each of the two
-    conditions speaks of a generation of the spec, since a time.
-    """
-
-    reason: str = ""
-    message: str = ""
-    generation: int = 0
-    since: float = 0.0
-    allocated: dict[str, ResourceRequirements] = {}
-    pod_level: ResourceRequirements | None = None
-    in_progress: bool = False
-    progress_generation: int = 0
-    progress_since: float = 0.0
-    under_way: bool = False  # ResizePod is to be answered
-    told: bool = False
-    error: str = ""
-
-
-class BackOff(_Value, frozen=True, kw_only=True):
-    """client-go's flowcontrol entry: the present delay, and when it was last moved on."""
-
-    delay_s: float
-    updated_at: float
-
-
-class FailedPull(_Value, frozen=True, kw_only=True):
-    """ImagePullBackOff of one image, for all containers of the pod. `error`: what the last fetch said, if it failed."""
-
-    backoff: BackOff
-    error: str = ""
-
-
-class Waiting(_Value, frozen=True, kw_only=True):
+class Waiting(Value, frozen=True, kw_only=True):
     """Why the last try to start a container came to nothing (the kubelet's reason cache)."""
 
     reason: str
     message: str = ""
 
 
-class ProbeState(_Value, frozen=True, kw_only=True):
+class ProbeState(Value, frozen=True, kw_only=True):
     """One probe of one running container. `result`: success | failure | unknown (the told one, past its threshold)."""
 
     container_id: str
@@ -124,7 +86,7 @@ class ProbeState(_Value, frozen=True, kw_only=True):
     on_hold: bool = False  # until the container is another one
 
 
-class Kill(_Value, frozen=True, kw_only=True):
+class Kill(Value, frozen=True, kw_only=True):
     """A container that is being ended. `stage`: hook (preStop runs) | turn (waits for others) | stop (it was sent)."""
 
     container_id: str
@@ -135,7 +97,7 @@ class Kill(_Value, frozen=True, kw_only=True):
     retry_at: float | None = None  # the runtime failed to kill it: try again then
 
 
-class ContainerState(_Value, frozen=True, kw_only=True):
+class ContainerState(Value, frozen=True, kw_only=True):
     """One container of the spec: its present and its previous instance, and what is known about its starts."""
 
     run: Run | None = None
@@ -149,7 +111,7 @@ class ContainerState(_Value, frozen=True, kw_only=True):
     kill: Kill | None = None
 
 
-class Sandbox(_Value, frozen=True, kw_only=True):
+class Sandbox(Value, frozen=True, kw_only=True):
     """`state`: none | creating | ready | stopping | stopped. `id` empty where none was made yet."""
 
     state: str = "none"
@@ -158,7 +120,7 @@ class Sandbox(_Value, frozen=True, kw_only=True):
     ips: tuple[str, ...] = ()
 
 
-class PodState(_Value, frozen=True, kw_only=True):
+class PodState(Value, frozen=True, kw_only=True):
     """All that the core remembers of one pod. JSON-serialisable; the store keeps it after every step.
 
     `pod`: spec and metadata (with deletionTimestamp and deletionGracePeriodSeconds once deletion was asked for).

@@ -11,8 +11,9 @@ import msgspec
 from minipod.api.types import Container, Pod, ResourceRequirements
 from minipod.api.validation.same import same
 from minipod.lifecycle.allocation import allocated_pod, allocation
-from minipod.lifecycle.model import PodState, ResizeAsked, ResizeDone, ResizePod, Resizing
+from minipod.lifecycle.model import PodState, ResizeAsked, ResizeDone, ResizePod
 from minipod.lifecycle.publish import publish
+from minipod.lifecycle.values import Resizing
 from minipod.lifecycle.work import Work
 
 INFEASIBLE = "Infeasible"

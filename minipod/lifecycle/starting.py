@@ -14,7 +14,6 @@ from minipod.lifecycle.model import (
     ContainerExited,
     ContainerStarted,
     ContainerStartFailed,
-    FailedPull,
     HookDone,
     ImageFailed,
     ImagePulling,
@@ -26,6 +25,7 @@ from minipod.lifecycle.model import (
 )
 from minipod.lifecycle.passes import start_failed, start_succeeded
 from minipod.lifecycle.spec import find_container, go_duration
+from minipod.lifecycle.values import FailedPull
 from minipod.lifecycle.work import Work
 
 PULL_BACK_OFF = "ImagePullBackOff"
