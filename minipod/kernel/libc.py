@@ -23,8 +23,52 @@ c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p = (
 
 # Numbers that differ between architectures; from 424 on they are the same everywhere (Linux, syscall_64.tbl).
 _PER_ARCHITECTURE = {
-    "x86_64": {"rt_sigaction": 13, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321, "execveat": 322},
-    "aarch64": {"rt_sigaction": 134, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280, "execveat": 281},
+    "x86_64": {
+        "write": 1,
+        "close": 3,
+        "rt_sigaction": 13,
+        "execve": 59,
+        "fcntl": 72,
+        "chdir": 80,
+        "umask": 95,
+        "setsid": 112,
+        "setgroups": 116,
+        "setresuid": 117,
+        "setresgid": 119,
+        "capset": 126,
+        "pivot_root": 155,
+        "prctl": 157,
+        "keyctl": 250,
+        "openat": 257,
+        "faccessat": 269,
+        "setns": 308,
+        "seccomp": 317,
+        "bpf": 321,
+        "execveat": 322,
+    },
+    "aarch64": {
+        "fcntl": 25,
+        "pivot_root": 41,
+        "faccessat": 48,
+        "chdir": 49,
+        "openat": 56,
+        "close": 57,
+        "write": 64,
+        "capset": 91,
+        "rt_sigaction": 134,
+        "setresuid": 147,
+        "setresgid": 149,
+        "setsid": 157,
+        "setgroups": 159,
+        "umask": 166,
+        "prctl": 167,
+        "keyctl": 219,
+        "execve": 221,
+        "setns": 268,
+        "seccomp": 277,
+        "bpf": 280,
+        "execveat": 281,
+    },
 }
 _COMMON = {
     "open_tree": 428,
@@ -36,7 +80,6 @@ _COMMON = {
     "close_range": 436,
     "openat2": 437,
     "mount_setattr": 442,
-    "quotactl_fd": 443,
 }
 NUMBERS = {**_COMMON, **_PER_ARCHITECTURE.get(platform.machine(), {})}
 

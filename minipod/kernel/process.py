@@ -21,6 +21,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x200000000
 
 NAMESPACE_FLAGS = {
@@ -33,13 +34,16 @@ NAMESPACE_FLAGS = {
     "net": CLONE_NEWNET,
 }
 
-_PR_CAPBSET_DROP = 24
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+SECCOMP_SET_MODE_FILTER = 1
+KEYCTL_JOIN_SESSION_KEYRING = 1
+INTERNAL_SIGNALS = (32, 33)  # SIGCANCEL, SIGSETXID
+
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
-_SECCOMP_SET_MODE_FILTER = 1
-_KEYCTL_JOIN_SESSION_KEYRING = 1
-_INTERNAL_SIGNALS = (32, 33)  # SIGCANCEL, SIGSETXID
 _CLOSE_RANGE_CLOEXEC = 4
 _PIDFD_GET_INFO = 0xC040FF0B
 _PIDFD_INFO_EXIT = 8
@@ -160,20 +164,27 @@ def close_on_exec_from(first: int) -> None:
 def drop_bounding_capabilities(keep: int, last: int) -> None:
     """Drop every capability from the bounding set that the mask `keep` lacks; `last` is the kernel's highest."""
     for number in range(last + 1):
-        if not keep >> number & 1 and _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+        if not keep >> number & 1 and _prctl(PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             fail("prctl PR_CAPBSET_DROP", str(number))
 
 
 def clear_ambient_capabilities() -> None:
-    if _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0:
+    if _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0:
         fail("prctl PR_CAP_AMBIENT_CLEAR_ALL")
+
+
+def capability_sets(
+    *, effective: int, permitted: int, inheritable: int
+) -> tuple[ctypes.Structure, ctypes.Array[_CapData]]:
+    """What capset(2) is given, from 64-bit masks."""
+    masks = (effective, permitted, inheritable)
+    data = (_CapData * 2)(*(_CapData(*(mask >> shift & 0xFFFFFFFF for mask in masks)) for shift in (0, 32)))
+    return _CapHeader(_LINUX_CAPABILITY_VERSION_3, 0), data
 
 
 def capset(*, effective: int, permitted: int, inheritable: int) -> None:
     """capset(2) of this thread, as 64-bit masks."""
-    header = _CapHeader(_LINUX_CAPABILITY_VERSION_3, 0)
-    masks = (effective, permitted, inheritable)
-    data = (_CapData * 2)(*(_CapData(*(mask >> shift & 0xFFFFFFFF for mask in masks)) for shift in (0, 32)))
+    header, data = capability_sets(effective=effective, permitted=permitted, inheritable=inheritable)
     if _capset(ctypes.byref(header), ctypes.byref(data)) != 0:
         fail("capset")
 
@@ -228,7 +239,7 @@ def reset_internal_signals() -> None:
     exec hands that on; sigaction(3) refuses to change them.
     """
     default = ctypes.create_string_buffer(32)  # struct sigaction of the kernel: all zero is SIG_DFL
-    for number in _INTERNAL_SIGNALS:
+    for number in INTERNAL_SIGNALS:
         with contextlib.suppress(OSError):  # an architecture whose number is not known
             syscall("rt_sigaction", number, default, None, 8)
 
@@ -236,13 +247,13 @@ def reset_internal_signals() -> None:
 def install_seccomp_filter(program: bytes) -> None:
     """seccomp(2) SECCOMP_SET_MODE_FILTER with compiled BPF (struct sock_filter, eight bytes each)."""
     arguments = _SockFilterProgram(len(program) // 8, program)
-    syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(arguments))
+    syscall("seccomp", SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(arguments))
 
 
 def join_new_session_keyring() -> None:
     """keyctl(2): a session keyring of its own, so that the runtime's keys are out of reach. Absent is fine."""
     try:
-        syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
+        syscall("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None)
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EDQUOT):
             raise

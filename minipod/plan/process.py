@@ -211,10 +211,13 @@ class BecomeUser(ChildOperation, frozen=True, kw_only=True):
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)  # from 0 to another: the kernel clears permitted and effective by itself
         if uid == 0:
-            mask = self.capabilities
-            if mask == _ALL_CAPABILITIES:
-                mask &= process.permitted_capabilities()  # all means all that there are to give (containerd)
+            mask = root_capabilities(self.capabilities, process.permitted_capabilities())
             process.capset(effective=mask, permitted=mask, inheritable=0)
+
+
+def root_capabilities(wanted: int, permitted: int) -> int:
+    """All means all that there are to give (containerd)."""
+    return wanted & permitted if wanted == _ALL_CAPABILITIES else wanted
 
 
 class Exec(ChildOperation, frozen=True, kw_only=True):
@@ -226,9 +229,13 @@ class Exec(ChildOperation, frozen=True, kw_only=True):
     def describe(self) -> str:
         return f"execve {' '.join(_quoted(word) for word in self.argv)}"
 
-    def execute(self, ctx: ChildContext) -> None:
+    def environment(self, home: str) -> dict[str, str]:
         environment = dict(entry.split("=", 1) for entry in self.env if "=" in entry)
-        environment.setdefault("HOME", str(ctx.facts.get("home", "/")))
+        environment.setdefault("HOME", home)
+        return environment
+
+    def execute(self, ctx: ChildContext) -> None:
+        environment = self.environment(str(ctx.facts.get("home", "/")))
         path = _find_program(self.argv[0], environment.get("PATH", ""))
         process.close_on_exec_from(3)
         _reset_signals()
@@ -277,7 +284,7 @@ _RESETTABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGS
 
 def _reset_signals() -> None:
     """What the spawner and the interpreter ignore, exec would hand on, and a shell could not trap it any more."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    for number in _RESETTABLE:
         if signal.getsignal(number) != signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

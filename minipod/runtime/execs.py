@@ -1,24 +1,42 @@
-"""Commands in running containers (layer 3): exec and exec_sync. What they may do is the container's own."""
+"""Commands in running containers (layer 3): exec and exec_sync. What they may do is the container's own.
+
+A command is launched by a program of system calls (`plan.launch`); what that cannot do or could not start, a terminal
+or a program that is not there, is forked, and tells in its own words what is wrong.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import logging
 import os
 import secrets
 import signal
+from collections.abc import Awaitable, Callable
 
 from minipod.errors import ContainerError
+from minipod.kernel import launcher
+from minipod.kernel.process import last_capability, permitted_capabilities
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
 from minipod.plan.container import exec_operations
+from minipod.plan.launch import launch_calls
+from minipod.plan.namespaces import Clone
+from minipod.plan.operation import ChildOperation
 from minipod.plan.process import AssumeUser, Exec
 from minipod.runtime.container import RUNNING, Container, seccomp_filter
-from minipod.runtime.spawner_client import ChildExit, SpawnError
+from minipod.runtime.spawner_client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawners import Spawners
 from minipod.runtime.status import ExecResult
 
 _OUTPUT_LIMIT = 16 << 20  # bytes a stream of exec_sync may say (CRI's maximum message)
+_LISTEN_AFTER_S = 0.02  # most commands have ended by then, and a pipe takes 64 KiB
+_PROGRAMS_MAX = 8  # a container has at most three probes and two hooks
+
+Terminal = tuple[int, int] | None
+
+log = logging.getLogger(__name__)
 
 
 class CannotExecute(ContainerError):  # noqa: N818 - what it says
@@ -65,6 +83,8 @@ class Execs:
         self._facts = facts
         self._paths = paths
         self._ends: dict[str, asyncio.Future[ChildExit]] = {}
+        self._can_launch = launcher.is_known()
+        self._programs: dict[str, dict[tuple[str, ...], int]] = {}  # by container, of what comes again: probes
 
     def ended(self, ended: ChildExit) -> None:
         """The spawner has told an end that is no container's."""
@@ -72,18 +92,61 @@ class Execs:
         if future is not None and not future.done():
             future.set_result(ended)
 
+    def forget(self, container_id: str) -> None:
+        """The container has ended: what was kept for its commands goes."""
+        for fd in self._programs.pop(container_id, {}).values():
+            os.close(fd)
+
     async def start(
-        self,
-        container: Container,
-        command: tuple[str, ...],
-        fds: dict[str, int],
-        tty: tuple[int, int] | None,
+        self, container: Container, command: tuple[str, ...], fds: dict[str, int], tty: Terminal
     ) -> ExecSession:
         """Raises ContainerError: the container is not running, there is no such program …"""
+        program_fd = self._program(container, command) if tty is None else -1
+        try:
+            if program_fd >= 0:
+                with contextlib.suppress(SpawnError):
+                    fds_there = {"program": program_fd, "target": container.pidfd, **fds}
+                    return await self._session(container, lambda key: self._spawners.current.launch(key, fds_there))
+        finally:
+            if program_fd >= 0:
+                os.close(program_fd)
+        return await self._forked(container, command, fds, tty)
+
+    async def _forked(
+        self, container: Container, command: tuple[str, ...], fds: dict[str, int], tty: Terminal
+    ) -> ExecSession:
+        clone, operations = self._operations(container, command, tty)
+        stdio, there = "terminal" if tty is not None else "fds", {"target": container.pidfd, **fds}
+        try:
+            return await self._session(
+                container,
+                lambda key: self._spawners.current.spawn(
+                    key, clone, list(operations), stdio=stdio, keep=False, fds=there
+                ),
+            )
+        except SpawnError as error:
+            if error.operation == Exec.__name__:
+                raise CannotExecute(str(error), error.errno) from error
+            raise
+
+    async def _session(self, container: Container, begin: Callable[[str], Awaitable[Spawned]]) -> ExecSession:
+        key = _new_key(container)
+        end: asyncio.Future[ChildExit] = asyncio.get_running_loop().create_future()
+        self._ends[key] = end
+        try:
+            spawned = await begin(key)
+        except BaseException:
+            self._ends.pop(key, None)
+            raise
+        return ExecSession(spawned.pid, spawned.fds.pop("pidfd", -1), spawned.fds.pop("terminal", -1), end)
+
+    def _operations(
+        self, container: Container, command: tuple[str, ...], tty: Terminal
+    ) -> tuple[Clone, tuple[ChildOperation, ...]]:
         status, user = container.status, container.status.user
         if status.state != RUNNING or container.pidfd < 0 or user is None:
             raise ContainerError(f'container "{status.config.name}" is not running')
-        clone, operations = exec_operations(
+        return exec_operations(
             status.config,
             container.record.sandbox,
             AssumeUser(uid=user.uid, gid=user.gid, groups=user.supplemental_groups, home=container.record.home),
@@ -94,75 +157,127 @@ class Execs:
             seccomp_filter(status.config, self._paths),
             tty,
         )
-        key = f"{status.id[:12]}.exec.{secrets.token_hex(4)}"
-        end: asyncio.Future[ChildExit] = asyncio.get_running_loop().create_future()
-        self._ends[key] = end
+
+    def _program(self, container: Container, command: tuple[str, ...]) -> int:
+        """A descriptor of the program that becomes this command, the caller's; -1 where there can be none."""
+        clone, operations = self._operations(container, command, None)
+        calls = None
+        if self._can_launch:
+            calls = launch_calls(clone, operations, last_capability(), permitted_capabilities())
+        if calls is None:
+            return -1
         try:
-            spawned = await self._spawners.current.spawn(
-                key,
-                clone,
-                list(operations),
-                stdio="terminal" if tty is not None else "fds",
-                keep=False,
-                fds={"target": container.pidfd, **fds},
-            )
-        except BaseException as error:
-            self._ends.pop(key, None)
-            if isinstance(error, SpawnError) and error.operation == Exec.__name__:
-                raise CannotExecute(str(error), error.errno) from error
-            raise
-        return ExecSession(spawned.pid, spawned.fds.pop("pidfd", -1), spawned.fds.pop("terminal", -1), end)
+            return launcher.sealed(launcher.program(calls))
+        except OSError as error:  # vm.memfd_noexec
+            log.warning("commands in containers are forked, not launched: %s", error)
+            self._can_launch = False
+            return -1
+
+    def _kept_program(self, container: Container, command: tuple[str, ...]) -> int:
+        programs = self._programs.setdefault(container.status.id, {})
+        if command in programs:
+            return programs[command]
+        program_fd = self._program(container, command)
+        if program_fd >= 0:
+            if len(programs) == _PROGRAMS_MAX:
+                os.close(programs.pop(next(iter(programs))))
+            programs[command] = program_fd
+        return program_fd
 
     async def run(self, container: Container, command: tuple[str, ...], timeout_s: float) -> ExecResult:
         """To its end, with its output. Raises TimeoutError, after having killed it."""
-        readers, writers = {}, {}
-        for name in ("stdout", "stderr"):
-            readers[name], writers[name] = os.pipe2(os.O_CLOEXEC)
-        try:
-            session = await self.start(container, command, writers, None)
-        except BaseException:
-            for fd in readers.values():
-                os.close(fd)
-            raise
-        finally:
-            for fd in writers.values():
-                os.close(fd)
-        outputs = [asyncio.ensure_future(_read_all(readers[name])) for name in ("stdout", "stderr")]
+        stdout, stderr = _Output(), _Output()
         try:
             async with asyncio.timeout(timeout_s or None):
-                code = await session.wait()
-                stdout, stderr = await asyncio.gather(*outputs)
-        except TimeoutError:
+                streams = {"stdout": stdout.writer_fd, "stderr": stderr.writer_fd}
+                code = await self._to_end(container, command, streams)
+                return ExecResult(code, await stdout.text(), await stderr.text())
+        finally:
+            stdout.close()
+            stderr.close()
+
+    async def _to_end(self, container: Container, command: tuple[str, ...], streams: dict[str, int]) -> int:
+        """Its exit status. When nobody waits for it any more, it is killed."""
+        program_fd = self._kept_program(container, command)
+        if program_fd >= 0:
+            client, key = self._spawners.current, _new_key(container)
+            try:
+                fds = {"program": program_fd, "target": container.pidfd, **streams}
+                return (await client.launch_to_end(key, fds)).code
+            except SpawnError:
+                pass  # it is forked, if only to learn what is wrong with it
+            except asyncio.CancelledError:
+                with contextlib.suppress(SpawnError):
+                    await client.kill(key)
+                raise
+        session = await self._forked(container, command, streams, None)
+        try:
+            return await session.wait()
+        except asyncio.CancelledError:
             session.signal(signal.SIGKILL)
             await session.wait()
             raise
-        finally:
-            for output in outputs:
-                output.cancel()
-        return ExecResult(code, stdout, stderr)
 
 
-async def _read_all(fd: int) -> bytes:
-    """Until the end or the limit; closes `fd`."""
-    loop = asyncio.get_running_loop()
-    chunks: list[bytes] = []
-    done = loop.create_future()
-    os.set_blocking(fd, False)
+def _new_key(container: Container) -> str:
+    return f"{container.status.id[:12]}.exec.{secrets.token_hex(4)}"
 
-    def readable() -> None:
-        try:
-            chunk = os.read(fd, 65536)
-        except BlockingIOError:
-            return
-        if chunk and sum(map(len, chunks)) < _OUTPUT_LIMIT:
-            chunks.append(chunk)
-        elif not chunk and not done.done():
-            done.set_result(None)
 
-    loop.add_reader(fd, readable)
-    try:
-        await done
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
-    return b"".join(chunks)
+class _Output:
+    """One stream of a command: a pipe, read up to its end; what goes beyond the limit is dropped."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd, self.writer_fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._fd, False)
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._end: asyncio.Future[None] = self._loop.create_future()
+        self._is_listening = False
+        self._timer = self._loop.call_later(_LISTEN_AFTER_S, self._listen)
+
+    def _listen(self) -> None:
+        self._is_listening = True
+        self._loop.add_reader(self._fd, self._read)
+
+    def _listen_no_more(self) -> None:
+        if self._is_listening:
+            self._is_listening = False
+            self._loop.remove_reader(self._fd)
+
+    def _read(self) -> None:
+        """As much as a pipe takes: one that says more and more does not hold up the rest."""
+        for _ in range(2):
+            try:
+                chunk = os.read(self._fd, 65536)
+            except BlockingIOError:
+                return
+            if not chunk:
+                self._listen_no_more()
+                self._end.set_result(None)
+                return
+            self._size += len(chunk)
+            if self._size < _OUTPUT_LIMIT:
+                self._chunks.append(chunk)
+
+    async def text(self) -> bytes:
+        """What it said, once nobody can write to it any more."""
+        self._close_writer()
+        self._timer.cancel()
+        if not self._end.done():
+            self._read()
+        if not self._end.done():
+            self._listen()
+            await self._end
+        return b"".join(self._chunks)
+
+    def _close_writer(self) -> None:
+        if self.writer_fd >= 0:
+            os.close(self.writer_fd)
+            self.writer_fd = -1
+
+    def close(self) -> None:
+        self._close_writer()
+        self._timer.cancel()
+        self._listen_no_more()
+        os.close(self._fd)

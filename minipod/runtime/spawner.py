@@ -7,6 +7,9 @@ Messages are JSON over SOCK_SEQPACKET, descriptors beside them; `spawner_client`
 
     {"id", "do": "spawn", "key", "clone", "ops", "stdio": "pipes"|"fds"|"terminal", "stdin", "keep", "fds": [names]}
         -> {"id", "pid", "started_at_ns", "facts", "fds": [names]} or {"id", "error": {message, errno, reason, op}}
+    {"id", "do": "launch", "key", "to_end", "fds": ["program", "target", stdin, stdout, stderr: those there are]}
+        -> as spawn; with `to_end` {"id", "exit": {…}} when it has ended; an error says only that it did not start
+    {"id", "do": "kill", "key"} -> {"id"}    a command that was launched
     {"id", "do": "list"} -> {"id", "children": [{key, pid, started_at_ns, facts, exit}]}
     {"id", "do": "reattach", "key"} -> {"id", "fds": [names]}
     {"id", "do": "hold", "key", "fds": [names]} -> {"id"}    what another spawner held, which died
@@ -36,9 +39,9 @@ from minipod.plan import cgroup, namespaces, rootfs  # noqa: F401
 from minipod.plan import process as plan_process  # noqa: F401
 from minipod.plan.namespaces import Clone
 from minipod.plan.operation import ChildContext, ChildOperation
+from minipod.runtime.inbox import MESSAGE_LIMIT, Inbox
+from minipod.runtime.launches import STREAMS, Launches
 
-MESSAGE_LIMIT = 4 << 20  # bytes; an environment may be 2 MiB (execve(2))
-DESCRIPTOR_LIMIT = 8
 _DESCRIPTION_LIMIT = 300  # characters of what failed
 _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 
@@ -61,6 +64,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     stdio: str = "pipes"
     stdin: bool = False
     keep: bool = True  # record the end on disk and hold the stdio until `forget`
+    to_end: bool = False
     fds: tuple[str, ...] = ()
 
 
@@ -93,6 +97,7 @@ class Spawner:
         self.listener = listener
         self.exits = exits
         self.agent: socket.socket | None = None
+        self.inbox = Inbox()
         self.by_pid: dict[int, Child] = {}
         self.by_key: dict[str, Child] = {}
         self.by_status_fd: dict[int, Child] = {}
@@ -102,6 +107,7 @@ class Spawner:
         self.decode_ops = msgspec.json.Decoder(list[msgspec.Raw]).decode
         self.decoders = {cls.__name__: msgspec.json.Decoder(cls) for cls in _all_operations(ChildOperation)}
         self.poll = select.epoll()
+        self.launches = Launches(self.poll, self._send_to)
         self.wakeup, wakeup_writer = socket.socketpair()
         self.wakeup.setblocking(False)
         wakeup_writer.setblocking(False)
@@ -116,8 +122,8 @@ class Spawner:
     def run(self) -> None:
         """Serve until there is neither an agent nor a living child."""
         deadline = time.monotonic() + _LONELY_S
-        while self.agent is not None or self.by_pid or time.monotonic() < deadline:
-            lonely = self.agent is None and not self.by_pid
+        while self.agent is not None or self.by_pid or self.launches or time.monotonic() < deadline:
+            lonely = self.agent is None and not self.by_pid and not self.launches
             for fd, _ in self.poll.poll(max(0.0, deadline - time.monotonic()) if lonely else None):
                 if fd == self.wakeup.fileno():
                     self.wakeup.recv(4096)
@@ -129,6 +135,8 @@ class Spawner:
                         deadline = 0.0  # an agent that has asked something: when it goes, nobody is to come
                 elif fd in self.by_status_fd:
                     self._read_status(self.by_status_fd[fd])
+                else:
+                    self.launches.read(fd)
             self._reap()
 
     def _accept(self) -> None:
@@ -148,16 +156,18 @@ class Spawner:
     def _serve(self) -> None:
         assert self.agent is not None
         try:
-            data, fds, _, _ = socket.recv_fds(self.agent, MESSAGE_LIMIT, DESCRIPTOR_LIMIT, socket.MSG_CMSG_CLOEXEC)
+            data, fds = self.inbox.receive(self.agent)
         except OSError:
-            data, fds = b"", []
+            data, fds = None, []
         if not data:
             self._drop_agent()
             return
         request = msgspec.json.decode(data, type=Request)
         named = dict(zip(request.fds, fds, strict=False))
         try:
-            if request.do == "spawn":
+            if request.do == "launch":
+                self.launches.begin(request.key, request.id, named, to_end=request.to_end, agent=self.agent)
+            elif request.do == "spawn":
                 self._spawn(request, named)
             elif request.do == "list":
                 self._send({"id": request.id, "children": [self._told(c) for c in self.by_key.values()]})
@@ -170,6 +180,9 @@ class Spawner:
                 self._send({"id": request.id})
             elif request.do == "forget":
                 self._forget(request.key)
+                self._send({"id": request.id})
+            elif request.do == "kill":
+                self.launches.kill(request.key)
                 self._send({"id": request.id})
         except Exception as error:  # one request must never take the spawner down
             self._send({"id": request.id, "error": _error(error, request.do)})
@@ -184,6 +197,10 @@ class Spawner:
             socket.send_fds(self.agent, [msgspec.json.encode(message)], fds or [])
         except OSError:
             self._drop_agent()
+
+    def _send_to(self, message: dict[str, Any], fds: list[int], agent: socket.socket) -> None:
+        if agent is self.agent:
+            self._send(message, fds)
 
     # --- requests --------------------------------------------------------------------------------------------------
 
@@ -219,9 +236,6 @@ class Spawner:
         status, child_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         context = ChildContext(named)
         context.facts["last_capability"] = self.last_capability
-
-        def run() -> NoReturn:
-            _child(operations, context, child_status, theirs, self.arguments)
 
         try:
             pid, pidfd = self._clone(
@@ -311,16 +325,19 @@ class Spawner:
                 return
             if ended is None:
                 return
-            child = self.by_pid.pop(ended.si_pid, None)  # None: an orphan that was reparented to us
+            status = ended.si_status
+            code, number = (status, 0) if ended.si_code == os.CLD_EXITED else (128 + status, status)
+            child = self.by_pid.pop(ended.si_pid, None)
             if child is not None:
-                self._ended(child, ended.si_code == os.CLD_EXITED, ended.si_status)
+                self._ended(child, code, number)
+            else:  # a command that was launched, or an orphan that was reparented to us
+                self.launches.ended(ended.si_pid, code, number)
 
-    def _ended(self, child: Child, exited: bool, status: int) -> None:
+    def _ended(self, child: Child, code: int, number: int) -> None:
         if child.status is not None:
             self._read_status(child)
         if child.failure is not None:
             return
-        code, number = (status, 0) if exited else (128 + status, status)
         child.exit = {
             "key": child.key,
             "pid": child.pid,
@@ -369,8 +386,8 @@ def _make_stdio(request: Request, named: dict[str, int]) -> tuple[dict[str, int]
         if request.stdin:
             theirs["stdin"], ours["stdin"] = os.pipe2(os.O_CLOEXEC)
     elif request.stdio == "fds":
-        theirs = {name: os.dup(named[name]) for name in ("stdin", "stdout", "stderr") if name in named}
-    for name in ("stdin", "stdout", "stderr"):
+        theirs = {name: os.dup(named[name]) for name in STREAMS if name in named}
+    for name in STREAMS:
         if name not in theirs:
             theirs[name] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     return ours, theirs
@@ -387,7 +404,7 @@ def _child(
     doing, described = "stdio", None
     try:
         process.erase(arguments)  # in a PID namespace that it shares, its command line would tell of the host
-        for number, name in enumerate(("stdin", "stdout", "stderr")):
+        for number, name in enumerate(STREAMS):
             os.dup2(stdio[name], number, inheritable=True)
         for operation in operations[:-1]:
             doing, described = type(operation).__name__, operation.describe

@@ -13,7 +13,7 @@ import msgspec
 from minipod.errors import ContainerError
 from minipod.plan.namespaces import Clone
 from minipod.plan.operation import ChildOperation
-from minipod.runtime.spawner import DESCRIPTOR_LIMIT, MESSAGE_LIMIT
+from minipod.runtime.inbox import MESSAGE_LIMIT, Inbox
 
 
 class SpawnError(ContainerError):
@@ -54,6 +54,7 @@ class SpawnerClient:
         self._socket: socket.socket | None = None
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], dict[str, int]]]] = {}
         self._next_id = 0
+        self._inbox = Inbox()
 
     def connect(self, socket_path: str) -> None:
         """Raises ConnectionRefusedError or FileNotFoundError where no spawner listens."""
@@ -79,30 +80,29 @@ class SpawnerClient:
         self._waiting.clear()
 
     def _readable(self) -> None:
-        while self._socket is not None:
-            try:
-                data, fds, _, _ = socket.recv_fds(
-                    self._socket, MESSAGE_LIMIT, DESCRIPTOR_LIMIT, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-                )
-            except BlockingIOError:
-                return
-            except OSError:
-                data, fds = b"", []
-            if not data:
-                self.close()
-                self._on_lost()
-                return
-            message = msgspec.json.decode(data)
-            if "id" not in message:
-                self._on_exit(msgspec.convert(message["exit"], ChildExit))
-                continue
-            named = dict(zip(message.get("fds", ()), fds, strict=True))
-            future = self._waiting.pop(message["id"], None)
-            if future is None or future.done():
-                for fd in fds:
-                    os.close(fd)
-            else:
-                future.set_result((message, named))
+        if self._socket is None:
+            return
+        try:
+            data, fds = self._inbox.receive(self._socket)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = None, []
+        if not data:
+            self.close()
+            self._on_lost()
+            return
+        message = msgspec.json.decode(data)
+        if "id" not in message:
+            self._on_exit(msgspec.convert(message["exit"], ChildExit))
+            return
+        named = dict(zip(message.get("fds", ()), fds, strict=True))
+        future = self._waiting.pop(message["id"], None)
+        if future is None or future.done():
+            for fd in fds:
+                os.close(fd)
+        else:
+            future.set_result((message, named))
 
     async def _request(
         self, message: dict[str, Any], fds: dict[str, int] | None = None
@@ -156,6 +156,20 @@ class SpawnerClient:
             fds,
         )
         return Spawned(answer["pid"], answer["started_at_ns"], answer["facts"], named)
+
+    async def launch(self, key: str, fds: dict[str, int]) -> Spawned:
+        """Start a program of `kernel.launcher`; returns when the command was executed. Raises SpawnError."""
+        answer, named = await self._request({"do": "launch", "key": key}, fds)
+        return Spawned(answer["pid"], answer["started_at_ns"], answer["facts"], named)
+
+    async def launch_to_end(self, key: str, fds: dict[str, int]) -> ChildExit:
+        """The same, until the command has ended. Raises SpawnError."""
+        answer, _ = await self._request({"do": "launch", "key": key, "to_end": True}, fds)
+        return msgspec.convert(answer["exit"], ChildExit)
+
+    async def kill(self, key: str) -> None:
+        """A command that was launched to its end. One that has ended is left alone."""
+        await self._request({"do": "kill", "key": key})
 
     async def list(self) -> list[dict[str, Any]]:
         """Every child it knows: key, pid, started_at_ns, facts, exit (None while it runs)."""

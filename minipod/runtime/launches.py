@@ -1,0 +1,166 @@
+"""The spawner's commands in running containers (layer 3): programs of `kernel.launcher`, started and waited for.
+
+The program is started in the host's namespaces, forks itself into the container's and ends; the fork becomes the
+command, as the spawner's own child. Until its report is read nobody knows its pid, so an end may come before.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from minipod.kernel.launcher import REPORT, REPORT_FD, index_of
+
+STREAMS = ("stdin", "stdout", "stderr")
+#: what the spawner and Python ignore, exec would hand on
+_TO_DEFAULT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+_NAME = ["exec"]  # its command line until it executes the command
+_TARGET_FD = REPORT_FD + 1
+
+#: (message, descriptors, to whom): an agent that came later is told nothing of another's requests
+Send = Callable[[dict[str, Any], list[int], socket.socket], None]
+
+
+class _Launch:
+    """One command: what was asked by whom, and how far it is."""
+
+    def __init__(self, key: str, request_id: int, to_end: bool, agent: socket.socket) -> None:
+        self.key = key
+        self.request_id = request_id
+        self.to_end = to_end
+        self.agent = agent
+        self.began_at_ns = time.time_ns()
+        self.started_at_ns = 0
+        self.pid = 0
+        self.reports = b""
+        self.is_unwanted = False
+
+
+class Launches:
+    """All that are under way."""
+
+    def __init__(self, poll: select.epoll, send: Send) -> None:
+        # The program finds its descriptors at 3 and 4, so nothing that is handed to it may ever be there.
+        held = [os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)]
+        while held[-1] <= _TARGET_FD:
+            held.append(os.dup(held[-1]))
+        self._null_fd = held[-1]
+        self._poll = poll
+        self._send = send
+        self._by_report: dict[int, _Launch] = {}
+        self._by_pid: dict[int, _Launch] = {}
+        self._early: dict[int, dict[str, Any]] = {}  # ends whose pid nobody has told yet
+        self._nobodys: set[int] = set()  # pids whose end is of no interest
+
+    def __bool__(self) -> bool:
+        return bool(self._by_report or self._by_pid)
+
+    def begin(self, key: str, request_id: int, named: dict[str, int], *, to_end: bool, agent: socket.socket) -> None:
+        """`named`: program, target (a pidfd of the container) and streams; what nobody gave is /dev/null."""
+        report_fd, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        streams = [named.get(name, self._null_fd) for name in STREAMS]
+        sources = (*streams, theirs, named["target"])
+        try:
+            launcher = os.posix_spawn(
+                f"/proc/self/fd/{named['program']}",
+                _NAME,
+                {},
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(sources)],
+                setsigdef=_TO_DEFAULT,
+                setsigmask=(),
+            )
+        except BaseException:
+            os.close(report_fd)
+            raise
+        finally:
+            os.close(theirs)
+        self._nobodys.add(launcher)
+        self._by_report[report_fd] = _Launch(key, request_id, to_end, agent)
+        self._poll.register(report_fd, select.EPOLLIN)
+
+    def read(self, report_fd: int) -> bool:
+        """What came on this descriptor; False where it is not one of a command."""
+        launch = self._by_report.get(report_fd)
+        if launch is None:
+            return False
+        while True:
+            try:
+                data = os.read(report_fd, 4 * REPORT.size)
+            except BlockingIOError:
+                return True
+            if not data:
+                break
+            launch.reports += data
+        # The end of the report: it has exec'ed, or failed.
+        self._poll.unregister(report_fd)
+        os.close(report_fd)
+        del self._by_report[report_fd]
+        self._reported(launch)
+        if not self._by_report:
+            self._early.clear()  # what is left is none of ours: orphans that were reparented
+        return True
+
+    def _reported(self, launch: _Launch) -> None:
+        failure = "killed before exec", 0
+        for result, place in REPORT.iter_unpack(launch.reports):
+            if result > 0:
+                launch.pid = result
+            else:
+                launch.pid, failure = -launch.pid, (f"call {index_of(place)}: {os.strerror(-result)}", -result)
+        early = self._early.pop(abs(launch.pid), None)
+        if launch.pid <= 0:
+            if launch.pid and early is None:
+                self._nobodys.add(-launch.pid)
+            message, number = failure
+            error = {"message": message, "errno": number, "reason": "", "op": "launch"}
+            self._send({"id": launch.request_id, "error": error}, [], launch.agent)
+            return
+        launch.started_at_ns = time.time_ns()
+        ended = early is not None and early["finished_at_ns"] >= launch.began_at_ns
+        if not ended:
+            self._by_pid[launch.pid] = launch
+            if launch.is_unwanted:
+                os.kill(launch.pid, signal.SIGKILL)
+        if not launch.to_end:
+            self._tell_started(launch)
+        if ended and early is not None:
+            self._tell_end(launch, early)
+
+    def _tell_started(self, launch: _Launch) -> None:
+        answer = {"id": launch.request_id, "pid": launch.pid, "started_at_ns": launch.started_at_ns, "facts": {}}
+        if launch.pid not in self._by_pid:  # it is gone, and its pid may be another's
+            self._send({**answer, "fds": []}, [], launch.agent)
+            return
+        pidfd = os.pidfd_open(launch.pid)
+        self._send({**answer, "fds": ["pidfd"]}, [pidfd], launch.agent)
+        os.close(pidfd)
+
+    def ended(self, pid: int, code: int, number: int) -> None:
+        """A child that is none of the spawner's containers has been reaped."""
+        if pid in self._nobodys:
+            self._nobodys.remove(pid)
+            return
+        end = {"pid": pid, "code": code, "signal": number, "finished_at_ns": time.time_ns()}
+        launch = self._by_pid.pop(pid, None)
+        if launch is not None:
+            self._tell_end(launch, end)
+        elif self._by_report:
+            self._early[pid] = end
+
+    def _tell_end(self, launch: _Launch, end: dict[str, Any]) -> None:
+        told = {"key": launch.key, "started_at_ns": launch.started_at_ns, **end}
+        answer = {"id": launch.request_id, "exit": told} if launch.to_end else {"exit": told}
+        self._send(answer, [], launch.agent)
+
+    def kill(self, key: str) -> None:
+        """A command that may not have been started yet. Until it is reaped, its pid is its own."""
+        for launch in (*self._by_report.values(), *self._by_pid.values()):
+            if launch.key == key:
+                launch.is_unwanted = True
+                if launch.pid:
+                    os.kill(launch.pid, signal.SIGKILL)
