@@ -7,7 +7,6 @@ import signal
 from collections.abc import Generator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from tests.patience import SLOWNESS
@@ -24,17 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(CHECKOUT / "tests").parts[0] in NEEDS_ROOT:
             item.add_marker(skip)
-
-
-# A busy machine is no failure; what CI runs is the same every time, what a developer runs goes on searching, and
-# MINIPOD_TEST_EXAMPLES=5000 makes it search for long.
-hypothesis.settings.register_profile(
-    "minipod",
-    deadline=None,
-    derandomize="CI" in os.environ,
-    max_examples=int(os.environ.get("MINIPOD_TEST_EXAMPLES", "40")),
-)
-hypothesis.settings.load_profile("minipod")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,8 +3,8 @@
 Block mappings and lists, one line a value: plain words, quotes without escapes, brackets and braces. Whatever goes
 beyond that (anchors, tags, text blocks, values of several lines, repeated keys, faults of any kind) is not guessed at:
 `read` then returns None and `api.text` asks libyaml, which alone decides what is an error. What is read here is what
-libyaml reads, in half the time and without importing PyYAML (decision 054); `tests/unit/test_plain_yaml.py` holds the
-two against each other.
+libyaml reads, in half the time and without importing PyYAML (decision 054); `tests/corpus` holds the two against each
+other.
 """
 
 from __future__ import annotations

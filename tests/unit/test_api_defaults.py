@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from typing import Any
 
@@ -26,17 +25,8 @@ def stored(value: types.Object) -> Any:
 
 def stored_there(case: dict[str, Any]) -> Any:
     for condition in case["defaulted"]["status"].get("conditions", ()):
-        condition.pop("lastTransitionTime")
+        condition.pop("lastTransitionTime", None)
     return case["defaulted"]
-
-
-def test_every_valid_pod_of_the_corpus_is_stored_as_the_api_server_stores_it() -> None:
-    with gzip.open(DATA / "pods-validation.jsonl.gz", "rt") as lines:
-        valid = [case for case in map(json.loads, lines) if case["expect"] == "valid"]
-    assert len(valid) == 500
-    for case in valid:
-        (document,) = load(json.dumps(case["pod"]))
-        assert stored(defaulted(document.object)) == stored_there(case)
 
 
 def test_every_valid_text_is_stored_as_the_api_server_stores_it() -> None:

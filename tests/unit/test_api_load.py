@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from minipod.api.check import check
 from minipod.api.load import Document, load, path_keys
 from minipod.api.text import MAX_NODES, MAX_TEXT_BYTES
 from tests.conftest import CHECKOUT
 
-DATA = CHECKOUT / "tests" / "data"
+TEXTS = (CHECKOUT / "tests" / "data" / "pods-yaml.jsonl").read_text().splitlines()
 UNDECODABLE = {"Syntax", "WrongType", "UnknownField", "DuplicateKey"}
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: c, image: b}\n"
-
-
-def cases(name: str) -> list[dict[str, Any]]:
-    opened = gzip.open if name.endswith(".gz") else open
-    with opened(DATA / name, "rt") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def only(text: bytes | str, **options: Any) -> Document:
@@ -39,36 +30,26 @@ def names_of(document: Document, kind: str) -> list[str]:
     return sorted(error.field for error in document.errors if error.type == kind)
 
 
-@pytest.mark.parametrize("case", cases("pods-yaml.jsonl"), ids=lambda case: case["name"])
-def test_a_text_is_read_as_the_api_server_reads_it(case: dict[str, Any]) -> None:
+def is_read_alike(case: dict[str, Any]) -> bool:
     documents = check(case["text"], support=False)
     if case["expect"] == "no objects":
-        assert documents == []
-        return
+        return documents == []
     (document,) = documents
     found = {(error.field, error.type) for error in document.errors}
-    if case["expect"] == "undecodable":
-        assert {kind for _, kind in found} & UNDECODABLE
-        assert names_of(document, "UnknownField") == sorted(case.get("unknownFields", []))
-        last = sorted(field.rsplit(".", 1)[-1] for field in names_of(document, "DuplicateKey"))
-        assert last == sorted(case.get("duplicateKeys", []))
-    else:
-        assert found == {(error["field"], error["type"]) for error in case.get("errors", [])}
+    if case["expect"] != "undecodable":
+        return found == {(error["field"], error["type"]) for error in case.get("errors", [])}
+    repeated = sorted(field.rsplit(".", 1)[-1] for field in names_of(document, "DuplicateKey"))
+    return (
+        bool({kind for _, kind in found} & UNDECODABLE)
+        and names_of(document, "UnknownField") == sorted(case.get("unknownFields", []))
+        and repeated == sorted(case.get("duplicateKeys", []))
+    )
 
 
-def test_what_cannot_be_decoded_in_the_corpus_cannot_be_decoded_here() -> None:
-    differences = []
-    for number, case in enumerate(cases("pods-validation.jsonl.gz"), 1):
-        if case["expect"] != "undecodable":
-            continue  # the other tests of the corpus would fail if those had findings
-        document = only(json.dumps(case["pod"]))
-        if not document.errors:
-            differences.append((number, case["expect"], told(document)))
-        elif "unknownFields" in case and names_of(document, "UnknownField") != sorted(case["unknownFields"]):
-            differences.append((number, case["unknownFields"], told(document)))
-        elif ("wrongType" in case or "badQuantity" in case) and not names_of(document, "WrongType"):
-            differences.append((number, case["expect"], told(document)))
-    assert not differences
+def test_texts_are_read_as_the_api_server_reads_them() -> None:
+    cases = [json.loads(line) for line in TEXTS]
+    assert len(cases) == 74
+    assert [case["name"] for case in cases if not is_read_alike(case)] == []
 
 
 def test_every_fault_of_a_document_is_told_with_its_place() -> None:
@@ -282,47 +263,3 @@ def test_paths_are_split_as_kubernetes_writes_them() -> None:
         "limits",
         "nvidia.com/gpu",
     )
-
-
-@given(st.one_of(st.binary(max_size=200), st.text(max_size=200), st.text("{}[]:,-&*!|>'\"#% \n\tax01", max_size=80)))
-def test_any_text_gives_documents_or_errors(text: bytes | str) -> None:
-    for document in check(text):
-        assert document.object is not None or document.errors
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=8,
-)
-mutations = st.lists(st.tuples(st.integers(0, 10**6), json_values), min_size=1, max_size=3)
-
-
-def mutated(value: Any, at: int, by: Any) -> Any:
-    """`value` with the `at`-th value in it replaced."""
-    places: list[tuple[Any, Any]] = []
-
-    def walk(one: Any) -> None:
-        keys = list(one) if isinstance(one, dict) else range(len(one)) if isinstance(one, list) else ()
-        for key in keys:
-            places.append((one, key))
-            walk(one[key])
-
-    walk(value)
-    if places:
-        holder, key = places[at % len(places)]
-        holder[key] = by
-    return value
-
-
-PODS = [case["pod"] for case in cases("pods-validation.jsonl.gz") if case["expect"] == "valid"][:40]
-
-
-@given(st.sampled_from(PODS), mutations)
-def test_a_pod_with_anything_in_it_is_checked_without_a_crash(pod: Any, changes: list[tuple[int, Any]]) -> None:
-    changed = json.loads(json.dumps(pod))
-    for at, by in changes:
-        changed = mutated(changed, at, by)
-    for document in check(json.dumps(changed)):
-        assert document.object is not None or document.errors
-        assert all("\n" not in error.message for error in document.errors)

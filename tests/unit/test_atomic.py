@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -104,43 +102,3 @@ def test_a_link_in_the_place_of_the_volume_is_not_followed(tmp_path: Path) -> No
     with pytest.raises(NotADirectoryError):
         atomic.write(str(tmp_path / "volume"), files(a="1"))
     assert os.listdir(tmp_path / "elsewhere") == []
-
-
-def test_a_reader_never_sees_half_of_an_update_in_a_thousand_swaps(tmp_path: Path) -> None:
-    atomic.write(str(tmp_path), files(a="0", sub__b="0"))
-    done = threading.Event()
-    torn: list[Any] = []
-    looks = 0
-
-    def read() -> None:
-        nonlocal looks
-        while not done.is_set():
-            try:
-                fd = os.open(tmp_path / "..data", os.O_RDONLY | os.O_DIRECTORY)
-            except FileNotFoundError:
-                continue  # the folder that the link named is gone by now
-            try:
-                pair = []
-                for name in ("a", "sub/b"):
-                    file = os.open(name, os.O_RDONLY, dir_fd=fd)
-                    pair.append(os.read(file, 100))
-                    os.close(file)
-            except FileNotFoundError:
-                continue  # replaced and removed meanwhile: seen as a whole or not at all
-            finally:
-                os.close(fd)
-            looks += 1
-            if pair[0] != pair[1]:
-                torn.append(pair)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        for number in range(1, 1001):
-            atomic.write(str(tmp_path), files(a=str(number), sub__b=str(number)))
-    finally:
-        done.set()
-        reader.join()
-    assert torn == []
-    assert looks > 100
-    assert shown(tmp_path) == {"a": "1000", "sub/b": "1000"}

@@ -10,7 +10,6 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 from fcntl import ioctl
 from pathlib import Path
 
@@ -114,23 +113,23 @@ def test_a_command_that_does_not_read_its_stdin_ends_all_the_same(tmp_path: Path
 
 def test_signals_are_forwarded_to_the_command(tmp_path: Path) -> None:
     received: list[Object | None] = []
-    started = threading.Event()
 
     def wait_for_signal(peer: Peer, _request: Object) -> None:
         peer.send({"event": "started"})
         os.write(peer.fds[0], b"ready\n")
-        started.set()
         received.append(peer.receive())
         peer.close_fds()
         peer.ok(exit_code=143)
 
+    master_fd, slave_fd = pty.openpty()  # what is shown on a terminal has come through the client: it is under way
     with fake_agent(tmp_path) as agent:
         agent.handlers["exec"] = wait_for_signal
-        with start(agent, "web", "--", "sleep", "9", stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
+        with start(agent, "web", "--", "sleep", "9", stdout=slave_fd) as process:
+            read_until(master_fd, b"ready")
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 143
+    os.close(master_fd)
+    os.close(slave_fd)
     assert received == [{"verb": "signal", "signal": int(signal.SIGTERM)}]
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from minipod.cli import crilog
 from minipod.cli.crilog import Follower, Joiner
@@ -58,12 +56,6 @@ def test_a_line_without_end_goes_on_in_parts() -> None:
 def test_what_is_no_cri_line_is_printed_as_it_stands() -> None:
     data = b"garbage\n" + lines("good") + b"2026-01-02T03:04:05Z stdout X what\n"
     assert crilog.plain_text(data) == b"garbage\ngood\n2026-01-02T03:04:05Z stdout X what\n"
-
-
-@given(st.lists(st.binary(max_size=40).map(lambda text: text.replace(b"\n", b"")), max_size=20))
-def test_any_bytes_survive(texts: list[bytes]) -> None:
-    data = b"".join(b"2026-01-02T03:04:05.123456789Z stderr F " + text + b"\n" for text in texts)
-    assert crilog.plain_text(data) == b"".join(text + b"\n" for text in texts)
 
 
 def test_stamps_sort_as_times_although_zeros_are_dropped() -> None:

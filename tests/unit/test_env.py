@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis.strategies import text
 
 from minipod.api.types import Pod
 from minipod.errors import ContainerError
@@ -53,25 +51,6 @@ class Store:
 )
 def test_references_expand_as_kubernetes_expands_them(written: str, expected: str) -> None:
     assert expand(written, {"A": "1", "B": "two", "": "empty", "LOOP": "$(A)"}) == expected
-
-
-def expanded_step_by_step(text: str, variables: Mapping[str, str]) -> str:
-    """The rule again, one character after the other."""
-    if not text:
-        return ""
-    if text.startswith("$$"):
-        return "$" + expanded_step_by_step(text[2:], variables)
-    if text.startswith("$(") and ")" in text:
-        name, _, rest = text[2:].partition(")")
-        return variables.get(name, f"$({name})") + expanded_step_by_step(rest, variables)
-    width = 2 if text[0] == "$" else 1
-    return text[:width] + expanded_step_by_step(text[width:], variables)
-
-
-@given(text(alphabet="$()AB ", max_size=24))
-def test_whatever_is_written_expands_by_the_rule(written: str) -> None:
-    variables = {"A": "1", "B": "$(A)", "": "empty", "A(": "odd"}
-    assert expand(written, variables) == expanded_step_by_step(written, variables)
 
 
 def test_the_first_mapping_that_knows_a_name_wins() -> None:

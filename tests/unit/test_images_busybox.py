@@ -35,7 +35,8 @@ def manifest_of(layout: Path) -> Any:
     return json.loads(blob(layout, digest_of(layout)).read_bytes())
 
 
-def members_of(layout: Path) -> dict[str, tarfile.TarInfo]:
+@pytest.fixture(scope="module")
+def members(layout: Path) -> dict[str, tarfile.TarInfo]:
     with tarfile.open(blob(layout, manifest_of(layout)["layers"][0]["digest"])) as tar:
         return {member.name: member for member in tar}
 
@@ -44,23 +45,24 @@ def test_the_same_busybox_gives_the_same_digest(layout: Path, tmp_path: Path) ->
     assert busybox.build(tmp_path) == digest_of(layout)
 
 
-@pytest.mark.parametrize("applet", [*busybox.NEEDED_APPLETS, "sleep", "cat", "id", "env", "kill"])
-def test_applets_are_in_bin(layout: Path, applet: str) -> None:
-    member = members_of(layout)[f"bin/{applet}"]
-    assert (member.type, member.linkname) == (tarfile.LNKTYPE, "bin/busybox")
+def test_applets_are_in_bin(members: dict[str, tarfile.TarInfo]) -> None:
+    applets = {f"bin/{name}" for name in (*busybox.NEEDED_APPLETS, "sleep", "cat", "id", "env", "kill")}
+    links = {
+        name for name, member in members.items() if (member.type, member.linkname) == (tarfile.LNKTYPE, "bin/busybox")
+    }
+    assert applets - links == set()
 
 
-def test_usr_bin_env_is_busybox(layout: Path) -> None:
-    assert members_of(layout)["usr/bin/env"].linkname == "bin/busybox"
+def test_usr_bin_env_is_busybox(members: dict[str, tarfile.TarInfo]) -> None:
+    assert members["usr/bin/env"].linkname == "bin/busybox"
 
 
-def test_no_entry_carries_the_time_or_the_builder(layout: Path) -> None:
-    for member in members_of(layout).values():
+def test_no_entry_carries_the_time_or_the_builder(members: dict[str, tarfile.TarInfo]) -> None:
+    for member in members.values():
         assert (member.mtime, member.uname, member.gname) == (0, "", "")
 
 
-def test_modes_are_those_of_a_root_file_system(layout: Path) -> None:
-    members = members_of(layout)
+def test_modes_are_those_of_a_root_file_system(members: dict[str, tarfile.TarInfo]) -> None:
     modes = {name: oct(members[name].mode) for name in ("tmp", "root", "etc/shadow", "etc/passwd", "bin/busybox")}
     assert modes == {
         "tmp": "0o1777",

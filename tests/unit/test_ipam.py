@@ -7,8 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from minipod.errors import HostError, SandboxError
 from minipod.plan.configs import PortMapping
@@ -52,19 +50,6 @@ def test_broadcast_address_is_never_given() -> None:
 def test_revoking_twice_is_no_error() -> None:
     leases = fill(SMALL, "a")
     assert revoke(revoke(leases, "a"), "a").sandboxes == {}
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=60))
-def test_no_two_sandboxes_ever_share_an_address(steps: list[tuple[bool, int]]) -> None:
-    leases = SMALL
-    for take, number in steps:
-        sandbox_id = str(number)
-        if not take:
-            leases = revoke(leases, sandbox_id)
-        elif sandbox_id not in leases.sandboxes and len(leases.sandboxes) < 5:
-            leases = fill(leases, sandbox_id)
-        assert len(set(offsets(leases))) == len(leases.sandboxes)
-        assert all(2 <= offset <= 6 for offset in offsets(leases))
 
 
 @pytest.mark.parametrize(

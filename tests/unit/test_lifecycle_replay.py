@@ -8,6 +8,7 @@ lists as different on purpose.
 from __future__ import annotations
 
 import copy
+import functools
 from collections import Counter
 
 import pytest
@@ -31,6 +32,7 @@ VERDICTS = {
 HOOKS = {"poststart-fails": (0.1, False), "prestop-exec": (2.0, True)}
 
 
+@functools.cache
 def play(name: str) -> Simulator:
     recorded = RECORDED[name]
     sim = Simulator(make_pod(copy.deepcopy(recorded["spec"]), name))

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import itertools
 import json
 from typing import Any
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from minipod.api import plain_yaml
 from minipod.api.text import SyntaxFault, _Composer, chunks
-from minipod.cli.yamlout import to_yaml
-from tests.conftest import CHECKOUT
-
-DATA = CHECKOUT / "tests" / "data"
 
 
 def by_libyaml(text: str) -> Any:
@@ -44,104 +34,81 @@ def assert_agrees(text: str) -> bool:
     return quick is not None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: b\n",
-        "a:\n  b: c\n  d:\n  - e\n  -   f: g\n      h: 1\n",
-        "a:\n- b\n-  c: d\n   e:\n   - f\nz: 1\n",
-        "a: -c # a comment\nb: a#b\n# another\n\nc:   # nothing\nd: x # y # z\n",
-        "a: yes\nb: 0o17\nc: 1.50\nd: null\ne: 2001-01-01\nf: 1:30\n",
-        "a: \"x: # y\"\nb: ''\nc: ' z '\n",
-        'a: [sh, -c, "echo, hi", /bin/sh, yes]\nb: []\nc: {}\nd: ["x"]\n',
-        "a: b,c [d] {e} 'f' \"g\" h:i\n",
-        "a: $(HOME)/x\nb: registry.example.com:5000/a@sha256:0\n",
-        "a.b/c-d: 1\n",
-        "a: {b: c, d: {}, e: [f, {g: 1.5}], h: i:1, }\n",
-        "a: [ {b: -c} , [] ]\n",
-        "a:\nb:\n",
-    ],
-)
-def test_plain_yaml_is_read(text: str) -> None:
-    assert assert_agrees(text)
+PLAIN = [
+    "a: b\n",
+    "a:\n  b: c\n  d:\n  - e\n  -   f: g\n      h: 1\n",
+    "a:\n- b\n-  c: d\n   e:\n   - f\nz: 1\n",
+    "a: -c # a comment\nb: a#b\n# another\n\nc:   # nothing\nd: x # y # z\n",
+    "a: yes\nb: 0o17\nc: 1.50\nd: null\ne: 2001-01-01\nf: 1:30\n",
+    "a: \"x: # y\"\nb: ''\nc: ' z '\n",
+    'a: [sh, -c, "echo, hi", /bin/sh, yes]\nb: []\nc: {}\nd: ["x"]\n',
+    "a: b,c [d] {e} 'f' \"g\" h:i\n",
+    "a: $(HOME)/x\nb: registry.example.com:5000/a@sha256:0\n",
+    "a.b/c-d: 1\n",
+    "a: {b: c, d: {}, e: [f, {g: 1.5}], h: i:1, }\n",
+    "a: [ {b: -c} , [] ]\n",
+    "a:\nb:\n",
+]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "a",
-        "- a\n",
-        "a: |\n  b\n",
-        "a: b\n  c\n",
-        "a: b\n  c: d\n",
-        "a: &x b\n",
-        "a: *x\n",
-        "a: !!str 1\n",
-        "a: {b: c\n",
-        "a: {b: c}}\n",
-        "a: {b: c} d\n",
-        "a: {b: c, b: d}\n",
-        "a: {b}\n",
-        "a: {b:c}\n",
-        "a: {b: }\n",
-        'a: {"b": c}\n',
-        "a: [b c]\n",
-        "a: [b: c]\n",
-        "a: [-]\n",
-        "a: [,]\n",
-        "a: [b] # c\n",
-        "a: " + "[" * 60 + "]" * 60,
-        "a" * 200 + ": b",
-        "a: b: c\n",
-        "a: b:\n",
-        "a: - b\n",
-        "a: 'it''s'\n",
-        'a: "\\n"\n',
-        "a: b\na: c\n",
-        "on: x\n",
-        "<<: x\n",
-        "? a\n: b\n",
-        "a:\tb\n",
-        "a: b\r\n",
-        "a: é\n",
-        "a:\n    b: c\n  d: e\n",
-        "a:\n- b\n  c\n",
-        "- - a\n",
-        "a:\n  -\n    b: c\n",
-        "a: .inf\n",
-        "a: b\n...\n",
-        "a: @b\n",
-        "a: `b`\n",
-        "a: %b\n",
-        "a: =\n",
-        "'a': b\n",
-        "a: 'b' # c\n",
-        "  a: b\nc: d\n",
-        "a:" + "".join(f"\n{' ' * depth}a:" for depth in range(1, 60)) + " b\n",
-        "a: " + "b" * plain_yaml.MAX_TEXT,
-    ],
-)
-def test_everything_else_is_left_to_libyaml(text: str) -> None:
-    assert plain_yaml.read(text) is None
+def test_plain_yaml_is_read() -> None:
+    assert [text for text in PLAIN if not assert_agrees(text)] == []
 
 
-def test_the_pods_of_the_corpus_are_read_alike() -> None:
-    with gzip.open(DATA / "pods-validation.jsonl.gz", "rt", encoding="utf-8") as lines:
-        some = itertools.islice(lines, 0, None, 8)  # all of them agree; libyaml needs five seconds to say so
-        read = [assert_agrees(to_yaml(case["pod"])) for case in map(json.loads, some)]
-    assert sum(read) > 0.8 * len(read)
+NOT_PLAIN = [
+    "",
+    "a",
+    "- a\n",
+    "a: |\n  b\n",
+    "a: b\n  c\n",
+    "a: b\n  c: d\n",
+    "a: &x b\n",
+    "a: *x\n",
+    "a: !!str 1\n",
+    "a: {b: c\n",
+    "a: {b: c}}\n",
+    "a: {b: c} d\n",
+    "a: {b: c, b: d}\n",
+    "a: {b}\n",
+    "a: {b:c}\n",
+    "a: {b: }\n",
+    'a: {"b": c}\n',
+    "a: [b c]\n",
+    "a: [b: c]\n",
+    "a: [-]\n",
+    "a: [,]\n",
+    "a: [b] # c\n",
+    "a: " + "[" * 60 + "]" * 60,
+    "a" * 200 + ": b",
+    "a: b: c\n",
+    "a: b:\n",
+    "a: - b\n",
+    "a: 'it''s'\n",
+    'a: "\\n"\n',
+    "a: b\na: c\n",
+    "on: x\n",
+    "<<: x\n",
+    "? a\n: b\n",
+    "a:\tb\n",
+    "a: b\r\n",
+    "a: é\n",
+    "a:\n    b: c\n  d: e\n",
+    "a:\n- b\n  c\n",
+    "- - a\n",
+    "a:\n  -\n    b: c\n",
+    "a: .inf\n",
+    "a: b\n...\n",
+    "a: @b\n",
+    "a: `b`\n",
+    "a: %b\n",
+    "a: =\n",
+    "'a': b\n",
+    "a: 'b' # c\n",
+    "  a: b\nc: d\n",
+    "a:" + "".join(f"\n{' ' * depth}a:" for depth in range(1, 60)) + " b\n",
+    "a: " + "b" * plain_yaml.MAX_TEXT,
+]
 
 
-PIECES = (
-    *("a", "b", "on", "name", "1", "0.5", "1e3", "-", "- ", "-x", "--", ":", ": ", "#", " #", " ", "  ", "    "),
-    *("\n", "\n  ", "\n- ", "\n  - ", "\n    ", "[", "]", "{", "}", ",", ", ", "'", '"', "''", "\\", "|", ">"),
-    *("&a", "*a", "!", "?", "? ", "<<", "~", "null", "yes", "...", "---", "%", "@", "`", "=", ".", "/", "$(X)"),
-    *("+", "_", "\t", "a: b", "a:\n", "c: ", "key:\n- x", "[a, b]", '["x", y]', "x: y\n", "z:\n  ", "k:\n  v: w\n"),
-    *("{a: b, c: d}", "{", "[", "e: [", "f: {g: "),
-)
-
-
-@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
-def test_any_text_is_read_as_by_libyaml_or_not_at_all(text: str) -> None:
-    assert_agrees(text)
+def test_everything_else_is_left_to_libyaml() -> None:
+    assert [text for text in NOT_PLAIN if plain_yaml.read(text) is not None] == []
