@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-
-import pytest
 
 from minipod.cli.main import VERBS
 from tests.conftest import CHECKOUT
 
-PAGES = [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")]
+RULES = CHECKOUT / "tests" / "unit" / "README.md"
+PAGES = [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md"), RULES]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+def test_links_lead_somewhere() -> None:
+    links = [(page, target) for page in PAGES for target in LINK.findall(page.read_text()) if "://" not in target]
+    assert links
+    assert [(page, target) for page, target in links if not (page.parent / target).exists()] == []
 
 
 def test_readme_shows_commands_that_exist() -> None:
@@ -29,6 +27,16 @@ def test_readme_shows_commands_that_exist() -> None:
 def test_readme_shows_examples_that_exist() -> None:
     shown = set(re.findall(r"examples/[\w-]+\.yaml", (CHECKOUT / "README.md").read_text()))
     assert [path for path in shown if not (CHECKOUT / path).exists()] == []
+
+
+def test_the_rules_name_tests_that_exist() -> None:
+    missing, tests = [], ""
+    for line in RULES.read_text().splitlines():
+        if line.startswith("* `"):
+            tests = (RULES.parent / line.strip("* `")).read_text()
+        elif line.startswith("  * ") and f"def test_{line[4:].replace(' ', '_')}(" not in tests:
+            missing.append(line)
+    assert missing == []
 
 
 def indented_lines() -> list[str]:

@@ -12,9 +12,10 @@ import pytest
 from minipod.agent import probe_targets
 from minipod.agent.probe_kinds.connection import Answer, Done
 from minipod.agent.prober import Prober
-from minipod.api.types import ExecAction, Probe
+from minipod.api.types import EnvVar, EnvVarSource, ExecAction, ObjectFieldSelector, Probe
 from minipod.lifecycle import core, model
-from tests.unit.agent_fakes import START_S, make_node, make_pod, now_s, run_virtually
+from minipod.lifecycle.probes import WantedProbe
+from tests.unit.agent_fakes import START_S, FakeRuntime, make_node, make_pod, now_s, run_virtually
 
 
 class Script:
@@ -135,3 +136,26 @@ def test_a_change_of_status_asks_for_readiness_out_of_turn_until_it_is_there(tmp
 
     probing(tmp_path, state, script, 20, then)
     assert script.began == [0.25, 4, 14]
+
+
+def test_an_exec_probe_expands_only_what_is_written_down(tmp_path: Path) -> None:
+    env = (
+        EnvVar(name="PORT", value="80"),
+        EnvVar(name="NAME", value_from=EnvVarSource(field_ref=ObjectFieldSelector(field_path="metadata.name"))),
+    )
+    pod = make_pod()
+    main = msgspec.structs.replace(pod.spec.containers[0], env=env)
+    pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, containers=(main,)))
+    probe = Probe(exec=ExecAction(command=("test", "$(PORT)", "<$(NAME)>", "$$(PORT)", "$(HOME)")), timeout_seconds=1)
+    wanted = WantedProbe(name="main", container_id="c", kind="liveness", probe=probe, started_at=START_S, since=START_S)
+    runtime = FakeRuntime()
+
+    async def ask() -> None:
+        node = make_node(tmp_path, runtime)
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        probe_targets.maker(node, pod, (), wanted)(answered.set_result)
+        await answered
+        node.store.close()
+
+    run_virtually(ask)
+    assert runtime.log == ["exec_sync test 80 <> $(PORT) $(HOME)"]

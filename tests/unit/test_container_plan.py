@@ -26,7 +26,7 @@ from minipod.plan.configs import (
 from minipod.plan.container import ContainerPlan, SeccompFilter, container_plan, exec_operations
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process import AssumeUser, BecomeUser, Exec, pause_program
-from minipod.plan.rootfs import BindMount, MountFilesystem
+from minipod.plan.rootfs import BindMount, MaskPaths, MountFilesystem, ReadOnlyPaths
 from minipod.plan.sandbox import pause_process, sandbox_operations
 from minipod.plan.security import (
     CAPABILITIES,
@@ -109,6 +109,21 @@ def test_masks_come_after_every_mount_so_that_none_uncovers_what_they_hide() -> 
     found = names(plan(mounts=(Mount(container_path="/data", host_path="/x"),)).child)
     last_bind = max(i for i, name in enumerate(found) if name == "BindMount")
     assert last_bind < found.index("MaskPaths")
+
+
+def test_what_is_masked_and_read_only_is_the_kubelets_list() -> None:
+    operations = plan().child
+    (masks,), (read_only,) = only(operations, MaskPaths), only(operations, ReadOnlyPaths)
+    proc = "acpi asound interrupts kcore keys latency_stats timer_list timer_stats sched_debug scsi"
+    throttle = {f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(2)}
+    virtual = {"/sys/firmware", "/sys/devices/virtual/powercap"}
+    assert set(masks.paths) == {f"/proc/{name}" for name in proc.split()} | virtual | throttle
+    assert set(read_only.paths) == {f"/proc/{name}" for name in ["bus", "fs", "irq", "sys", "sysrq-trigger"]}
+
+
+def test_an_unmasked_proc_hides_nothing() -> None:
+    found = names(plan(security=SecurityContext(proc_mount="Unmasked")).child)
+    assert not {"MaskPaths", "ReadOnlyPaths"} & set(found)
 
 
 def test_mounts_nearer_to_the_root_come_first_in_any_order_they_are_given() -> None:

@@ -71,6 +71,15 @@ def test_ceiling_of_the_backoff_is_configurable(ceiling: float, expected: list[i
     assert waits(sim)[: len(expected)] == expected
 
 
+def test_changed_image_backs_off_anew() -> None:
+    sim = run(75, container("exit 1", image="v1"))
+    assert waits(sim) == [0, 10, 20, 40]
+    changed = make_pod({"containers": [container("exit 1", image="v2")]})
+    sim.send(model.PodUpdated(pod=changed))
+    sim.run(15)
+    assert waits(sim) == [0, 10, 20, 40, 5, 10]  # at once, in the middle of the fifth wait; then from the beginning
+
+
 def test_crash_loop_is_told_with_the_wait() -> None:
     sim = run(5, container("exit 1"))
     status = sim.container("c")
