@@ -83,7 +83,8 @@ def reached(pod: Pod, until: str | None) -> bool:
     if until == "created" or phase == "Succeeded":
         return True
     if until == "running":
-        return phase == "Running"
+        failure = failure_of(pod)  # a pod of containers that never began is Running too, while they are tried again
+        return phase == "Running" and not (failure and failure.by_runtime)
     if until == "ready":
         return is_ready(pod)
     return False

@@ -58,22 +58,52 @@ def make_in_root(root_fd: int, path: str, *, directory: bool, mode: int = 0o755)
     return fd
 
 
+MAX_LINKS = 40  # the kernel's MAXSYMLINKS
+
+
 def _make(root_fd: int, path: str, *, directory: bool, mode: int) -> int:
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    parent = os.open(".", os.O_PATH | os.O_CLOEXEC, dir_fd=root_fd)
-    done = ""
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
+    """Makes what is missing. A link to what is not there (an image's /etc/resolv.conf) is followed inside the root."""
+    parts = _parts(path)
+    parent, done, links = _reopened(root_fd), "", 0
+    while parts:
+        part = parts.pop(0)
         place = f"{done}/{part}"
         try:
             fd = open_in_root(root_fd, place)
         except FileNotFoundError:
-            # A dangling link at this place is an error of the image, told by mkdirat's EEXIST.
-            if last and not directory:
-                os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent))
+            target = _link_at(parent, part)
+            if target is not None:
+                links += 1
+                if links > MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
+                parts[:0] = _parts(target)
+                if target.startswith("/"):
+                    os.close(parent)
+                    parent, done = _reopened(root_fd), ""
+                continue
+            if parts or directory:
+                os.mkdir(part, 0o755 if parts else mode, dir_fd=parent)
             else:
-                os.mkdir(part, mode if last else 0o755, dir_fd=parent)
+                os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent))
             fd = openat2(parent, part, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
         os.close(parent)
         parent, done = fd, place
     return parent
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _reopened(fd: int) -> int:
+    return os.open(".", os.O_PATH | os.O_CLOEXEC, dir_fd=fd)
+
+
+def _link_at(parent: int, name: str) -> str | None:
+    """What the link of this name says; None where there is none."""
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINVAL):
+            return None
+        raise

@@ -216,6 +216,12 @@ def test_goals_follow_from_phase_and_readiness(phase: str, ready: bool, goals: s
     assert {goal for goal in ("created", "running", "ready", "succeeded") if reached(pod, goal)} == goals
 
 
+def test_a_pod_whose_container_cannot_be_started_is_not_running_for_who_waits() -> None:
+    state = ContainerState(terminated=ContainerStateTerminated(reason="StartError", exit_code=128))
+    assert not reached(showing("Running", state), "running")
+    assert reached(showing("Running", state), "created")
+
+
 @pytest.mark.parametrize(
     ("state", "by_runtime"),
     [
