@@ -212,8 +212,6 @@ class Claims:
             raise VolumeError(f'persistentvolumeclaim "{name}" is being deleted')
         if claim.status.phase != "Bound":
             raise VolumeError(f'persistentvolumeclaim "{name}" is not bound: {plan.why_pending(claim)}')
-        if claim.spec.volume_mode == "Block":
-            raise VolumeError(f'persistentvolumeclaim "{name}": volumeMode Block is not supported; use Filesystem')
         others = [one for one in self.users(claim) if one.uid != pod.metadata.uid and one.state.volumes != "none"]
         if _ONE_POD in claim.spec.access_modes and others:
             raise VolumeError(

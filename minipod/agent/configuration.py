@@ -20,7 +20,7 @@ from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
 from minipod.plan.configuration import Payload, is_configuration, payload
 from minipod.plan.env import CONFIG_ERROR, env_file_place, parse_env_file
-from minipod.plan.volumes import fs_group, volume_path
+from minipod.plan.volumes import fs_group, used_volumes, volume_path
 from minipod.runtime import atomic
 
 MAX_ENV_FILE_BYTES = 64 << 10  # KEP-3721
@@ -119,7 +119,7 @@ class Configuration:
 
         A volume that cannot be written keeps what it had; the others are written all the same.
         """
-        if not any(is_configuration(volume) for volume in pod.spec.volumes):
+        if not any(is_configuration(volume) for volume in used_volumes(pod)):
             return False
         async with self._locks.setdefault(pod.metadata.uid, asyncio.Lock()):
             wanted, failure = self._wanted(pod)
@@ -140,7 +140,7 @@ class Configuration:
         found: list[tuple[str, str, Payload]] = []
         failure: VolumeError | None = None
         sources = self.sources(pod)
-        for volume in pod.spec.volumes:
+        for volume in used_volumes(pod):
             if not is_configuration(volume):
                 continue
             try:

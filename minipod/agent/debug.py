@@ -70,7 +70,7 @@ async def debug(node: Node, pods: Pods, connection: Connection, message: Message
 def next_generation(pod: Pod) -> Pod:
     """With defaults, as a new generation of its spec."""
     metadata = msgspec.structs.replace(pod.metadata, generation=pod.metadata.generation + 1)
-    return defaulted(msgspec.structs.replace(pod, metadata=metadata), metadata.namespace)
+    return msgspec.structs.replace(defaulted(pod, metadata.namespace), metadata=metadata)
 
 
 def stored(pod: Pod, worker: PodWorker) -> Pod:

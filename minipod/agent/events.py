@@ -24,13 +24,17 @@ SPAM_BURST = 25  # of one type about a pod by one source …
 SPAM_REFILL_S = 300.0  # … and one more after each of these
 SIMILAR_MAX = 10  # messages of one reason; from the tenth on they are one event
 SIMILAR_S = 600.0
+SCHEDULER = "default-scheduler"
 COMBINED = "(combined from similar events): "
 
 
 class PodReference(NamedTuple):
+    """`version`: the resourceVersion that the pod had; not every speaker knows it."""
+
     namespace: str
     name: str
     uid: str
+    version: str = ""
 
 
 class _Key(NamedTuple):
@@ -39,6 +43,13 @@ class _Key(NamedTuple):
     type: str
     reason: str
     message: str
+
+
+class _Unsaid(NamedTuple):
+    """What was dropped of one event since it was told last."""
+
+    times: int
+    first_stamp: str
 
 
 class _Spam:
@@ -87,6 +98,7 @@ class EventRecorder:
         self._last_s: dict[_Key, float] = {}
         self._spam: dict[tuple[str, str, str], _Spam] = {}  # as client-go's, not kept over a restart
         self._similar: dict[tuple[str, str, str, str], _Similar] = {}
+        self._unsaid: dict[_Key, _Unsaid] = {}  # a dropped event counts all the same, once the next one is told
         self._load(now_s)
 
     def _load(self, now_s: float) -> None:
@@ -116,18 +128,23 @@ class EventRecorder:
     ) -> None:
         """`kind`: Normal | Warning. `field_path`: such as `spec.containers{web}`, or empty."""
         self.expire(now_s)
+        stamp = timestamp(now_s)
         key = self._correlated(_Key(pod.uid, field_path, kind, reason, message[:MAX_MESSAGE]), component, now_s)
-        if key is None:
+        unsaid = self._unsaid.pop(key, _Unsaid(0, stamp))
+        if not self._spam.setdefault((pod.uid, component, kind), _Spam(now_s)).accepts(now_s):
+            self._unsaid[key] = unsaid._replace(times=unsaid.times + 1)
             return
         known = self._events.get(key)
-        stamp = timestamp(now_s)
         with self._store.transaction():
             version = str(self._store.next_version())
             if known is None:
                 event = self._new(pod, key._replace(field_path=field_path), component, stamp, version, now_s)
+                if unsaid.times:
+                    event |= {"count": unsaid.times + 1, "firstTimestamp": unsaid.first_stamp}
             else:
                 metadata = {**known["metadata"], "resourceVersion": version}
-                event = {**known, "metadata": metadata, "count": known["count"] + 1, "lastTimestamp": stamp}
+                count = known.get("count", 1) + unsaid.times + 1
+                event = {**known, "metadata": metadata, "count": count, "lastTimestamp": stamp}
             if key.message == COMBINED:  # the last one stands for all
                 event["message"] = (COMBINED + message)[:MAX_MESSAGE]
             self._events[key] = event
@@ -140,18 +157,17 @@ class EventRecorder:
         if known is None:
             self._bound()
 
-    def _correlated(self, key: _Key, component: str, now_s: float) -> _Key | None:
-        """The event that this one counts for; None: it is dropped."""
+    def _correlated(self, key: _Key, component: str, now_s: float) -> _Key:
+        """The event that this one counts for."""
         similar = self._similar.setdefault((key.pod_uid, component, key.type, key.reason), _Similar())
         too_many = similar.too_many(key.message, now_s)
-        if not self._spam.setdefault((key.pod_uid, component, key.type), _Spam(now_s)).accepts(now_s):
-            return None
         return key._replace(field_path="", message=COMBINED) if too_many else key
 
     def forget_pod(self, pod_uid: str) -> None:
         """The pod is gone: nothing more will be said about it. Its events stay for their hour."""
         self._spam = {key: spam for key, spam in self._spam.items() if key[0] != pod_uid}
         self._similar = {key: similar for key, similar in self._similar.items() if key[0] != pod_uid}
+        self._unsaid = {key: unsaid for key, unsaid in self._unsaid.items() if key.pod_uid != pod_uid}
 
     def _new(
         self, pod: PodReference, key: _Key, component: str, stamp: str, version: str, now_s: float
@@ -163,9 +179,11 @@ class EventRecorder:
             "uid": pod.uid,
             "apiVersion": "v1",
         }
+        if pod.version:
+            involved["resourceVersion"] = pod.version
         if key.field_path:
             involved["fieldPath"] = key.field_path
-        return {
+        event = {
             "kind": "Event",
             "apiVersion": "v1",
             "metadata": {
@@ -178,14 +196,18 @@ class EventRecorder:
             "involvedObject": involved,
             "reason": key.reason,
             "message": key.message,
-            "source": {"component": component, **({"host": self._node_name} if component == "kubelet" else {})},
+            "type": key.type,
+            "reportingComponent": component,
+        }
+        if component == SCHEDULER:
+            return event | _of_scheduler(now_s)
+        return event | {
+            "source": {"component": component, "host": self._node_name},
             "firstTimestamp": stamp,
             "lastTimestamp": stamp,
             "count": 1,
-            "type": key.type,
             "eventTime": None,
-            "reportingComponent": component,
-            "reportingInstance": self._node_name if component == "kubelet" else "",
+            "reportingInstance": self._node_name,
         }
 
     def select(self, now_s: float, namespace: str | None = None, pod: str | None = None) -> list[dict[str, Any]]:
@@ -215,6 +237,19 @@ class EventRecorder:
         self._store.delete_events([event["metadata"]["uid"] for event in gone])
         for event in gone:
             self._notify("DELETED", event)
+
+
+def _of_scheduler(now_s: float) -> dict[str, Any]:
+    """The scheduler speaks events.k8s.io: an action and one exact time, where the kubelet has a source and a count."""
+    moment = f"{timestamp(now_s)[:-1]}.{int(now_s % 1 * 1e6):06d}Z"
+    return {
+        "action": "Binding",
+        "source": {},
+        "firstTimestamp": None,
+        "lastTimestamp": None,
+        "eventTime": moment,
+        "reportingInstance": SCHEDULER,
+    }
 
 
 def matches(event: dict[str, Any], namespace: str | None, pod: str | None) -> bool:

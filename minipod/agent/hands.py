@@ -23,10 +23,11 @@ from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundErr
 from minipod.lifecycle import model
 from minipod.plan.cgroup import set_burstable_shares
 from minipod.plan.configs import ContainerConfig, Image
+from minipod.plan.nfs import MountNfs
 from minipod.plan.operation import HostOperation
 from minipod.plan.pod import pod_warnings
 from minipod.plan.resources import burstable_shares
-from minipod.plan.volume_mounts import GiveToGroup, MountNfs
+from minipod.plan.volume_mounts import GiveToGroup
 from minipod.runtime.status import ContainerStatus, SandboxStatus
 
 log = logging.getLogger("minipod.agent")

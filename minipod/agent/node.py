@@ -26,6 +26,7 @@ from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Im
 from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes import FoundSources
+from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
 if TYPE_CHECKING:
@@ -121,6 +122,10 @@ class Runtime(Protocol):
     def list_containers(self) -> list[ContainerStatus]: ...
 
     def attach(self, container_id: str) -> Attachment: ...
+
+    def container_stats(self, container_id: str) -> CgroupStats: ...
+
+    def pod_sandbox_stats(self, sandbox_id: str) -> CgroupStats: ...
 
     async def update_container_resources(self, container_id: str, resources: CgroupResources) -> None: ...
 

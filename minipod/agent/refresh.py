@@ -21,6 +21,7 @@ from minipod.errors import MinipodError
 from minipod.lifecycle import model
 from minipod.plan.claims import claims_of
 from minipod.plan.configuration import is_configuration, objects_of
+from minipod.plan.volumes import used_volumes
 
 log = logging.getLogger("minipod.agent")
 
@@ -97,7 +98,7 @@ class Refresher:
         pod, volumes = worker.state.pod, worker.state.volumes
         if volumes not in ("ready", "setting-up") or worker.state.stage != "syncing":
             return
-        if not any(is_configuration(volume) for volume in pod.spec.volumes):
+        if not any(is_configuration(volume) for volume in used_volumes(pod)):
             return
         self._shown[worker.uid] = _labels(pod)
         try:

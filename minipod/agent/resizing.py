@@ -20,12 +20,16 @@ from minipod.api import quantity
 from minipod.api.status import pod_requests
 from minipod.api.types import Container, Pod, PodSpec, ResourceRequirements
 from minipod.api.validation import validate_pod_resize
-from minipod.errors import NotFoundError
+from minipod.api.validation.same import same
+from minipod.errors import ConflictError, ContainerError, NotFoundError
 from minipod.lifecycle import model
 from minipod.lifecycle.allocation import allocated_pod
-from minipod.plan.configs import CgroupResources
+from minipod.plan.configs import CgroupResources, SandboxConfig
 from minipod.plan.resources import container_resources
 from minipod.runtime.status import ContainerStatus, SandboxStatus
+
+_NAMES = ("cpu", "memory")
+PENDING = "Deferred"
 
 
 class ResizeRequest(msgspec.Struct, frozen=True):
@@ -38,26 +42,25 @@ class ResizeRequest(msgspec.Struct, frozen=True):
     limits: dict[str, str] = {}
 
 
-def refusal(node: Node, new: Pod, old: Pod, others: Iterable[model.PodState]) -> tuple[str, str]:
-    """Reason and message where a larger request finds no room (pkg/kubelet/allocation/handlers.go), else nothing.
+def too_large(node: Node, pod: Pod) -> str:
+    """What the node could not give even to this pod alone (plugin/pkg/admission/podresize), else nothing."""
+    found = [
+        f"{name}, requested: {amount}, allocatable: {capacity}"
+        for name, amount, capacity in zip(_NAMES, _requests(pod), _capacity(node), strict=True)
+        if amount > capacity
+    ]
+    return f"node didn't have enough allocatable resources: {'; '.join(found)}" if found else ""
 
-    `others`: the pods of the node.
-    """
-    wanted, before = _requests(new), _requests(old)
-    capacity = {"cpu": node.facts.cpus * 1000, "memory": node.facts.memory_bytes}
-    used = {"cpu": 0, "memory": 0}
-    for state in others:
-        if state.stage in ("syncing", "terminating") and state.pod.metadata.uid != new.metadata.uid:
-            for name, amount in _requests(allocated_pod(state)).items():
-                used[name] += amount
-    for name, amount in wanted.items():
-        if amount > capacity[name] and amount > before[name]:
-            words = f"Node didn't have enough capacity: {name}, requested: {amount}, capacity: {capacity[name]}"
-            return "Infeasible", words
-    for name, amount in wanted.items():
-        if amount > capacity[name] - used[name] and amount > before[name]:
-            words = f"Node didn't have enough resource: {name}, requested: {amount}, used: {used[name]}"
-            return "Deferred", f"{words}, capacity: {capacity[name]}"
+
+def no_room(node: Node, new: Pod, old: Pod, others: Iterable[model.PodState]) -> tuple[str, str]:
+    """Reason and message where a larger request finds no room beside `others` (lifecycle/predicate.go), or nothing."""
+    pods = [state for state in others if state.stage in ("syncing", "terminating")]
+    elsewhere = [_requests(allocated_pod(state)) for state in pods if state.pod.metadata.uid != new.metadata.uid]
+    for place, (name, capacity) in enumerate(zip(_NAMES, _capacity(node), strict=True)):
+        amount, used = _requests(new)[place], sum(one[place] for one in elsewhere)
+        if amount > capacity - used and amount > _requests(old)[place]:
+            words = f"Node didn't have enough resource: {name}, requested: {amount}, used: {used}, capacity: {capacity}"
+            return f"OutOf{name}", words
     return "", ""
 
 
@@ -68,17 +71,21 @@ async def ask(node: Node, pods: Pods, connection: Connection, message: Message) 
     old = worker.state.pod
     new = next_generation(replace(old, spec=_resized(old.spec, request)))
     refuse(worker.name, validate_pod_resize(stored(new, worker), stored(old, worker)))
-    reason, words = refusal(node, new, allocated_pod(worker.state), _states(pods))
+    if same(new.spec, old.spec):
+        return {"changed": False}
+    if words := too_large(node, new):
+        raise ConflictError(f'pods "{worker.name}" is forbidden: {words}')
+    reason, words = no_room(node, new, allocated_pod(worker.state), _states(pods))
     worker.tell(model.ResizeAsked(pod=new, reason=reason, message=words))
-    return {"reason": reason, "message": words}
+    return {"changed": True, "reason": PENDING if reason else "", "message": words}
 
 
 def retry(node: Node, pods: Pods) -> None:
     """Somebody else has gone: those that waited for room are looked at again."""
     for worker in pods.select(None, None):
         state = worker.state
-        if state.resizing.reason == "Deferred":
-            reason, _ = refusal(node, state.pod, allocated_pod(state), _states(pods))
+        if state.resizing.reason:
+            reason, _ = no_room(node, state.pod, allocated_pod(state), _states(pods))
             if not reason:
                 worker.tell(model.ResizeAsked(pod=state.pod))
 
@@ -107,10 +114,14 @@ def _merged(old: ResourceRequirements, request: ResizeRequest) -> ResourceRequir
     return replace(old, requests={**old.requests, **request.requests}, limits={**old.limits, **request.limits})
 
 
-def _requests(pod: Pod) -> dict[str, int]:
-    """cpu in millis, memory in bytes."""
+def _requests(pod: Pod) -> tuple[int, int]:
+    """As _NAMES: cpu in millis, memory in bytes."""
     requests = pod_requests(pod)
-    return {"cpu": quantity.millis(requests.get("cpu", "0")), "memory": quantity.value(requests.get("memory", "0"))}
+    return quantity.millis(requests.get("cpu", "0")), quantity.value(requests.get("memory", "0"))
+
+
+def _capacity(node: Node) -> tuple[int, int]:
+    return node.facts.cpus * 1000, node.facts.memory_bytes
 
 
 async def resize(node: Node, pod: Pod, sandbox: SandboxStatus, running: Iterable[ContainerStatus]) -> tuple[str, ...]:
@@ -120,16 +131,53 @@ async def resize(node: Node, pod: Pod, sandbox: SandboxStatus, running: Iterable
     """
     specs: dict[str, Container] = {one.name: one for one in (*pod.spec.init_containers, *pod.spec.containers)}
     wanted = node.planner.sandbox_config(pod, sandbox.config.attempt)
+    resized = [
+        (status, container_resources(pod, specs[status.config.name]))
+        for status in running
+        if status.config.name in specs
+    ]
+    _check_usage(node, sandbox, wanted, resized)
     larger = _larger(sandbox.config.cgroup_resources, wanted.cgroup_resources)
     await node.runtime.update_pod_sandbox_resources(sandbox.id, replace(wanted, cgroup_resources=larger))
-    done = []
-    for status in running:
-        if status.config.name in specs:
-            resources = container_resources(pod, specs[status.config.name])
-            await node.runtime.update_container_resources(status.id, resources)
-            done.append(status.id)
+    for status, resources in resized:
+        await node.runtime.update_container_resources(status.id, resources)
     await node.runtime.update_pod_sandbox_resources(sandbox.id, wanted)
-    return tuple(done)
+    return tuple(status.id for status, _ in resized)
+
+
+def _check_usage(
+    node: Node,
+    sandbox: SandboxStatus,
+    wanted: SandboxConfig,
+    containers: Iterable[tuple[ContainerStatus, CgroupResources]],
+) -> None:
+    """Nothing is changed while a memory limit would fall below what is used (kuberuntime_manager.go
+    validateMemoryResizeAction): the kernel would refuse it (v1), or end processes until it holds (v2).
+
+    Raises ContainerError.
+    """
+    errors = []
+    if limit := _smaller_limit(sandbox.config.cgroup_resources, wanted.cgroup_resources):
+        used = node.runtime.pod_sandbox_stats(sandbox.id).memory_usage_bytes
+        if used >= limit:
+            errors.append(f"attempting to set pod memory limit ({limit}) below current usage ({used})")
+    for status, resources in containers:
+        if limit := _smaller_limit(status.config.resources, resources):
+            used = node.runtime.container_stats(status.id).memory_usage_bytes
+            if used >= limit:
+                name = status.config.name
+                errors.append(
+                    f'attempting to set container "{name}" memory limit ({limit}) below current usage ({used})'
+                )
+    if errors:
+        text = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
+        raise ContainerError(f"cannot decrease memory limits: {text}")
+
+
+def _smaller_limit(before: CgroupResources, after: CgroupResources) -> int | None:
+    """The new memory limit, where there was none or a larger one."""
+    new, old = after.memory_limit_bytes, before.memory_limit_bytes
+    return new if new and (not old or new < old) else None
 
 
 def _larger(one: CgroupResources, other: CgroupResources) -> CgroupResources:

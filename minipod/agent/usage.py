@@ -1,58 +1,123 @@
-"""Measures emptyDirs that have a sizeLimit (layer 5) and has pods evicted that exceed it, as the kubelet does.
+"""Measures what pods with limits of local storage take (layer 5) and has those evicted that take more, as the kubelet.
 
-Rules: pkg/kubelet/eviction/eviction_manager.go emptyDirLimitEviction. A limit in memory is the tmpfs' own.
+Rules: pkg/kubelet/eviction/eviction_manager.go localStorageEviction: emptyDirs with a sizeLimit, then the pod, then its
+containers. Measured also where project quota holds the limit (`plan.quota`): a process with CAP_SYS_RESOURCE may write
+beyond it, and whoever owns a file may take it out of its project.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
+import time
+from collections.abc import Iterable
 
 from minipod.agent.node import Node
 from minipod.agent.pods import Pods
 from minipod.agent.worker import PodWorker
 from minipod.api import quantity
-from minipod.api.types import Volume
+from minipod.api.status import is_sidecar, pod_limits
+from minipod.api.types import Container, Pod, Volume
 from minipod.kernel.usage import usage_bytes
 from minipod.lifecycle import model
-from minipod.plan.volumes import volume_path
-
-log = logging.getLogger("minipod.agent")
+from minipod.paths import Paths
+from minipod.plan.pod import log_directory
+from minipod.plan.volumes import pod_directory, used_volumes, volume_path
 
 PERIOD_S = 5.0  # the kubelet looks every 10 s
+SHARE = 0.1  # of the time that may go into measuring: a tree of a million files is looked at less often
+STORAGE = "ephemeral-storage"
 
 
-def has_limit(volume: Volume) -> bool:
+def has_limits(pod: Pod) -> bool:
+    """Whether anything of the pod has to be measured."""
+    return STORAGE in pod_limits(pod) or any(map(_limit_of, pod.spec.volumes))
+
+
+def _limit_of(volume: Volume) -> int:
+    """Bytes on disk; 0 without a limit, and in memory, where the tmpfs has its own."""
     source = volume.empty_dir
     if source is None or source.medium or source.size_limit is None:
-        return False
-    return quantity.sign(source.size_limit) > 0
+        return 0
+    return quantity.value(source.size_limit)
 
 
 class UsageWatch:
-    """One agent's; `run` goes on until it is cancelled. Without such volumes it costs a look at the specs."""
+    """One agent's; `run` goes on until it is cancelled. Without such pods it costs a look at the specs."""
 
     def __init__(self, node: Node, pods: Pods) -> None:
         self._node = node
         self._pods = pods
 
     async def run(self) -> None:
+        spent = 0.0
         while True:
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(max(PERIOD_S, spent / SHARE))
+            begun = time.monotonic()
             for worker in self._pods.select(None, None):
-                if worker.state.stage == "syncing" and worker.state.volumes == "ready":
+                state = worker.state
+                if state.stage == "syncing" and state.volumes == "ready" and has_limits(state.pod):
                     await self._look(worker)
+            spent = time.monotonic() - begun
 
     async def _look(self, worker: PodWorker) -> None:
-        pod = worker.state.pod
-        for volume in filter(has_limit, pod.spec.volumes):
-            limit = volume.empty_dir.size_limit if volume.empty_dir is not None else None
-            try:
-                used = await asyncio.to_thread(usage_bytes, volume_path(pod, volume, self._node.paths))
-            except OSError as error:
-                log.warning("pod %s: volume %s: %s", worker.name, volume.name, error.strerror)
-                continue
-            if limit is not None and used > quantity.value(limit):
-                message = f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{limit}". '
-                worker.tell(model.Evict(message=message))
-                return
+        containers = worker.state.containers
+        attempts = {name: known.run.attempt for name, known in containers.items() if known.run is not None}
+        message = await asyncio.to_thread(exceeded, worker.state.pod, self._node.paths, attempts)
+        if message:
+            worker.tell(model.Evict(message=message))
+
+
+def exceeded(pod: Pod, paths: Paths, attempts: dict[str, int]) -> str:
+    """What of the pod takes more than it may, in the kubelet's words; empty: nothing.
+
+    `attempts`: of each container that runs or ran, the number of its current writable layer.
+    """
+    volumes = {}
+    for volume in used_volumes(pod):
+        if _is_local(volume):
+            volumes[volume.name] = _taken([volume_path(pod, volume, paths)])
+            if volumes[volume.name] > (limit := _limit_of(volume)) > 0:
+                return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{_written(volume)}". '
+    wanted = pod_limits(pod).get(STORAGE)
+    if wanted is None:
+        return ""
+    containers = [*(one for one in pod.spec.init_containers if is_sidecar(one)), *pod.spec.containers]
+    taken = {one.name: _container_bytes(pod, one, paths, attempts) for one in containers}
+    if sum(taken.values()) + sum(volumes.values()) > quantity.value(wanted):
+        total = quantity.canonical(wanted)
+        return f"Pod ephemeral local storage usage exceeds the total limit of containers {total}. "
+    for one in pod.spec.containers:
+        limit = quantity.value(one.resources.limits.get(STORAGE, "0"))
+        if 0 < limit < taken[one.name]:
+            own = quantity.canonical(one.resources.limits[STORAGE])
+            return f'Container {one.name} exceeded its local ephemeral storage limit "{own}". '
+    return ""
+
+
+def _written(volume: Volume) -> str:
+    limit = volume.empty_dir.size_limit if volume.empty_dir is not None else None
+    return quantity.canonical(limit or "0")
+
+
+def _is_local(volume: Volume) -> bool:
+    """Those that take the node's disk and go with the pod."""
+    if volume.empty_dir is not None:
+        return not volume.empty_dir.medium
+    return volume.config_map is not None
+
+
+def _container_bytes(pod: Pod, container: Container, paths: Paths, attempts: dict[str, int]) -> int:
+    """Its writable layer and all of its logs."""
+    places = [f"{log_directory(pod, paths)}/{container.name}"]
+    if container.name in attempts:
+        places.append(f"{pod_directory(pod, paths)}/containers/{container.name}/{attempts[container.name]}/upper")
+    return _taken(places)
+
+
+def _taken(places: Iterable[str]) -> int:
+    total = 0
+    for place in places:
+        with contextlib.suppress(OSError):  # not there yet, or not any more
+            total += usage_bytes(place)
+    return total

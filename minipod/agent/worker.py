@@ -64,7 +64,7 @@ class PodWorker:
 
     @property
     def reference(self) -> PodReference:
-        return PodReference(self.namespace, self.name, self.uid)
+        return PodReference(self.namespace, self.name, self.uid, self.pod.metadata.resource_version)
 
     # -- input --------------------------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ ROWS: tuple[Row, ...] = (
     Row("PodReadinessGate", SUPPORTED, "conditionType"),
     # containers
     Row("Container", SUPPORTED, "name image imagePullPolicy command args workingDir env envFrom ports resources"),
-    Row("Container", SUPPORTED, "volumeMounts securityContext lifecycle stdin stdinOnce tty"),
+    Row("Container", SUPPORTED, "volumeMounts volumeDevices securityContext lifecycle stdin stdinOnce tty"),
     Row("Container", SUPPORTED, "terminationMessagePath terminationMessagePolicy restartPolicy restartPolicyRules"),
     Row("Container", SUPPORTED, "resizePolicy"),
     Row("Container", SUPPORTED, "livenessProbe readinessProbe startupProbe"),
@@ -93,9 +93,7 @@ ROWS: tuple[Row, ...] = (
     Row("Probe", SUPPORTED, "successThreshold failureThreshold terminationGracePeriodSeconds"),
     Row("TCPSocketAction", SUPPORTED, "host port"),
     Row("GRPCAction", SUPPORTED, "port service"),
-    Row(
-        "Container", UNSUPPORTED, "volumeDevices", f"raw block volumes are {_LATER}; use hostPath with type BlockDevice"
-    ),
+    Row("VolumeDevice", SUPPORTED, "name devicePath"),
     Row("ContainerPort", SUPPORTED, "name containerPort hostPort hostIP protocol"),
     Row("ContainerResizePolicy", SUPPORTED, "resourceName restartPolicy"),
     Row("ContainerRestartRule", SUPPORTED, "action exitCodes"),
@@ -104,8 +102,8 @@ ROWS: tuple[Row, ...] = (
         "ResourceRequirements",
         CLUSTER,
         "limits requests",
-        "only cpu and memory are enforced here",
-        when=lambda resources: not resources.keys() <= {"cpu", "memory"},
+        "only cpu, memory and ephemeral-storage are enforced here",
+        when=lambda resources: not resources.keys() <= {"cpu", "memory", "ephemeral-storage"},
     ),
     Row("ResourceRequirements", UNSUPPORTED, "claims", "dynamic resource allocation needs a cluster"),
     # environment
@@ -170,14 +168,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("Volume", UNSUPPORTED, "glusterfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos", _CLOUD),
     Row("Volume", UNSUPPORTED, "vsphereVolume", _CLOUD),
-    Row("EmptyDirVolumeSource", SUPPORTED, "sizeLimit"),
-    Row(
-        "EmptyDirVolumeSource",
-        UNSUPPORTED,
-        "medium",
-        "huge pages as a volume are not supported; use Memory or leave it out",
-        fine=("Memory",),
-    ),
+    Row("EmptyDirVolumeSource", SUPPORTED, "medium sizeLimit"),
     Row("HostPathVolumeSource", SUPPORTED, "path type"),
     Row("ConfigMapVolumeSource", SUPPORTED, "name items defaultMode optional"),
     Row("SecretVolumeSource", SUPPORTED, "secretName items defaultMode optional"),
@@ -204,13 +195,8 @@ ROWS: tuple[Row, ...] = (
     Row("NamespaceSpec", CLUSTER, "finalizers", "no controller acts on them", fine=(("kubernetes",),)),
     Row("PersistentVolumeClaim", SUPPORTED, "apiVersion kind metadata spec"),
     Row("PersistentVolumeClaim", SERVER, "status"),
-    Row("PersistentVolumeClaimSpec", SUPPORTED, "accessModes resources selector storageClassName volumeName"),
     Row(
-        "PersistentVolumeClaimSpec",
-        UNSUPPORTED,
-        "volumeMode",
-        f"raw block volumes are {_LATER}; use hostPath with type BlockDevice",
-        fine=("Filesystem",),
+        "PersistentVolumeClaimSpec", SUPPORTED, "accessModes resources selector storageClassName volumeName volumeMode"
     ),
     Row("PersistentVolumeClaimSpec", UNSUPPORTED, "dataSource dataSourceRef", "nothing is there to copy a volume"),
     Row("PersistentVolumeClaimSpec", UNSUPPORTED, "volumeAttributesClassName", "needs a storage driver of a cluster"),
@@ -221,15 +207,8 @@ ROWS: tuple[Row, ...] = (
     Row("PersistentVolume", SUPPORTED, "apiVersion kind metadata spec"),
     Row("PersistentVolume", SERVER, "status"),
     Row("PersistentVolumeSpec", SUPPORTED, "accessModes capacity claimRef hostPath local nfs mountOptions"),
-    Row("PersistentVolumeSpec", SUPPORTED, "persistentVolumeReclaimPolicy storageClassName"),
+    Row("PersistentVolumeSpec", SUPPORTED, "persistentVolumeReclaimPolicy storageClassName volumeMode"),
     Row("PersistentVolumeSpec", CLUSTER, "nodeAffinity", _NO_SCHEDULER),
-    Row(
-        "PersistentVolumeSpec",
-        UNSUPPORTED,
-        "volumeMode",
-        f"raw block volumes are {_LATER}; use hostPath with type BlockDevice",
-        fine=("Filesystem",),
-    ),
     Row("PersistentVolumeSpec", UNSUPPORTED, "volumeAttributesClassName csi flexVolume", "needs a storage driver"),
     Row("PersistentVolumeSpec", UNSUPPORTED, "iscsi fc", _MOUNT_IT),
     Row(

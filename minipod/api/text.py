@@ -49,11 +49,15 @@ class Duplicate(msgspec.Struct, frozen=True):
     column: int
 
 
+_JSON_BEGINS = re.compile(r'\s*\{\s*["}]')
+
+
 class Chunk(msgspec.Struct, frozen=True):
     """The text of one document; `line` is how many lines of the file come before it, `column` how many characters of
     its first line.
 
-    A file that begins with a brace is JSON and nothing else; after `---` a brace may also begin KYAML.
+    A file that begins with a brace and a quoted key is JSON and nothing else, so that its faults are told as JSON's. A
+    bare key, or a document after `---`, may be KYAML, which kubectl reads too once it has found it to be no JSON.
     """
 
     text: str
@@ -64,6 +68,10 @@ class Chunk(msgspec.Struct, frozen=True):
     @property
     def has_brace(self) -> bool:
         return self.text.lstrip(" \t\r\n")[:1] == "{"
+
+    @property
+    def is_only_json(self) -> bool:
+        return self.first and self.has_brace and _JSON_BEGINS.match(self.text) is not None
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -122,10 +130,10 @@ def read(chunk: Chunk) -> Iterator[Reading]:
         raise SyntaxFault(message, chunk.line + 1)
     if chunk.has_brace:
         try:
-            yield from list(_read_json(chunk)) if not chunk.first else _read_json(chunk)
+            yield from _read_json(chunk) if chunk.is_only_json else list(_read_json(chunk))
             return
         except SyntaxFault:
-            if chunk.first:
+            if chunk.is_only_json:
                 raise
     data = plain_yaml.read(chunk.text)
     yield _Composer(chunk).document() if data is None else Reading(chunk, data)

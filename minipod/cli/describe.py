@@ -7,8 +7,16 @@ import sys
 import time
 
 from minipod.cli.client import Client
-from minipod.cli.describe_parts import container_lines, mapping_lines, toleration_lines, volume_lines
-from minipod.cli.events import interval, last_seen, printable
+from minipod.cli.describe_parts import (
+    container_lines,
+    mapping_lines,
+    resource_lines,
+    seccomp_lines,
+    spread_lines,
+    toleration_lines,
+)
+from minipod.cli.describe_volumes import volume_lines
+from minipod.cli.events import escaped, interval, last_seen
 from minipod.cli.options import namespace_of
 from minipod.cli.pods import get_pod
 from minipod.cli.resources import is_pods, resources
@@ -79,8 +87,11 @@ def describe(pod: Object, events: list[Object] | None, now: float) -> str:
     lines.append(f"QoS Class:\t{status.get('qosClass', '')}")
     lines += mapping_lines("Node-Selectors", spec.get("nodeSelector"))
     lines += toleration_lines(spec.get("tolerations") or [])
-    text = tabbed("\n".join(lines))
-    return text + "\n" + (event_text(events, now) if events is not None else "")
+    lines += spread_lines(spec.get("topologySpreadConstraints") or [])
+    if events == []:
+        lines.append("Events:\t<none>")
+    text = tabbed("\n".join(lines)) + "\n"
+    return escaped(text + event_text(events, now) if events else text)
 
 
 def head_lines(pod: Object, now: float) -> list[str]:
@@ -103,17 +114,17 @@ def head_lines(pod: Object, now: float) -> list[str]:
     annotations = {k: v for k, v in (meta.get("annotations") or {}).items() if k != LAST_APPLIED}
     lines += annotation_lines(annotations)
     lines += phase_lines(meta, status, now)
-    profile = (spec.get("securityContext") or {}).get("seccompProfile")
-    if profile:
-        lines.append(f"SeccompProfile:\t{profile.get('type', '')}")
-        if profile.get("type") == "Localhost":
-            lines.append(f"LocalhostProfile:\t{profile.get('localhostProfile', '')}")
+    lines += seccomp_lines(spec)
     lines.append(f"IP:\t{status.get('podIP', '')}")
     ips = status.get("podIPs") or []
     lines += ["IPs:", *(f"  IP:\t{entry['ip']}" for entry in ips)] if ips else ["IPs:\t<none>"]
     for owner in meta.get("ownerReferences") or []:
         if owner.get("controller"):
             lines.append(f"Controlled By:\t{owner['kind']}/{owner['name']}")
+    if status.get("nominatedNodeName"):
+        lines.append(f"NominatedNodeName:\t{status['nominatedNodeName']}")
+    if spec.get("resources") is not None:
+        lines += ["Resources:", *(f"  {line}" for line in resource_lines(spec["resources"]))]
     return lines
 
 
@@ -162,12 +173,10 @@ def condition_lines(spec: Object, status: Object) -> list[str]:
 
 def event_text(events: list[Object], now: float) -> str:
     """The events as a table of their own, aligned for itself."""
-    if not events:
-        return "Events:  <none>\n"
     lines = ["Events:", "  Type\tReason\tAge\tFrom\tMessage", "  ----\t------\t----\t----\t-------"]
     for event in events:
         source = (event.get("source") or {}).get("component") or event.get("reportingComponent", "")
-        message = printable(event.get("message", "").strip())
+        message = event.get("message", "").strip()
         path = (event.get("involvedObject") or {}).get("fieldPath")
         message = f"{path}: {message}" if path else message
         cells = (event.get("type", ""), event.get("reason", ""), interval(event, now), source, message)
@@ -175,8 +184,10 @@ def event_text(events: list[Object], now: float) -> str:
     return tabbed("\n".join(lines)) + "\n"
 
 
-def long_time(text: str) -> str:
-    """RFC 1123 with a numeric zone, in local time: `Mon, 02 Jan 2006 15:04:05 -0700`."""
+def long_time(text: str | None) -> str:
+    """RFC 1123 with a numeric zone, in local time: `Mon, 02 Jan 2006 15:04:05 -0700`; none is Go's zero."""
+    if not text:
+        return "Mon, 01 Jan 0001 00:00:00 +0000"
     from datetime import datetime
     from email.utils import format_datetime
 

@@ -1,39 +1,12 @@
-"""The parts of `minipod describe` (layer 6): containers, probes, environment, volumes as tabbed lines. Pure."""
+"""The parts of `minipod describe` (layer 6): containers, probes, environment, mounts as tabbed lines. Pure."""
 
 from __future__ import annotations
 
 import json
 
-from minipod.cli import jsonpath
 from minipod.cli.values import Object
 
-#: volume source -> (kubectl's sentence, its lines as (title, field, what is said where it is not set))
-VOLUMES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
-    "hostPath": (
-        "HostPath (bare host directory volume)",
-        [("Path", "path", ""), ("HostPathType", "type", "<none>")],
-    ),
-    "emptyDir": (
-        "EmptyDir (a temporary directory that shares a pod's lifetime)",
-        [("Medium", "medium", ""), ("SizeLimit", "sizeLimit", "<unset>")],
-    ),
-    "secret": (
-        "Secret (a volume populated by a Secret)",
-        [("SecretName", "secretName", ""), ("Optional", "optional", "false")],
-    ),
-    "configMap": (
-        "ConfigMap (a volume populated by a ConfigMap)",
-        [("Name", "name", ""), ("Optional", "optional", "false")],
-    ),
-    "persistentVolumeClaim": (
-        "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)",
-        [("ClaimName", "claimName", ""), ("ReadOnly", "readOnly", "false")],
-    ),
-    "image": (
-        "Image (a container image or OCI artifact)",
-        [("Reference", "reference", ""), ("PullPolicy", "pullPolicy", "")],
-    ),
-}
+_SHOWN_FIELDS = {"metadata.name": "name", "metadata.namespace": "namespace"}  # kubectl knows no more of them
 PROBES = (("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe"))
 
 
@@ -60,6 +33,33 @@ def toleration_lines(tolerations: list[Object]) -> list[str]:
     return lines
 
 
+def spread_lines(constraints: list[Object]) -> list[str]:
+    lines = []
+    for index, entry in enumerate(sorted(constraints, key=lambda item: str(item.get("topologyKey", "")))):
+        text = f"{entry.get('topologyKey', '')}:{entry.get('whenUnsatisfiable', '')}"
+        text += f" when max skew {entry.get('maxSkew', 0)} is exceeded"
+        if entry.get("labelSelector") is not None:
+            text += f" for selector {_selector_text(entry['labelSelector'])}"
+        lines.append(f"{'' if index else 'Topology Spread Constraints:'}\t{text}")
+    return lines
+
+
+def _selector_text(selector: Object) -> str:
+    """A label selector in one line (metav1 FormatLabelSelector)."""
+    parts = {key: [f"{key}={value}"] for key, value in (selector.get("matchLabels") or {}).items()}
+    words = {
+        "In": "{key} in ({values})",
+        "NotIn": "{key} notin ({values})",
+        "Exists": "{key}",
+        "DoesNotExist": "!{key}",
+    }
+    for entry in selector.get("matchExpressions") or []:
+        values = ",".join(sorted(entry.get("values") or []))
+        text = words.get(entry["operator"], "").format(key=entry["key"], values=values)
+        parts.setdefault(entry["key"], []).append(text)
+    return ",".join(text for key in sorted(parts) for text in parts[key]) or "<none>"
+
+
 def container_lines(title: str, containers: list[Object], statuses: list[Object], pod: Object) -> list[str]:
     by_name = {status["name"]: status for status in statuses}
     lines = [f"{title}:"]
@@ -72,10 +72,10 @@ def container_lines(title: str, containers: list[Object], statuses: list[Object]
                 body += [f"  {part}" for word in container[key] for part in word.split("\n")]
         if container["name"] in by_name:
             body += _state(by_name[container["name"]])
-        body += _resources(container.get("resources") or {})
+        body += resource_lines(container.get("resources") or {})
         body += [f"{name}:\t{probe_text(container[key])}" for name, key in PROBES if container.get(key)]
         body += _environment(container, pod)
-        body += _mounts(container)
+        body += _mounts(container) + device_lines(container)
         lines += [f"    {line}" for line in body]
     return lines
 
@@ -89,9 +89,17 @@ def _basic(container: Object, status: Object | None) -> list[str]:
         ports = [_port(port, key) for port in container.get("ports") or []]
         plural = "s" if len(ports) > 1 else ""
         lines.append(f"{title}{plural}:\t{', '.join(ports) or '<none>'}")
-    profile = (container.get("securityContext") or {}).get("seccompProfile")
-    if profile:
-        lines.append(f"SeccompProfile:\t{profile.get('type', '')}")
+    return lines + [f"{'  ' if number else ''}{line}" for number, line in enumerate(seccomp_lines(container))]
+
+
+def seccomp_lines(thing: Object) -> list[str]:
+    """Of a container, or of a pod's spec."""
+    profile = (thing.get("securityContext") or {}).get("seccompProfile")
+    if not profile:
+        return []
+    lines = [f"SeccompProfile:\t{profile.get('type', '')}"]
+    if profile.get("type") == "Localhost":
+        lines.append(f"LocalhostProfile:\t{profile.get('localhostProfile', '')}")
     return lines
 
 
@@ -113,25 +121,24 @@ def _one_state(title: str, state: Object) -> list[str]:
     from minipod.cli.describe import long_time
 
     if "running" in state:
-        started = state["running"].get("startedAt")
-        return [f"{title}:\tRunning", *([f"  Started:\t{long_time(started)}"] if started else [])]
+        return [f"{title}:\tRunning", f"  Started:\t{long_time(state['running'].get('startedAt'))}"]
     kind = "terminated" if "terminated" in state else "waiting"
     detail = state.get(kind) or {}
     lines = [f"{title}:\t{kind.capitalize()}"]
-    lines += [
-        f"  {name}:\t{detail[key]}" for name, key in (("Reason", "reason"), ("Message", "message")) if detail.get(key)
-    ]
+    if detail.get("reason"):
+        lines.append(f"  Reason:\t{detail['reason']}")
     if kind == "terminated":
+        if detail.get("message"):
+            lines.append(f"  Message:\t{detail['message']}")
         lines.append(f"  Exit Code:\t{detail.get('exitCode', 0)}")
         if detail.get("signal"):
             lines.append(f"  Signal:\t{detail['signal']}")
         for name, key in (("Started", "startedAt"), ("Finished", "finishedAt")):
-            if detail.get(key):
-                lines.append(f"  {name}:\t{long_time(detail[key])}")
+            lines.append(f"  {name}:\t{long_time(detail.get(key))}")
     return lines
 
 
-def _resources(resources: Object) -> list[str]:
+def resource_lines(resources: Object) -> list[str]:
     lines = []
     for title, key in (("Limits", "limits"), ("Requests", "requests")):
         if resources.get(key):
@@ -158,13 +165,21 @@ def _probe_action(probe: Object) -> str:
         return f"exec [{' '.join(probe['exec'].get('command') or [])}]"
     if probe.get("httpGet"):
         get = probe["httpGet"]
-        scheme = str(get.get("scheme", "HTTP")).lower()
-        return f"http-get {scheme}://{get.get('host', '')}:{get.get('port', '')}{get.get('path', '')}"
+        scheme, host = str(get.get("scheme", "HTTP")).lower(), str(get.get("host", ""))
+        host = f"[{host}]" if ":" in host else host
+        return f"http-get {scheme}://{host}:{get.get('port', '')}{_url_path(get.get('path', ''))}"
     if probe.get("tcpSocket"):
         return f"tcp-socket {probe['tcpSocket'].get('host', '')}:{probe['tcpSocket'].get('port', '')}"
     if probe.get("grpc"):
-        return f"grpc <pod>:{probe['grpc'].get('port')} {probe['grpc'].get('service') or ''}".rstrip()
+        return f"grpc <pod>:{probe['grpc'].get('port')} {probe['grpc'].get('service') or ''}"
     return "unknown"
+
+
+def _url_path(path: str) -> str:
+    from urllib.parse import quote
+
+    quoted = quote(path, safe="/$&+,:;=@!~*'()[]") if path != "*" else path
+    return quoted if not quoted or quoted.startswith("/") else f"/{quoted}"
 
 
 def _environment(container: Object, pod: Object) -> list[str]:
@@ -176,33 +191,52 @@ def _environment(container: Object, pod: Object) -> list[str]:
     entries = container.get("env") or []
     lines.append("Environment:" if entries else "Environment:\t<none>")
     for entry in entries:
-        lines += [f"  {line}" for line in _env_entry(entry, pod)]
+        lines += [f"  {line}" for line in _env_entry(entry, container, pod)]
     return lines
 
 
 def _env_source(source: Object) -> str:
-    kind, ref = ("ConfigMap", source["configMapRef"]) if source.get("configMapRef") else ("Secret", source["secretRef"])
+    kind, ref = ("ConfigMap", source["configMapRef"]) if "configMapRef" in source else ("Secret", source["secretRef"])
     prefix = f" with prefix '{source['prefix']}'" if source.get("prefix") else ""
-    return f"  {ref.get('name', '')}\t{kind}{prefix}\tOptional: {_flag(ref.get('optional'))}"
+    return f"  {ref.get('name', '')}\t{kind}{prefix}\tOptional: {flag(ref.get('optional'))}"
 
 
-def _env_entry(entry: Object, pod: Object) -> list[str]:
+def _env_entry(entry: Object, container: Object, pod: Object) -> list[str]:
     name, source = entry["name"], entry.get("valueFrom") or {}
     if field := source.get("fieldRef"):
-        values = jsonpath.find("." + field["fieldPath"], pod) if "[" not in field["fieldPath"] else []
-        text = jsonpath.text_of(values[0]) if values else ""
-        return [f"{name}:\t{text} ({field.get('apiVersion', 'v1')}:{field['fieldPath']})"]
+        path = field["fieldPath"]
+        text = str(pod["metadata"].get(_SHOWN_FIELDS.get(path, ""), ""))
+        return [f"{name}:\t{text} ({field.get('apiVersion', 'v1')}:{path})"]
     if resource := source.get("resourceFieldRef"):
-        return [f"{name}:\t({resource['resource']})"]
+        return [f"{name}:\t{_resource_text(resource, container)} ({resource['resource']})"]
     for kind, words in (("secretKeyRef", "in secret"), ("configMapKeyRef", "of config map")):
         if ref := source.get(kind):
-            optional = _flag(ref.get("optional"))
+            optional = flag(ref.get("optional"))
             return [f"{name}:\t<set to the key '{ref['key']}' {words} '{ref['name']}'>\tOptional: {optional}"]
+    if file := source.get("fileKeyRef"):  # kubectl leaves these out
+        where = f"in file '{file.get('path', '')}' of volume '{file.get('volumeName', '')}'"
+        return [f"{name}:\t<set to the key '{file.get('key', '')}' {where}>\tOptional: {flag(file.get('optional'))}"]
     first, *more = str(entry.get("value", "")).split("\n")
     return [f"{name}:\t{first}", *(f"\t{line}" for line in more)]
 
 
-def _flag(value: object) -> str:
+def _resource_text(selector: Object, container: Object) -> str:
+    """The container's own request or limit in units of the divisor, rounded up (ExtractContainerResourceValue)."""
+    from minipod.api import quantity
+
+    which, _, name = str(selector["resource"]).partition(".")
+    known = name in ("cpu", "memory", "ephemeral-storage") or name.startswith("hugepages-")
+    if which not in ("limits", "requests") or not known:
+        return ""
+    amount = ((container.get("resources") or {}).get(which) or {}).get(name, "0")
+    divisor = str(selector.get("divisor") or "0")
+    divisor = "1" if not quantity.sign(divisor) else divisor
+    measure = quantity.millis if name == "cpu" else quantity.value
+    text = str(-(-measure(amount) // measure(divisor)))
+    return "node allocatable" if text == "0" and selector["resource"] in ("limits.cpu", "limits.memory") else text
+
+
+def flag(value: object) -> str:
     return "true" if value else "false"
 
 
@@ -216,42 +250,8 @@ def _mounts(container: Object) -> list[str]:
     return lines
 
 
-def volume_lines(volumes: list[Object]) -> list[str]:
-    if not volumes:
-        return ["Volumes:\t<none>"]
-    lines = ["Volumes:"]
-    for volume in volumes:
-        lines.append(f"  {volume['name']}:")
-        kind = next((key for key in volume if key != "name"), "emptyDir")
-        lines += [f"    {line}" for line in _volume(kind, volume.get(kind) or {})]
-    return lines
-
-
-def _volume(kind: str, source: Object) -> list[str]:
-    if kind in VOLUMES:
-        sentence, fields = VOLUMES[kind]
-        values = [(title, source.get(key, default)) for title, key, default in fields]
-        return [f"Type:\t{sentence}", *(f"{t}:\t{_flag(v) if isinstance(v, bool) else v or ''}" for t, v in values)]
-    if kind == "downwardAPI":
-        lines = ["Type:\tDownwardAPI (a volume populated by information about the pod)", "Items:"]
-        for item in source.get("items") or []:
-            field = (item.get("fieldRef") or {}).get("fieldPath") or (item.get("resourceFieldRef") or {}).get(
-                "resource"
-            )
-            lines.append(f"  {field} -> {item['path']}")
-        return lines
-    if kind == "projected":
-        lines = ["Type:\tProjected (a volume that contains injected data from multiple sources)"]
-        for entry in source.get("sources") or []:
-            lines += _projected(entry)
-        return lines
-    return ["<unknown>"]
-
-
-def _projected(entry: Object) -> list[str]:
-    for kind, title in (("secret", "SecretName"), ("configMap", "ConfigMapName")):
-        if entry.get(kind):
-            return [f"{title}:\t{entry[kind].get('name', '')}", f"Optional:\t{_flag(entry[kind].get('optional'))}"]
-    if entry.get("serviceAccountToken"):
-        return [f"TokenExpirationSeconds:\t{entry['serviceAccountToken'].get('expirationSeconds', 3600)}"]
-    return ["DownwardAPI:\ttrue"] if entry.get("downwardAPI") else []
+def device_lines(container: Object) -> list[str]:
+    devices = container.get("volumeDevices") or []
+    lines = ["Devices:" if container.get("volumeMounts") else "Devices:\t<none>"] if devices else []
+    ordered = sorted(devices, key=lambda item: str(item["devicePath"]))
+    return lines + [f"  {device['devicePath']} from {device['name']}" for device in ordered]

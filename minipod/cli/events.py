@@ -104,15 +104,16 @@ class Printer:
                 event.get("type", ""),
                 event.get("reason", ""),
                 f"{subject.get('kind', '')}/{subject.get('name', '')}",
-                printable(event.get("message", "").strip()),
+                escaped(event.get("message", "").strip()),
             ]
             rows.append([event["metadata"].get("namespace", ""), *row] if self._namespaces else row)
         return table(rows, self._widths)
 
 
-def printable(text: str) -> str:
-    """Text on one line that cannot steer a terminal."""
-    return "".join(char if char.isprintable() else " " if char == "\n" else "�" for char in text)
+def escaped(text: str) -> str:
+    """Text that cannot steer a terminal: ESC and CR as kubectl shows them, whatever else would as a mark."""
+    text = text.replace("\x1b", "^[").replace("\r", "\\r")
+    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
 
 
 def last_seen(event: Object) -> float:

@@ -146,8 +146,17 @@ def guarded(argv: list[str]) -> int:
         return 3
 
 
+def open_missing_streams() -> None:
+    """A standard stream that the caller has closed (`>&-`) is /dev/null: no socket may come to stand in its place."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r"))
+
+
 def entry() -> None:
     """The `minipod` program. Leaves without the interpreter's slow tear-down: nothing is left to clean up."""
+    open_missing_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no locale may turn a name into a failure
     status = guarded(sys.argv[1:])

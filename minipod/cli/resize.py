@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         while request.next() is not None:
             pass
         answer = request.result or {}
-    print(f"pod/{names[0]} resized")
+    print(f"pod/{names[0]} resized{'' if answer.get('changed', True) else ' (no change)'}")
     if answer.get("reason"):
         print(f"warning: PodResizePending: {answer['reason']}: {answer['message']}", file=sys.stderr)
     return 0

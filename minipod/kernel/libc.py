@@ -80,6 +80,7 @@ _COMMON = {
     "close_range": 436,
     "openat2": 437,
     "mount_setattr": 442,
+    "quotactl_fd": 443,
 }
 NUMBERS = {**_COMMON, **_PER_ARCHITECTURE.get(platform.machine(), {})}
 

@@ -1,4 +1,4 @@
-"""What a pod was allocated while a resize of it waits (layer 4, pure). Decides nothing."""
+"""What a pod was allocated, also while a resize of it waits, and how that is told (layer 4, pure). Decides nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from minipod.api import quantity
+from minipod.api.status import pod_limits, pod_requests
 from minipod.api.types import Container, Pod, ResourceRequirements
+from minipod.config import Config
 from minipod.lifecycle.model import PodState
+from minipod.plan.cgroup import MIN_SHARES
+from minipod.plan.resources import QUOTA_PERIOD_US, pod_cgroup_resources, shares_millicores
+
+MIN_MILLI_LIMIT = 10  # cm/helpers_linux.go MinMilliCPULimit: a smaller limit is not told as it was rounded
 
 
 def allocated_pod(state: PodState) -> Pod:
@@ -34,3 +41,28 @@ def allocation(pod: Pod) -> dict[str, ResourceRequirements]:
 
 def _with(containers: tuple[Container, ...], resources: Mapping[str, ResourceRequirements]) -> tuple[Container, ...]:
     return tuple(replace(one, resources=resources.get(one.name, one.resources)) for one in containers)
+
+
+def pod_resources(state: PodState) -> ResourceRequirements:
+    """status.resources (kubelet_pods.go convertToAPIPodLevelResourcesStatus): of a running pod, what its group has.
+
+    So a limit is told only where the pod as a whole has it.
+    """
+    pod, told = allocated_pod(state), state.status
+    requests = pod_requests(pod)
+    if told.phase != "Running":
+        return ResourceRequirements(requests=requests, limits=pod_limits(pod))
+    if state.resizing.in_progress and not state.resizing.told and told.resources is not None:
+        return told.resources
+    own = pod.spec.resources or ResourceRequirements()
+    group = pod_cgroup_resources(pod, Config())
+    requested, limited = dict(own.requests), dict(own.limits)
+    if "memory" in requests:
+        requested["memory"] = requests["memory"]
+    if group.cpu_shares is not None and (millis := shares_millicores(group.cpu_shares)) > MIN_SHARES:
+        requested["cpu"] = quantity.from_millis(millis)
+    if group.cpu_quota_us is not None and (millis := group.cpu_quota_us * 1000 // QUOTA_PERIOD_US) > MIN_MILLI_LIMIT:
+        limited["cpu"] = quantity.from_millis(millis)
+    if group.memory_limit_bytes is not None:
+        limited["memory"] = quantity.from_value(group.memory_limit_bytes, binary=True)
+    return ResourceRequirements(requests=requested, limits=limited)

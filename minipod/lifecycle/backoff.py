@@ -7,7 +7,7 @@ ceiling.
 
 from __future__ import annotations
 
-from minipod.lifecycle.model import BackOff
+from minipod.lifecycle.values import BackOff
 
 INITIAL_S = 10.0
 MAX_PULL_S = 300.0

@@ -8,15 +8,17 @@ import msgspec
 
 from minipod.api.status import TERMINAL_PHASES, is_sidecar
 from minipod.api.types import Container, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus
-from minipod.lifecycle.model import Resizing
+from minipod.lifecycle.spec import rfc3339
+from minipod.lifecycle.values import Resizing
 
+RESTARTING = "AllContainersRestarting"
 KUBELET_CONDITIONS = (
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
     "ContainersReady",
     "PodScheduled",
-    "AllContainersRestarting",
+    RESTARTING,
     "PodResizePending",
     "PodResizeInProgress",
 )
@@ -98,28 +100,40 @@ def restarting(phase: str, under_way: bool) -> PodCondition:
     """AllContainersRestarting, which only pods with such a rule have."""
     if phase in TERMINAL_PHASES:
         reason = "PodCompleted" if phase == "Succeeded" else "PodFailed"
-        return PodCondition(type="AllContainersRestarting", status="False", reason=reason)
+        return PodCondition(type=RESTARTING, status="False", reason=reason)
     if under_way:
         return PodCondition(
-            type="AllContainersRestarting",
+            type=RESTARTING,
             status="True",
             reason="RestartAllContainersStarted",
             message="container exited with restart policy rule",
         )
-    return PodCondition(type="AllContainersRestarting", status="False")
+    return PodCondition(type=RESTARTING, status="False")
 
 
-def resizes(resizing: Resizing) -> list[PodCondition]:
-    """PodResizePending and PodResizeInProgress, where they are so."""
+def resizes(resizing: Resizing) -> tuple[PodCondition, ...]:
+    """PodResizePending and PodResizeInProgress, where they are so (status_manager.go updatedPodResizeCondition)."""
     made = []
     if resizing.reason:
-        made.append(
-            PodCondition(type="PodResizePending", status="True", reason=resizing.reason, message=resizing.message)
-        )
+        since, generation = resizing.since, resizing.generation
+        made.append(_resize("PodResizePending", resizing.reason, resizing.message, since, generation))
     if resizing.in_progress:
         reason = "Error" if resizing.error else ""
-        made.append(PodCondition(type="PodResizeInProgress", status="True", reason=reason, message=resizing.error))
-    return made
+        since, generation = resizing.progress_since, resizing.progress_generation
+        made.append(_resize("PodResizeInProgress", reason, resizing.error, since, generation))
+    return tuple(made)
+
+
+def _resize(kind: str, reason: str, message: str, since: float, generation: int) -> PodCondition:
+    return PodCondition(
+        type=kind,
+        status="True",
+        reason=reason,
+        message=message,
+        last_probe_time=rfc3339(since),
+        last_transition_time=rfc3339(since),
+        observed_generation=generation,
+    )
 
 
 def gated() -> PodCondition:
@@ -143,7 +157,7 @@ def stamped(pod: Pod, old: PodStatus, new: Iterable[PodCondition], now: str) -> 
             msgspec.structs.replace(
                 condition,
                 last_transition_time=known.last_transition_time if known is not None and same else now,
-                observed_generation=pod.metadata.generation,
+                observed_generation=0 if condition.type == RESTARTING else pod.metadata.generation,
             )
         )
     return tuple(result)

@@ -183,7 +183,7 @@ def _on_updated(work: Work, pod: Pod) -> None:
     )
     for container in (*pod.spec.containers, *pod.spec.init_containers):
         if images.get(container.name) != container.image:
-            work.set_container(container.name, backoff=None, pull_backoff=None)
+            work.set_container(container.name, backoff=None)
     if work.state.stage == "gated" and not pod.spec.scheduling_gates:
         _scheduled(work)
     elif work.state.stage == "syncing":

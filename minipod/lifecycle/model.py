@@ -27,18 +27,15 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.types import Pod, PodStatus, ResourceRequirements
+from minipod.lifecycle.values import BackOff, FailedPull, Resizing, Value
 
 EVICTED = "Evicted"  # the reason of a pod that took more of the node than it may
-
-
-class _Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    pass
 
 
 # --- state ------------------------------------------------------------
 
 
-class User(_Value, frozen=True, kw_only=True):
+class User(Value, frozen=True, kw_only=True):
     """v1 LinuxContainerUser: what the first process really runs as."""
 
     uid: int
@@ -46,7 +43,7 @@ class User(_Value, frozen=True, kw_only=True):
     supplemental_groups: tuple[int, ...] = ()
 
 
-class Run(_Value, frozen=True, kw_only=True):
+class Run(Value, frozen=True, kw_only=True):
     """One instance of a container, as the runtime has it. `state`: created | running | exited | unknown.
 
     `attempt` is the restart count it was made with. `exit_code` is 128+n for an end by signal n. `signal` only where
@@ -72,37 +69,14 @@ class Run(_Value, frozen=True, kw_only=True):
     resources: ResourceRequirements | None = None  # that it was made with or resized to; None: not known
 
 
-class Resizing(_Value, frozen=True, kw_only=True):
-    """An in-place resize. `reason` (Infeasible | Deferred): there is no room, `allocated` and `pod_level` hold on.
-
-    `told`: the runtime knows the new resources. `in_progress`: something has still the old ones.
-    """
-
-    reason: str = ""
-    message: str = ""
-    allocated: dict[str, ResourceRequirements] = {}
-    pod_level: ResourceRequirements | None = None
-    in_progress: bool = False
-    under_way: bool = False  # ResizePod is to be answered
-    told: bool = False
-    error: str = ""
-
-
-class BackOff(_Value, frozen=True, kw_only=True):
-    """client-go's flowcontrol entry: the present delay, and when it was last moved on."""
-
-    delay_s: float
-    updated_at: float
-
-
-class Waiting(_Value, frozen=True, kw_only=True):
+class Waiting(Value, frozen=True, kw_only=True):
     """Why the last try to start a container came to nothing (the kubelet's reason cache)."""
 
     reason: str
     message: str = ""
 
 
-class ProbeState(_Value, frozen=True, kw_only=True):
+class ProbeState(Value, frozen=True, kw_only=True):
     """One probe of one running container. `result`: success | failure | unknown (the told one, past its threshold)."""
 
     container_id: str
@@ -112,7 +86,7 @@ class ProbeState(_Value, frozen=True, kw_only=True):
     on_hold: bool = False  # until the container is another one
 
 
-class Kill(_Value, frozen=True, kw_only=True):
+class Kill(Value, frozen=True, kw_only=True):
     """A container that is being ended. `stage`: hook (preStop runs) | turn (waits for others) | stop (it was sent)."""
 
     container_id: str
@@ -123,14 +97,12 @@ class Kill(_Value, frozen=True, kw_only=True):
     retry_at: float | None = None  # the runtime failed to kill it: try again then
 
 
-class ContainerState(_Value, frozen=True, kw_only=True):
+class ContainerState(Value, frozen=True, kw_only=True):
     """One container of the spec: its present and its previous instance, and what is known about its starts."""
 
     run: Run | None = None
     previous: Run | None = None
     backoff: BackOff | None = None  # CrashLoopBackOff
-    pull_backoff: BackOff | None = None  # ImagePullBackOff
-    pull_error: str = ""  # what the last fetch said
     waiting: Waiting | None = None
     attempts: int = 0  # instances ever made: the next one's restart count
     probes: dict[str, ProbeState] = {}  # startup | liveness | readiness
@@ -139,7 +111,7 @@ class ContainerState(_Value, frozen=True, kw_only=True):
     kill: Kill | None = None
 
 
-class Sandbox(_Value, frozen=True, kw_only=True):
+class Sandbox(Value, frozen=True, kw_only=True):
     """`state`: none | creating | ready | stopping | stopped. `id` empty where none was made yet."""
 
     state: str = "none"
@@ -148,7 +120,7 @@ class Sandbox(_Value, frozen=True, kw_only=True):
     ips: tuple[str, ...] = ()
 
 
-class PodState(_Value, frozen=True, kw_only=True):
+class PodState(Value, frozen=True, kw_only=True):
     """All that the core remembers of one pod. JSON-serialisable; the store keeps it after every step.
 
     `pod`: spec and metadata (with deletionTimestamp and deletionGracePeriodSeconds once deletion was asked for).
@@ -167,6 +139,7 @@ class PodState(_Value, frozen=True, kw_only=True):
     volumes: str = "none"  # none | setting-up | ready
     sandbox: Sandbox = Sandbox()
     containers: dict[str, ContainerState] = {}  # by name: init, main and ephemeral
+    pulls: dict[str, FailedPull] = {}  # by image
     starting: str = ""  # the container whose StartContainer (or postStart hook) is under way
     queue: tuple[str, ...] = ()  # to be started after it
     phase: str = "Pending"  # as it follows from the containers; `status.phase` turns terminal only when all have ended
@@ -224,7 +197,7 @@ class PodUpdated(Event, frozen=True, kw_only=True):
 
 
 class ResizeAsked(Event, frozen=True, kw_only=True):
-    """Requests or limits of cpu and memory were changed. `reason`: Infeasible | Deferred where there is no room."""
+    """Requests or limits of cpu and memory were changed. `reason`: why they were not admitted, such as OutOfcpu."""
 
     pod: Pod
     reason: str = ""

@@ -21,7 +21,7 @@ from minipod.lifecycle.model import (
     Waiting,
 )
 from minipod.lifecycle.publish import publish
-from minipod.lifecycle.spec import go_duration, is_regular_init, kind_of, pod_words
+from minipod.lifecycle.spec import find_container, go_duration, is_regular_init, kind_of, pod_words
 from minipod.lifecycle.work import Work
 
 RELIST_S = 1.0  # the kubelet learns within about a second what it has done itself
@@ -220,9 +220,16 @@ def _start_next(work: Work) -> None:
             name=name,
             kind=kind_of(state.pod, name),
             attempt=known.attempts,
-            pull_allowed=not backoff.in_pull_backoff(known.pull_backoff, work.now),
+            pull_allowed=not _waits_to_pull(work, name),
         )
     )
+
+
+def _waits_to_pull(work: Work, name: str) -> bool:
+    """The pod's last fetch of the container's image failed not long ago, for this container or for another."""
+    container = find_container(work.state.pod, name)
+    pull = work.state.pulls.get(container.image) if container is not None else None
+    return pull is not None and backoff.in_pull_backoff(pull.backoff, work.now)
 
 
 def _back_off(work: Work, name: str, finished_at: float) -> None:

@@ -20,11 +20,10 @@ from minipod.api.types import (
     PodCondition,
     PodIP,
     PodStatus,
-    ResourceRequirements,
     VolumeMountStatus,
 )
 from minipod.lifecycle import conditions
-from minipod.lifecycle.allocation import allocated_pod, allocation
+from minipod.lifecycle.allocation import allocated_pod, allocation, pod_resources
 from minipod.lifecycle.model import EVICTED, PodState, Run
 from minipod.lifecycle.model import ContainerState as Known
 from minipod.lifecycle.spec import AnyContainer, is_probed, is_regular_init, probe_of, rfc3339
@@ -97,7 +96,7 @@ def _tell(
             start_time=rfc3339(state.start_time if state.start_time is not None else work.now),
             qos_class=old.qos_class or rules.qos_class(state.pod),
             observed_generation=state.pod.metadata.generation,
-            resources=ResourceRequirements(requests=rules.pod_requests(pod), limits=rules.pod_limits(pod)),
+            resources=pod_resources(state),
             allocated_resources=rules.pod_requests(pod),
         ),
     )
@@ -126,8 +125,8 @@ def _conditions(
     ]
     if rules.all_containers_could_restart(spec):
         made.append(conditions.restarting(phase, state.restart_all))
-    made += conditions.resizes(state.resizing)
-    return others + conditions.stamped(state.pod, state.status, made, rfc3339(work.now))
+    told = conditions.stamped(state.pod, state.status, made, rfc3339(work.now))
+    return others + conditions.resizes(state.resizing) + told
 
 
 def publish_gated(work: Work) -> None:

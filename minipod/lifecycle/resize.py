@@ -9,10 +9,15 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.types import Container, Pod, ResourceRequirements
+from minipod.api.validation.same import same
 from minipod.lifecycle.allocation import allocated_pod, allocation
-from minipod.lifecycle.model import PodState, ResizeAsked, ResizeDone, ResizePod, Resizing
+from minipod.lifecycle.model import PodState, ResizeAsked, ResizeDone, ResizePod
 from minipod.lifecycle.publish import publish
+from minipod.lifecycle.values import Resizing
 from minipod.lifecycle.work import Work
+
+INFEASIBLE = "Infeasible"
+DEFERRED = "Deferred"
 
 
 def asked(work: Work, event: ResizeAsked) -> None:
@@ -24,37 +29,62 @@ def asked(work: Work, event: ResizeAsked) -> None:
         deletion_grace_period_seconds=state.pod.metadata.deletion_grace_period_seconds,
     )
     pod = msgspec.structs.replace(event.pod, metadata=metadata, status=state.pod.status)
-    resizing, old = state.resizing, allocated_pod(state)
-    if event.reason:
-        if (resizing.reason, resizing.message) != (event.reason, event.message) or pod != state.pod:
-            word = f"Pod resize {event.reason}: {_summary(pod, event.message)}"
-            work.record("Warning", f"Resize{event.reason}", word)
-        resizing = msgspec.structs.replace(
-            resizing,
-            reason=event.reason,
-            message=event.message,
-            allocated=allocation(old),
-            pod_level=old.spec.resources,
-        )
-        work.set(pod=pod, resizing=resizing, published=state.published + 1)
+    work.set(pod=pod, published=state.published + 1)
+    if same(_resources(pod), _resources(allocated_pod(state))):
+        work.set(resizing=msgspec.structs.replace(state.resizing, reason="", message="", allocated={}, pod_level=None))
+    elif event.reason:
+        _pending(work, allocated_pod(state), event)
     else:
         work.record("Normal", "ResizeStarted", f"Pod resize started: {_summary(pod)}")
-        work.set(pod=pod, resizing=Resizing(in_progress=True), published=state.published + 1)
+        generation = pod.metadata.generation
+        work.set(resizing=Resizing(in_progress=True, progress_generation=generation, progress_since=work.now))
     if state.stage == "syncing":
         publish(work)
         work.set(changed=True)
 
 
-def _summary(pod: Pod, error: str = "") -> str:
-    """As the kubelet's events show it: the resources of every container, the generation."""
+def _pending(work: Work, old: Pod, event: ResizeAsked) -> None:
+    """There is no room: `old`, as it was allocated, holds on (status_manager.go SetPodResizePendingCondition)."""
+    pod, before = work.state.pod, work.state.resizing
+    reason = INFEASIBLE if event.reason == INFEASIBLE else DEFERRED
+    generation = pod.metadata.generation
+    if (before.reason, before.generation) != (reason, generation):
+        text = f"Pod resize {event.reason}: {_summary(pod, event.message)}"
+        work.record("Warning", f"Resize{reason}", text)
+    work.set(
+        resizing=msgspec.structs.replace(
+            before,
+            reason=reason,
+            message=event.message,
+            generation=generation,
+            since=before.since if before.reason == reason else work.now,
+            allocated=allocation(old),
+            pod_level=old.spec.resources,
+        )
+    )
+
+
+def _resources(pod: Pod) -> tuple[object, ...]:
+    """What can be resized: of the pod and of each container, in the order of the spec."""
+    containers = (*pod.spec.init_containers, *pod.spec.containers)
+    return (pod.spec.resources, *(one.resources for one in containers))
+
+
+def _summary(pod: Pod, error: str = "", generation: int | None = None) -> str:
+    """As the kubelet's events show it: the resources of every container, the generation (events/resize.go)."""
     said: dict[str, object] = {}
     for name, group in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers)):
         if group:
-            said[name] = [{"name": one.name, "resources": one.resources} for one in group]
-    said["generation"] = pod.metadata.generation
+            said[name] = [{"name": one.name, "resources": _sorted(one.resources)} for one in group]
+    said["generation"] = pod.metadata.generation if generation is None else generation
     if error:
         said["error"] = error
     return msgspec.json.encode(said).decode()
+
+
+def _sorted(resources: ResourceRequirements) -> dict[str, dict[str, str]]:
+    both = {"limits": resources.limits, "requests": resources.requests}
+    return {name: dict(sorted(group.items())) for name, group in both.items() if group}
 
 
 def _compute(resources: ResourceRequirements | None) -> tuple[str | None, ...]:
@@ -106,16 +136,23 @@ def done(work: Work, event: ResizeDone) -> None:
     if not resizing.under_way:
         return
     if event.message:
-        text = _summary(allocated_pod(work.state), event.message)
-        work.record("Warning", "ResizeError", f"Pod resize error: {text}")
-        work.set(resizing=msgspec.structs.replace(resizing, under_way=False, error=event.message))
-        work.set(failed=True)
+        _failed(work, event.message)
         return
     for name, known in work.state.containers.items():
         run = known.run
         if run is not None and run.id in event.resized:
             work.set_run(name, resources=_of(work.state, name))
     work.set(resizing=msgspec.structs.replace(resizing, under_way=False, told=True, error=""), changed=True)
+
+
+def _failed(work: Work, error: str) -> None:
+    resizing = work.state.resizing
+    if error != resizing.error:
+        text = _summary(allocated_pod(work.state), error, resizing.progress_generation)
+        work.record("Warning", "ResizeError", f"Pod resize error: {text}")
+    since = resizing.progress_since if resizing.error else work.now
+    work.set(resizing=msgspec.structs.replace(resizing, under_way=False, error=error, progress_since=since))
+    work.set(failed=True)
 
 
 def complete(work: Work) -> None:
@@ -125,4 +162,5 @@ def complete(work: Work) -> None:
     under_way = not state.resizing.told or any(differs(state, one) for one in (*spec.init_containers, *spec.containers))
     if state.resizing.in_progress and not under_way:
         work.set(resizing=msgspec.structs.replace(state.resizing, in_progress=False, told=False, error=""))
-        work.record("Normal", "ResizeCompleted", f"Pod resize completed: {_summary(allocated_pod(state))}")
+        text = _summary(allocated_pod(state), generation=state.resizing.progress_generation)
+        work.record("Normal", "ResizeCompleted", f"Pod resize completed: {text}")

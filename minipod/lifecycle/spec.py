@@ -60,9 +60,12 @@ def rfc3339(at_s: float) -> str:
 
 
 def go_duration(seconds: float) -> str:
-    """Whole seconds as Go prints a Duration: 10s, 1m20s, 5m0s, 1h0m0s."""
-    total = int(seconds)
-    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
+    """As Go prints a Duration, cut to whole milliseconds: 812ms, 1.5s, 1m20s, 5m0s, 1h0m0s."""
+    millis = int(seconds * 1000 + 1e-6)
+    if 0 < millis < 1000:
+        return f"{millis}ms"
+    hours, minutes, rest = millis // 3_600_000, millis // 60_000 % 60, millis % 60_000
+    text = f"{rest // 1000}.{rest % 1000:03d}".rstrip("0").rstrip(".") + "s"
     if hours:
-        return f"{hours}h{minutes}m{rest}s"
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text

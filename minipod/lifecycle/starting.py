@@ -24,7 +24,8 @@ from minipod.lifecycle.model import (
     Waiting,
 )
 from minipod.lifecycle.passes import start_failed, start_succeeded
-from minipod.lifecycle.spec import find_container
+from minipod.lifecycle.spec import find_container, go_duration
+from minipod.lifecycle.values import FailedPull
 from minipod.lifecycle.work import Work
 
 PULL_BACK_OFF = "ImagePullBackOff"
@@ -47,30 +48,39 @@ def on_image(work: Work, event: ImagePulling | ImageReady | ImageFailed) -> None
         message = f'Container image "{image}" already present on machine and can be accessed by the pod'
         work.record("Normal", "Pulled", message, name)
     else:
-        work.set_container(name, pull_backoff=None, pull_error="")
-        took = f"{event.seconds:.3g}s ({event.seconds:.3g}s including waiting)"
-        message = f'Successfully pulled image "{image}" in {took}. Image size: {event.size_bytes} bytes.'
+        _pulled(work, image)
+        took = go_duration(event.seconds)
+        message = f'Successfully pulled image "{image}" in {took} ({took} including waiting).'
+        message += f" Image size: {event.size_bytes} bytes."
         work.record("Normal", "Pulled", message, name)
 
 
 def _image_failed(work: Work, event: ImageFailed, image: str) -> None:
-    known = work.container(event.name)
+    pull = work.state.pulls.get(image)
     message = event.message
     if event.reason == PULL_BACK_OFF:
         message = f'Back-off pulling image "{image}"'
         work.record("Normal", "BackOff", message, event.name)
-        if known.pull_error:
-            message += f": {known.pull_error}"
+        if pull is not None and pull.error:
+            message += f": {pull.error}"
     elif event.reason == "ErrImageNeverPull":
         work.record("Warning", "ErrImageNeverPull", message, event.name)
     elif event.reason in ("InvalidImageName", "ImageInspectError"):
         work.record("Warning", "InspectFailed", message, event.name)
     else:
         work.record("Warning", "Failed", f'Failed to pull image "{image}": {message}', event.name)
-        entry = backoff.next_pull_backoff(known.pull_backoff, work.now)
-        work.set_container(event.name, pull_backoff=entry, pull_error=f"{event.reason}: {message}")
+        entry = backoff.next_pull_backoff(pull.backoff if pull is not None else None, work.now)
+        failed = FailedPull(backoff=entry, error=f"{event.reason}: {message}")
+        work.set(pulls={**work.state.pulls, image: failed})
     work.record("Warning", "Failed", f"Error: {event.reason}", event.name)
     start_failed(work, event.name, Waiting(reason=event.reason, message=message))
+
+
+def _pulled(work: Work, image: str) -> None:
+    """The delay is remembered for a while, so that a registry that fails now and then is not asked more and more."""
+    pull = work.state.pulls.get(image)
+    if pull is not None:
+        work.set(pulls={**work.state.pulls, image: FailedPull(backoff=pull.backoff)})
 
 
 def on_container(

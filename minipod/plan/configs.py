@@ -80,14 +80,20 @@ class SandboxConfig(_Value, frozen=True, kw_only=True):
 
 
 class Mount(_Value, frozen=True, kw_only=True):
-    """CRI Mount: a bind of `host_path` at `container_path`."""
+    """CRI Mount: a bind of `host_path` at `container_path`. `volume`: its name, for messages."""
 
     container_path: str
     host_path: str
     readonly: bool = False
     propagation: str = "private"  # private | host-to-container | bidirectional
     recursive_read_only: bool = False
-    sub_path: str = ""  # below host_path, resolved without leaving it
+    sub_path: str = ""  # below host_path, resolved without leaving it, made where it is missing
+    image_sub_path: str = ""  # the same in an image's files, where nothing can be made
+    volume: str = ""
+
+    @property
+    def below(self) -> str:
+        return self.sub_path or self.image_sub_path
 
 
 class Device(_Value, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ from minipod.plan.rootfs import (
     KeepShared,
     KeepWritable,
     MakeContainerFolder,
+    MakeDeviceNode,
     MakeDevices,
     MakeFolder,
     MaskPaths,
@@ -50,6 +51,7 @@ from minipod.plan.rootfs import (
 )
 from minipod.plan.sandbox import namespace_pins, pid_namespace_path, sandbox_directory
 from minipod.plan.security import READONLY_PATHS, capability_mask, capability_set, masked_paths
+from minipod.plan.sub_path import MakeSubPath
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -84,6 +86,7 @@ def container_plan(
     if limit is not None:
         host.append(limit)
     host.append(MakeContainerFolder(config.directory))
+    host += _sub_paths(config)
     if config.termination_message_host_path:
         host.append(TouchFile(config.termination_message_host_path, 0o666))
     child: list[ChildOperation] = [
@@ -95,7 +98,7 @@ def container_plan(
     pins = namespace_pins(sandbox, paths)
     if pins:
         child.append(JoinNamespaces(pins))
-    child += [KeepShared(m.host_path, m.sub_path) for m in config.mounts if m.propagation == "bidirectional"]
+    child += [KeepShared(m.host_path, m.below) for m in config.mounts if m.propagation == "bidirectional"]
     child += [DetachPropagation(), MountRoot(layers=image.layers, directory=config.directory), _user(config, image)]
     child += _image_volumes(config, image)
     child += _mounts(config, sandbox, facts, paths)
@@ -155,6 +158,20 @@ def _clone(config: ContainerConfig, sandbox: SandboxConfig, cgroup: str, facts: 
     )
 
 
+def _sub_paths(config: ContainerConfig) -> list[MakeSubPath]:
+    return [
+        MakeSubPath(
+            volume=mount.volume,
+            container=config.name,
+            source=mount.host_path,
+            sub_path=mount.below,
+            image=bool(mount.image_sub_path),
+        )
+        for mount in config.mounts
+        if mount.below
+    ]
+
+
 def _image_volumes(config: ContainerConfig, image: Image) -> list[KeepWritable]:
     """Writable as everything else, unless the root is not: then they still are (containerd's image volumes)."""
     if not config.security.readonly_rootfs:
@@ -210,10 +227,13 @@ def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, p
             readonly=mount.readonly,
             recursive_read_only=mount.recursive_read_only,
             propagation=mount.propagation,
-            sub_path=mount.sub_path,
+            sub_path=mount.below,
         )
         for mount in mounts
     ]
+    for device in config.devices:
+        _refuse_in_proc(device.container_path)
+        operations.append(MakeDeviceNode(device.host_path, device.container_path))
     if not privileged and config.security.proc_mount == "Default":
         operations += [MaskPaths(masked_paths(facts.cpus)), ReadOnlyPaths(READONLY_PATHS)]
     return operations

@@ -134,16 +134,19 @@ def pod_dns(pod: Pod, config: Config, facts: HostFacts) -> tuple[DNSConfig, tupl
         if config.cluster_dns:
             dns = _cluster_first(dns, pod.metadata.namespace, config)
         else:
-            warnings.append(
-                PlanWarning(
-                    "MissingClusterDNS",
-                    f"dnsPolicy {policy}: no cluster DNS is configured (cluster_dns), so the pod uses the host's "
-                    "resolvers as with dnsPolicy Default",
-                )
-            )
+            warnings.append(PlanWarning("MissingClusterDNS", _no_cluster_dns(pod)))
     if pod.spec.dns_config is not None:
         dns = _appended(dns, pod.spec.dns_config)
     return _fitted(dns, warnings), tuple(warnings)
+
+
+def _no_cluster_dns(pod: Pod) -> str:
+    """The kubelet's words, which users know; `cluster_dns` in the configuration is the cure."""
+    name = f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
+    return (
+        f'pod: "{name}". kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" '
+        'policy. Falling back to "Default" policy.'
+    )
 
 
 def _cluster_first(host: DNSConfig, namespace: str, config: Config) -> DNSConfig:

@@ -26,7 +26,7 @@ from minipod.plan.configs import (
 )
 from minipod.plan.env import CONFIG_ERROR, Sources, environment, expand_all, pod_facts
 from minipod.plan.files import PlanWarning, pod_dns, pod_hostname
-from minipod.plan.volumes import fs_group, mounts_for, pod_directory
+from minipod.plan.volumes import devices_for, fs_group, mounts_for, pod_directory
 
 DEFAULT_TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 
@@ -98,7 +98,7 @@ def _not_enforced(pod: Pod) -> list[PlanWarning]:
     found: list[str] = []
     for kind, containers in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers)):
         for index, container in enumerate(containers):
-            names = sorted(set(container.resources.limits) - {"cpu", "memory"})
+            names = sorted(set(container.resources.limits) - {"cpu", "memory", "ephemeral-storage"})
             found += [f"spec.{kind}[{index}].resources.limits[{name}]: is not enforced" for name in names]
     return [PlanWarning("NotEnforced", message) for message in found]
 
@@ -198,6 +198,7 @@ def container_config(
         working_dir=container.working_dir,
         envs=tuple({"HOSTNAME": kernel_hostname, **env}.items()),
         mounts=(*mounts, *_sandbox_mounts(f"{paths.root}/sandboxes/{sandbox_id}", mounts, security.readonly_rootfs)),
+        devices=devices_for(pod, container, paths),
         log_path=f"{container.name}/{attempt}.log",
         stdin=container.stdin,
         stdin_once=container.stdin_once,

@@ -39,6 +39,11 @@ def shares(milli_cpu: int) -> int:
     return max(MIN_SHARES, min(MAX_SHARES, milli_cpu * SHARES_PER_CPU // 1000))
 
 
+def shares_millicores(cpu_shares: int) -> int:
+    """The other way round, as a status tells it (SharesToMilliCPU)."""
+    return -(-cpu_shares * 1000 // SHARES_PER_CPU)
+
+
 def quota_us(milli_cpu: int, period_us: int = QUOTA_PERIOD_US) -> int | None:
     """cpu.cfs_quota_us of so many millicores, at least 1 ms; None without a limit."""
     return max(MIN_QUOTA_US, milli_cpu * period_us // 1000) if milli_cpu else None

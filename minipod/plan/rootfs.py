@@ -16,6 +16,7 @@ from minipod.kernel import mount as kmount
 from minipod.kernel.path import make_in_root, open_in_root
 from minipod.kernel.remove import remove_tree
 from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
+from minipod.plan.sub_path import open_source
 
 _PROPAGATION = {"private": kmount.MS_PRIVATE, "host-to-container": kmount.MS_SLAVE}
 
@@ -182,6 +183,25 @@ def _copy_devices(source: str, dir_fd: int) -> None:
                 _mknod(dir_fd, entry.name, found.st_mode, found.st_rdev, found.st_uid, found.st_gid)
 
 
+class MakeDeviceNode(ChildOperation, frozen=True):
+    """A node of the host's device at a place of the container's own: a volume of mode Block (volumeDevices)."""
+
+    device: str
+    target: str
+    phase = "mounts"
+
+    def describe(self) -> str:
+        return f"mknod {self.target} as {self.device}"
+
+    def execute(self, ctx: ChildContext) -> None:
+        found = os.stat(self.device)
+        parent, name = os.path.split(self.target)
+        with _place(ctx, parent, directory=True) as fd:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=fd)  # of the image, or of the container before this one
+            _mknod(fd, name, found.st_mode, found.st_rdev, found.st_uid, found.st_gid)
+
+
 class KeepShared(ChildOperation, frozen=True):
     """Take hold of a Bidirectional volume while it still shares mounts with the host; `BindMount` puts it in place."""
 
@@ -193,7 +213,7 @@ class KeepShared(ChildOperation, frozen=True):
         return f"open_tree {self.source}{'/' + self.sub_path if self.sub_path else ''} as it is shared with the host"
 
     def execute(self, ctx: ChildContext) -> None:
-        source_fd = _open_source(self.source, self.sub_path)
+        source_fd = open_source(self.source, self.sub_path)
         try:
             if not kmount.is_shared(source_fd):
                 raise OSError(
@@ -232,7 +252,7 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
         if self.propagation == "bidirectional":
             self._place_shared(ctx)
             return
-        source_fd = _open_source(self.source, self.sub_path)
+        source_fd = open_source(self.source, self.sub_path)
         try:
             directory = stat.S_ISDIR(os.fstat(source_fd).st_mode)
             with _place(ctx, self.target, directory=directory) as fd:
@@ -255,22 +275,6 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
                 kmount.move_mount(tree, fd)
         finally:
             os.close(tree)
-
-
-def _open_source(source: str, sub_path: str) -> int:
-    fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
-    if not sub_path:
-        return fd
-    try:
-        return open_in_root(fd, sub_path)
-    except FileNotFoundError:
-        # made with the volume's own mode, so that whoever may write to the volume may write to it
-        mode = stat.S_IMODE(os.fstat(fd).st_mode)
-        made = make_in_root(fd, sub_path, directory=True)
-        os.chmod(f"/proc/self/fd/{made}", mode)
-        return made
-    finally:
-        os.close(fd)
 
 
 class KeepWritable(ChildOperation, frozen=True):

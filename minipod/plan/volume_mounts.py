@@ -1,14 +1,14 @@
-"""Volumes that come from elsewhere (layer 2): folders of PersistentVolumes, images, NFS; as host operations.
+"""Volumes that come from elsewhere (layer 2): folders of PersistentVolumes, images; as host operations.
 
 Each gets a place in the pod's folder, where it is mounted for as long as the pod is there. Undoing takes the mount
-away, never what is mounted. Rules: pkg/volume/{local,nfs,image}, pkg/volume/volume_linux.go (fsGroup).
+away, never what is mounted. Rules: pkg/volume/{local,image}, pkg/volume/volume_linux.go (fsGroup).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import socket
 import stat
 
 from minipod.errors import VolumeError
@@ -56,7 +56,7 @@ class BindFolder(HostOperation, frozen=True):
                 f'MountVolume.SetUp failed for volume "{self.volume}" : path "{self.source}": {error.strerror}'
             ) from error
         try:
-            _make_place(self.path, directory=stat.S_ISDIR(os.fstat(source_fd).st_mode))
+            make_place(self.path, directory=stat.S_ISDIR(os.fstat(source_fd).st_mode))
             kmount.mount(f"/proc/self/fd/{source_fd}", self.path, None, kmount.MS_BIND | kmount.MS_REC)
             # what is taken away here later must not be taken away at the source
             kmount.mount(None, self.path, None, kmount.MS_SLAVE | kmount.MS_REC)
@@ -64,7 +64,7 @@ class BindFolder(HostOperation, frozen=True):
             os.close(source_fd)
 
     def undo(self) -> None:
-        _unmount(self.path)
+        unmount(self.path)
 
 
 class GiveToGroup(HostOperation, frozen=True):
@@ -100,7 +100,7 @@ class MountImage(HostOperation, frozen=True):
     def execute(self) -> None:
         if os.path.ismount(self.path):
             return
-        _make_place(self.path, directory=True)
+        make_place(self.path, directory=True)
         flags = kmount.MS_RDONLY | kmount.MS_NOEXEC | kmount.MS_NOSUID | kmount.MS_NODEV
         if len(self.layers) == 1:
             kmount.mount(self.layers[0], self.path, None, kmount.MS_BIND)
@@ -109,86 +109,45 @@ class MountImage(HostOperation, frozen=True):
             kmount.overlay_read_only(self.layers, self.path, flags)
 
     def undo(self) -> None:
-        _unmount(self.path)
+        unmount(self.path)
 
 
-class MountNfs(HostOperation, frozen=True):
-    """An export of an NFS server, by the kernel's own client: version 4, else 3."""
+class LinkDevice(HostOperation, frozen=True):
+    """A block device of the host under the volume's name in the pod's folder (a PersistentVolume of mode Block)."""
 
     volume: str
-    server: str
-    export: str
+    device: str
     path: str
-    readonly: bool = False
-    options: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        options = ",".join(["ro" if self.readonly else "rw", *self.options])
-        return f"mount nfs {self.server}:{self.export} {self.path} {options}"
+        return f"symlink {self.path} -> {self.device}, a block device"
 
     def execute(self) -> None:
-        if os.path.ismount(self.path):
-            return
-        known = _file_systems()
-        if not {"nfs", "nfs4"} & known:
-            raise VolumeError(
-                f'MountVolume.SetUp failed for volume "{self.volume}" : this kernel has no NFS client: '
-                "modprobe nfs, or mount it on the host and use hostPath"
-            )
-        _make_place(self.path, directory=True)
-        address = self._address()
-        flags = kmount.MS_RDONLY if self.readonly else 0
-        own = [f"addr={address}", f"clientaddr={_own_address(address)}", *self.options]
-        tries = [("nfs4", own), ("nfs", [f"addr={address}", f"mountaddr={address}", "vers=3", "nolock", *self.options])]
-        tries = [one for one in tries if one[0] in known]
-        for number, (fstype, options) in enumerate(tries, 1):
-            try:
-                kmount.mount(f"{self.server}:{self.export}", self.path, fstype, flags, ",".join(options))
-                return
-            except OSError as error:
-                again = error.errno in (errno.EPROTONOSUPPORT, errno.ECONNREFUSED, errno.ENOENT, errno.EINVAL)
-                if number < len(tries) and again:
-                    continue
-                raise VolumeError(
-                    f'MountVolume.SetUp failed for volume "{self.volume}" : mount of '
-                    f"{self.server}:{self.export}: {os.strerror(error.errno or 0)}"
-                ) from error
-
-    def _address(self) -> str:
+        why = ""
         try:
-            return str(socket.getaddrinfo(self.server, 2049, type=socket.SOCK_STREAM)[0][4][0])
+            if not stat.S_ISBLK(os.stat(self.device).st_mode):
+                why = "is not a block device"
         except OSError as error:
-            raise VolumeError(
-                f'MountVolume.SetUp failed for volume "{self.volume}" : server {self.server}: {error.strerror}'
-            ) from error
+            why = error.strerror or str(error)
+        if why:
+            raise VolumeError(f'MapVolume.SetUpDevice failed for volume "{self.volume}" : {self.device}: {why}')
+        os.makedirs(os.path.dirname(self.path), mode=0o750, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(self.device, self.path)
 
     def undo(self) -> None:
-        _unmount(self.path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
 
 
-def _own_address(server: str) -> str:
-    """The address of this host that the server would see; nothing is sent."""
-    family = socket.AF_INET6 if ":" in server else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((server, 2049))
-        except OSError:
-            return "0.0.0.0"
-        return str(probe.getsockname()[0])
-
-
-def _file_systems() -> set[str]:
-    with open("/proc/filesystems", encoding="ascii") as file:
-        return {line.split()[-1] for line in file if line.strip()}
-
-
-def _make_place(path: str, *, directory: bool) -> None:
+def make_place(path: str, *, directory: bool) -> None:
+    """Where something is to be mounted."""
     os.makedirs(path if directory else os.path.dirname(path), mode=0o750, exist_ok=True)
     if not directory:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
-def _unmount(path: str) -> None:
+def unmount(path: str) -> None:
     """The mount and the empty place that it was on; a place that is not empty is told by the folder's removal."""
     kmount.umount_if_mounted(path)
     try:

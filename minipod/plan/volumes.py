@@ -10,25 +10,41 @@ from __future__ import annotations
 
 import functools
 import os
+import posixpath
 import stat
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from minipod.api import quantity
-from minipod.api.types import Container, EmptyDirVolumeSource, PersistentVolume, Pod, Volume, VolumeMount
+from minipod.api.types import (
+    Container,
+    EmptyDirVolumeSource,
+    EphemeralContainer,
+    PersistentVolume,
+    Pod,
+    Volume,
+    VolumeMount,
+)
 from minipod.errors import ContainerError, VolumeError
-from minipod.kernel.mount import mount, umount_if_mounted
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
-from minipod.plan.configs import HostFacts, Image, Mount
+from minipod.plan.configs import Device, HostFacts, Image, Mount
+from minipod.plan.empty_dirs import HUGE_PAGES, MakeEmptyDir, MountHugePages, MountTmpfs, huge_page_size, tmpfs_size
 from minipod.plan.env import CONFIG_ERROR, expand_sub_path
+from minipod.plan.nfs import MountNfs
 from minipod.plan.operation import HostOperation
+from minipod.plan.quota import LimitFolder
 from minipod.plan.resources import pod_memory_limit
-from minipod.plan.volume_mounts import BindFolder, GiveToGroup, MakeProvisionedFolder, MountImage, MountNfs
+from minipod.plan.volume_mounts import (
+    BindFolder,
+    GiveToGroup,
+    LinkDevice,
+    MakeProvisionedFolder,
+    MountImage,
+)
 
 _PROPAGATION = {"None": "private", "HostToContainer": "host-to-container", "Bidirectional": "bidirectional"}
-_FS_GROUP_MODE = 0o660 | 0o110 | stat.S_ISGID
 
 #: type -> (what a path of another kind is not, the test)
 _HOST_PATH_TYPES: dict[str, tuple[str, Callable[[int], bool]]] = {
@@ -79,6 +95,29 @@ def volume_path(pod: Pod, volume: Volume, paths: Paths) -> str:
     return f"{pod_directory(pod, paths)}/volumes/kubernetes.io~{plugin}/{volume.name}"
 
 
+def device_path(pod: Pod, name: str, paths: Paths) -> str:
+    """Where the device of a volume of mode Block is linked to, as the kubelet names it."""
+    return f"{pod_directory(pod, paths)}/volumeDevices/kubernetes.io~local-volume/{name}"
+
+
+def used_volumes(pod: Pod) -> tuple[Volume, ...]:
+    """Those that some container mounts or gets as a device; a kubelet passes over the others (GetPodVolumeNames)."""
+    names = _mounted(pod) | _given_as_devices(pod)
+    return tuple(volume for volume in pod.spec.volumes if volume.name in names)
+
+
+def _all_containers(pod: Pod) -> list[Container | EphemeralContainer]:
+    return [*pod.spec.init_containers, *pod.spec.containers, *pod.spec.ephemeral_containers]
+
+
+def _mounted(pod: Pod) -> set[str]:
+    return {mount.name for container in _all_containers(pod) for mount in container.volume_mounts}
+
+
+def _given_as_devices(pod: Pod) -> set[str]:
+    return {device.name for container in _all_containers(pod) for device in container.volume_devices}
+
+
 class FoundSources(msgspec.Struct, frozen=True):
     """What was looked up for a pod's volumes, by the volume's name."""
 
@@ -103,61 +142,6 @@ class MakePodFolder(HostOperation, frozen=True):
     def undo(self) -> None:
         if os.path.basename(self.path):  # a pod without a uid would name the folder of all pods
             remove_tree(self.path)
-
-
-class MakeEmptyDir(HostOperation, frozen=True):
-    """An empty folder that everybody may write to; with `gid` it belongs to that group and hands it on."""
-
-    path: str
-    gid: int | None = None
-
-    def describe(self) -> str:
-        return f"mkdir {self.path} mode {self._mode():04o}" + (f" group {self.gid}" if self.gid is not None else "")
-
-    def _mode(self) -> int:
-        return 0o777 if self.gid is None else 0o777 | stat.S_ISGID
-
-    def execute(self) -> None:
-        os.makedirs(os.path.dirname(self.path), mode=0o750, exist_ok=True)
-        try:
-            os.mkdir(self.path, 0o777)
-        except FileExistsError:
-            return
-        _own(self.path, 0o777, self.gid)
-
-    def undo(self) -> None:
-        remove_tree(self.path)
-
-
-class MountTmpfs(HostOperation, frozen=True):
-    """A tmpfs over an emptyDir's folder: an emptyDir of medium Memory."""
-
-    path: str
-    size_bytes: int
-    noswap: bool = False
-    gid: int | None = None
-
-    def describe(self) -> str:
-        return f"mount tmpfs {self.path} {self._options()}" + (f" group {self.gid}" if self.gid is not None else "")
-
-    def _options(self) -> str:
-        return f"size={self.size_bytes}" + (",noswap" if self.noswap else "")
-
-    def execute(self) -> None:
-        if os.path.ismount(self.path):
-            return
-        mount("tmpfs", self.path, "tmpfs", 0, self._options())
-        _own(self.path, 0o1777, self.gid)
-
-    def undo(self) -> None:
-        umount_if_mounted(self.path)
-
-
-def _own(path: str, mode: int, gid: int | None) -> None:
-    if gid is not None:
-        os.chown(path, -1, gid, follow_symlinks=False)
-        mode |= _FS_GROUP_MODE
-    os.chmod(path, mode)  # mkdir obeys the umask
 
 
 class CheckHostPath(HostOperation, frozen=True):
@@ -210,7 +194,10 @@ def volume_operations(
     VolumeError for a source that is not supported.
     """
     operations: list[HostOperation] = [MakePodFolder(pod_directory(pod, paths))]
+    used = used_volumes(pod)
     for index, volume in enumerate(pod.spec.volumes):
+        if volume not in used:
+            continue
         source = _attribute_of(volume)
         path = volume_path(pod, volume, paths)
         if volume.host_path is not None:
@@ -244,8 +231,17 @@ def _configuration(pod: Pod, source: str, path: str, facts: HostFacts) -> list[H
 def _claimed(pod: Pod, volume: Volume, path: str, found: FoundSources | None, paths: Paths) -> list[HostOperation]:
     """A PersistentVolume at its place. fsGroup is for those that minipod makes or manages, not for hostPath and nfs."""
     if found is None:
+        if volume.name in _given_as_devices(pod):
+            return [LinkDevice(volume.name, "<the device of its claim>", device_path(pod, volume.name, paths))]
         return [BindFolder(volume.name, "<the volume of its claim>", path)]
+    _check_mode(pod, volume, found.volumes[volume.name])
     held = found.volumes[volume.name].spec
+    if held.volume_mode == "Block":
+        device = held.local or held.host_path
+        if device is None:
+            name = found.volumes[volume.name].metadata.name
+            raise VolumeError(f"persistentvolume {name}: of volumeMode Block only local and hostPath can be used")
+        return [LinkDevice(volume.name, device.path, device_path(pod, volume.name, paths))]
     claim = volume.persistent_volume_claim
     if held.nfs is not None:
         readonly = held.nfs.read_only or (claim is not None and claim.read_only)
@@ -266,6 +262,14 @@ def _claimed(pod: Pod, volume: Volume, path: str, found: FoundSources | None, pa
         policy = context.fs_group_change_policy if context is not None else None
         operations.append(GiveToGroup(path, gid, policy == "OnRootMismatch"))
     return operations
+
+
+def _check_mode(pod: Pod, volume: Volume, held: PersistentVolume) -> None:
+    """desired_state_of_world_populator.go createVolumeSpec. Raises VolumeError."""
+    mode = held.spec.volume_mode or "Filesystem"
+    wrong = ("volumeMounts", _mounted(pod)) if mode == "Block" else ("volumeDevices", _given_as_devices(pod))
+    if volume.name in wrong[1]:
+        raise VolumeError(f"volume {volume.name} has volumeMode {mode}, but is specified in {wrong[0]}")
 
 
 @functools.cache
@@ -289,21 +293,19 @@ def _empty_dir(pod: Pod, volume: Volume, index: int, paths: Paths, facts: HostFa
     path = empty_dir_path(pod, volume.name, paths)
     gid = fs_group(pod)
     if source.medium == "":
-        return [MakeEmptyDir(path, gid)]
+        limit = quantity.value(source.size_limit) if source.size_limit else 0
+        return [MakeEmptyDir(path, gid), *([LimitFolder(path, limit)] if limit > 0 else [])]
     if source.medium == "Memory":
         size = tmpfs_size(source.size_limit, pod_memory_limit(pod), facts.memory_bytes)
         return [MakeEmptyDir(path), MountTmpfs(path, size, kernel_at_least(facts, 6, 4), gid)]
-    raise VolumeError(f"spec.volumes[{index}].emptyDir.medium: {source.medium} is not supported; use Memory or none")
+    if source.medium == HUGE_PAGES or source.medium.startswith(f"{HUGE_PAGES}-"):
+        page = huge_page_size(pod, source.medium)
+        return [MakeEmptyDir(path), MountHugePages(path, page, gid)]
+    raise VolumeError(f'spec.volumes[{index}].emptyDir.medium: unknown storage medium "{source.medium}"')
 
 
 def fs_group(pod: Pod) -> int | None:
     return pod.spec.security_context.fs_group if pod.spec.security_context is not None else None
-
-
-def tmpfs_size(size_limit: str | None, pod_limit_bytes: int | None, node_bytes: int) -> int:
-    """The smallest of the node's memory, the pod's limit and the volume's own, of those that are set."""
-    wanted = quantity.value(size_limit) if size_limit else 0
-    return min(size for size in (node_bytes, pod_limit_bytes or 0, wanted, 2**63 - 1) if size > 0)
 
 
 def kernel_at_least(facts: HostFacts, major: int, minor: int) -> bool:
@@ -328,18 +330,41 @@ def mounts_for(
         volume = volumes.get(wanted.name)
         if volume is None:
             raise ContainerError(f'{place}.name: no volume "{wanted.name}" in spec.volumes', CONFIG_ERROR)
-        source = volume_path(pod, volume, paths)
+        path = _sub_path(wanted, env, place)
         mounts.append(
             Mount(
-                container_path=wanted.mount_path if wanted.mount_path.startswith("/") else f"/{wanted.mount_path}",
-                host_path=source,
+                volume=volume.name,
+                container_path=posixpath.normpath("/" + wanted.mount_path.lstrip("/")),
+                host_path=volume_path(pod, volume, paths),
                 readonly=wanted.read_only or _is_read_only(volume),
                 propagation=_PROPAGATION[wanted.mount_propagation or "None"],
                 recursive_read_only=_recursive_read_only(wanted, facts, place),
-                sub_path=_sub_path(wanted, env, place),
+                sub_path=path if volume.image is None else "",
+                image_sub_path=path if volume.image is not None else "",
             )
         )
     return tuple(mounts)
+
+
+def devices_for(pod: Pod, container: Container, paths: Paths) -> tuple[Device, ...]:
+    """The container's volumeDevices (makeBlockVolumes). Raises ContainerError."""
+    volumes = {volume.name: volume for volume in pod.spec.volumes}
+    devices = []
+    for index, wanted in enumerate(container.volume_devices):
+        volume = volumes.get(wanted.name)
+        if volume is None:
+            raise ContainerError(
+                f'volumeDevices[{index}].name: no volume "{wanted.name}" in spec.volumes', CONFIG_ERROR
+            )
+        claim = volume.persistent_volume_claim
+        devices.append(
+            Device(
+                container_path=posixpath.normpath("/" + wanted.device_path.lstrip("/")),
+                host_path=device_path(pod, wanted.name, paths),
+                permissions="r" if claim is not None and claim.read_only else "rwm",
+            )
+        )
+    return tuple(devices)
 
 
 def _is_read_only(volume: Volume) -> bool:

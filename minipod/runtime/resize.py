@@ -7,39 +7,26 @@ from msgspec.structs import replace
 from minipod.errors import ContainerError
 from minipod.plan.cgroup import CgroupSetting, container_cgroup_path, placed_files
 from minipod.plan.configs import CgroupResources, HostFacts
-from minipod.runtime import cgroup
 from minipod.runtime.container import Container
 
 REASON = "ResizeError"
 
 
 def update_container(container: Container, resources: CgroupResources, facts: HostFacts) -> None:
-    """Raises ContainerError for a memory limit below what is used now, and for what the kernel refuses."""
+    """Raises ContainerError for what the kernel refuses."""
     config = container.status.config
     path = container_cgroup_path(container.record.sandbox.cgroup_parent, config.id)
-    _check_usage(path, config.resources, resources, facts)
     _apply(placed_files(path, resources, facts, container=True), _grows(config.resources, resources))
     container.update(config=replace(config, resources=resources))
 
 
 def update_pod(path: str, before: CgroupResources, resources: CgroupResources, facts: HostFacts) -> None:
     """The pod's own group. Raises ContainerError."""
-    _check_usage(path, before, resources, facts)
     _apply(placed_files(path, resources, facts, container=False), _grows(before, resources))
 
 
 def _grows(before: CgroupResources, after: CgroupResources) -> bool:
     return (after.memory_limit_bytes or 0) > (before.memory_limit_bytes or 0)
-
-
-def _check_usage(path: str, before: CgroupResources, after: CgroupResources, facts: HostFacts) -> None:
-    """cgroup v2 would end processes until the new limit holds (kuberuntime_manager.go validateMemoryResizeAction)."""
-    limit = after.memory_limit_bytes
-    if not limit or (before.memory_limit_bytes or limit) <= limit:
-        return
-    used = cgroup.stats(path, facts).memory_usage_bytes
-    if used >= limit:
-        raise ContainerError(f"attempting to set the memory limit ({limit}) below the current usage ({used})", REASON)
 
 
 def _apply(settings: tuple[CgroupSetting, ...], grows: bool) -> None:

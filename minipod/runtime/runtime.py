@@ -26,6 +26,7 @@ from minipod.plan.container import container_plan
 from minipod.plan.process import Exec
 from minipod.runtime import cgroup, resize
 from minipod.runtime.attachment import Attachment
+from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, seccomp_filter, signal_number
 from minipod.runtime.execs import Execs, ExecSession
 from minipod.runtime.images import ImageStore
@@ -193,7 +194,8 @@ class Runtime:
                 operation.execute()
         except (OSError, MinipodError) as error:
             words = _words(error) if isinstance(error, OSError) else str(error)
-            failure = ContainerError(words, "CreateContainerError")
+            reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
+            failure = ContainerError(words, reason)
             notes = self._undo(container)
             self._forget(container, notes)
             for note in notes:
@@ -270,6 +272,14 @@ class Runtime:
         before = self._sandboxes.get(sandbox_id).config
         resize.update_pod(before.cgroup_parent, before.cgroup_resources, config.cgroup_resources, self._facts)
         self._sandboxes.update_resources(sandbox_id, config)
+
+    def container_stats(self, container_id: str) -> CgroupStats:
+        """What its group uses now. Raises NotFoundError."""
+        return cgroup.stats(self._cgroup(self._get(container_id)), self._facts)
+
+    def pod_sandbox_stats(self, sandbox_id: str) -> CgroupStats:
+        """The same of the whole pod. Raises NotFoundError."""
+        return cgroup.stats(self._sandboxes.get(sandbox_id).config.cgroup_parent, self._facts)
 
     def attach(self, container_id: str) -> Attachment:
         """Its standard streams as they go on. Raises NotFoundError, ContainerError: it is not running."""

@@ -5,11 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,81 +14,9 @@ from minipod.plan.configuration import File
 from minipod.runtime import atomic
 from tests.node.test_recovery import reboot
 from tests.node_fixtures import Node
+from tests.volume_pods import apply, claim, config_map, from_secret, manifest, pod, run, secret, sh, start, wait_for
 
-DEEP = {"key": "a", "path": "deep/er"}
 PASSWORD = "correct-horse-battery"
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> float:
-    """How long it took; fails the test when it does not come."""
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < timeout_s, "waited in vain"
-        time.sleep(0.02)
-    return time.monotonic() - begun
-
-
-def pod(
-    name: str = "p", command: str = "sleep 1000", mounts: dict[str, Any] | None = None, **spec: Any
-) -> dict[str, Any]:
-    """`mounts`: {volume name: (source, mount)}; the mount's path is /<volume name>."""
-    chosen = {volume: given if isinstance(given, tuple) else (given, {}) for volume, given in (mounts or {}).items()}
-    container = {
-        "name": "c",
-        "image": "busybox",
-        "command": ["sh", "-c", command],
-        "volumeMounts": [{"name": volume, "mountPath": f"/{volume}", **more} for volume, (_, more) in chosen.items()],
-        **spec.pop("container", {}),
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "x"}},
-        "spec": {
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 0,
-            "volumes": [{"name": volume, **source} for volume, (source, _) in chosen.items()],
-            "containers": [container],
-            **spec,
-        },
-    }
-
-
-def config_map(name: str = "c", **data: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
-
-
-def secret(name: str = "s", **data: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
-
-
-def from_secret(key: str) -> dict[str, Any]:
-    return {"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": key}}}
-
-
-def claim(name: str = "data", **spec: Any) -> dict[str, Any]:
-    base = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": base | spec}
-
-
-def manifest(*objects: dict[str, Any]) -> str:
-    return "\n---\n".join(json.dumps(one) for one in objects)
-
-
-def run(node: Node, *objects: dict[str, Any]) -> str:
-    return node("run", "-", input=manifest(*objects)).stdout
-
-
-def start(node: Node, *objects: dict[str, Any]) -> None:
-    node("run", "-d", "--timeout", "20s", "-", input=manifest(*objects))
-
-
-def apply(node: Node, *objects: dict[str, Any]) -> str:
-    return node("apply", "-", input=manifest(*objects)).stdout
-
-
-def sh(node: Node, command: str, name: str = "p") -> str:
-    return node("exec", name, "--", "sh", "-c", command).stdout
 
 
 def test_objects_in_any_order_reach_files_and_variables(node: Node) -> None:
@@ -320,13 +244,6 @@ def test_two_pods_with_volumes_of_one_name_share_nothing(node: Node) -> None:
     assert sh(node, "ls /v", "two") == ""
 
 
-@pytest.mark.skipif(shutil.which("mount.nfs") is not None or "nfs" in Path("/proc/filesystems").read_text(),
-                    reason="this host has an NFS client")  # fmt: skip
-def test_nfs_without_a_client_is_a_clear_error(node: Node) -> None:
-    apply(node, pod(mounts={"n": {"nfs": {"server": "127.0.0.1", "path": "/x"}}}))
-    wait_for(lambda: "this kernel has no NFS client" in node("events").stdout)
-
-
 def test_kubectls_create_commands_make_the_same_objects(node: Node, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("A")
     (tmp_path / "env").write_text("# x\nK=v\n")
@@ -348,20 +265,6 @@ def test_kubectls_create_commands_make_the_same_objects(node: Node, tmp_path: Pa
     gone = node("delete", "cm/one", "secret/two", "cm/none", check=False)
     assert gone.returncode == 1
     assert 'configmaps "none" not found' in gone.stderr
-
-
-def test_a_pod_whose_empty_dir_outgrows_its_limit_is_evicted(node: Node) -> None:
-    given = pod(
-        command="head -c 3000000 /dev/zero > /v/x; sleep 1000", mounts={"v": {"emptyDir": {"sizeLimit": "1Mi"}}}
-    )
-    apply(node, given)
-    wait_for(lambda: node.pod("p")["status"].get("phase") == "Failed", 30)  # type: ignore[attr-defined]
-    status: Any = node.pod("p")["status"]
-    assert (status["reason"], status["message"]) == (
-        "Evicted",
-        'Usage of EmptyDir volume "v" exceeds the limit "1Mi". ',
-    )
-    assert "Evicted" in node("events").stdout
 
 
 def test_nested_mounts_may_be_written_in_any_order(node: Node) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,20 +100,50 @@ def test_memory_whose_policy_says_so_restarts_the_container(web: Node) -> None:
     until(lambda: "ResizeCompleted" in reasons(web), "ResizeCompleted")
 
 
-def test_more_than_the_node_has_stays_pending_and_can_be_taken_back(web: Node) -> None:
-    done = web("resize", "pod", "web", "--requests", "cpu=9000", "--limits", "cpu=9000")
-    assert "Infeasible" in done.stderr
+def test_more_than_the_node_has_is_refused(web: Node) -> None:
+    done = web("resize", "pod", "web", "--requests", "cpu=9000", "--limits", "cpu=9000", check=False)
+    assert done.returncode == 1
+    assert (
+        'pods "web" is forbidden: node didn\'t have enough allocatable resources: cpu, requested: 9000000'
+        in done.stderr
+    )
+    assert container_of(web)["allocatedResources"]["cpu"] == "100m"
+    assert web("resize", "pod", "web", "--limits", "cpu=200m").stdout == "pod/web resized (no change)\n"
+
+
+def test_what_finds_no_room_beside_others_waits_until_they_are_gone(web: Node, tmp_path: Path) -> None:
+    cpus = os.cpu_count() or 1
+    other = POD.replace("name: web", "name: other").replace("cpu: 100m", f"cpu: {cpus * 1000 - 200}m")
+    (tmp_path / "other.yaml").write_text(other.replace("cpu: 200m", f"cpu: {cpus}"))
+    web("run", "-d", "--until", "ready", tmp_path / "other.yaml")
+    assert "Deferred" in web("resize", "pod", "web", "--requests", "cpu=500m", "--limits", "cpu=600m").stderr
     until(lambda: "PodResizePending" in conditions_of(web), "it is pending")
     pending = conditions_of(web)["PodResizePending"]
-    assert pending["reason"] == "Infeasible"
-    assert "requested: 9000000" in pending["message"]
+    assert (pending["reason"], pending["observedGeneration"]) == ("Deferred", 2)
+    assert pending["message"].startswith("Node didn't have enough resource: cpu, requested: 500, used: ")
     container = container_of(web)
-    assert container["resources"]["limits"]["cpu"] == "200m"
-    assert container["allocatedResources"]["cpu"] == "100m"
-    assert web.pod("web")["spec"]["containers"][0]["resources"]["limits"]["cpu"] in ("9k", "9000")  # type: ignore[index]
-    web("resize", "pod", "web", "--requests", "cpu=100m", "--limits", "cpu=250m")
-    until(lambda: container_of(web)["resources"]["limits"]["cpu"] == "250m", "it fits again")
+    assert (container["resources"]["limits"]["cpu"], container["allocatedResources"]["cpu"]) == ("200m", "100m")
+    web("delete", "pod", "other")
+    until(lambda: container_of(web)["resources"]["limits"]["cpu"] == "600m", "there is room now")
     assert "PodResizePending" not in conditions_of(web)
+
+
+def test_memory_does_not_fall_below_what_is_used(node: Node, tmp_path: Path) -> None:
+    pod = POD.replace("restartPolicy: RestartContainer", "restartPolicy: NotRequired")
+    hog = "dd if=/dev/zero of=/dev/shm/hog bs=1M count=20 2>/dev/null; trap 'exit 0' TERM;"
+    (tmp_path / "web.yaml").write_text(pod.replace("trap 'exit 0' TERM;", hog))
+    node("run", "-d", "--until", "ready", tmp_path / "web.yaml")
+    until(lambda: "hog" in node("exec", "web", "--", "ls", "/dev/shm").stdout, "it has begun to use memory")
+    time.sleep(0.5)
+    node("resize", "pod", "web", "--requests", "memory=8Mi", "--limits", "memory=8Mi")
+    until(lambda: conditions_of(node).get("PodResizeInProgress", {}).get("reason") == "Error", "the error is told")
+    message = conditions_of(node)["PodResizeInProgress"]["message"]
+    assert message.startswith(
+        "cannot decrease memory limits: [attempting to set pod memory limit (8388608) below current"
+    )
+    assert 'attempting to set container "main" memory limit (8388608) below current usage (' in message
+    assert container_of(node)["resources"]["limits"]["memory"] == "64Mi"
+    assert container_of(node)["restartCount"] == 0
 
 
 def test_a_limit_cannot_make_another_qos_class(web: Node) -> None:

@@ -172,10 +172,34 @@ def test_a_source_may_say_25_things_of_a_type_about_a_pod_and_one_more_every_fiv
     assert (unhealthy["count"], started["count"]) == (25, 1)
     events.record(POD, "Warning", "Unhealthy", "no", 400.0)
     events.record(POD, "Warning", "Unhealthy", "no", 401.0)
-    assert sorted(event["count"] for event in events.select(402.0)) == [1, 26]
+    assert sorted(event["count"] for event in events.select(402.0)) == [1, 41]  # the dropped ones are counted late
     events.forget_pod(POD.uid)
     events.record(POD, "Warning", "Unhealthy", "no", 403.0)
-    assert sorted(event["count"] for event in events.select(404.0)) == [1, 27]
+    assert sorted(event["count"] for event in events.select(404.0)) == [1, 42]
+    store.close()
+
+
+def test_an_event_that_was_dropped_at_first_is_told_with_its_first_time(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    events = recorder(store)
+    for number in range(25):
+        events.record(POD, "Warning", "Unhealthy", "no", float(number))
+    events.record(POD, "Warning", "BackOff", "late", 30.0)
+    events.record(POD, "Warning", "BackOff", "late", 400.0)
+    event = events.select(400.0)[-1]
+    assert (event["reason"], event["count"], event["firstTimestamp"]) == ("BackOff", 2, "1970-01-01T00:00:30Z")
+    store.close()
+
+
+def test_what_the_scheduler_says_is_an_event_of_the_newer_kind(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    events = recorder(store)
+    pod = PodReference("default", "web", "uid-1", "17")
+    events.record(pod, "Normal", "Scheduled", "assigned", 1.5, component="default-scheduler")
+    (event,) = events.select(2.0)
+    assert (event["eventTime"], event["action"]) == ("1970-01-01T00:00:01.500000Z", "Binding")
+    assert (event["source"], event["lastTimestamp"], event.get("count")) == ({}, None, None)
+    assert event["involvedObject"]["resourceVersion"] == "17"
     store.close()
 
 

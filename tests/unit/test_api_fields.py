@@ -77,8 +77,8 @@ def test_a_name_that_is_to_be_generated_is_no_fault() -> None:
 
 
 def test_resources_that_are_not_enforced_are_a_warning() -> None:
-    (document,) = check(POD + "    resources: {limits: {memory: 64Mi, ephemeral-storage: 1Gi}}\n")
+    (document,) = check(POD + "    resources: {limits: {memory: 64Mi, hugepages-2Mi: 2Mi}}\n")
     assert document.errors == ()
     assert [warning.split(":")[0] for warning in document.warnings] == ["spec.containers[0].resources.limits"]
-    (document,) = check(POD + "    resources: {limits: {memory: 64Mi, cpu: 1}}\n")
+    (document,) = check(POD + "    resources: {limits: {memory: 64Mi, cpu: 1, ephemeral-storage: 1Gi}}\n")
     assert document.warnings == ()

@@ -52,6 +52,25 @@ def test_texts_are_read_as_the_api_server_reads_them() -> None:
     assert [case["name"] for case in cases if not is_read_alike(case)] == []
 
 
+KYAML = (
+    '{{{}apiVersion: "v1", kind: "Pod", metadata: {{name: "p",}}, spec: {{containers: [{{name: "c", imag: "b"}},]}},}}'
+)
+
+
+@pytest.mark.parametrize("begin", ["", "\n  ", "---\n", "# a comment\n", "{comment}"])
+def test_kyaml_is_read_with_and_without_a_line_of_dashes(begin: str) -> None:
+    text = KYAML.format(" # c\n") if begin == "{comment}" else begin + KYAML.format("") + "\n"
+    document = only(text)
+    assert (document.kind, document.name) == ("Pod", "p")
+    assert told(document) == [("UnknownField", "spec.containers[0].imag")]
+    assert document.errors[0].line == text[: text.index("imag")].count("\n") + 1
+
+
+def test_what_begins_with_a_quoted_key_is_json_and_its_faults_are_json_s() -> None:
+    (error,) = only('{"kind": "Pod", "metadata": {"name": "p",}}').errors
+    assert (error.type, error.line, error.column) == ("Syntax", 1, 42)
+
+
 def test_every_fault_of_a_document_is_told_with_its_place() -> None:
     document = only(
         "apiVersion: v1\n"

@@ -142,6 +142,14 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) in ((0, b""), (141, b""))
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_no_failure(closed: str) -> None:
+    env = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    command = f"'{sys.executable}' -m minipod help {closed}"
+    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_widths_of_help_follow_the_terminal() -> None:
     assert 60 <= options.terminal_width() <= 120
 

@@ -118,7 +118,7 @@ def test_events_cannot_steer_the_terminal(run: Run) -> None:
     status, out, _ = run("events", "--for", "pod/web", events=tell_event)
     assert status == 0
     assert out.splitlines()[0].split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
-    assert out.splitlines()[1].endswith("Normal   Started   Pod/web   Container�[31m started")
+    assert out.splitlines()[1].endswith("Normal   Started   Pod/web   Container^[[31m started")
 
 
 def test_no_events_is_said_on_stderr(run: Run) -> None:
@@ -190,6 +190,59 @@ def test_describe_shows_the_odd_parts_of_a_pod() -> None:
         "    SizeLimit:  1Mi",
         "Annotations:  note:\n                two\n                lines",
         "Events:  <none>\n",
+    ):
+        assert " ".join(part.split()) in flat, part
+
+
+def test_describe_says_what_kubectl_says_of_the_rarer_fields() -> None:
+    item = pod(phase="Running", nominatedNodeName="other")
+    item["spec"] |= {
+        "resources": {"limits": {"cpu": "2"}},
+        "securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "p.json"}},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "zone",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {
+                    "matchLabels": {"b": "c"},
+                    "matchExpressions": [{"key": "a", "operator": "In", "values": ["2", "1"]}],
+                },
+            }
+        ],
+        "volumes": [
+            {"name": "n", "nfs": {"server": "host", "path": "/x"}},
+            {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {"storageClassName": "local"}}}},
+            {"name": "m", "emptyDir": {"sizeLimit": "0"}},
+        ],
+    }
+    item["spec"]["containers"][0] |= {
+        "resources": {"limits": {"memory": "3Mi"}},
+        "env": [
+            {"name": "R", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "2Mi"}}},
+            {"name": "C", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+            {"name": "N", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+            {"name": "I", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
+            {"name": "F", "valueFrom": {"fileKeyRef": {"volumeName": "e", "path": "env", "key": "K"}}},
+        ],
+        "livenessProbe": {"httpGet": {"host": "::1", "port": "web", "path": "/a b?c"}},
+        "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}],
+    }
+    item["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ErrImagePull", "message": "unsaid"}}
+    text = describe.describe(item, [], 0)
+    flat = " ".join(text.split())
+    for part in (
+        "NominatedNodeName: other\nResources:\n  Limits:\n    cpu:  2",
+        "SeccompProfile: Localhost\nLocalhostProfile: p.json",
+        "Topology Spread Constraints: zone:ScheduleAnyway when max skew 1 is exceeded for selector a in (1,2),b=c",
+        "NFS (an NFS mount that lasts the lifetime of a pod)\n Server: host\n Path: /x\n ReadOnly: false",
+        "StorageClass: local\n Volume:\n Labels: <none>\n Annotations: <none>\n Capacity:\n Access Modes:",
+        "SizeLimit: <unset>",
+        "R: 2 (limits.memory)\nC: node allocatable (limits.cpu)\nN: web (v1:metadata.name)\nI: (v1:status.podIP)",
+        "F: <set to the key 'K' in file 'env' of volume 'e'> Optional: false",
+        "http-get http://[::1]:web/a%20b%3Fc",
+        "Devices: <none>\n /dev/d from d",
+        "State: Waiting\n Reason: ErrImagePull\n Ready:",
     ):
         assert " ".join(part.split()) in flat, part
 

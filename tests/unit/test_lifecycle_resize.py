@@ -79,7 +79,7 @@ def test_a_policy_of_restart_container_restarts_it_whatever_the_pod_s_policy() -
 
 def test_what_the_node_has_no_room_for_stays_pending_and_the_old_allocation_holds() -> None:
     sim = simulator()
-    ask(sim, resized(sim, "9"), "Deferred", "no room")
+    ask(sim, resized(sim, "9"), "OutOfcpu", "no room")
     assert condition(sim, "PodResizePending") == ("True", "Deferred")
     assert sim.state.pod.spec.containers[0].resources.limits["cpu"] == "9"
     assert allocated_pod(sim.state).spec.containers[0].resources.limits["cpu"] == "100m"
@@ -93,7 +93,54 @@ def test_what_the_node_has_no_room_for_stays_pending_and_the_old_allocation_hold
     sim.send(model.ResizeDone(resized=("c-1",)))
     assert condition(sim, "PodResizePending") is None
     assert sim.container("c").resources.limits["cpu"] == "9"
-    assert sim.reasons("ResizeDeferred")
+    (told,) = [event for _, event in sim.recorded if event.reason == "ResizeDeferred"]
+    assert told.message.startswith('Pod resize OutOfcpu: {"containers":[{"name":"c","resources":{"limits":{"cpu":"9",')
+    assert told.message.endswith('"generation":2,"error":"no room"}')
+
+
+def test_what_is_taken_back_while_it_waits_was_never_a_resize() -> None:
+    sim = simulator()
+    ask(sim, resized(sim, "9"), "OutOfcpu", "no room")
+    sim.run(5)
+    ask(sim, resized(sim, "100m"))
+    assert condition(sim, "PodResizePending") is None
+    assert condition(sim, "PodResizeInProgress") is None
+    assert not sim.reasons("ResizeStarted")
+
+
+def test_the_conditions_of_a_resize_speak_of_its_generation_and_stand_before_the_others() -> None:
+    sim = simulator()
+    ask(sim, resized(sim, "9"), "OutOfcpu", "no room")
+    pending = sim.state.status.conditions[0]
+    assert (pending.type, pending.observed_generation) == ("PodResizePending", 2)
+    assert pending.last_probe_time == pending.last_transition_time is not None
+    sim.run(5)
+    ask(sim, resized(sim, "10"), "OutOfcpu", "still no room")
+    again = sim.state.status.conditions[0]
+    assert (again.message, again.observed_generation) == ("still no room", 3)
+    assert again.last_transition_time == pending.last_transition_time, "the reason is the same"
+    assert len(sim.reasons("ResizeDeferred")) == 2
+
+
+def test_a_running_pod_s_resources_are_those_of_its_group() -> None:
+    """A limit counts for the pod only where all of its containers have one."""
+    sim = Simulator(
+        make_pod(
+            {
+                "containers": [
+                    {"name": "c", "command": ["sleep 1000"], "resources": resources("100m")},
+                    {"name": "d", "command": ["sleep 1000"], "resources": {"requests": {"memory": "32Mi"}}},
+                ]
+            }
+        )
+    ).start()
+    told = [state.status.resources for _, state in sim.told if state.status.resources is not None]
+    assert told[0].limits == {"cpu": "100m", "memory": "64Mi"}
+    sim.run(5)
+    sim.end("d", 1)
+    sim.run(5)
+    found = sim.state.status.resources
+    assert (found.requests, found.limits) == ({"cpu": "100m", "memory": "96Mi"}, {})
 
 
 def test_a_resize_that_fails_is_told_and_tried_again() -> None:

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from minipod.lifecycle import backoff, model
-from minipod.lifecycle.model import BackOff
 from minipod.lifecycle.spec import go_duration
+from minipod.lifecycle.values import BackOff
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
 Spec = dict
@@ -93,6 +93,7 @@ def test_crash_loop_is_told_with_the_wait() -> None:
 
 def test_durations_are_written_as_go_writes_them() -> None:
     assert [go_duration(s) for s in (1, 10, 80, 160, 300, 3600)] == ["1s", "10s", "1m20s", "2m40s", "5m0s", "1h0m0s"]
+    assert [go_duration(s) for s in (0, 0.0128, 0.8, 1.2049, 61.05)] == ["0s", "12ms", "800ms", "1.204s", "1m1.05s"]
 
 
 def test_never_lets_a_container_end_once_and_the_pod_with_it() -> None:
@@ -190,6 +191,16 @@ def test_image_that_cannot_be_pulled_is_asked_for_again_with_a_backoff_of_its_ow
     allowed = [a.pull_allowed for _, a in sim.actions if isinstance(a, model.StartContainer)]
     assert allowed == [True, False, True]
     assert sim.state.status.phase == "Pending"
+
+
+def test_what_one_container_could_not_pull_the_others_of_the_pod_wait_for_too() -> None:
+    """The back-off is the pod's and the image's (image_manager.go pullImage)."""
+    sim = Simulator(make_pod({"containers": [container("x"), container("x", "d"), container("x", "e", image="other")]}))
+    for name in ("c", "d", "e"):
+        sim.fail[name] = model.ImageFailed(name=name, reason="ErrImagePull", message="not found")
+    sim.start().run(0.5)
+    reasons = [sim.container(name).state.waiting.reason for name in ("c", "d", "e")]
+    assert reasons == ["ErrImagePull", "ImagePullBackOff", "ErrImagePull"]
 
 
 def test_image_events_are_those_of_the_image_manager() -> None:

@@ -147,6 +147,7 @@ def test_the_pods_files_are_mounted_unless_the_container_mounts_its_own() -> Non
     )
     assert mounted.mounts == (
         Mount(
+            volume="v",
             container_path="/etc/hosts",
             host_path="/var/lib/minipod/pods/UID/volumes/kubernetes.io~empty-dir/v",
         ),
@@ -254,9 +255,9 @@ def test_a_pod_without_a_cluster_dns_is_warned_once() -> None:
 
 def test_limits_that_nothing_enforces_are_told() -> None:
     pod = pod_of(
-        {"resources": {"limits": {"cpu": "1", "ephemeral-storage": "1Gi"}}},
+        {"resources": {"limits": {"cpu": "1", "ephemeral-storage": "1Gi", "hugepages-2Mi": "2Mi"}}},
         dnsPolicy="Default",
     )
     assert [warning.message.partition(": ")[0] for warning in pod_warnings(pod, Config(), FACTS)] == [
-        "spec.containers[0].resources.limits[ephemeral-storage]",
+        "spec.containers[0].resources.limits[hugepages-2Mi]",
     ]

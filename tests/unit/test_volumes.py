@@ -11,19 +11,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from minipod.api.types import Pod
+from minipod.api.types import PersistentVolume, Pod
 from minipod.errors import ContainerError, VolumeError
 from minipod.paths import Paths
-from minipod.plan.configs import HostFacts, Mount
+from minipod.plan.configs import Device, HostFacts, Mount
+from minipod.plan.empty_dirs import MakeEmptyDir, MountHugePages, MountTmpfs, tmpfs_size
 from minipod.plan.operation import HostOperation
+from minipod.plan.quota import LimitFolder
+from minipod.plan.volume_mounts import LinkDevice
 from minipod.plan.volumes import (
     CheckHostPath,
-    MakeEmptyDir,
+    FoundSources,
     MakePodFolder,
-    MountTmpfs,
+    devices_for,
     kernel_at_least,
     mounts_for,
-    tmpfs_size,
+    used_volumes,
     volume_operations,
 )
 
@@ -34,7 +37,15 @@ FOLDER = "/state/pods/U/volumes/kubernetes.io~empty-dir"
 
 
 def pod_of(volumes: list[dict[str, Any]], mounts: list[dict[str, Any]] | None = None, **more: Any) -> Pod:
-    container = {"name": "c", "volumeMounts": mounts or [], "resources": more.pop("resources", {})}
+    """Every volume is mounted somewhere, unless `mounts` says what is."""
+    if mounts is None:
+        mounts = [{"name": volume["name"], "mountPath": f"/{volume['name']}"} for volume in volumes]
+    container = {
+        "name": "c",
+        "volumeMounts": mounts,
+        "resources": more.pop("resources", {}),
+        **more.pop("container", {}),
+    }
     return msgspec.convert(
         {"metadata": {"uid": "U"}, "spec": {"containers": [container], "volumes": volumes, **more}}, Pod
     )
@@ -50,7 +61,7 @@ def mounts_of(mount: dict[str, Any], facts: HostFacts = FACTS, env: dict[str, st
 
 
 def test_volumes_are_made_in_the_pods_folder_in_order() -> None:
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"name": "a", "emptyDir": {}},
         {"name": "b", "hostPath": {"path": "/data", "type": "Directory"}},
         {"name": "c"},
@@ -92,7 +103,7 @@ def test_the_smallest_size_that_is_set_counts(limit: str | None, pod: int | None
     [
         ({"csi": {"driver": "x"}}, r"spec\.volumes\[0\]\.csi"),
         ({"iscsi": {}}, r"spec\.volumes\[0\]\.iscsi"),
-        ({"emptyDir": {"medium": "HugePages"}}, r"spec\.volumes\[0\]\.emptyDir\.medium"),
+        ({"emptyDir": {"medium": "Floppy"}}, r"spec\.volumes\[0\]\.emptyDir\.medium"),
     ],
 )
 def test_other_sources_are_refused_by_name(volume: dict[str, Any], path: str) -> None:
@@ -101,10 +112,19 @@ def test_other_sources_are_refused_by_name(volume: dict[str, Any], path: str) ->
 
 
 def test_mounts_say_where_from_and_how() -> None:
-    assert mounts_of({"name": "e", "mountPath": "/x"}) == Mount(container_path="/x", host_path=f"{FOLDER}/e")
+    assert mounts_of({"name": "e", "mountPath": "/x"}) == Mount(
+        volume="e", container_path="/x", host_path=f"{FOLDER}/e"
+    )
     assert mounts_of(
         {"name": "h", "mountPath": "x", "readOnly": True, "mountPropagation": "HostToContainer", "subPath": "a/b"}
-    ) == Mount(container_path="/x", host_path="/data", readonly=True, propagation="host-to-container", sub_path="a/b")
+    ) == Mount(
+        volume="h",
+        container_path="/x",
+        host_path="/data",
+        readonly=True,
+        propagation="host-to-container",
+        sub_path="a/b",
+    )
     expanded = mounts_of({"name": "h", "mountPath": "/x", "subPathExpr": "$(N)/y"}, env={"N": "1"})
     assert expanded.sub_path == "1/y"
 
@@ -121,6 +141,80 @@ def test_recursive_read_only_depends_on_the_kernel() -> None:
     assert not mounts_of(mount, OLD).recursive_read_only
     with pytest.raises(ContainerError, match=r"5\.12"):
         mounts_of({**mount, "recursiveReadOnly": "Enabled"}, OLD)
+
+
+def test_a_volume_that_no_container_mounts_is_not_made() -> None:
+    volumes = [{"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "missing"}}]
+    pod = pod_of(volumes, [{"name": "a", "mountPath": "/a"}])
+    assert [volume.name for volume in used_volumes(pod)] == ["a"]
+    assert volume_operations(pod, PATHS, FACTS) == (MakePodFolder("/state/pods/U"), MakeEmptyDir(f"{FOLDER}/a"))
+
+
+def test_an_empty_dir_with_a_limit_gets_a_quota() -> None:
+    made = operations_of(
+        [{"name": "a", "emptyDir": {"sizeLimit": "1.5Ki"}}, {"name": "b", "emptyDir": {"sizeLimit": "0"}}]
+    )
+    assert made[1:] == (
+        MakeEmptyDir(f"{FOLDER}/a"),
+        LimitFolder(f"{FOLDER}/a", 1536),
+        MakeEmptyDir(f"{FOLDER}/b"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("medium", "requests", "expected"),
+    [
+        ("HugePages", {"hugepages-2Mi": "4Mi"}, 2 << 20),
+        ("HugePages-1Gi", {"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"}, 1 << 30),
+        ("HugePages", {"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"}, "multiple huge page sizes"),
+        ("HugePages-1Gi", {"hugepages-2Mi": "4Mi"}, "no resource request for huge pages"),
+        ("HugePages", {"memory": "4Mi"}, "no resource request for huge pages"),
+    ],
+)
+def test_huge_pages_are_of_the_size_that_is_requested(medium: str, requests: dict[str, str], expected: Any) -> None:
+    volumes = [{"name": "v", "emptyDir": {"medium": medium}}]
+    if isinstance(expected, str):
+        with pytest.raises(VolumeError, match=expected):
+            operations_of(volumes, resources={"requests": requests})
+    else:
+        assert operations_of(volumes, resources={"requests": requests})[2] == MountHugePages(f"{FOLDER}/v", expected)
+
+
+BLOCK = {"devices": {"volumeDevices": [{"name": "d", "devicePath": "/dev/x"}]},
+         "mounts": {"volumeMounts": [{"name": "d", "mountPath": "/x"}]}}  # fmt: skip
+
+
+def claimed(mode: str, use: str, **source: Any) -> tuple[HostOperation, ...]:
+    pod = pod_of([{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}], [], container=BLOCK[use])
+    volume = msgspec.convert({"metadata": {"name": "pv"}, "spec": {"volumeMode": mode, **source}}, PersistentVolume)
+    return volume_operations(pod, PATHS, FACTS, FoundSources({"d": volume}))
+
+
+@pytest.mark.parametrize("source", [{"local": {"path": "/dev/sdz"}}, {"hostPath": {"path": "/dev/sdz"}}])
+def test_a_claim_of_mode_block_is_a_device(source: dict[str, Any]) -> None:
+    link = "/state/pods/U/volumeDevices/kubernetes.io~local-volume/d"
+    assert claimed("Block", "devices", **source)[1:] == (LinkDevice("d", "/dev/sdz", link),)
+    pod = pod_of([{"name": "d", "persistentVolumeClaim": {"claimName": "c", "readOnly": True}}], [],
+                 container=BLOCK["devices"])  # fmt: skip
+    assert devices_for(pod, pod.spec.containers[0], PATHS) == (
+        Device(container_path="/dev/x", host_path=link, permissions="r"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "use", "word"), [("Block", "mounts", "volumeMounts"), ("Filesystem", "devices", "volumeDevices")]
+)
+def test_a_claim_is_used_as_what_it_is(mode: str, use: str, word: str) -> None:
+    with pytest.raises(VolumeError, match=f"^volume d has volumeMode {mode}, but is specified in {word}$"):
+        claimed(mode, use, local={"path": "/dev/sdz"})
+
+
+def test_what_is_no_block_device_is_not_given_as_one(tmp_path: Path) -> None:
+    link = tmp_path / "pod" / "d"
+    for device in (tmp_path / "missing", tmp_path):
+        with pytest.raises(VolumeError, match=f'volume "d" : {device}: '):
+            LinkDevice("d", str(device), str(link)).execute()
+    assert not link.exists()
 
 
 def test_kernel_releases_are_compared_as_numbers() -> None:

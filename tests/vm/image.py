@@ -13,7 +13,7 @@ from tests.vm.tools import CHECKOUT, ext4, filled, run, say
 
 RELEASE = "bookworm"
 #: besides what scripts/setup installs
-PACKAGES = ("iproute2", "kmod", "mount", "nftables", "procps", "util-linux")
+PACKAGES = ("e2fsprogs", "iproute2", "kmod", "mount", "nfs-kernel-server", "nftables", "procps", "util-linux")
 CONSTRAINTS = CHECKOUT / "scripts/constraints.txt"
 VENV = "/opt/venv"
 FREE_BYTES = 3 << 30  # sparse: what the tests do not write takes no room

@@ -1,0 +1,46 @@
+"""What the lifecycle remembers of delays and of a resize, as values (layer 4). Decides nothing."""
+
+from __future__ import annotations
+
+import msgspec
+
+from minipod.api.types import ResourceRequirements
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of what is saved with a pod's state."""
+
+
+class Resizing(Value, frozen=True, kw_only=True):
+    """An in-place resize. `reason` (Infeasible | Deferred): there is no room, `allocated` and `pod_level` hold on.
+
+    `told`: the runtime knows the new resources. `in_progress`: something has still the old ones. Each of the two
+    conditions speaks of a generation of the spec, since a time.
+    """
+
+    reason: str = ""
+    message: str = ""
+    generation: int = 0
+    since: float = 0.0
+    allocated: dict[str, ResourceRequirements] = {}
+    pod_level: ResourceRequirements | None = None
+    in_progress: bool = False
+    progress_generation: int = 0
+    progress_since: float = 0.0
+    under_way: bool = False  # ResizePod is to be answered
+    told: bool = False
+    error: str = ""
+
+
+class BackOff(Value, frozen=True, kw_only=True):
+    """client-go's flowcontrol entry: the present delay, and when it was last moved on."""
+
+    delay_s: float
+    updated_at: float
+
+
+class FailedPull(Value, frozen=True, kw_only=True):
+    """ImagePullBackOff of one image, for all containers of the pod. `error`: what the last fetch said, if it failed."""
+
+    backoff: BackOff
+    error: str = ""

@@ -1,0 +1,83 @@
+"""Pods with volumes, what they are made of, and the commands that tests of them repeat."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.node_fixtures import Node
+from tests.patience import SLOWNESS
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> float:
+    """How long it took; fails the test when it does not come."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < timeout_s * SLOWNESS, "waited in vain"
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def pod(
+    name: str = "p", command: str = "sleep 1000", mounts: dict[str, Any] | None = None, **spec: Any
+) -> dict[str, Any]:
+    """`mounts`: {volume name: (source, mount)}; the mount's path is /<volume name>."""
+    chosen = {volume: given if isinstance(given, tuple) else (given, {}) for volume, given in (mounts or {}).items()}
+    container = {
+        "name": "c",
+        "image": "busybox",
+        "command": ["sh", "-c", command],
+        "volumeMounts": [{"name": volume, "mountPath": f"/{volume}", **more} for volume, (_, more) in chosen.items()],
+        **spec.pop("container", {}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": "x"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [{"name": volume, **source} for volume, (source, _) in chosen.items()],
+            "containers": [container],
+            **spec,
+        },
+    }
+
+
+def config_map(name: str = "c", **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def secret(name: str = "s", **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+
+
+def from_secret(key: str) -> dict[str, Any]:
+    return {"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": key}}}
+
+
+def claim(name: str = "data", **spec: Any) -> dict[str, Any]:
+    base = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": base | spec}
+
+
+def manifest(*objects: dict[str, Any]) -> str:
+    return "\n---\n".join(json.dumps(one) for one in objects)
+
+
+def run(node: Node, *objects: dict[str, Any]) -> str:
+    return node("run", "-", input=manifest(*objects)).stdout
+
+
+def start(node: Node, *objects: dict[str, Any]) -> None:
+    node("run", "-d", "--timeout", "20s", "-", input=manifest(*objects))
+
+
+def apply(node: Node, *objects: dict[str, Any]) -> str:
+    return node("apply", "-", input=manifest(*objects)).stdout
+
+
+def sh(node: Node, command: str, name: str = "p") -> str:
+    return node("exec", name, "--", "sh", "-c", command).stdout
