@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from minipod.agent.claims import Claims
-from minipod.agent.listing import GetRequest, or_gone
+from minipod.agent.listing import GetRequest, Selection, label_cells, label_titles, or_gone
 from minipod.agent.node import Node
 from minipod.agent.objects import STRUCTS, ObjectChange
 from minipod.agent.pods import Pods
@@ -41,11 +41,14 @@ class GetObjects:
         self._request = request
         self._kind = kind
         self._namespace = request.namespace if kind.namespaced else ""
+        self._selection = Selection(request, ("metadata.name", "metadata.namespace"))
 
     async def answer(self) -> dict[str, Any]:
         request = self._request
         with self._node.object_changes.watch(self._is_wanted) as watch:
-            records = self._records()
+            records = self._records() if request.listing else []
+            if self._selects:
+                records = [record for record in records if _decoded(record) in self._selection]
             if request.output == "object":
                 for number, record in enumerate(records):
                     self._send_object("ADDED", record.data)
@@ -60,6 +63,10 @@ class GetObjects:
                 self._send_change(change)
                 await self._connection.drain()
         return {}
+
+    @property
+    def _selects(self) -> bool:
+        return bool(self._request.selector or self._request.field_selector)
 
     def _records(self) -> list[Record]:
         request, objects = self._request, self._node.objects
@@ -93,6 +100,7 @@ class GetObjects:
             change.kind == self._kind.name
             and self._namespace in (None, record.namespace)
             and request.name in (None, record.name)
+            and (not self._selects or _decoded(record) in self._selection)
         )
 
     def _send_object(self, kind: str, data: bytes) -> None:
@@ -107,10 +115,11 @@ class GetObjects:
     def _send_rows(self, records: Sequence[Record]) -> None:
         wide = self._request.output == "wide"
         table = object_columns.TABLES[self._kind.name]
-        titles = table.titles(wide)
-        now = self._node.clock()
-        rows = [table.row(_decoded(record), now, wide) for record in records]
-        if self._request.namespace is None and self._kind.namespaced:
+        now, request = self._node.clock(), self._request
+        titles = (*table.titles(wide), *label_titles(request))
+        things = [_decoded(record) for record in records]
+        rows = [[*table.row(thing, now, wide), *label_cells(request, thing.metadata.labels)] for thing in things]
+        if request.namespace is None and self._kind.namespaced:
             titles = ("NAMESPACE", *titles)
             rows = [[record.namespace, *row] for record, row in zip(records, rows, strict=True)]
         self._connection.send({"event": "table", "columns": titles, "rows": rows})

@@ -1,4 +1,4 @@
-"""What kubectl's tables say about pods and events (layer 1, pure): pkg/printers/internalversion, kubectl events.
+"""What kubectl's table says about pods (layer 1, pure): pkg/printers/internalversion.
 
 Rows are lists of text; laying them out is the caller's. `now` is seconds since the epoch.
 """
@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from minipod.api.status import TERMINAL_PHASES, is_sidecar
 from minipod.api.types import ContainerStateTerminated, ContainerStatus, Pod
 
 POD_COLUMNS = ("NAME", "READY", "STATUS", "RESTARTS", "AGE")
 POD_WIDE_COLUMNS = (*POD_COLUMNS, "IP", "NODE", "NOMINATED NODE", "READINESS GATES")
-EVENT_COLUMNS = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE")
 NONE = "<none>"
 UNKNOWN = "<unknown>"
 
@@ -198,29 +195,3 @@ def _gates(pod: Pod) -> str:
         return NONE
     met = sum(_is_true(pod, gate.condition_type) for gate in pod.spec.readiness_gates)
     return f"{met}/{len(pod.spec.readiness_gates)}"
-
-
-# -- events ------------------------------------------------------------
-
-
-def event_row(event: Mapping[str, Any], now: float) -> list[str]:
-    """One row under EVENT_COLUMNS, from a v1 Event as a dict (kubectl/pkg/cmd/events event_printer.go)."""
-    involved = event.get("involvedObject", {})
-    return [
-        _last_seen(event, now),
-        event.get("type", ""),
-        event.get("reason", ""),
-        f"{involved.get('kind', '')}/{involved.get('name', '')}",
-        event.get("message", "").strip(),
-    ]
-
-
-def _last_seen(event: Mapping[str, Any], now: float) -> str:
-    first = event.get("eventTime") or event.get("firstTimestamp")
-    series = event.get("series")
-    if series:
-        return f"{age(series.get('lastObservedTime'), now)} (x{series.get('count')} over {age(first, now)})"
-    count = event.get("count", 0)
-    if count > 1:
-        return f"{age(event.get('lastTimestamp'), now)} (x{count} over {age(first, now)})"
-    return age(first, now)

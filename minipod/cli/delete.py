@@ -75,7 +75,7 @@ def chosen(args: argparse.Namespace) -> dict[tuple[Kind, str], list[str]]:
         if not all(names for _, names in wanted):
             raise UsageError("resource(s) were provided, but no name was specified")
         return {(kind, namespace_of(args)): names for kind, names in wanted}
-    from minipod.cli.get import fetch, select
+    from minipod.cli.get import fetch
 
     if any(names for _, names in wanted):
         raise UsageError("name cannot be provided when --all or a selector is specified")
@@ -83,7 +83,7 @@ def chosen(args: argparse.Namespace) -> dict[tuple[Kind, str], list[str]]:
     found: dict[tuple[Kind, str], list[str]] = {}
     for kind, _ in wanted:
         message = {"verb": "get", "kind": kind.plural, "namespace": namespace, "name": None, "output": "object"}
-        for item in select(fetch(args, message), args.selector):
+        for item in fetch(args, {**message, "selector": args.selector or ""}):
             meta = item["metadata"]
             found.setdefault((kind, meta.get("namespace", "default")), []).append(meta["name"])
     return found

@@ -13,6 +13,7 @@ from minipod.cli.values import Object
 from minipod.errors import UsageError
 
 HEADER = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+GET_WIDE_HEADER = [*HEADER[:4], "SUBOBJECT", "SOURCE", "MESSAGE", "FIRST SEEN", "COUNT", "NAME"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,14 +39,20 @@ def run(args: argparse.Namespace) -> int:
     return list_events(args, pod, args.all_namespaces, types)
 
 
-def list_events(args: argparse.Namespace, pod: str | None, namespace_wide: bool, types: list[str] | None = None) -> int:
+def list_events(
+    args: argparse.Namespace,
+    pod: str | None,
+    namespace_wide: bool,
+    types: list[str] | None = None,
+    columns: Columns | None = None,
+) -> int:
     """Print the events of a namespace (or of all), of one pod where `pod` names it."""
     namespace = None if namespace_wide else namespace_of(args)
     message = {"verb": "events", "namespace": namespace, "pod": pod, "watch": args.watch}
     request = Client.of(args, "events").request_if_pods(message)
     shown = 0
     if request is not None:
-        printer = Printer(args, namespace_wide)
+        printer = Printer(args, namespace_wide, columns or Columns())
         with request:
             found: list[Object] = []
             while (event := request.next()) is not None:
@@ -63,10 +70,52 @@ def list_events(args: argparse.Namespace, pod: str | None, namespace_wide: bool,
     return 0
 
 
+class Columns:
+    """The table of `kubectl events`."""
+
+    header = HEADER
+
+    def row(self, event: Object, now: float) -> list[object]:
+        subject = event.get("involvedObject") or {}
+        return [
+            interval(event, now),
+            event.get("type", ""),
+            event.get("reason", ""),
+            f"{subject.get('kind', '')}/{subject.get('name', '')}",
+            escaped(event.get("message", "").strip()),
+        ]
+
+
+class GetColumns(Columns):
+    """The table of `kubectl get events` (pkg/printers/internalversion printEvent)."""
+
+    def __init__(self, wide: bool) -> None:
+        self._wide = wide
+        self.header = GET_WIDE_HEADER if wide else HEADER
+
+    def row(self, event: Object, now: float) -> list[object]:
+        subject, source = event.get("involvedObject") or {}, event.get("source") or {}
+        first = since(event.get("firstTimestamp") or event.get("eventTime"), now)
+        row: list[object] = [
+            since(event.get("lastTimestamp"), now) if event.get("lastTimestamp") else first,
+            event.get("type", ""),
+            event.get("reason", ""),
+            f"{subject.get('kind', '').lower()}/{subject.get('name', '')}",
+        ]
+        message = escaped(event.get("message", "").strip())
+        if not self._wide:
+            return [*row, message]
+        speaker = source.get("component") or event.get("reportingComponent", "")
+        place = source.get("host") or event.get("reportingInstance", "")
+        row += [subject.get("fieldPath", ""), f"{speaker}, {place}" if place else speaker, message]
+        return [*row, first, event.get("count") or 1, event["metadata"]["name"]]
+
+
 class Printer:
     """Rows that grow with a watch, or whole objects."""
 
-    def __init__(self, args: argparse.Namespace, namespaces: bool) -> None:
+    def __init__(self, args: argparse.Namespace, namespaces: bool, columns: Columns) -> None:
+        self._columns = columns
         self._output = args.output
         self._namespaces = namespaces
         self._header = not args.no_headers
@@ -79,10 +128,9 @@ class Printer:
         sys.stdout.flush()
 
     def _objects(self, events: list[Object], whole: bool) -> str:
-        from minipod.cli.get import FORMATS, printer
+        from minipod.cli.get import check_format, printer
 
-        if self._output not in FORMATS and not self._output.startswith("jsonpath="):
-            raise UsageError(f'--output: "{self._output}": use yaml, json, name or jsonpath={{…}}')
+        check_format(self._output)
         if self._output == "name":
             return "".join(f"event/{event['metadata']['name']}\n" for event in events)
         show = printer(self._output)
@@ -95,17 +143,10 @@ class Printer:
         now = time.time()
         rows: list[list[object]] = []
         if self._header:
-            rows.append(["NAMESPACE", *HEADER] if self._namespaces else list(HEADER))
+            rows.append([*(["NAMESPACE"] if self._namespaces else []), *self._columns.header])
             self._header = False
         for event in events:
-            subject = event.get("involvedObject") or {}
-            row: list[object] = [
-                interval(event, now),
-                event.get("type", ""),
-                event.get("reason", ""),
-                f"{subject.get('kind', '')}/{subject.get('name', '')}",
-                escaped(event.get("message", "").strip()),
-            ]
+            row = self._columns.row(event, now)
             rows.append([event["metadata"].get("namespace", ""), *row] if self._namespaces else row)
         return table(rows, self._widths)
 
@@ -125,14 +166,15 @@ def last_seen(event: Object) -> float:
 def interval(event: Object, now: float) -> str:
     """`5s`, or `5s (x3 over 2m)` for what happened again (kubectl getInterval)."""
 
-    def since(text: str | None) -> str:
-        moment = timestamp_s(text)
-        return "<unknown>" if moment is None else human_duration(now - moment)
-
-    first = since(event.get("eventTime") or event.get("firstTimestamp"))
+    first = since(event.get("eventTime") or event.get("firstTimestamp"), now)
     series = event.get("series")
     if series:
-        return f"{since(series.get('lastObservedTime'))} (x{series.get('count')} over {first})"
+        return f"{since(series.get('lastObservedTime'), now)} (x{series.get('count')} over {first})"
     if int(event.get("count") or 0) > 1:
-        return f"{since(event.get('lastTimestamp'))} (x{event['count']} over {first})"
+        return f"{since(event.get('lastTimestamp'), now)} (x{event['count']} over {first})"
     return first
+
+
+def since(text: str | None, now: float) -> str:
+    moment = timestamp_s(text)
+    return "<unknown>" if moment is None else human_duration(now - moment)

@@ -16,17 +16,28 @@ from minipod.errors import NotFoundError, UsageError
 
 EVENT_KINDS = ("event", "events", "ev")
 FORMATS = ("wide", "yaml", "json", "name")
+TEMPLATES = ("jsonpath", "jsonpath-as-json", "custom-columns")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "List pods, or show some of them: kubectl's columns and formats."
     parser.add_argument("words", nargs="*", metavar="pods [NAME…]", help="pods, pod, po or pod/NAME; events")
-    parser.add_argument("-o", "--output", metavar="FORMAT", help="wide, yaml, json, name or jsonpath={…}")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FORMAT",
+        help="wide, yaml, json, name, jsonpath={…}, jsonpath-as-json={…} or custom-columns=TITLE:.path,…",
+    )
     parser.add_argument("-w", "--watch", action="store_true", help="after listing, watch for changes")
     parser.add_argument("--watch-only", action="store_true", help="watch for changes without listing first")
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="the pods of all namespaces")
     parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="only pods with these labels")
+    parser.add_argument(
+        "--field-selector", metavar="FIELD=VALUE,…", help="only those with these fields: status.phase=…"
+    )
+    parser.add_argument("--sort-by", metavar="{.path}", help="order by a field: a JSONPath")
     parser.add_argument("--no-headers", action="store_true", help="leave out the table's first line")
+    parser.add_argument("-L", "--label-columns", metavar="KEY,…", help="these labels as columns")
     parser.add_argument("--show-labels", action="store_true", help="the labels as the last column")
 
 
@@ -34,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if args.words and args.words[0] in EVENT_KINDS:
         from minipod.cli import events
 
-        return events.list_events(args, None, namespace_wide=args.all_namespaces)
+        columns = events.GetColumns(args.output == "wide")
+        return events.list_events(args, None, args.all_namespaces, columns=columns)
     found = resources(args.words, "get")
     if len(found) > 1:
         return run_many(args, found)
@@ -43,12 +55,22 @@ def run(args: argparse.Namespace) -> int:
     if not kind.namespaced:
         args.all_namespaces, args.namespace = False, None
     check(args, names)
-    message = {"verb": "get", "kind": kind.plural, "namespace": None if args.all_namespaces else namespace_of(args)}
-    if args.output in (None, "wide") and not args.selector and not args.show_labels and not args.watch_only:
-        return Tables(args, names).run({**message, "output": args.output or "table"})
-    if args.output in (None, "wide"):
-        return Tables(args, names).run_selected({**message, "output": args.output or "table"})
-    return Objects(args, names).run({**message, "output": "object"})
+    message = {
+        "verb": "get",
+        "kind": kind.plural,
+        "namespace": None if args.all_namespaces else namespace_of(args),
+        "selector": args.selector or "",
+        "field_selector": args.field_selector or "",
+        "listing": not args.watch_only,
+    }
+    if args.output not in (None, "wide"):
+        return Objects(args, names).run({**message, "output": "object"})
+    shown: Object = {
+        "output": args.output or "table",
+        "show_labels": args.show_labels,
+        "label_columns": list(filter(None, (args.label_columns or "").split(","))),
+    }
+    return Tables(args, names).run({**message, **shown})
 
 
 def run_many(args: argparse.Namespace, found: list[tuple[Kind, list[str]]]) -> int:
@@ -68,18 +90,25 @@ def run_many(args: argparse.Namespace, found: list[tuple[Kind, list[str]]]) -> i
 
 
 def check(args: argparse.Namespace, names: list[str]) -> None:
-    if args.output and args.output not in FORMATS and not args.output.startswith("jsonpath="):
-        raise UsageError(
-            f'unable to match a printer suitable for the output format "{args.output}", '
-            f"allowed formats are: json,jsonpath=,name,wide,yaml"
-        )
+    check_format(args.output)
     if names and args.all_namespaces:
         raise UsageError("a resource cannot be retrieved by name across all namespaces")
-    if names and args.selector:
+    if names and (args.selector or args.field_selector):
         raise UsageError("name cannot be provided when a selector is specified")
     args.watch = args.watch or args.watch_only
+    if args.watch and args.sort_by:
+        raise UsageError("--sort-by: a watch cannot be sorted")
     if args.watch and len(names) > 1:
         raise UsageError("you may only specify a single resource to watch")
+
+
+def check_format(output: str | None) -> None:
+    """Raises UsageError for what is no output format."""
+    if output and output not in FORMATS and output.partition("=")[0] not in TEMPLATES:
+        raise UsageError(
+            f'unable to match a printer suitable for the output format "{output}", '
+            f"allowed formats are: custom-columns=,json,jsonpath=,jsonpath-as-json=,name,wide,yaml"
+        )
 
 
 def nothing_found(args: argparse.Namespace) -> None:
@@ -101,12 +130,31 @@ class Tables:
         if self._args.watch:
             return self._watch({**message, "name": self._names[0] if self._names else None})
         events, missing = fetch_each(self._args, self._wanted(), message)
+        if self._args.sort_by:
+            events = self._sorted(events, message)
         self._print(events)
         if missing is not None:
             raise missing
         if not self._rows:
             nothing_found(self._args)
         return 0
+
+    def _sorted(self, events: list[Object], message: Object) -> list[Object]:
+        """The rows in the order of their objects."""
+        found, _ = fetch_each(self._args, self._wanted(), {**message, "output": "object"})
+        ordered = sort_objects([event["object"] for event in found], self._args.sort_by)
+        places = {
+            (one["metadata"].get("namespace"), one["metadata"]["name"]): place for place, one in enumerate(ordered)
+        }
+        columns: list[str] = next((event["columns"] for event in events), [])
+        own = message["namespace"]
+
+        def place(row: list[object]) -> int:
+            namespace = row[columns.index("NAMESPACE")] if "NAMESPACE" in columns else own
+            return places.get((namespace, row[columns.index("NAME")]), len(places))
+
+        rows = sorted((row for event in events for row in event["rows"]), key=place)
+        return [{"columns": columns, "rows": rows}]
 
     def _watch(self, message: Object) -> int:
         client = Client.of(self._args, "get")
@@ -119,25 +167,6 @@ class Tables:
 
     def _wanted(self) -> list[str | None]:
         return list(self._names) or [None]
-
-    def run_selected(self, message: Object) -> int:
-        """Rows of the pods whose labels match: the objects say which, the table says how they look."""
-        if self._args.watch:
-            raise UsageError(
-                "a watch of a table takes no --selector, --show-labels or --watch-only; use -o name or -o json"
-            )
-        labels: dict[tuple[str, str], dict[str, str]] = {}
-        rows: list[Object] = []
-        for name in self._wanted():
-            objects = fetch(self._args, {**message, "output": "object", "name": name})
-            for pod in select(objects, self._args.selector):
-                meta = pod["metadata"]
-                labels[meta.get("namespace", "default"), meta["name"]] = meta.get("labels") or {}
-            rows += fetch_events(self._args, {**message, "name": name, "watch": False})
-        self._print([keep_rows(event, labels, namespace_of(self._args), self._args.show_labels) for event in rows])
-        if not self._rows:
-            nothing_found(self._args)
-        return 0
 
     def _print(self, events: list[Object]) -> None:
         lines: list[list[object]] = []
@@ -163,13 +192,13 @@ class Objects:
     def __init__(self, args: argparse.Namespace, names: list[str]) -> None:
         self._args = args
         self._names = names
-        self._printer = printer(args.output)
+        self._printer = printer(args.output, args.no_headers)
 
     def run(self, message: Object) -> int:
         if self._args.watch:
             return self._watch({**message, "name": self._names[0] if self._names else None, "watch": True})
         events, missing = fetch_each(self._args, self._wanted(), message)
-        objects = select([event["object"] for event in events], self._args.selector)
+        objects = sort_objects([event["object"] for event in events], self._args.sort_by)
         if missing is not None and not objects:
             raise missing
         if len(self._names) == 1:
@@ -187,22 +216,31 @@ class Objects:
         return list(self._names) or [None]
 
     def _watch(self, message: Object) -> int:
-        # a watch begins with what there is; --watch-only leaves out what was there already
-        listed = fetch(self._args, message) if self._args.watch_only else []
-        known = {version_of(pod) for pod in listed}
         with Client.of(self._args, "get").request(message) as request:
             while (event := request.next()) is not None:
-                if version_of(event["object"]) in known:
-                    continue
-                for pod in select([event["object"]], self._args.selector):
-                    sys.stdout.write(self._printer(pod, True))
-                    sys.stdout.flush()
+                sys.stdout.write(self._printer(event["object"], True))
+                sys.stdout.flush()
         return 0
 
 
-def version_of(pod: Object) -> tuple[str, str]:
-    meta = pod["metadata"]
-    return meta["uid"], str(meta.get("resourceVersion"))
+def sort_objects(objects: list[Object], path: str | None) -> list[Object]:
+    """By a field: numbers as numbers, all else as text; what has no such field comes first (kubectl get --sort-by)."""
+    if not path:
+        return objects
+    from minipod.cli import jsonpath
+
+    body = jsonpath.relaxed(path)[1:-1]
+
+    def key(thing: Object) -> tuple[bool, bool, float, str]:
+        values = jsonpath.find(body, thing)
+        value = values[0] if values else None
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return True, False, float(value), ""
+        return value is not None, True, 0.0, jsonpath.text_of(value)
+
+    if objects and not any(jsonpath.find(body, thing) for thing in objects):
+        raise UsageError(f'couldn\'t find any field with path "{{{body}}}" in the list of objects')
+    return sorted(objects, key=key)
 
 
 def drain(request: Request) -> list[Object]:
@@ -241,44 +279,27 @@ def fetch(args: argparse.Namespace, message: Object) -> list[Object]:
     return [event["object"] for event in fetch_events(args, {**message, "watch": False}) if "object" in event]
 
 
-def printer(output: str) -> Any:
+def printer(output: str, no_headers: bool = False) -> Any:
     """A function of (object, is one of a stream) that gives its text."""
     if output == "name":
         return lambda item, _stream: f"{str(item.get('kind', 'Pod')).lower()}/{item['metadata']['name']}\n"
     if output == "json":
         # A stream is read by programs: one object a line.
-        return lambda item, stream: json.dumps(item, indent=None if stream else 4, ensure_ascii=False) + "\n"
+        return lambda item, stream: (
+            json.dumps(item, indent=None if stream else 4, ensure_ascii=False, sort_keys=True) + "\n"
+        )
     if output == "yaml":
         from minipod.cli.yamlout import to_yaml
 
         return lambda item, stream: ("---\n" if stream else "") + to_yaml(item)
-    from minipod.cli.jsonpath import Template
+    kind, _, text = output.partition("=")
+    if kind == "custom-columns":
+        from minipod.cli.custom_columns import CustomColumns
 
-    template = Template(output.partition("=")[2])
+        return CustomColumns(text, no_headers).show
+    from minipod.cli import jsonpath
+
+    template = jsonpath.Template(text)
+    if kind == "jsonpath-as-json":
+        return lambda item, _stream: json.dumps(template.values(item), indent=4, ensure_ascii=False) + "\n"
     return lambda item, stream: template.render(item) + ("\n" if stream else "")
-
-
-def select(objects: list[Object], selector: str | None) -> list[Object]:
-    """Those whose labels match an equality or set selector (apimachinery labels.Parse)."""
-    if not selector:
-        return objects
-    from minipod.cli.selector import matcher
-
-    matches = matcher(selector)
-    return [item for item in objects if matches(item["metadata"].get("labels") or {})]
-
-
-def keep_rows(
-    event: Object, labels: dict[tuple[str, str], dict[str, str]], namespace: str, show_labels: bool
-) -> Object:
-    """The rows of a table whose pods are in `labels`, with a LABELS column where wanted."""
-    columns = list(event["columns"])
-    at = columns.index("NAME")
-    in_namespace = columns.index("NAMESPACE") if "NAMESPACE" in columns else None
-    rows = []
-    for row in event["rows"]:
-        key = (row[in_namespace] if in_namespace is not None else namespace, row[at])
-        if key in labels:
-            text = ",".join(f"{name}={value}" for name, value in sorted(labels[key].items())) or "<none>"
-            rows.append([*row, text] if show_labels else row)
-    return {**event, "columns": [*columns, "LABELS"] if show_labels else columns, "rows": rows}

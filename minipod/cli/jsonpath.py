@@ -34,8 +34,11 @@ def relaxed(expression: str) -> str:
     return "{" + (body if body.startswith((".", "[", "$", "@")) else f".{body}") + "}"
 
 
-def find(path: str, value: Any) -> Values:
-    """The values at a path without braces, as `.status.podIPs[*].ip`; what is missing gives nothing."""
+def find(path: str, value: Any, strict: bool = False) -> Values:
+    """The values at a path without braces, as `.status.podIPs[*].ip`; what is missing gives nothing.
+
+    `strict`: an index beyond a list's end is an error, as for `kubectl get`. Raises UsageError.
+    """
     values, position, recursive = [value], 0, False
     path = path.strip()
     while position < len(path):
@@ -53,7 +56,11 @@ def find(path: str, value: Any) -> Values:
         if token["recursive"]:
             values, recursive = [deep for item in values for deep in _descendants(item)], True
             continue
-        values = [found for item in values for found in _step(token, item, value)]
+        if token["union"] or token["index"]:
+            keys = re.split(r"\s*,\s*", token["union"] or token["index"])  # kubectl: key by key, not item by item
+            values = [found for key in keys for item in values for found in _at(item, key, strict)]
+        else:
+            values = [found for item in values for found in _step(token, item, value)]
         recursive = False
     return values
 
@@ -73,19 +80,23 @@ def _step(token: re.Match[str], item: Any, root: Any) -> Values:
         return list(item.values()) if isinstance(item, dict) else list(item) if isinstance(item, list) else []
     if token["filter"]:
         return [entry for entry in item if _holds(token["filter"], entry)] if isinstance(item, list) else []
-    if token["slice"]:
-        bounds = [int(part) if part else None for part in token["slice"].split(":")]
-        return item[slice(*bounds)] if isinstance(item, list) else []
-    keys = [token["index"]] if token["index"] else re.split(r"\s*,\s*", token["union"])
-    return [found for key in keys for found in _at(item, key)]
+    bounds = [int(part) if part else None for part in token["slice"].split(":")]
+    return item[slice(*bounds)] if isinstance(item, list) else []
 
 
-def _at(item: Any, key: str) -> Values:
+def _at(item: Any, key: str, strict: bool) -> Values:
+    """A quoted key (or, as kubectl has it, a path from here), or an index."""
     if key[0] in "'\"":
         name = key[1:-1]
-        return [item[name]] if isinstance(item, dict) and name in item else []
+        if isinstance(item, dict) and name in item:
+            return [item[name]]
+        return find(f".{name}", item) if "." in name else []
     index = int(key)
-    return [item[index]] if isinstance(item, list) and -len(item) <= index < len(item) else []
+    if not isinstance(item, list):
+        return []
+    if strict and not -len(item) <= index < len(item):
+        raise UsageError(f"array index out of bounds: index {index}, length {len(item)}")
+    return [item[index]] if -len(item) <= index < len(item) else []
 
 
 def _holds(condition: str, entry: Any) -> bool:
@@ -133,6 +144,10 @@ class Template:
     def render(self, value: Any) -> str:
         return self._render(value, value, 0, len(self._parts))
 
+    def values(self, value: Any) -> Values:
+        """What the expressions find, one after the other."""
+        return [found for is_code, part in self._parts if is_code for found in find(part, value)]
+
     def _render(self, value: Any, root: Any, start: int, end: int) -> str:
         output = []
         index = start
@@ -140,11 +155,15 @@ class Template:
             is_code, part = self._parts[index]
             if is_code and part.startswith("range "):
                 close = self._end_of(index)
-                for item in find(part[6:], value):
+                for item in find(part[6:], value, strict=True):
                     output.append(self._render(item, root, index + 1, close))
                 index = close
             elif is_code:
-                output.append(_literal(part) if part[:1] in "'\"" else " ".join(text_of(v) for v in find(part, value)))
+                output.append(
+                    _literal(part)
+                    if part[:1] in "'\""
+                    else " ".join(text_of(v) for v in find(part, value, strict=True))
+                )
             else:
                 output.append(part)
             index += 1

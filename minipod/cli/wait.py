@@ -61,12 +61,12 @@ def wanted_names(args: argparse.Namespace) -> list[str]:
         if not names:
             raise UsageError("arguments in resource/name form must be given: use for example pod/NAME")
         return names
-    from minipod.cli.get import fetch, select
+    from minipod.cli.get import fetch
 
     if pod_names(args.words or ["pods"], "wait"):
         raise UsageError("name cannot be provided when --all or a selector is specified")
     message = {"verb": "get", "kind": "pods", "namespace": namespace_of(args), "name": None, "output": "object"}
-    names = [pod["metadata"]["name"] for pod in select(fetch(args, message), args.selector)]
+    names = [pod["metadata"]["name"] for pod in fetch(args, {**message, "selector": args.selector or ""})]
     if not names:
         raise NotFoundError("no matching resources found")
     return names

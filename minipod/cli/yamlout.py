@@ -7,13 +7,17 @@ import re
 
 from minipod.cli.values import Any, Object
 
-# Words, a flag, a reference with colons: what YAML 1.1 and 1.2 readers both see as a string. All else is quoted.
-_PLAIN = re.compile(
-    r"[A-Za-z/_][A-Za-z0-9_./@%+=^$()-]*( [A-Za-z0-9_./@%+=^$()-]+)*"
-    r"|--?[A-Za-z][A-Za-z0-9_-]*"
-    r"|[A-Za-z/_][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)+"
+# What stands plain: printable, no indicator at its beginning, nothing that ends a scalar inside it …
+_PLAIN = re.compile(r"(?:[^\s\-?:,\[\]{}#&*!|>'\"%@`]|[-?:](?=\S))(?:[^:#\s]|:(?! |$)|(?<! )#| (?! *$))*")
+# … and no reader of YAML 1.1 or 1.2 takes it for a number, a time, a word with a meaning or a merge.
+_NUMBER = re.compile(
+    r"[-+]?(?:0b[01_]+|0x[0-9a-f_]+|0o?[0-7_]+|(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:e[-+]?[0-9]+)?|\.inf)|\.nan"
+    r"|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"
+    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:t|[ \t]+)[0-9:.]+.*)?",
+    re.IGNORECASE,
 )
-_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "<<", "="})
+_ASCII = re.compile(r"[ -~]*")
 _UNPRINTABLE = re.compile("[\x7f-\x84\x86-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff\x85]")
 _BLOCK = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]*")
 
@@ -64,7 +68,7 @@ def _sequence(value: list[Any], indent: int, lines: list[str]) -> None:
 
 def _is_block(text: str) -> bool:
     """Whether a literal block can hold the text unchanged."""
-    return "\n" in text[:-1] and text[0] not in " \n" and _BLOCK.fullmatch(text) is not None
+    return "\n" in text and text[0] not in " \n" and _BLOCK.fullmatch(text) is not None
 
 
 def _literal(head: str, text: str, indent: int, lines: list[str]) -> None:
@@ -78,8 +82,10 @@ def _literal(head: str, text: str, indent: int, lines: list[str]) -> None:
 
 def scalar(value: Any) -> str:
     """A value on one line; strings plain where no reader can mistake them."""
-    if isinstance(value, str):
-        if len(value) < 200 and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if value and _ASCII.fullmatch(value) and value.lower() not in _WORDS and not _NUMBER.fullmatch(value):
+        if _PLAIN.fullmatch(value) and value not in ("---", "..."):
             return value
-        return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
-    return json.dumps(value)
+        return "'" + value.replace("'", "''") + "'"
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))

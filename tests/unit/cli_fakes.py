@@ -114,6 +114,9 @@ class FakeAgent:
 
         def get(peer: Peer, request: Object) -> None:
             wanted = [pod for pod in pods if request.get("name") in (None, pod["metadata"]["name"])]
+            if request.get("selector"):
+                terms = [term.split("=") for term in request["selector"].split(",")]
+                wanted = [pod for pod in wanted if all(pod["metadata"]["labels"].get(k) == v for k, v in terms)]
             if request.get("name") and not wanted:
                 peer.fail("NotFound", f'pods "{request["name"]}" not found')
                 return

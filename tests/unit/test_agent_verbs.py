@@ -214,6 +214,28 @@ def test_get_gives_tables_and_objects(tmp_path: Path) -> None:
     with_agent(tmp_path, test)
 
 
+def test_get_selects_by_labels_and_fields(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached(until="ready")
+
+        async def names(**more: Any) -> list[str]:
+            events = await agent.ask(verb="get", namespace="default", output="object", **more)
+            return [event["object"]["metadata"]["name"] for event in events if "object" in event]
+
+        assert await names(field_selector="status.phase=Running,metadata.name!=db") == ["web"]
+        assert await names(field_selector="status.phase=Failed") == []
+        assert await names(selector="app=none") == []
+        assert await names(selector="!app", listing=False) == []
+        (error,) = await agent.ask(verb="get", namespace="default", field_selector="spec.tolerations=x")
+        assert error["error"]["message"].startswith("field label not supported: spec.tolerations")
+        (table, _) = await agent.ask(
+            verb="get", namespace="default", output="table", label_columns=["example.com/tier"], show_labels=True
+        )
+        assert (table["columns"][-2:], table["rows"][0][-2:]) == (["TIER", "LABELS"], ["", "<none>"])
+
+    with_agent(tmp_path, test)
+
+
 def test_a_watch_tells_every_change_until_the_client_goes(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         client = agent.client()

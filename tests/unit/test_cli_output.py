@@ -11,10 +11,11 @@ import yaml
 
 from minipod.cli import jsonpath
 from minipod.cli.completion import bash, fish, zsh
+from minipod.cli.custom_columns import CustomColumns
+from minipod.cli.get import sort_objects
 from minipod.cli.jsonpath import Template
 from minipod.cli.main import VERBS
 from minipod.cli.options import load_verb, parser_for
-from minipod.cli.selector import matcher
 from minipod.cli.table import human_duration, tabbed, table
 from minipod.cli.yamlout import to_yaml
 from minipod.errors import UsageError
@@ -90,27 +91,57 @@ def test_the_relaxed_form_needs_no_braces() -> None:
     assert [jsonpath.relaxed(text) for text in ("a.b", ".a.b", "{.a.b}")] == ["{.a.b}"] * 3
 
 
+def test_a_jsonpath_union_is_paths_key_by_key_and_an_index_beyond_the_end_an_error() -> None:
+    things = {"items": [{"m": {"n": "a", "k.x": 1}, "p": 3}, {"m": {"n": "b"}, "p": 4}]}
+    assert Template("{.items[*]['m.n', 'p']}").render(things) == "a b 3 4"
+    assert Template("{.items[*].m['k.x']}").render(things) == "1"
+    assert Template("{.items[1,0].p}").render(things) == "4 3"
+    with pytest.raises(UsageError, match="array index out of bounds: index 2, length 2"):
+        Template("{.items[2].p}").render(things)
+
+
 @pytest.mark.parametrize(
-    ("selector", "expected"),
+    ("text", "written"),
     [
-        ("app=web", True),
-        ("app==web,tier!=db", True),
-        ("app in (web, api)", True),
-        ("app notin (web)", False),
-        ("app", True),
-        ("!app", False),
-        ("!tier", True),
-        ("tier=db", False),
+        ("600m", "600m"),
+        ("0dcdf403-2d2c-4f15", "0dcdf403-2d2c-4f15"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("a: b", "'a: b'"),
+        ("it's: x", "'it''s: x'"),
+        ("1e3", '"1e3"'),
+        ("12:30:45", '"12:30:45"'),
+        ("2026-11-28T11:31:32Z", '"2026-11-28T11:31:32Z"'),
+        ("yes", '"yes"'),
+        ("-", "'-'"),
+        ("", '""'),
     ],
 )
-def test_selectors(selector: str, expected: bool) -> None:
-    assert matcher(selector)({"app": "web"}) is expected
+def test_scalars_are_quoted_as_kubectl_quotes_them(text: str, written: str) -> None:
+    assert to_yaml({"a": text}) == f"a: {written}\n"
 
 
-@pytest.mark.parametrize("selector", ["=x", "a b", "a in", "a=b=c", "a>1 x"])
-def test_wrong_selectors_are_refused(selector: str) -> None:
-    with pytest.raises(UsageError, match="unable to parse selector"):
-        matcher(selector)
+def test_custom_columns_are_kubectls() -> None:
+    show = CustomColumns("NAME:.metadata.name,L:.metadata.labels,P:{.spec.ports[*]},NO:.x", False).show
+    items = [
+        {"metadata": {"name": "web", "labels": {"b": "1", "a": "2"}}, "spec": {"ports": [1, 2]}},
+        {"metadata": {"name": "db"}},
+    ]
+    assert show({"kind": "List", "items": items}, False) == (
+        "NAME   L              P        NO\n"
+        "web    map[a:2 b:1]   1,2      <none>\n"
+        "db     <none>         <none>   <none>\n"
+    )
+    assert show(items[1], True) == "db     <none>         <none>   <none>\n"
+    with pytest.raises(UsageError, match="expected <header>:<json-path-expr>"):
+        CustomColumns("NAME", False)
+
+
+def test_objects_are_sorted_by_a_field_numbers_as_numbers() -> None:
+    objects = [{"n": 10, "m": "b"}, {"n": 9, "m": "a"}, {"m": "c"}]
+    assert [one.get("n") for one in sort_objects(objects, ".n")] == [None, 9, 10]
+    assert [one["m"] for one in sort_objects(objects, "{.m}")] == ["a", "b", "c"]
+    with pytest.raises(UsageError, match="couldn't find any field"):
+        sort_objects(objects, ".nope")
 
 
 def test_tables_remember_widths_and_pad_by_three() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,11 +70,24 @@ def test_get_where_no_agent_ever_ran_starts_none(tmp_path: Path, capfd: pytest.C
     assert list(tmp_path.iterdir()) == []
 
 
-def test_get_selects_by_labels_and_shows_them(run: Run) -> None:
-    assert run("get", "pods", "-l", "app=db", "--show-labels")[1].splitlines() == [
-        "NAME   READY   STATUS    RESTARTS   AGE   LABELS",
-        "db     1/1     Running   0          5s    app=db",
-    ]
+def test_get_asks_the_agent_for_what_is_selected(run: Run) -> None:
+    asked: list[Object] = []
+
+    def get(peer: Peer, request: Object) -> None:
+        asked.append(request)
+        peer.send({"event": "table", "columns": ["NAME", "TIER", "LABELS"], "rows": [["db", "", "app=db"]]})
+        peer.ok()
+
+    words = ("-l", "app=db", "--field-selector", "status.phase=Running", "-L", "tier", "--show-labels", "--watch-only")
+    assert run("get", "pods", *words, get=get)[1] == "NAME   TIER   LABELS\ndb            app=db\n"
+    wanted = {"selector": "app=db", "field_selector": "status.phase=Running", "label_columns": ["tier"]}
+    assert wanted.items() <= asked[0].items()
+    assert (asked[0]["show_labels"], asked[0]["listing"], asked[0]["watch"]) == (True, False, True)
+
+
+def test_get_sorts_rows_by_a_field_of_their_objects(run: Run) -> None:
+    assert run("get", "pods", "--sort-by=.metadata.name", "--no-headers")[1].split()[0::5] == ["db", "web"]
+    assert run("get", "pods", "--sort-by=.metadata.name", "-o", "name")[1] == "pod/db\npod/web\n"
 
 
 def test_get_formats(run: Run) -> None:
@@ -119,6 +133,17 @@ def test_events_cannot_steer_the_terminal(run: Run) -> None:
     assert status == 0
     assert out.splitlines()[0].split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
     assert out.splitlines()[1].endswith("Normal   Started   Pod/web   Container^[[31m started")
+
+
+def test_get_events_has_the_server_s_columns(run: Run) -> None:
+    out = run("get", "events", "-o", "wide", events=tell_event)[1]
+    header, row = (re.split(" {3,}", line.strip()) for line in out.splitlines())
+    assert header == [
+        *("LAST SEEN", "TYPE", "REASON", "OBJECT", "SUBOBJECT", "SOURCE", "MESSAGE", "FIRST SEEN", "COUNT", "NAME")
+    ]
+    assert row[3:6] == ["pod/web", "spec.containers{app}", "kubelet"]
+    assert row[8:] == ["1", "e1"]
+    assert "SUBOBJECT" not in run("get", "events", events=tell_event)[1]
 
 
 def test_no_events_is_said_on_stderr(run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from minipod.api.columns import age, event_row, human_duration, pod_row, status_word
+from minipod.api.columns import age, human_duration, pod_row, status_word
 from minipod.api.types import Pod
 
 Spec = dict
@@ -167,24 +167,3 @@ def test_durations_are_kubectls(seconds: float, text: str) -> None:
 def test_age_of_nothing_is_unknown() -> None:
     assert age(None, NOW) == "<unknown>"
     assert age("2023-11-14T22:13:10.250000Z", NOW) == "9s"
-
-
-def event(**more: object) -> Spec:
-    return {
-        "type": "Normal",
-        "reason": "Started",
-        "message": " Container started\n",
-        "involvedObject": {"kind": "Pod", "name": "p"},
-        "firstTimestamp": "2023-11-14T22:08:20Z",
-        "lastTimestamp": "2023-11-14T22:13:10Z",
-        "count": 1,
-        **more,
-    }
-
-
-def test_event_row_is_kubectls() -> None:
-    assert event_row(event(), NOW) == ["5m", "Normal", "Started", "Pod/p", "Container started"]
-
-
-def test_repeated_event_says_how_often_and_since_when() -> None:
-    assert event_row(event(count=7), NOW)[0] == "10s (x7 over 5m)"
