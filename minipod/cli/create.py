@@ -91,6 +91,7 @@ def object_of(args: argparse.Namespace) -> Object:
         return _secret(name, data_of(args), args.type)
     if sort == "tls":
         return _secret(name, _tls(args), "kubernetes.io/tls")
+    args.from_file = [given if "=" in given else f".dockerconfigjson={given}" for given in args.from_file]
     data = data_of(args) if args.from_file else {".dockerconfigjson": _docker(args)}
     return _secret(name, data, "kubernetes.io/dockerconfigjson")
 
@@ -198,7 +199,7 @@ def _from_file(given: str) -> list[tuple[str, bytes]]:
         if key:
             raise UsageError(f'cannot give a key name for a directory path: "{given}"')
         entries = sorted(os.scandir(path), key=lambda entry: entry.name)
-        return [(entry.name, _read(entry.path)) for entry in entries if entry.is_file()]
+        return [(entry.name, _read(entry.path)) for entry in entries if entry.is_file(follow_symlinks=False)]
     return [(key or os.path.basename(path), _read(path))]
 
 
@@ -215,10 +216,8 @@ def _from_env_file(path: str) -> list[tuple[str, bytes]]:
         key, equals, value = line.partition("=")
         if not key or any(char.isspace() for char in key):
             raise UsageError(f"{path}: line {number}: must be KEY=VALUE")
-        if not equals:  # kubectl takes the value of this process
-            if key in os.environ:
-                found.append((key, os.environ[key].encode()))
-            continue
+        if not equals:  # kubectl takes the value that this process has, or none
+            value = os.environ.get(key, "")
         found.append((key, value.encode()))
     return found
 

@@ -46,7 +46,8 @@ def write(volume: str, payload: Mapping[str, File], gid: int | None = None) -> b
                 remove_tree(f"{volume}/{new}")
             raise
         _show(volume_fd, payload)
-        _remove_stale(volume_fd, volume, new)
+        if old:  # else there was nothing before, but perhaps a folder of a writer that was killed: it goes next time
+            _remove_stale(volume_fd, volume, new)
         return True
     finally:
         os.close(volume_fd)
@@ -108,20 +109,30 @@ def _make_folder(volume_fd: int) -> str:
 def _fill(volume_fd: int, folder: str, payload: Mapping[str, File], gid: int | None) -> None:
     folder_fd = os.open(folder, _FOLDER, dir_fd=volume_fd)
     try:
-        _own(folder_fd, 0o755, gid)
+        _own(folder_fd, 0o755, gid, folder=True)
         for path, file in payload.items():
             *parents, name = path.split("/")
+            if not parents:
+                _write_file(folder_fd, name, file, gid)
+                continue
             parent_fd = _descend(folder_fd, parents, gid)
             try:
-                fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent_fd)
-                with os.fdopen(fd, "wb") as target:
-                    target.write(file.data)
-                    target.flush()
-                    _own(fd, file.mode, gid)
+                _write_file(parent_fd, name, file, gid)
             finally:
                 os.close(parent_fd)
     finally:
         os.close(folder_fd)
+
+
+def _write_file(folder_fd: int, name: str, file: File, gid: int | None) -> None:
+    fd = os.open(name, _NEW_FILE, 0o600, dir_fd=folder_fd)
+    try:
+        rest = memoryview(file.data)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        _own(fd, file.mode, gid, folder=False)
+    finally:
+        os.close(fd)
 
 
 def _descend(folder_fd: int, parents: list[str], gid: int | None) -> int:
@@ -138,17 +149,15 @@ def _descend(folder_fd: int, parents: list[str], gid: int | None) -> int:
             os.close(fd)
         fd = below
         if made:
-            _own(fd, 0o755, gid)
+            _own(fd, 0o755, gid, folder=True)
     return fd
 
 
-def _own(fd: int, mode: int, gid: int | None) -> None:
+def _own(fd: int, mode: int, gid: int | None, *, folder: bool) -> None:
     """volume_linux.go changeFilePermission of a read-only volume: the group may read, and enter folders."""
     if gid is not None:
         os.fchown(fd, -1, gid)
-        mode |= 0o440
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            mode |= stat.S_ISGID | 0o110
+        mode |= 0o440 | (stat.S_ISGID | 0o110 if folder else 0)
     os.fchmod(fd, mode)
 
 

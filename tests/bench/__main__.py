@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import manifests, peers, pods, probes
+from tests.bench import manifests, peers, pods, probes, volumes
 from tests.bench.measure import Figure, milliseconds, run, table, to_json
 
 
@@ -37,6 +37,7 @@ def _all(runs: int) -> Iterator[Figure]:
     )
     yield from manifests.measure(runs)
     yield from pods.measure(runs)
+    yield from volumes.measure(runs)
     yield from probes.measure()
     with pods.instance() as bench:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minipod.kernel.mount import mount
+from minipod.kernel.mount import mount, umount
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
 from tests.volume_pods import apply, claim, pod, run, wait_for
@@ -33,7 +33,8 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder.chmod(0o777)
     (folder / "greeting").write_text("hello from nfs\n")
     Path("/var/lib/nfs").mkdir(exist_ok=True)
-    if not os.path.ismount("/proc/fs/nfsd"):
+    mounted_here = not os.path.ismount("/proc/fs/nfsd")
+    if mounted_here:
         mount("nfsd", "/proc/fs/nfsd", "nfsd")
     Path("/proc/fs/nfsd/nfsv4leasetime").write_text("10")
     Path("/proc/fs/nfsd/nfsv4gracetime").write_text("10")
@@ -50,6 +51,8 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         subprocess.run(["exportfs", "-u", f"127.0.0.1:{folder}"], check=False)
         daemon.terminate()
         daemon.wait(10 * SLOWNESS)
+        if mounted_here:
+            umount("/proc/fs/nfsd")
 
 
 @pytest.mark.vm
@@ -59,7 +62,6 @@ def test_a_pod_reads_and_writes_an_export(node: Node, export: Path) -> None:
                 mounts={"n": {"nfs": nfs}})  # fmt: skip
     assert run(node, given) == "hello from nfs\n1\n"
     assert (export / "answer").read_text() == "back\n"
-    node("delete", "pod", "p")
     assert f"{node.paths.state}/pods" not in Path("/proc/self/mountinfo").read_text()
     assert (export / "greeting").exists()
     refused = pod("q", "touch /n/x 2>&1 | grep -o Read-only", {"n": {"nfs": {**nfs, "readOnly": True}}})
