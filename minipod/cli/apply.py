@@ -6,8 +6,8 @@ import argparse
 
 from minipod.api.kinds import kind_named
 from minipod.cli.client import Client
+from minipod.cli.files import read_files
 from minipod.cli.output import warn
-from minipod.cli.run import read_files
 from minipod.cli.values import Object
 from minipod.errors import UsageError
 
@@ -56,6 +56,15 @@ def send(args: argparse.Namespace, files: list[dict[str, str]], mode: str, word:
                 event["result"] = word if word and event["result"] == "replaced" else event["result"]
                 print(told(event, args.output, message["dry_run"]), flush=True)
     return 0
+
+
+def replace(args: argparse.Namespace, name: str, text: str) -> None:
+    """Have the agent take `text` as the whole of one object, quietly. Raises what the agent says."""
+    message: Object = {"verb": "apply", "files": [{"name": name, "text": text}], "mode": "replace"}
+    with Client.of(args, "apply").request({**message, "namespace": None, "dry_run": False}) as request:
+        while (event := request.next()) is not None:
+            if event["event"] == "warning":
+                warn(event["message"])
 
 
 def told(event: Object, output: str | None, dry_run: bool = False) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 
 from minipod.cli.apply import send
-from minipod.cli.run import read_files
+from minipod.cli.files import read_files
 from minipod.cli.values import Any, Object
 from minipod.errors import UsageError
 

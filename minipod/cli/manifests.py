@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minipod.cli.run import read_text
+from minipod.cli.files import read_text, with_folders
 from minipod.cli.values import Object
 from minipod.errors import UsageError
 
@@ -13,7 +13,7 @@ def documents(files: list[str]) -> list[tuple[str, Object]]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: list[tuple[str, Object]] = []
-    for name in files:
+    for name in with_folders(files):
         try:
             parsed = list(yaml.load_all(read_text(name), Loader=loader))
         except yaml.YAMLError as error:

@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 
+from minipod.cli.files import read_files
 from minipod.cli.options import paths_of
 from minipod.cli.output import warn
-from minipod.cli.run import read_files
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
 

@@ -10,12 +10,12 @@ import argparse
 import os
 import select
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from minipod.cli.client import AgentLostError, Client, Request
+from minipod.cli.files import read_files
 from minipod.cli.options import duration_s
 from minipod.cli.values import TYPE_CHECKING, Object
 from minipod.errors import MinipodError, UsageError
@@ -73,27 +73,6 @@ def config_file(args: argparse.Namespace) -> str | None:
     """The configuration that was asked for: the agent says so when it runs with another one."""
     chosen = args.config or os.environ.get("MINIPOD_CONFIG")
     return os.path.abspath(chosen) if chosen else None
-
-
-def read_files(names: list[str]) -> list[dict[str, str]]:
-    """The texts of the manifests. Raises UsageError with the file and the reason."""
-    if names.count("-") > 1:
-        raise UsageError("standard input can be given only once")
-    return [{"name": "<stdin>" if name == "-" else name, "text": read_text(name)} for name in names]
-
-
-def read_text(name: str) -> str:
-    try:
-        if name == "-":
-            data = sys.stdin.buffer.read()
-        else:
-            with open(name, "rb") as source:
-                data = source.read()
-        return data.decode()
-    except OSError as error:
-        raise UsageError(f"{name}: {(error.strerror or str(error)).lower()}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}") from None
 
 
 def run_detached(client: Client, message: Object, timeout_s: float | None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from minipod.cli.files import with_folders
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     documents: list[Document] = []
     empty: list[str] = []
-    for name in names:
+    for name in with_folders(names):
         found = check(read(name), name, args.namespace or "default", args.strict in _TRUE, support=False)
         documents += found
         empty += [] if found else [name]
