@@ -7,7 +7,7 @@ import json
 
 from minipod.api.kinds import Kind
 from minipod.cli.apply import replace
-from minipod.cli.get import fetch, select
+from minipod.cli.get import fetch
 from minipod.cli.options import namespace_of
 from minipod.cli.resources import resources
 from minipod.cli.values import Object
@@ -94,10 +94,10 @@ def chosen(args: argparse.Namespace, words: list[str], verb: str) -> list[tuple[
         each: list[str | None] = [*names] or [None]
         for name in each:
             message: Object = {"verb": "get", "kind": kind.plural, "namespace": namespace_of(args), "name": name}
-            objects = fetch(args, {**message, "output": "object"})
+            objects = fetch(args, {**message, "output": "object", "selector": args.selector or ""})
             if name and not objects:
                 raise NotFoundError(f'{kind.plural} "{name}" not found')
-            found += [(kind, item) for item in select(objects, args.selector)]
+            found += [(kind, item) for item in objects]
     return found
 
 

@@ -12,7 +12,8 @@ from minipod.api.types import Container, Pod, ResourceRequirements
 from minipod.config import Config
 from minipod.lifecycle.model import PodState
 from minipod.plan.cgroup import MIN_SHARES
-from minipod.plan.resources import QUOTA_PERIOD_US, pod_cgroup_resources, shares_millicores
+from minipod.plan.configs import CgroupResources
+from minipod.plan.resources import QUOTA_PERIOD_US, container_resources, pod_cgroup_resources, shares_millicores
 
 MIN_MILLI_LIMIT = 10  # cm/helpers_linux.go MinMilliCPULimit: a smaller limit is not told as it was rounded
 
@@ -55,14 +56,41 @@ def pod_resources(state: PodState) -> ResourceRequirements:
     if state.resizing.in_progress and not state.resizing.told and told.resources is not None:
         return told.resources
     own = pod.spec.resources or ResourceRequirements()
-    group = pod_cgroup_resources(pod, Config())
-    requested, limited = dict(own.requests), dict(own.limits)
     if "memory" in requests:
-        requested["memory"] = requests["memory"]
-    if group.cpu_shares is not None and (millis := shares_millicores(group.cpu_shares)) > MIN_SHARES:
-        requested["cpu"] = quantity.from_millis(millis)
-    if group.cpu_quota_us is not None and (millis := group.cpu_quota_us * 1000 // QUOTA_PERIOD_US) > MIN_MILLI_LIMIT:
-        limited["cpu"] = quantity.from_millis(millis)
+        own = replace(own, requests={**own.requests, "memory": requests["memory"]})
+    return _as_in_group(own, pod_cgroup_resources(pod, Config()))
+
+
+def running_resources(state: PodState, container: Container, given: ResourceRequirements) -> ResourceRequirements:
+    """A running container's status.resources (convertContainerStatusResources): what was `given` to it, cpu and memory
+    as its group has them, so also a limit that is the pod's. Where it has no limits at all, none are told.
+    """
+    group = container_resources(allocated_pod(state), replace(container, resources=given))
+    told = _as_in_group(given, group)
+    return ResourceRequirements(
+        claims=given.claims,
+        requests=told.requests if given.requests else {},
+        limits=told.limits if given.limits else {},
+    )
+
+
+def _as_in_group(resources: ResourceRequirements, group: CgroupResources) -> ResourceRequirements:
+    """What a group cannot be given exactly, because it is too little, is told as it was asked for."""
+    requests, limits = dict(resources.requests), dict(resources.limits)
+    if group.cpu_shares is not None:
+        _tell_cpu(requests, shares_millicores(group.cpu_shares), MIN_SHARES)
+    if group.cpu_quota_us is not None:
+        _tell_cpu(limits, group.cpu_quota_us * 1000 // QUOTA_PERIOD_US, MIN_MILLI_LIMIT)
     if group.memory_limit_bytes is not None:
-        limited["memory"] = quantity.from_value(group.memory_limit_bytes, binary=True)
-    return ResourceRequirements(requests=requested, limits=limited)
+        limits["memory"] = _same(limits.get("memory"), quantity.from_value(group.memory_limit_bytes, binary=True))
+    return replace(resources, requests=requests, limits=limits)
+
+
+def _tell_cpu(told: dict[str, str], millis: int, least: int) -> None:
+    if millis > least or quantity.millis(told.get("cpu", "0")) > least:
+        told["cpu"] = _same(told.get("cpu"), quantity.from_millis(millis))
+
+
+def _same(asked: str | None, found: str) -> str:
+    """Equal amounts keep the words in which they were asked for."""
+    return asked if asked is not None and quantity.equal(asked, found) else found

@@ -9,6 +9,7 @@ import msgspec
 
 from minipod.api import status as rules
 from minipod.api.types import (
+    Container,
     ContainerState,
     ContainerStateRunning,
     ContainerStateTerminated,
@@ -20,10 +21,11 @@ from minipod.api.types import (
     PodCondition,
     PodIP,
     PodStatus,
+    ResourceRequirements,
     VolumeMountStatus,
 )
 from minipod.lifecycle import conditions
-from minipod.lifecycle.allocation import allocated_pod, allocation, pod_resources
+from minipod.lifecycle.allocation import allocated_pod, allocation, pod_resources, running_resources
 from minipod.lifecycle.model import EVICTED, PodState, Run
 from minipod.lifecycle.model import ContainerState as Known
 from minipod.lifecycle.spec import AnyContainer, is_probed, is_regular_init, probe_of, rfc3339
@@ -220,11 +222,20 @@ def _of_run(state: PodState, container: AnyContainer, known: Known, old: Contain
         image=run.image or container.image,
         image_id=run.image_id,
         container_id=container_uri(run.id),
-        resources=run.resources or allocated,
+        resources=_resources(state, container, run, allocated),
         allocated_resources=allocated.requests,
         user=user,
         volume_mounts=_volume_mounts(container),
     )
+
+
+def _resources(
+    state: PodState, container: AnyContainer, run: Run, allocated: ResourceRequirements
+) -> ResourceRequirements:
+    """What it runs with; of an ended one, what it would be given now."""
+    if run.state != "running" or not isinstance(container, Container):
+        return allocated
+    return running_resources(state, container, run.resources or allocated)
 
 
 def _state(pod: Pod, run: Run) -> ContainerState:

@@ -122,6 +122,28 @@ def test_the_conditions_of_a_resize_speak_of_its_generation_and_stand_before_the
     assert len(sim.reasons("ResizeDeferred")) == 2
 
 
+def test_a_running_container_tells_the_limits_that_it_has_from_its_pod() -> None:
+    """As a real kubelet told them of such a pod: only beside limits of its own."""
+    spec = {
+        "resources": {"requests": {"cpu": "400m"}, "limits": {"cpu": "2", "memory": "300Mi"}},
+        "containers": [
+            {"name": "a", "command": ["sleep 99"], "resources": {"requests": {"cpu": "7m"}, "limits": {"cpu": "7m"}}},
+            {
+                "name": "b",
+                "command": ["sleep 99"],
+                "resources": {"limits": {"memory": "48Mi"}, "requests": {"x/y": "1"}},
+            },
+            {"name": "c", "command": ["sleep 99"]},
+        ],
+    }
+    sim = Simulator(make_pod(spec)).start()
+    sim.run(5)
+    told = {name: sim.container(name).resources for name in "abc"}
+    assert (told["a"].limits, told["a"].requests) == ({"cpu": "7m", "memory": "300Mi"}, {"cpu": "7m"})
+    assert (told["b"].limits, told["b"].requests) == ({"cpu": "2", "memory": "48Mi"}, {"cpu": "2", "x/y": "1"})
+    assert (told["c"].limits, told["c"].requests) == ({}, {})
+
+
 def test_a_running_pod_s_resources_are_those_of_its_group() -> None:
     """A limit counts for the pod only where all of its containers have one."""
     sim = Simulator(
