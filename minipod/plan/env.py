@@ -13,6 +13,7 @@ import msgspec
 
 from minipod.api import quantity
 from minipod.api.types import (
+    ConfigMapKeySelector,
     Container,
     EnvFromSource,
     EnvVarSource,
@@ -20,6 +21,7 @@ from minipod.api.types import (
     ObjectFieldSelector,
     Pod,
     ResourceFieldSelector,
+    SecretKeySelector,
 )
 from minipod.errors import ContainerError
 from minipod.plan.configs import HostFacts
@@ -126,7 +128,7 @@ def expand_sub_path(expression: str, variables: Mapping[str, str]) -> str:
 
     expanded = expand(expression, Required())
     if missing:
-        raise ContainerError(f"subPathExpr {expression}: missing value for {', '.join(sorted(missing))}", CONFIG_ERROR)
+        raise ContainerError(f"missing value for {', '.join(sorted(missing))}", CONFIG_ERROR)
     return expanded
 
 
@@ -148,10 +150,7 @@ def environment(pod: Pod, container: Container, facts: PodFacts, sources: Source
         if variable.value:
             value = expand(variable.value, result)
         elif variable.value_from is not None:
-            try:
-                value = _from_source(variable.value_from, pod, container, facts, found)
-            except ContainerError as error:
-                raise ContainerError(f"env {variable.name}: {error}", error.reason) from None
+            value = _from_source(variable.value_from, pod, container, facts, found)
         if value is not None:
             result[variable.name] = value
     for name, value in result.items():
@@ -184,10 +183,10 @@ def _from_source(source: EnvVarSource, pod: Pod, container: Container, facts: Po
         return resource_value(source.resource_field_ref, pod, container, facts)
     if source.config_map_key_ref is not None:
         selector = source.config_map_key_ref
-        return _key(sources.config_map(selector.name), "configmap", selector.name, selector.key, selector.optional)
+        return _key(sources.config_map(selector.name), "ConfigMap", selector, pod.metadata.namespace)
     if source.secret_key_ref is not None:
         secret = source.secret_key_ref
-        return _key(sources.secret(secret.name), "secret", secret.name, secret.key, secret.optional)
+        return _key(sources.secret(secret.name), "Secret", secret, pod.metadata.namespace)
     if source.file_key_ref is not None:
         return _from_file(source.file_key_ref, sources)
     return ""
@@ -206,14 +205,16 @@ def _from_file(selector: FileKeySelector, sources: Sources) -> str | None:
     raise ContainerError(f'environment variable key "{selector.key}" not found in file {place}', CONFIG_ERROR)
 
 
-def _key(data: Mapping[str, str] | None, kind: str, name: str, key: str, optional: bool | None) -> str | None:
-    if data is not None and key in data:
-        return data[key]
-    if optional:
+def _key(
+    data: Mapping[str, str] | None, kind: str, wanted: ConfigMapKeySelector | SecretKeySelector, namespace: str
+) -> str | None:
+    if data is not None and wanted.key in data:
+        return data[wanted.key]
+    if wanted.optional:
         return None
     if data is None:
-        raise ContainerError(f'{kind} "{name}" not found', CONFIG_ERROR)
-    raise ContainerError(f"couldn't find key {key} in {kind} {name}", CONFIG_ERROR)
+        raise ContainerError(f'{kind.lower()} "{wanted.name}" not found', CONFIG_ERROR)
+    raise ContainerError(f"couldn't find key {wanted.key} in {kind} {namespace}/{wanted.name}", CONFIG_ERROR)
 
 
 def env_file_place(volume: str, path: str) -> str:

@@ -88,7 +88,7 @@ def test_a_missing_source_is_an_error_unless_it_is_optional() -> None:
     with pytest.raises(ContainerError, match='configmap "none" not found') as caught:
         env_of({"envFrom": [{"configMapRef": {"name": "none"}}]})
     assert caught.value.reason == "CreateContainerConfigError"
-    with pytest.raises(ContainerError, match="env A: couldn't find key z in secret keys"):
+    with pytest.raises(ContainerError, match="couldn't find key z in Secret ns/keys"):
         env_of({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "z"}}}]}, Store())
 
 
