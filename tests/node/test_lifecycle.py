@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests import health_server
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
 
@@ -106,6 +108,7 @@ def test_sidecars_start_before_and_end_after_the_main_container_in_reverse_order
 
 # -- probes
 
+PYTHON = os.path.realpath(sys.executable)
 GOOD = "mkdir -p /www; touch /www/ok; "
 HANDLERS: dict[str, tuple[str, Spec, str, str]] = {
     # what runs, the probe's handler, and what makes it bad and good again
@@ -122,6 +125,12 @@ HANDLERS: dict[str, tuple[str, Spec, str, str]] = {
         "kill $(pidof httpd)",
         "httpd -p 80 -h /www",
     ),
+    "grpc": (
+        f"{PYTHON} -I /health_server.py 80 /www/ok & ",
+        {"grpc": {"port": 80}},
+        "rm /www/ok",
+        "touch /www/ok",
+    ),
 }
 
 
@@ -129,7 +138,19 @@ def probed(kind: str, **probes: Spec) -> Spec:
     server, handler, _, _ = HANDLERS[kind]
     made = {name: {**handler, "periodSeconds": 1, **settings} for name, settings in probes.items()}
     main = container("main", GOOD + server + TRAPPED, ports=[{"name": "web", "containerPort": 80}], **made)
-    return {"terminationGracePeriodSeconds": 1, "containers": [main]}
+    spec: Spec = {"terminationGracePeriodSeconds": 1, "containers": [main]}
+    if kind == "grpc":  # this host's Python, where it looks for itself
+        places = {
+            place: os.path.realpath(place) for place in {sys.base_prefix, "/lib", "/lib64"} if Path(place).exists()
+        }
+        places["/health_server.py"] = str(Path(health_server.__file__))
+        main["volumeMounts"] = [
+            {"name": f"v{number}", "mountPath": place, "readOnly": True} for number, place in enumerate(places)
+        ]
+        spec["volumes"] = [
+            {"name": f"v{number}", "hostPath": {"path": path}} for number, path in enumerate(places.values())
+        ]
+    return spec
 
 
 @pytest.mark.vm

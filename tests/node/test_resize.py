@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from minipod.kernel.cgroup import find_mounts
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
 
@@ -39,6 +40,18 @@ def web(node: Node, tmp_path: Path) -> Node:
     path.write_text(POD)
     node("run", "-d", "--until", "ready", path)
     return node
+
+
+WHOLE = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  terminationGracePeriodSeconds: 1
+  resources: {requests: {cpu: 200m, memory: 64Mi}, limits: {cpu: 400m, memory: 128Mi}}
+  containers:
+  - {name: main, image: busybox, command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 1 & wait; done"]}
+"""
 
 
 def status_of(node: Node) -> dict[str, Any]:
@@ -150,3 +163,33 @@ def test_a_limit_cannot_make_another_qos_class(web: Node) -> None:
     done = web("resize", "pod", "web", "--requests", "cpu=200m,memory=64Mi", check=False)
     assert done.returncode != 0
     assert "QoS class" in done.stderr
+
+
+def group_of(node: Node, *files: str) -> list[str]:
+    """The same of the pod's own group, as the host sees it."""
+    uid = node.pod("web")["metadata"]["uid"]  # type: ignore[index]
+    for mount in {*find_mounts().values()}:
+        for file in files:
+            path = Path(f"{mount}{node.paths.cgroup_root}/kubepods/burstable/pod{uid}/{file}")
+            if path.exists():
+                return path.read_text().split()
+    raise FileNotFoundError(files)
+
+
+@pytest.mark.vm
+def test_a_pod_as_a_whole_changes_while_its_containers_run_on(node: Node) -> None:
+    node("run", "-d", "--until", "ready", "-", input=WHOLE)
+    before = container_of(node)
+    assert group_of(node, "cpu.max", "cpu.cfs_quota_us")[0] == "40000"
+    node("resize", "pod", "web", "--pod", "--requests", "cpu=300m", "--limits", "cpu=600m,memory=256Mi")
+    until(lambda: "ResizeCompleted" in reasons(node), "ResizeCompleted")
+    status = status_of(node)
+    assert status["resources"] == {
+        "requests": {"cpu": "300m", "memory": "64Mi"},
+        "limits": {"cpu": "600m", "memory": "256Mi"},
+    }
+    assert status["allocatedResources"] == {"cpu": "300m", "memory": "64Mi"}
+    assert group_of(node, "cpu.max", "cpu.cfs_quota_us")[0] == "60000"
+    assert group_of(node, "memory.max", "memory.limit_in_bytes") == [str(256 << 20)]
+    after = container_of(node)
+    assert (after["containerID"], after["restartCount"]) == (before["containerID"], 0)
