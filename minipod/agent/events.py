@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -225,7 +226,7 @@ class EventRecorder:
         self._forget(dead)
 
     def _bound(self) -> None:
-        self._forget(list(self._events)[: max(0, len(self._events) - MAX_EVENTS)])
+        self._forget(list(islice(self._events, max(0, len(self._events) - MAX_EVENTS))))
 
     def _forget(self, keys: list[_Key]) -> None:
         if not keys:

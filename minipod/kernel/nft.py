@@ -10,6 +10,8 @@ import ctypes
 import errno
 import json
 import os
+import socket
+import struct
 import threading
 from functools import cache
 from typing import Any
@@ -19,6 +21,10 @@ from minipod.errors import HostError
 LIBRARY = "libnftables.so.1"
 _NFT_CTX_DEFAULT = 0
 _NFT_CTX_OUTPUT_JSON = 1 << 4
+
+_NETLINK_NETFILTER, _NLM_F_REQUEST = 12, 0x1
+_NFT_MSG_GETGEN = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES
+_NFTA_GEN_ID = 1
 
 #: libnftables tells the kernel's answer in words only
 _ERRNO = {os.strerror(code): code for code in errno.errorcode}
@@ -35,6 +41,7 @@ class Nftables:
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
         self._library.nft_ctx_output_set_flags(self._context, _NFT_CTX_OUTPUT_JSON)
+        self._closes_slowly = False
 
     def run(self, commands: list[dict[str, Any]]) -> dict[str, Any]:
         """The answer to a list command, {} to others.
@@ -43,6 +50,7 @@ class Nftables:
         not understand; the text names the command.
         """
         text = json.dumps({"nftables": commands}).encode()
+        self._closes_slowly |= any("list" not in command for command in commands)
         failed = self._library.nft_run_cmd_from_buffer(self._context, text)
         output = self._library.nft_ctx_get_output_buffer(self._context) or b""
         words = (self._library.nft_ctx_get_error_buffer(self._context) or b"").decode(errors="replace")
@@ -54,9 +62,11 @@ class Nftables:
 
     def close(self) -> None:
         """Does not wait: after a deletion the kernel closes the socket only when RCU lets it (10 to 25 ms)."""
-        if self._context:
+        if self._context and self._closes_slowly:
             threading.Thread(target=self._library.nft_ctx_free, args=(self._context,), name="nft close").start()
-            self._context = None
+        elif self._context:
+            self._library.nft_ctx_free(self._context)
+        self._context = None
 
     def __enter__(self) -> Nftables:
         return self
@@ -69,6 +79,26 @@ def run(commands: list[dict[str, Any]]) -> dict[str, Any]:
     """`Nftables.run` in a context of its own (0.3 ms)."""
     with Nftables() as nftables:
         return nftables.run(commands)
+
+
+def generation() -> int:
+    """A number that every change of this network namespace's rules, whoever makes it, makes another (0.03 ms).
+
+    Raises OSError where nftables is not there.
+    """
+    header = struct.Struct("=IHHII")
+    generic = bytes(4)  # struct nfgenmsg
+    request = header.pack(header.size + len(generic), _NFT_MSG_GETGEN, _NLM_F_REQUEST, 1, 0) + generic
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as sock:
+        sock.send(request)
+        answer = sock.recv(4096)
+    at = header.size + len(generic)
+    while at + 4 <= len(answer):
+        length, kind = struct.unpack_from("=HH", answer, at)
+        if kind == _NFTA_GEN_ID:
+            return int.from_bytes(answer[at + 4 : at + 8], "big")
+        at += max(4, length + 3 & ~3)
+    raise OSError(errno.EOPNOTSUPP, "nftables: the kernel tells no generation")
 
 
 def available() -> str:

@@ -115,13 +115,18 @@ def _boot_id() -> str:
         return file.read().strip()
 
 
+@cache
+def _network(subnet: str) -> IPv4Network | IPv6Network:
+    return ip_network(subnet)
+
+
 def grant(leases: Leases, sandbox_id: str, lease: Lease) -> tuple[Leases, Lease]:
     """The leases with one more, at the next free place. Round robin: what was given back is used again last.
 
     Raises SandboxError when the subnet is full.
     """
     subnets = filter(None, (leases.ipv4_subnet, leases.ipv6_subnet))
-    places = min(ip_network(subnet).num_addresses for subnet in subnets) - 1  # the last one is for broadcasts
+    places = min(_network(subnet).num_addresses for subnet in subnets) - 1  # the last one is for broadcasts
     taken = {held.offset for held in leases.sandboxes.values()}
     offset = leases.next_offset
     for _ in range(_FIRST_OFFSET, places):
@@ -151,7 +156,7 @@ def address(subnet: str, offset: int) -> str:
     """The address at `offset` of `subnet`, in CIDR form; empty for no subnet."""
     if not subnet:
         return ""
-    network: IPv4Network | IPv6Network = ip_network(subnet)
+    network = _network(subnet)
     return f"{network[offset]}/{network.prefixlen}"
 
 

@@ -41,6 +41,7 @@ class Network:
         self._warn = warn or logging.getLogger(__name__).warning
         self._warn_now = self._warn
         self._told: set[str] = set()
+        self._generation: int | None = None  # of the host's rules, when the instance's table was there
 
     def lease(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> NetworkFacts:
         """Addresses and an interface name for a sandbox, and the shared part in place. Idempotent.
@@ -183,8 +184,7 @@ class Network:
 
     def _mend(self, leases: Leases) -> None:
         """Put back what somebody else took away, as a firewall's `flush ruleset` does, hostPorts too."""
-        with nft.Nftables() as nftables:
-            flushed = not exists(nftables, self._paths.instance)
+        flushed = self._is_flushed()
         if not flushed and os.path.exists(f"/proc/sys/net/ipv4/conf/{self._paths.bridge}"):
             return
         for operation in self._shared(leases):
@@ -192,6 +192,16 @@ class Network:
         if flushed:
             for mappings in self._mappings(leases, leases.sandboxes):
                 mappings.execute()
+
+    def _is_flushed(self) -> bool:
+        """Whether the table is gone; looked for only where somebody has changed the host's rules since."""
+        generation = nft.generation()
+        if generation == self._generation:
+            return False
+        with nft.Nftables() as nftables:
+            found = exists(nftables, self._paths.instance)
+        self._generation = generation if found else None
+        return not found
 
     def _mappings(self, leases: Leases, sandbox_ids: Iterable[str]) -> list[AddPortMappings]:
         operations = []

@@ -137,6 +137,8 @@ class Runtime:
 
     async def stop_pod_sandbox(self, sandbox_id: str) -> None:
         """Kill what runs in it, then take its namespaces, network and mounts away. Idempotent."""
+        if self._sandboxes.is_stopped(sandbox_id):
+            return
         running = [c for c in self._in_sandbox(sandbox_id) if c.status.state == RUNNING]
         await asyncio.gather(*(self.kill_container(c.status.id) for c in running))
         for container in self._in_sandbox(sandbox_id):

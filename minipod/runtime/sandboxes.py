@@ -132,14 +132,19 @@ class Sandboxes:
         )
         pin.execute()
 
+    def is_stopped(self, sandbox_id: str) -> bool:
+        """Whether nothing of it but its record is left, or not even that."""
+        record = self._records.get(sandbox_id)
+        return record is None or (record.status.state == NOT_READY and record.operations == b"[]")
+
     async def stop(self, sandbox_id: str) -> None:
         """StopPodSandbox: its processes, namespaces, network and mounts are gone; the record stays. Idempotent.
 
         Raises SandboxError that names what could not be taken away; calling again tries again.
         """
-        record = self._records.get(sandbox_id)
-        if record is None or (record.status.state == NOT_READY and record.operations == b"[]"):
+        if self.is_stopped(sandbox_id):
             return
+        record = self._record(sandbox_id)
         await self._end_pause(record)
         operations = decode_operations(record.operations)
         async with self._host:
