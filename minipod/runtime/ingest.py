@@ -87,9 +87,7 @@ class Layer:
                 source.fetch(self.descriptor, self.path / "blob.part", lambda n: told(self._progress("downloading", n)))
                 os.rename(self.path / "blob.part", self.blob)
             if not self.tree.exists():
-                with _slot(stop):
-                    told(self._progress("unpacking", self.descriptor.size))
-                    self._unpack(stop)
+                self._unpack(told, stop)
             fcntl.flock(self._fd, fcntl.LOCK_SH)
         told(self._progress("done", self.descriptor.size))
 
@@ -102,8 +100,10 @@ class Layer:
         """Removes what came so far, unless another pull uses it."""
         remove_unused(self.path, self._fd)
 
-    def _unpack(self, stop: threading.Event) -> None:
-        from minipod.runtime.layers import unpack_layer  # late: a pull of what is there is to be quick
+    def _unpack(self, told: Progress, stop: threading.Event) -> None:
+        # late: a pull of what is there is to be quick
+        from minipod.kernel.sync import sync_file_system
+        from minipod.runtime.layers import unpack_layer
 
         part = self.path / "tree.part"
         if part.exists():
@@ -113,10 +113,15 @@ class Layer:
         digest = self.descriptor.digest
         compression = LAYER_COMPRESSION[self.descriptor.media_type]
         try:
-            found = unpack_layer(self.blob, digest, compression, part, (self._fd,), stop)
+            with _slot(stop):
+                told(self._progress("unpacking", self.descriptor.size))
+                found = unpack_layer(self.blob, digest, compression, part, (self._fd,), stop)
             if found != self.diff_id:
                 raise ImageError(f"layer {digest} unpacks to {found}, but the image says {self.diff_id}")
-        except BaseException:
+            sync_file_system(part)  # while others unpack; after a power loss a tree is whole or has no name
+        except BaseException as error:
+            if isinstance(error, ImageError):  # also of a blob that a power loss has torn: it is to be fetched again
+                self.blob.unlink()
             shutil.rmtree(part)
             raise
         os.rename(part, self.tree)

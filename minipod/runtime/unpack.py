@@ -19,7 +19,9 @@ import json
 import os
 import stat
 import sys
+import threading
 import zlib
+from _queue import SimpleQueue  # queue.py would load more
 
 from minipod.runtime import tarstream
 from minipod.runtime.tarstream import BadLayerError, Entry, Stream, shown
@@ -38,6 +40,7 @@ XATTRS_KEPT = (b"security.capability", b"system.posix_acl_access", b"system.posi
 XATTRS_REFUSED = (b"user.overlay.",)
 CHUNK_IN = 1 << 17
 CHUNK_OUT = 1 << 20
+CHUNKS_AHEAD = 4
 MAX_ID = 2**32 - 2
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -111,6 +114,36 @@ class Hashed:
     @property
     def digest(self) -> str:
         return f"sha256:{self._hash.hexdigest()}"
+
+
+def ahead(next_chunk: Callable[[], bytes]) -> Callable[[], bytes]:
+    """The same chunks, read by a thread of its own: one processor inflates and hashes, the other makes files."""
+    room = threading.Semaphore(CHUNKS_AHEAD)
+    chunks: SimpleQueue[bytes | BaseException] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            chunk = b"-"
+            while chunk:
+                room.acquire()
+                chunk = next_chunk()
+                chunks.put(chunk)
+        except BaseException as error:  # raised where the chunk is missing
+            chunks.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+
+    def next_read() -> bytes:
+        found = chunks.get()
+        if not isinstance(found, bytes):
+            raise found
+        if found:
+            room.release()
+        else:
+            chunks.put(found)  # whoever asks again is told again
+        return found
+
+    return next_read
 
 
 # ---- from the archive to files
@@ -323,8 +356,9 @@ def main() -> int:
         next_chunk, errors = source(compression)
         hashed = Hashed(next_chunk, int(max_bytes))
         enter(target)
-        Unpacker(Stream(hashed)).run()
-        while hashed():  # the padding after the archive's end belongs to the digest
+        chunks = ahead(hashed)
+        Unpacker(Stream(chunks)).run()
+        while chunks():  # the padding after the archive's end belongs to the digest
             pass
         answer = {"diff_id": hashed.digest, "size": hashed.size}
     except OSError as error:
