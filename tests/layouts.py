@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minipod.runtime.busybox import encode, write_blob
+from minipod.runtime.layout_writer import encode, write_blob
 from minipod.runtime.manifests import architecture
 
 MEDIA = "application/vnd.oci.image"

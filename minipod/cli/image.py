@@ -47,7 +47,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     df = verbs.add_parser("df", help="show what the store takes on disk")
     df.add_argument("-o", "--output", choices=("table", "json"), default="table", help="table or json")
     verbs.add_parser("verify", help="check every blob against its digest")
-    verbs.add_parser("build-rootfs", help="build busybox from this host's busybox-static")
+    build = verbs.add_parser("build-rootfs", help="build busybox anew, or an image of Debian packages or of a folder")
+    build.add_argument("name", nargs="?", metavar="NAME", help="the image's name; without one: busybox")
+    build.add_argument("--packages", metavar="LIST", help="Debian packages, separated by commas; needs debootstrap")
+    build.add_argument(
+        "--from", dest="folder", metavar="FOLDER", help="a root folder that is there, instead of packages"
+    )
+    build.add_argument("--suite", metavar="SUITE", help="Debian's release; default: this host's, else stable")
+    build.add_argument("--mirror", metavar="URL", help="where packages come from; default: deb.debian.org")
+    build.add_argument(
+        *("-c", "--change"), action="append", default=[], metavar="LINE", help="as in a Dockerfile: 'CMD [\"nginx\"]'"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -124,7 +134,7 @@ def _load(store: ImageStore, args: argparse.Namespace) -> None:
     if args.default == bool(args.path):
         raise UsageError("image load: give either a path or --default")
     if args.default:
-        _build(store, args)
+        _loaded([store.ensure_default(rebuild=True)])
         return
     if args.path != "-":
         _loaded(store.load(args.path, args.name))
@@ -146,7 +156,33 @@ def _loaded(images: Sequence[Image]) -> None:
 
 
 def _build(store: ImageStore, args: argparse.Namespace) -> None:
-    _loaded([store.ensure_default(rebuild=True)])
+    if not args.name:
+        if args.packages is not None or args.folder or args.suite or args.mirror or args.change:
+            raise UsageError("image build-rootfs: give the image a name")
+        _loaded([store.ensure_default(rebuild=True)])
+        return
+    if (args.packages is None) == (args.folder is None):
+        raise UsageError("image build-rootfs NAME: give either --packages or --from")
+    _loaded([_build_named(store, args)])
+
+
+def _build_named(store: ImageStore, args: argparse.Namespace) -> Image:
+    import tempfile
+    from pathlib import Path
+
+    from minipod.runtime import debian
+    from minipod.runtime.store_errors import store_errors
+
+    with store_errors(f"build image {args.name}"), tempfile.TemporaryDirectory(prefix="minipod-build-") as work:
+        layout = Path(work, "layout")
+        settings = debian.settings(args.change)
+        root = Path(args.folder) if args.folder else Path(work, "root")
+        if not args.folder:
+            packages = [name for name in args.packages.replace(",", " ").split() if name]
+            suite, mirror = args.suite or debian.host_suite(), args.mirror or debian.MIRROR
+            debian.install(root, packages, suite, mirror, show=sys.stderr.isatty())
+        debian.write_image(layout, args.name, debian.pack(root, layout), settings)
+        return store.load_layout(layout, args.name)
 
 
 def _save(store: ImageStore, args: argparse.Namespace) -> None:

@@ -159,6 +159,7 @@ class ImageConfig(_Value, frozen=True, kw_only=True):
     user: str = ""
     stop_signal: str = ""
     volumes: tuple[str, ...] = ()
+    exposed_ports: tuple[str, ...] = ()  # 80/tcp: told only, as in Kubernetes nothing is opened by it
 
 
 class Image(_Value, frozen=True, kw_only=True):

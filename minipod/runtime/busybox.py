@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import subprocess
 import tarfile
 from pathlib import Path
 from typing import Literal
+
+from minipod.runtime.layout_writer import MEDIA, NewLayer, write_blob, write_layout
 
 DEFAULT_REFERENCE = "docker.io/library/busybox:latest"
 BUSYBOX_PATHS = ("/usr/bin/busybox", "/bin/busybox")
@@ -104,28 +105,11 @@ def build(output: Path, busybox: Path | None = None) -> str:
     program = binary.read_bytes()
     architecture = check_static(binary, program)
     layer = make_layer(program, list_applets(binary))
-    config = {
-        "created": EPOCH,
-        "architecture": architecture,
-        "os": "linux",
-        "config": {"Env": [f"PATH={PATH}"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-        "history": [{"created": EPOCH, "created_by": "rootfs/build"}],
-    }
-    media = "application/vnd.oci.image"
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": f"{media}.manifest.v1+json",
-        "config": write_blob(output, f"{media}.config.v1+json", encode(config)),
-        "layers": [write_blob(output, f"{media}.layer.v1.tar", layer)],
-    }
-    descriptor = write_blob(output, f"{media}.manifest.v1+json", encode(manifest))
-    descriptor["platform"] = {"architecture": architecture, "os": "linux"}
-    descriptor["annotations"] = {"org.opencontainers.image.ref.name": DEFAULT_REFERENCE}
-    index = {"schemaVersion": 2, "mediaType": f"{media}.index.v1+json", "manifests": [descriptor]}
-    (output / "oci-layout").write_bytes(encode({"imageLayoutVersion": "1.0.0"}))
-    (output / "index.json").write_bytes(encode(index))  # last: without it there is no layout
-    return str(descriptor["digest"])
+    written = NewLayer(
+        write_blob(output, f"{MEDIA}.layer.v1.tar", layer), f"sha256:{hashlib.sha256(layer).hexdigest()}"
+    )
+    settings: dict[str, object] = {"Env": [f"PATH={PATH}"], "Cmd": ["sh"]}
+    return write_layout(output, DEFAULT_REFERENCE, architecture, settings, [written], EPOCH, "rootfs/build")
 
 
 def check_static(path: Path, program: bytes) -> str:
@@ -203,16 +187,3 @@ def add(
     member.type, member.mode, member.linkname, member.size = kind, mode, link, len(content)
     member.uid, member.gid = uid, gid
     tar.addfile(member, io.BytesIO(content))
-
-
-def write_blob(output: Path, media_type: str, data: bytes) -> dict[str, object]:
-    """Writes the blob, returns its descriptor."""
-    digest = hashlib.sha256(data).hexdigest()
-    path = output / "blobs" / "sha256" / digest
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
-
-
-def encode(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()

@@ -151,18 +151,22 @@ class ImageStore:
         return [image.reference for image in collect(self, high_percent, low_percent).images]
 
     def load(self, path: str | Path, reference: str | None = None) -> list[Image]:
-        """Loads a folder or an archive: the image of an OCI layout, or all that `docker save` wrote.
+        """Loads a folder or an archive: an OCI layout, what `docker save` wrote, what skopeo's `dir:` is.
 
         `reference`: the name to give, or which of several is meant; else the names that stand in it. Raises ImageError.
         """
-        from minipod.runtime.layout import DockerArchive, Layout, is_layout, open_files
+        from minipod.runtime.layout import DockerArchive, Layout, SkopeoFolder, has, open_files
 
         wanted = _parse(reference) if reference else None
         with open_files(Path(path)) as files:
-            if is_layout(files):
+            if has(files, "index.json"):
                 layout = Layout(files)
-                found = layout.find(wanted)
-                return [self.add(found, wanted or _name_in_layout(found, layout.where), layout)]
+                found_all = layout.find_all(wanted)
+                return [self.add(one, wanted or _name_in_layout(one, layout.where), layout) for one in found_all]
+            if has(files, "version"):
+                folder = SkopeoFolder(files)
+                found = folder.find()
+                return [self.add(found, wanted or _name_in_layout(found, folder.where), folder)]
             archive = DockerArchive(files)
             images = []
             for found, names in archive.find_all(wanted):
@@ -430,7 +434,9 @@ def _parse(reference: str) -> Reference:
 
 
 def _name_in_layout(found: FoundImage, where: str) -> Reference:
+    from minipod.runtime.layout import is_full_name
+
     name = found.name
-    if not name or ("/" not in name and ":" not in name):  # other tools write a bare tag there
+    if not is_full_name(name):
         raise ImageError(f"{where} names no repository; name the image: --name NAME")
     return _parse(name)

@@ -28,7 +28,7 @@ from typing import Protocol
 import msgspec
 
 from minipod.errors import ImageError
-from minipod.runtime.manifests import LAYER_COMPRESSION, Descriptor, FoundImage
+from minipod.runtime.manifests import Descriptor, FoundImage
 from minipod.runtime.store_errors import Stopped
 
 FETCHES = 3  # at once, for one image; as docker and containerd
@@ -111,11 +111,10 @@ class Layer:
         part.mkdir(mode=0o755)
         part.chmod(0o755)  # the root folder of containers, unless the archive says otherwise
         digest = self.descriptor.digest
-        compression = LAYER_COMPRESSION[self.descriptor.media_type]
         try:
             with _slot(stop):
                 told(self._progress("unpacking", self.descriptor.size))
-                found = unpack_layer(self.blob, digest, compression, part, (self._fd,), stop)
+                found = unpack_layer(self.blob, digest, part, (self._fd,), stop)
             if found != self.diff_id:
                 raise ImageError(f"layer {digest} unpacks to {found}, but the image says {self.diff_id}")
             sync_file_system(part)  # while others unpack; after a power loss a tree is whole or has no name

@@ -15,18 +15,14 @@ from pathlib import Path
 from minipod.errors import ImageError
 from minipod.runtime.store_errors import Stopped
 
-PROGRAM = (
-    "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from minipod.runtime.unpack import main; sys.exit(main())"
-)
+PROGRAM = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from minipod.runtime.unpack import main; main()"
 #: real layers shrink to a third or a tenth; one of zeros to a thousandth, and there are such, but not large ones
 MAX_RATIO = 100
 ALWAYS_ALLOWED_BYTES = 1 << 30
 STOP_POLL_S = 0.2
 
 
-def unpack_layer(
-    blob: Path, digest: str, compression: str, folder: Path, keep_fds: Sequence[int], stop: threading.Event
-) -> str:
+def unpack_layer(blob: Path, digest: str, folder: Path, keep_fds: Sequence[int], stop: threading.Event) -> str:
     """Unpacks `blob`, called `digest` in errors, into `folder`; returns the diff id.
 
     `keep_fds` are locks: the process inherits them, so should this one be killed, they are held until it has ended too.
@@ -37,7 +33,7 @@ def unpack_layer(
     with (
         open(blob, "rb") as source,
         subprocess.Popen(
-            [*command, str(folder), compression, str(max_bytes)],
+            [*command, str(folder), str(max_bytes)],
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -154,12 +154,12 @@ class Layout:
         self._files = files
         self.where = files.where
 
-    def find(self, wanted: Reference | None) -> FoundImage:
-        """The one image, or the one called `wanted` where there are several. Raises ImageError."""
+    def find_all(self, wanted: Reference | None) -> list[FoundImage]:
+        """All images that have names, or the one that is meant. Raises ImageError."""
         with _open(self._files, "index.json", f"{self.where}: no OCI image layout: it has no index.json") as file:
             data = file.read(MAX_JSON_BYTES + 1)
         manifests = decode(data, Index, "index.json", self.where).manifests
-        return read_image(self._choose(manifests, wanted), self._read, self.where)
+        return [read_image(one, self._read, self.where) for one in self._choose(manifests, wanted)]
 
     def fetch(self, descriptor: Descriptor, part: Path, told: Callable[[int], None]) -> None:
         """Copies a blob to the file `part` and checks it on the way. Raises ImageError, OSError."""
@@ -174,19 +174,52 @@ class Layout:
         missing = f"{self.where}: blob {descriptor.digest} is missing"
         return _open(self._files, f"blobs/sha256/{descriptor.hex}", missing)
 
-    def _choose(self, manifests: list[Descriptor], wanted: Reference | None) -> Descriptor:
+    def _choose(self, manifests: list[Descriptor], wanted: Reference | None) -> list[Descriptor]:
         if not manifests:
             raise ImageError(f"{self.where} holds no image")
         if len(manifests) == 1:
-            return manifests[0]
+            return manifests
         named = [m for m in manifests if wanted is not None and same_name(m.name, wanted)]
         if len(named) == 1:
-            return named[0]
+            return named
         by_platform = [m for m in manifests if fits(m)]
         if len(by_platform) == 1 and all(m.platform is not None for m in manifests):
-            return by_platform[0]
+            return by_platform
+        if wanted is None and all(is_full_name(m.name) for m in manifests):
+            return manifests
         names = ", ".join(sorted(m.name or m.digest for m in manifests))
         raise ImageError(f"{self.where} holds several images: {names}; say which one with --name")
+
+
+class SkopeoFolder:
+    """What skopeo's `dir:` and `podman save --format docker-dir` write: a manifest, blobs by their digests, no name."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self.where = files.where
+
+    def find(self) -> FoundImage:
+        """Raises ImageError."""
+        with _open(self._files, "manifest.json", f"{self.where}: manifest.json is missing") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        top = Descriptor(f"sha256:{hashlib.sha256(data).hexdigest()}", len(data), "")
+        return read_image(top, lambda wanted: data if wanted is top else self._read(wanted), self.where)
+
+    def fetch(self, descriptor: Descriptor, part: Path, told: Callable[[int], None]) -> None:
+        with self._blob(descriptor) as source:
+            copy_checked(source, part, descriptor, told, self.where)
+
+    def _read(self, descriptor: Descriptor) -> bytes:
+        with self._blob(descriptor) as file:
+            return check_data(self.where, descriptor, file.read(descriptor.size + 1))
+
+    def _blob(self, descriptor: Descriptor) -> IO[bytes]:
+        try:
+            return self._files.open(descriptor.hex)
+        except FileNotFoundError:  # an index's manifests have names of their own
+            return _open(
+                self._files, f"{descriptor.hex}.manifest.json", f"{self.where}: blob {descriptor.digest} is missing"
+            )
 
 
 class _DockerImage(msgspec.Struct, frozen=True, rename="pascal"):
@@ -280,9 +313,14 @@ def same_name(name: str, wanted: Reference) -> bool:
         return False
 
 
-def is_layout(files: Files) -> bool:
+def is_full_name(name: str) -> bool:
+    """A repository with its tag; other tools write a bare tag."""
+    return "/" in name or ":" in name
+
+
+def has(files: Files, name: str) -> bool:
     try:
-        files.open("index.json").close()
+        files.open(name).close()
     except FileNotFoundError:
         return False
     return True

@@ -25,18 +25,12 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 MANIFEST_TYPES = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
-LAYER_COMPRESSION = {
-    "application/vnd.oci.image.layer.v1.tar": "none",
-    "application/vnd.oci.image.layer.v1.tar+gzip": "gzip",
-    "application/vnd.oci.image.layer.v1.tar+zstd": "zstd",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar": "none",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": "gzip",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": "zstd",
-    "application/vnd.docker.image.rootfs.diff.tar": "none",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": "gzip",
-}
+LAYER_TYPES = (
+    *(f"application/vnd.oci.image.layer.v1.tar{kind}" for kind in ("", "+gzip", "+zstd")),
+    *(f"application/vnd.oci.image.layer.nondistributable.v1.tar{kind}" for kind in ("", "+gzip", "+zstd")),
+    *(f"application/vnd.docker.image.rootfs.diff.tar{kind}" for kind in ("", ".gzip", ".zstd")),
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+)
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 MAX_LAYERS = 500  # OVL_MAX_STACK of the kernel's fs/overlayfs
 MAX_JSON_BYTES = 4 << 20  # distribution's own limit for manifests
@@ -107,6 +101,7 @@ class _Execution(msgspec.Struct, frozen=True, rename="pascal"):
     user: str | None = None
     stop_signal: str | None = None
     volumes: dict[str, object] | None = None
+    exposed_ports: dict[str, object] | None = None
 
 
 class _ConfigFile(msgspec.Struct, frozen=True):
@@ -229,7 +224,7 @@ def _check(manifest: Manifest, config: _ConfigFile, where: str) -> None:
     if len(set(diff_ids)) > MAX_LAYERS:
         raise ImageError(f"{where}: {len(set(diff_ids))} layers; the kernel stacks no more than {MAX_LAYERS}")
     for layer in manifest.layers:
-        if layer.media_type not in LAYER_COMPRESSION:
+        if layer.media_type not in LAYER_TYPES:
             raise ImageError(
                 f"{where}: layer {layer.digest} has media type {layer.media_type!r}; "
                 "use gzip, zstd or uncompressed layers"
@@ -249,4 +244,5 @@ def _image_config(config: _Execution) -> ImageConfig:
         user=config.user or "",
         stop_signal=config.stop_signal or "",
         volumes=tuple(sorted(config.volumes or ())),
+        exposed_ports=tuple(sorted(config.exposed_ports or ())),
     )

@@ -18,7 +18,8 @@ from typing import IO, Protocol
 import msgspec
 
 from minipod.errors import ImageError
-from minipod.runtime.manifests import CONTAINERD_NAME, LAYER_COMPRESSION, OCI_INDEX, OCI_MANIFEST, REF_NAME, Manifest
+from minipod.runtime.manifests import CONTAINERD_NAME, OCI_INDEX, OCI_MANIFEST, REF_NAME, Manifest
+from minipod.runtime.unpack import compression_of
 
 CHUNK = 1 << 20
 
@@ -107,12 +108,13 @@ def save_docker(blobs: Path, images: Sequence[SavedImage], output: Output) -> No
         for layer, diff_id in zip(manifest.layers, image.diff_ids, strict=True):
             if diff_id not in seen:
                 seen.add(diff_id)
-                compression = LAYER_COMPRESSION[layer.media_type]
-                _add_layer(output, f"{_hex(diff_id)}.tar", _blob(blobs, layer.digest), compression, diff_id)
+                _add_layer(output, f"{_hex(diff_id)}.tar", _blob(blobs, layer.digest), diff_id)
     _add(output, "manifest.json", _json(list(listed.values())))
 
 
-def _add_layer(output: Output, name: str, blob: Path, compression: str, diff_id: str) -> None:
+def _add_layer(output: Output, name: str, blob: Path, diff_id: str) -> None:
+    with open(blob, "rb") as file:
+        compression = compression_of(file.read(4))
     if compression == "none":
         _add_file(output, name, blob)
         return

@@ -5,7 +5,7 @@ a separate process, which enters the target by chroot before it reads the first 
 it ends below the target. It imports little, and nothing at all once it is inside: a late import would run code out
 of the archive.
 
-    python3 -I -S -c "…main()" TARGET gzip|zstd|none MAX_BYTES < BLOB
+    python3 -I -S -c "…main()" TARGET MAX_BYTES < BLOB
 
 writes one line of JSON: {"diff_id": "sha256:…", "size": bytes of the archive} or {"error": "…", "errno": n}.
 The layer is left as overlayfs wants it: a whiteout is a character device 0:0, an opaque folder carries
@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import stat
 import sys
 import threading
@@ -29,7 +30,7 @@ from minipod.runtime.tarstream import BadLayerError, Entry, Stream, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
 WHITEOUT_PREFIX = b".wh."
 WHITEOUT_META_PREFIX = b".wh..wh."
@@ -48,6 +49,16 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # ---- from the blob to the archive
 
 
+def compression_of(head: bytes) -> str:
+    """gzip, zstd or none, by the first bytes: media types are wrong often enough (podman save writes plain layers as
+    gzip), and whatever is read must have the right diff id in the end."""
+    if head[:2] == b"\x1f\x8b":
+        return "gzip"
+    if head[:4] == b"\x28\xb5\x2f\xfd" or (head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50):
+        return "zstd"  # RFC 8878: a frame, or one to be skipped
+    return "none"
+
+
 def plain(fd: int) -> Callable[[], bytes]:
     return lambda: os.read(fd, CHUNK_OUT)
 
@@ -57,8 +68,6 @@ def gunzip(fd: int, make: Callable[..., Any]) -> Callable[[], bytes]:
     inflater = make(wbits=31)
     pending = os.read(fd, CHUNK_IN)
     begun = False
-    if pending[:2] != b"\x1f\x8b":
-        raise BadLayerError("not a gzipped file")
 
     def next_chunk() -> bytes:
         nonlocal inflater, pending, begun
@@ -332,8 +341,9 @@ def enter(target: str) -> None:
     sys.meta_path.clear()
 
 
-def source(compression: str) -> tuple[Callable[[], bytes], tuple[type[Exception], ...]]:
+def source() -> tuple[Callable[[], bytes], tuple[type[Exception], ...]]:
     """How to read the blob on standard input, and what that may raise. Loads the library: before `enter`."""
+    compression = compression_of(os.pread(0, 4, 0))
     if compression == "none":
         return plain(0), ()
     if compression == "zstd":
@@ -348,27 +358,41 @@ def source(compression: str) -> tuple[Callable[[], bytes], tuple[type[Exception]
     return gunzip(0, isal_zlib.decompressobj), (zlib.error, isal_error)
 
 
-def main() -> int:
-    target, compression, max_bytes = sys.argv[1:]
-    answer: dict[str, object]
-    errors: tuple[type[Exception], ...] = ()
+def main() -> NoReturn:
+    """Ends by os._exit: an interpreter that is torn down ends its threads, for which glibc loads libgcc_s.so.1, and
+    that would be the archive's."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    target, max_bytes = sys.argv[1:]
+    status, answer = 1, ""
     try:
-        next_chunk, errors = source(compression)
-        hashed = Hashed(next_chunk, int(max_bytes))
-        enter(target)
-        chunks = ahead(hashed)
+        answer = json.dumps(unpack(target, int(max_bytes)), default=repr)
+        status = 0
+    except (BadLayerError, EOFError, ValueError, OverflowError) as error:
+        answer = json.dumps({"error": str(error) or type(error).__name__, "errno": 0, "path": ""})
+    except OSError as error:
+        found = {"error": error.strerror or str(error), "errno": error.errno or 0, "path": _text(error.filename)}
+        answer = json.dumps(found)
+    except BaseException as error:  # a fault of ours
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.flush()
+    finally:
+        os.write(1, answer.encode())
+        os._exit(status)
+
+
+def unpack(target: str, max_bytes: int) -> dict[str, object]:
+    """Raises BadLayerError, EOFError, ValueError, OverflowError, OSError."""
+    next_chunk, errors = source()
+    hashed = Hashed(next_chunk, max_bytes)
+    enter(target)
+    chunks = ahead(hashed)
+    try:
         Unpacker(Stream(chunks)).run()
         while chunks():  # the padding after the archive's end belongs to the digest
             pass
-        answer = {"diff_id": hashed.digest, "size": hashed.size}
-    except OSError as error:
-        answer = {"error": error.strerror or str(error), "errno": error.errno or 0, "path": _text(error.filename)}
-    except Exception as error:
-        if not isinstance(error, (BadLayerError, EOFError, ValueError, OverflowError, *errors)):
-            raise
-        answer = {"error": str(error) or type(error).__name__, "errno": 0, "path": ""}
-    print(json.dumps(answer, default=repr))
-    return 1 if "error" in answer else 0
+    except errors as error:
+        raise BadLayerError(str(error) or type(error).__name__) from None
+    return {"diff_id": hashed.digest, "size": hashed.size}
 
 
 def _text(name: object) -> str:

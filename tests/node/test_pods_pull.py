@@ -6,9 +6,6 @@ import base64
 import json
 import os
 import shutil
-import socket
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -195,98 +192,3 @@ def copy_of(root: Path) -> list[Entry]:
     """busybox and its shell, for an image of a test's own."""
     names = [f"bin/{name}" for name in ("sh", "cat", "echo", "stat")]
     return [folder("bin"), folder("etc"), *(entry(name, (root / name).read_bytes(), mode=0o755) for name in names)]
-
-
-# ---- other tools
-
-
-@pytest.fixture
-def real_registry(tmp_path: Path) -> Iterator[str]:
-    """Debian's docker-registry."""
-    if REGISTRY is None or SKOPEO is None:
-        pytest.skip("needs the packages docker-registry and skopeo")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = tmp_path / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
-        f'http: {{addr: "127.0.0.1:{port}"}}\n'
-    )
-    with subprocess.Popen([REGISTRY, "serve", config], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the registry does not come up"
-                time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
-        server.terminate()
-
-
-def skopeo(*args: object) -> str:
-    done = subprocess.run(["skopeo", *map(str, args)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.parametrize("kind", ["oci", "v2s2"])
-def test_what_skopeo_pushes_is_pulled_with_the_same_digest(
-    own_store: Node, real_registry: str, tmp_path: Path, kind: str
-) -> None:
-    busybox.build(tmp_path / "busybox")
-    name = f"{real_registry}/box:{kind}"
-    source = f"oci:{tmp_path}/busybox:{busybox.DEFAULT_REFERENCE}"
-    skopeo("copy", "--format", kind, "--dest-tls-verify=false", source, f"docker://{name}")
-    own_store("image", "pull", name)
-    image = ImageStore(own_store.paths).resolve(name)
-    assert image is not None
-    found = skopeo("inspect", "--tls-verify=false", "--format", "{{.Digest}}", f"docker://{name}").strip()
-    assert image.digest == found
-    assert "hello" in own_store("run", manifest(tmp_path, name)).stdout
-
-
-@pytest.mark.skipif(SKOPEO is None, reason="needs the package skopeo")
-@pytest.mark.parametrize("shape", ["oci", "oci-archive", "docker-archive"])
-def test_round_trips_with_skopeo_keep_the_image(own_store: Node, tmp_path: Path, shape: str) -> None:
-    own_store("image", "load", "--default")
-    before = own_store("image", "inspect", "busybox")
-    place = f"{tmp_path}/saved" + ("/" if shape == "oci" else ".tar")
-    form = "docker" if shape == "docker-archive" else "oci"
-    own_store("image", "save", "busybox", "--format", form, "-o", place)
-    name = busybox.DEFAULT_REFERENCE
-    keep = ["--preserve-digests"] if form == "oci" else []
-    copied = f"{tmp_path}/copied" + ("" if shape == "oci" else ".tar")
-    skopeo("copy", *keep, f"{shape}:{place.rstrip('/')}:{name}", f"{shape}:{copied}:{name}")
-    own_store("image", "rm", "busybox")
-    own_store("image", "load", copied)
-    old, new = json.loads(before.stdout)[0], json.loads(own_store("image", "inspect", "busybox").stdout)[0]
-    assert (old["id"], old["layers"]) == (new["id"], new["layers"])
-    if form == "oci":
-        assert old["digest"] == new["digest"]
-
-
-@pytest.mark.skipif(PODMAN is None, reason="needs the package podman")
-@pytest.mark.parametrize("form", ["oci", "docker"])
-def test_round_trips_with_podman_keep_the_image(own_store: Node, tmp_path: Path, form: str) -> None:
-    own_store("image", "load", "--default")
-    identity = json.loads(own_store("image", "inspect", "busybox").stdout)[0]["id"].removeprefix("sha256:")
-    own_store("image", "save", "busybox", "--format", form, "-o", tmp_path / "saved.tar")
-    short = tempfile.mkdtemp(prefix="mp", dir="/tmp")  # podman allows fifty characters
-    podman = ["podman", "--root", f"{short}/g", "--runroot", f"{short}/r", "--storage-driver", "vfs"]
-
-    def run(*args: str) -> str:
-        done = subprocess.run([*podman, *args], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    run("load", "-i", f"{tmp_path}/saved.tar")
-    assert run("images", "-q", "--no-trunc").strip() == f"sha256:{identity}"
-    archive = {"oci": "oci-archive", "docker": "docker-archive"}[form]
-    run("save", "--format", archive, "-o", f"{tmp_path}/back.tar", busybox.DEFAULT_REFERENCE)
-    own_store("image", "rm", "busybox")
-    own_store("image", "load", tmp_path / "back.tar")
-    assert json.loads(own_store("image", "inspect", "busybox").stdout)[0]["id"] == f"sha256:{identity}"
-    shutil.rmtree(short)

@@ -20,6 +20,7 @@ from minipod.runtime.registry.hosts import Endpoint
 from minipod.runtime.registry.http import RETRIED, Http, RegistryError, Response
 
 CLIENT_ID = "minipod"
+LOG_IN = "log in (docker login, podman login) or give the pod imagePullSecrets"
 CHALLENGE = re.compile(r'\s*([A-Za-z]+)\s+((?:[A-Za-z_]+\s*=\s*(?:"[^"]*"|[^\s",]+)\s*,?\s*)*)')
 PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"([^"]*)"|([^\s",]+))')
 
@@ -50,6 +51,7 @@ class Repository:
         self._base = f"{endpoint.url}/v2/{self.path}"
         self._credentials = credentials
         self._credential: Credential | None = None
+        self._refused: Credential | None = None
         self._header = ""
         self._renewed = False  # the token was asked for once more, after it had been refused
         self._challenges: Mapping[str, Mapping[str, str]] = {}
@@ -94,9 +96,8 @@ class Repository:
             if response.status in (401, 403) and response.url.startswith(f"{self.endpoint.url}/"):
                 if self._authenticate(response, header):
                     continue
-                remedy = "log in (docker login, podman login) or give the pod imagePullSecrets"
-                used = f" as {self._credential.username or 'token'}" if self._credential else ""
-                raise RegistryError(f"{error}{used}; {remedy}", status=response.status)
+                used = f" as {self._refused.username or 'token'} ({self._refused.source})" if self._refused else ""
+                raise RegistryError(f"{error}{used}; {LOG_IN}", status=response.status)
             raise error
         raise error
 
@@ -111,6 +112,7 @@ class Repository:
                     self._renewed = True
                     self._header = self._token(challenges["bearer"]) if "bearer" in challenges else ""
                     return bool(self._header)
+                self._refused = self._credential
                 self._credential = next(self._credentials, None)
                 if self._credential is None:
                     return False
@@ -152,12 +154,13 @@ class Repository:
         with response:
             if response.status != 200:
                 error = self._error(response, "token", "GET")
-                if response.status in (401, 403) and credential is not None:
-                    self._credential = next(self._credentials, None)
-                    if self._credential is not None:
-                        return self._token(challenge)
-                    raise RegistryError(f"{error} ({credential.source})", status=response.status)
-                raise error
+                if response.status not in (401, 403):
+                    raise error
+                used = f" ({credential.source})" if credential is not None else ""
+                self._credential = next(self._credentials, None)
+                if self._credential is not None:
+                    return self._token(challenge)
+                raise RegistryError(f"{error}{used}; {LOG_IN}", status=response.status)
             try:
                 found = msgspec.json.decode(response.read(), type=_Token)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
