@@ -41,10 +41,12 @@ ENDING: dict[str, tuple[int, list[str]]] = {
     ),
 }
 GOING_ON = ("localhost", "crash-loop")
+#: test_package_images.py
+OF_PACKAGES = ("nginx", "redis", "postgres", "python")
 
 
 def test_every_example_is_tested() -> None:
-    assert sorted(path.stem for path in EXAMPLES.iterdir()) == sorted([*ENDING, *GOING_ON])
+    assert sorted(path.stem for path in EXAMPLES.iterdir()) == sorted([*ENDING, *GOING_ON, *OF_PACKAGES])
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -143,6 +143,19 @@ def test_a_blob_that_is_not_what_was_promised_is_not_used(
     assert get(store, large).changed
 
 
+def test_a_blob_that_a_power_loss_has_torn_is_fetched_again(store: ImageStore, large: Registry) -> None:
+    """It has its name, so it was checked once; what is on the disk is something else."""
+    found = max(large.content, key=lambda digest: len(large.content[digest][1]))
+    hexdigest = found.removeprefix("sha256:")
+    folder = store.path / "ingest" / f"{hexdigest}.{hexdigest}"  # not compressed, so the diff id is the digest
+    folder.mkdir(parents=True)
+    (folder / "blob").write_bytes(bytes(1 << 20))
+    with pytest.raises(ImageError, match="unpacks to"):
+        get(store, large)
+    assert get(store, large).changed
+    assert left_over(store) == []
+
+
 def test_a_manifest_that_is_not_its_digest_is_refused(store: ImageStore, registry: Registry) -> None:
     digest = registry.tags["test", "latest"]
     kind, data = registry.content[digest]
