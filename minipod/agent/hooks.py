@@ -12,24 +12,37 @@ from minipod.agent.specs import container_spec
 from minipod.api.types import Container, EphemeralContainer, LifecycleHandler, Pod
 from minipod.errors import MinipodError
 from minipod.lifecycle import model
+from minipod.lifecycle.spec import pod_words
+from minipod.plan.env import go_quote
 from minipod.runtime.status import SandboxStatus
 
-MAX_OUTPUT = 512
+MAX_OUTPUT = 512  # bytes of each stream in a message
 
 
 async def run(node: Node, pod: Pod, sandbox: SandboxStatus, action: model.RunHook) -> str:
-    """Empty when it went well, else what went wrong in one line."""
+    """Empty when it went well, else what went wrong in one line, in the kubelet's words."""
     container = container_spec(pod, action.name)
     handler = _handler(container, action.hook)
     if handler is None:
         return ""
     try:
         async with asyncio.timeout(action.timeout_s):
-            return await _run(node, pod, container, sandbox, action, handler)
+            failure = await _run(node, pod, container, sandbox, action, handler)
     except TimeoutError:
-        return f"timed out after {action.timeout_s:.0f} s"
+        failure = f"timed out after {action.timeout_s:.0f} s"
     except (MinipodError, OSError) as error:
-        return str(error)
+        failure = str(error)
+    if not failure:
+        return ""
+    return f'{_what(handler)} for Container "{action.name}" in Pod "{pod_words(pod)}" failed - error: {failure}'
+
+
+def _what(handler: LifecycleHandler) -> str:
+    if handler.exec is not None:
+        return f"Exec lifecycle hook ([{' '.join(handler.exec.command)}])"
+    if handler.http_get is not None:
+        return f"HTTP lifecycle hook ({handler.http_get.path})"
+    return f"Sleep lifecycle hook ({handler.sleep.seconds})" if handler.sleep is not None else "Lifecycle hook"
 
 
 def _handler(container: Container | EphemeralContainer, hook: str) -> LifecycleHandler | None:
@@ -51,8 +64,11 @@ async def _run(
         result = await node.runtime.exec_sync(action.container_id, handler.exec.command, action.timeout_s or 0)
         if result.exit_code == 0:
             return ""
-        output = (result.stdout + result.stderr)[:MAX_OUTPUT].decode("utf-8", "replace").strip()
-        return f"command {' '.join(handler.exec.command)!r} exited with {result.exit_code}: {output}"
+        error, output = (
+            text[:MAX_OUTPUT].decode("utf-8", "replace") for text in (result.stderr, result.stdout + result.stderr)
+        )
+        command = " ".join(handler.exec.command)
+        return f"command '{command}' exited with {result.exit_code}: {error}, message: {go_quote(output)}"
     if handler.sleep is not None:
         await asyncio.sleep(handler.sleep.seconds)
         return ""

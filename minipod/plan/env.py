@@ -288,7 +288,7 @@ def field_value(selector: ObjectFieldSelector, pod: Pod, facts: PodFacts) -> str
 
 def format_map(mapping: Mapping[str, str]) -> str:
     """Sorted `key="value"` lines without a last newline, values quoted as Go quotes them."""
-    return "\n".join(f"{key}={_go_quote(mapping[key])}" for key in sorted(mapping))
+    return "\n".join(f"{key}={go_quote(mapping[key])}" for key in sorted(mapping))
 
 
 _GO_ESCAPES = {
@@ -304,7 +304,7 @@ _GO_ESCAPES = {
 }
 
 
-def _go_quote(text: str) -> str:
+def go_quote(text: str) -> str:
     """strconv.Quote."""
     result = []
     for char in text:

@@ -164,7 +164,9 @@ class CheckHostPath(HostOperation, frozen=True):
             if self.type:
                 self._check()
         except OSError as error:
-            raise VolumeError(f"volume {self.volume}: hostPath {self.path}: {error.strerror}") from error
+            raise VolumeError(
+                f'MountVolume.SetUp failed for volume "{self.volume}" : hostPath {self.path}: {error.strerror}'
+            ) from error
 
     def _make(self) -> None:
         if os.path.exists(self.path):
@@ -182,7 +184,10 @@ class CheckHostPath(HostOperation, frozen=True):
         except FileNotFoundError:
             found = False
         if not found:
-            raise VolumeError(f"volume {self.volume}: hostPath type check failed: {self.path} is not {kind}")
+            raise VolumeError(
+                f'MountVolume.SetUp failed for volume "{self.volume}" : '
+                f"hostPath type check failed: {self.path} is not {kind}"
+            )
 
 
 def volume_operations(

@@ -87,7 +87,9 @@ def test_a_failing_exec_hook_tells_status_and_output(tmp_path: Path, monkeypatch
     async def test(node: Node) -> None:
         monkeypatch.setattr(node.runtime, "exec_sync", failing)
         pod = hooked(LifecycleHandler(exec=ExecAction(command=("cat", "/x"))))
-        assert await hooks.run(node, pod, SANDBOX, action()) == "command 'cat /x' exited with 2: no such file"
+        said = await hooks.run(node, pod, SANDBOX, action())
+        assert said.startswith('Exec lifecycle hook ([cat /x]) for Container "main" in Pod "')
+        assert said.endswith("error: command 'cat /x' exited with 2: no such file\n, message: \"no such file\\n\"")
 
     hook(tmp_path, test)
 
@@ -98,7 +100,9 @@ def test_a_sleep_hook_sleeps_and_no_longer_than_it_may(tmp_path: Path) -> None:
         loop = asyncio.get_running_loop()
         assert await hooks.run(node, pod, SANDBOX, action()) == ""
         assert loop.time() == pytest.approx(7)
-        assert await hooks.run(node, pod, SANDBOX, action(timeout_s=2)) == "timed out after 2 s"
+        assert (await hooks.run(node, pod, SANDBOX, action(timeout_s=2))).endswith(
+            "failed - error: timed out after 2 s"
+        )
         assert loop.time() == pytest.approx(9)
 
     hook(tmp_path, test)

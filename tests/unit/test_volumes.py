@@ -260,7 +260,9 @@ def test_a_missing_host_path_is_made_only_where_the_type_says_so(tmp_path: Path)
     assert (tmp_path / "a" / "b").is_dir()
     assert stat.S_IMODE((tmp_path / "c" / "d").stat().st_mode) & ~0o755 == 0
     assert (tmp_path / "file").is_file()
-    with pytest.raises(VolumeError, match=r"volume v: hostPath type check failed: .*none is not a directory"):
+    with pytest.raises(
+        VolumeError, match=r'SetUp failed for volume "v" : hostPath type check failed: .*none is not a directory'
+    ):
         CheckHostPath("v", str(tmp_path / "none"), "Directory").execute()
     with pytest.raises(VolumeError, match="No such file"):
         CheckHostPath("v", str(tmp_path / "no" / "file"), "FileOrCreate").execute()
