@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,8 @@ def quota_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place.mkdir()
     image.touch()
     os.truncate(image, 64 * MIB)
+    if shutil.which("modprobe"):
+        subprocess.run(["modprobe", "-qa", "loop", "quota_v2"], check=False)
     options = ["-q", "-O", "project,quota", "-E", "quotatype=prjquota"]
     subprocess.run(["mke2fs", "-t", "ext4", *options, str(image)], check=True)
     done = subprocess.run(
