@@ -126,7 +126,7 @@ class Objects:
         with self._store.transaction():
             version = self._store.next_version()
             self._store.delete(kind, metadata.namespace, metadata.name)
-            self._store.delete(_APPLIED + kind, metadata.namespace, metadata.name)
+            self.forget_applied(kind, metadata.namespace, metadata.name)
         self._decoded.pop((kind, metadata.namespace, metadata.name), None)
         gone = msgspec.structs.replace(thing, metadata=msgspec.structs.replace(metadata, resource_version=str(version)))
         record = Record(kind, metadata.namespace, metadata.name, metadata.uid, version, msgspec.json.encode(gone))
@@ -143,6 +143,7 @@ class Objects:
         self._store.put(Record(_APPLIED + kind, namespace, name, uid, 0, msgspec.json.encode(manifest)))
 
     def forget_applied(self, kind: str, namespace: str, name: str) -> None:
+        """With the object: the next one of the same name has nothing to do with it."""
         self._store.delete(_APPLIED + kind, namespace, name)
 
 

@@ -202,6 +202,7 @@ class PodWorker:
                 version = self._node.store.next_version()
                 self.pod = self._object(version)
                 self._node.store.delete("Pod", self.namespace, self.name)
+                self._node.objects.forget_applied("Pod", self.namespace, self.name)
                 self._node.store.delete_pod(self.uid)
         except HostError as error:
             # Nothing of it runs any more; the next agent takes it up where it stands and forgets it then.

@@ -85,6 +85,17 @@ def test_apply_leaves_what_others_wrote_and_removes_what_it_had_written(tmp_path
     with_host(tmp_path, test)
 
 
+def test_what_apply_saw_of_a_pod_goes_with_the_pod(tmp_path: Path) -> None:
+    async def test(host: Host) -> None:
+        host.apply(POD)
+        assert host.node.objects.applied("Pod", "default", "web")
+        host.pods.delete("default", "web")
+        await host.pods.find("default", "web").forgotten
+        assert host.node.objects.applied("Pod", "default", "web") == {}
+
+    with_host(tmp_path, test)
+
+
 def test_a_key_that_left_string_data_leaves_the_secret(tmp_path: Path) -> None:
     async def test(host: Host) -> None:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "1", "b": "2"}}
