@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from minipod.agent.events import timestamp
 from minipod.agent.node import Node, PodChange
 from minipod.agent.pods import Pods
 from minipod.agent.pulls import pull_secrets
 from minipod.agent.worker import PodWorker
+from minipod.api.timestamps import timestamp
 from minipod.api.types import ObjectMeta, OwnerReference, PersistentVolume, PersistentVolumeClaim, Pod, Volume
 from minipod.errors import MinipodError, VolumeError
 from minipod.kernel.remove import remove_tree

@@ -7,7 +7,6 @@ Knows nothing of what the events mean.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from minipod.agent.store import EventRecord, Store
+from minipod.api.timestamps import timestamp
 
 LIFETIME_S = 3600.0
 MAX_EVENTS = 10_000  # of all pods
@@ -258,8 +258,3 @@ def matches(event: dict[str, Any], namespace: str | None, pod: str | None) -> bo
     if namespace is not None and event["metadata"]["namespace"] != namespace:
         return False
     return pod is None or event["involvedObject"]["name"] == pod
-
-
-def timestamp(now_s: float) -> str:
-    """metav1.Time on the wire: RFC 3339 in UTC with whole seconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s))

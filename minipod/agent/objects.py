@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from minipod.agent.events import timestamp
 from minipod.agent.store import Record, Store
 from minipod.api import types
 from minipod.api.kinds import kind_named
+from minipod.api.timestamps import timestamp
 from minipod.errors import ConflictError, NotFoundError
 
 O = TypeVar("O", bound=types.Object)  # noqa: E741 - an object

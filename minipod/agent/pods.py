@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from minipod.agent import processes
-from minipod.agent.events import timestamp
 from minipod.agent.node import Node
 from minipod.agent.worker import PodWorker
-from minipod.api.columns import human_duration
+from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
 from minipod.errors import ConflictError, NotFoundError
 from minipod.lifecycle import core, model

@@ -5,57 +5,14 @@ Rows are lists of text; laying them out is the caller's. `now` is seconds since 
 
 from __future__ import annotations
 
-import calendar
-import time
-
 from minipod.api.status import TERMINAL_PHASES, is_sidecar
+from minipod.api.timestamps import human_duration, seconds_of
 from minipod.api.types import ContainerStateTerminated, ContainerStatus, Pod
 
 POD_COLUMNS = ("NAME", "READY", "STATUS", "RESTARTS", "AGE")
 POD_WIDE_COLUMNS = (*POD_COLUMNS, "IP", "NODE", "NOMINATED NODE", "READINESS GATES")
 NONE = "<none>"
 UNKNOWN = "<unknown>"
-
-_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 86400 * 365
-
-
-def human_duration(seconds: float) -> str:
-    """A duration with two or three figures (apimachinery HumanDuration): 95s, 4m5s, 3h, 2d5h, 1y3d."""
-    total = int(seconds)
-    if total < -1:
-        return "<invalid>"
-    if total < 0:
-        return "0s"
-    if total < 2 * _MINUTE:
-        return f"{total}s"
-    if total < 10 * _MINUTE:
-        return _two(total // _MINUTE, "m", total % _MINUTE, "s")
-    if total < 3 * _HOUR:
-        return f"{total // _MINUTE}m"
-    if total < 8 * _HOUR:
-        return _two(total // _HOUR, "h", total // _MINUTE % 60, "m")
-    if total < 2 * _DAY:
-        return f"{total // _HOUR}h"
-    if total < 8 * _DAY:
-        return _two(total // _DAY, "d", total // _HOUR % 24, "h")
-    if total < 2 * _YEAR:
-        return f"{total // _DAY}d"
-    if total < 8 * _YEAR:
-        return _two(total // _YEAR, "y", total // _DAY % 365, "d")
-    return f"{total // _YEAR}y"
-
-
-def _two(first: int, unit: str, second: int, smaller: str) -> str:
-    return f"{first}{unit}{second}{smaller}" if second else f"{first}{unit}"
-
-
-def seconds_of(timestamp: str | None) -> float | None:
-    """RFC 3339 in UTC (with or without a fraction) as seconds since the epoch; None where there is no time."""
-    if not timestamp:
-        return None
-    whole, _, rest = timestamp.removesuffix("Z").partition(".")
-    fraction = float(f"0.{rest}") if rest.isascii() and rest.isdigit() else 0.0
-    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + fraction
 
 
 def age(timestamp: str | None, now: float) -> str:

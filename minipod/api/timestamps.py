@@ -1,8 +1,9 @@
-"""Times as Kubernetes writes them (layer 1, pure): metav1.Time, MicroTime, and Go's durations. Never reads a clock."""
+"""Times and durations as Kubernetes reads and writes them (layer 1, pure). Reads no clock."""
 
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 _RFC3339 = re.compile(
@@ -30,29 +31,14 @@ def parse_time(text: str) -> datetime:
     return moment
 
 
-def format_time(moment: datetime) -> str:
-    """metav1.Time: whole seconds, UTC: `2026-01-31T12:00:00Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def timestamp(seconds: float) -> str:
+    """metav1.Time of seconds since 1970: UTC, whole seconds, `2026-01-31T12:00:00Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def format_micro_time(moment: datetime) -> str:
-    """metav1.MicroTime: `2026-01-31T12:00:00.000001Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def time_of(seconds: float) -> str:
-    """metav1.Time of seconds since 1970."""
-    return format_time(datetime.fromtimestamp(int(seconds), UTC))
-
-
-def micro_time_of(seconds: float) -> str:
-    """metav1.MicroTime of seconds since 1970."""
-    return format_micro_time(datetime.fromtimestamp(seconds, UTC))
-
-
-def seconds_of(text: str) -> float:
-    """Seconds since 1970 of an RFC 3339 text; raises ValueError."""
-    return parse_time(text).timestamp()
+def seconds_of(text: str | None) -> float | None:
+    """Seconds since 1970 of an RFC 3339 text; None where there is none. Raises ValueError."""
+    return datetime.fromisoformat(text).timestamp() if text else None
 
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -69,29 +55,42 @@ def parse_duration(text: str) -> float:
     return -seconds if text[:1] == "-" else seconds
 
 
+def go_duration(seconds: float) -> str:
+    """As Go prints a Duration, cut to whole milliseconds: 812ms, 1.5s, 1m20s, 5m0s, 1h0m0s."""
+    millis = int(seconds * 1000 + 1e-6)
+    if 0 < millis < 1000:
+        return f"{millis}ms"
+    hours, minutes, rest = millis // 3_600_000, millis // 60_000 % 60, millis % 60_000
+    text = f"{rest // 1000}.{rest % 1000:03d}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
+
+
 def human_duration(seconds: float) -> str:
-    """An age as kubectl's columns show it: `5s`, `3m20s`, `4d` (apimachinery/pkg/util/duration)."""
-    whole = int(seconds)
-    if whole < -1:
+    """Two or three significant figures: 90s, 4m10s, 3h, 2d4h (apimachinery duration.HumanDuration)."""
+    total = int(seconds)
+    if total < -1:
         return "<invalid>"
-    whole = max(whole, 0)
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if whole < 120:
-        return f"{whole}s"
+    if total < 120:
+        return f"{max(total, 0)}s"
+    minutes, hours, days = total // 60, total // 3600, total // 86400
     if minutes < 10:
-        rest = whole % 60
-        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
+        return _two(minutes, "m", total % 60, "s")
     if minutes < 180:
         return f"{minutes}m"
     if hours < 8:
-        rest = minutes % 60
-        return f"{hours}h{rest}m" if rest else f"{hours}h"
+        return _two(hours, "h", minutes % 60, "m")
     if hours < 48:
         return f"{hours}h"
     if hours < 192:
-        rest = hours % 24
-        return f"{days}d{rest}h" if rest else f"{days}d"
+        return _two(days, "d", hours % 24, "h")
     if days < 730:
         return f"{days}d"
-    years, rest = days // 365, days % 365
-    return f"{years}y{rest}d" if days < 2920 and rest else f"{years}y"
+    if days < 2920:
+        return _two(days // 365, "y", days % 365, "d")
+    return f"{days // 365}y"
+
+
+def _two(first: int, unit: str, second: int, small: str) -> str:
+    return f"{first}{unit}{second}{small}" if second else f"{first}{unit}"

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from minipod.api.timestamps import human_duration, seconds_of
 from minipod.cli.client import Client
 from minipod.cli.describe_parts import (
     container_lines,
@@ -20,7 +21,7 @@ from minipod.cli.events import escaped, interval, last_seen
 from minipod.cli.options import namespace_of
 from minipod.cli.pods import get_pod
 from minipod.cli.resources import is_pods, resources
-from minipod.cli.table import human_duration, tabbed, timestamp_s
+from minipod.cli.table import tabbed
 from minipod.cli.values import Object
 from minipod.errors import NotFoundError
 
@@ -130,7 +131,7 @@ def head_lines(pod: Object, now: float) -> list[str]:
 
 def phase_lines(meta: Object, status: Object, now: float) -> list[str]:
     lines = [f"Status:\t{status.get('phase', '')}"]
-    deleted = timestamp_s(meta.get("deletionTimestamp"))
+    deleted = seconds_of(meta.get("deletionTimestamp"))
     if deleted is not None and status.get("phase") not in ("Failed", "Succeeded"):
         lines = [
             f"Status:\tTerminating (lasts {human_duration(now - deleted)})",

@@ -6,9 +6,10 @@ import argparse
 import sys
 import time
 
+from minipod.api.timestamps import human_duration, seconds_of
 from minipod.cli.client import Client
 from minipod.cli.options import check_kind, namespace_of
-from minipod.cli.table import human_duration, table, timestamp_s
+from minipod.cli.table import table
 from minipod.cli.values import Object
 from minipod.errors import UsageError
 
@@ -160,7 +161,7 @@ def escaped(text: str) -> str:
 def last_seen(event: Object) -> float:
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return next((found for text in times if (found := timestamp_s(text)) is not None), 0.0)
+    return next((found for text in times if (found := seconds_of(text)) is not None), 0.0)
 
 
 def interval(event: Object, now: float) -> str:
@@ -176,5 +177,5 @@ def interval(event: Object, now: float) -> str:
 
 
 def since(text: str | None, now: float) -> str:
-    moment = timestamp_s(text)
+    moment = seconds_of(text)
     return "<unknown>" if moment is None else human_duration(now - moment)

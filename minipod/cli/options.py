@@ -161,21 +161,15 @@ def namespace_of(args: argparse.Namespace) -> str:
     return args.namespace or "default"
 
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def duration_s(text: str) -> float:
     """Seconds of a Go duration (`300ms`, `1h30m`, `-1s`); a bare number counts seconds. Raises UsageError."""
-    import re
+    from minipod.api.timestamps import parse_duration
 
-    body = text[1:] if text[:1] in "+-" else text
-    sign = -1.0 if text.startswith("-") else 1.0
-    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", body):
-        return sign * float(body)
-    if not re.fullmatch(r"(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+", body):
-        raise UsageError(f'invalid duration "{text}": use for example 90s, 5m or 1h30m')
-    parts = re.findall(r"([0-9.]+)(ns|us|µs|ms|s|m|h)", body)
-    return sign * sum(float(number) * _UNITS[unit] for number, unit in parts)
+    bare = text.isascii() and text.removeprefix("-").removeprefix("+").replace(".", "", 1).isdigit()
+    try:
+        return parse_duration(f"{text}s" if bare else text)
+    except ValueError:
+        raise UsageError(f'invalid duration "{text}": use for example 90s, 5m or 1h30m') from None
 
 
 def integer(text: str) -> int:

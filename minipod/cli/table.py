@@ -1,4 +1,4 @@
-"""Columns as kubectl prints them (layer 6): Go's elastic tab stops, and human durations. Pure."""
+"""Columns as kubectl prints them (layer 6): Go's elastic tab stops. Pure."""
 
 from __future__ import annotations
 
@@ -50,41 +50,3 @@ def _align(lines: list[list[str]], output: list[str], start: int, end: int, colu
             output[i] += lines[i][column].ljust(width)
         _align(lines, output, index, block, column + 1, padding)
         index = block
-
-
-def human_duration(seconds: float) -> str:
-    """Two or three significant figures: 90s, 4m10s, 3h, 2d4h (apimachinery duration.HumanDuration)."""
-    total = int(seconds)
-    if total < -1:
-        return "<invalid>"
-    if total < 120:
-        return f"{max(total, 0)}s"
-    minutes, hours, days = total // 60, total // 3600, total // 86400
-    if minutes < 10:
-        return _two(minutes, "m", total % 60, "s")
-    if minutes < 180:
-        return f"{minutes}m"
-    if hours < 8:
-        return _two(hours, "h", minutes % 60, "m")
-    if hours < 48:
-        return f"{hours}h"
-    if hours < 192:
-        return _two(days, "d", hours % 24, "h")
-    if days < 730:
-        return f"{days}d"
-    if days < 2920:
-        return _two(days // 365, "y", days % 365, "d")
-    return f"{days // 365}y"
-
-
-def _two(first: int, unit: str, second: int, small: str) -> str:
-    return f"{first}{unit}{second}{small}" if second else f"{first}{unit}"
-
-
-def timestamp_s(text: str | None) -> float | None:
-    """Seconds since the epoch of an API timestamp (RFC 3339); None where there is none."""
-    if not text:
-        return None
-    from datetime import datetime
-
-    return datetime.fromisoformat(text).timestamp()

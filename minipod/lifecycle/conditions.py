@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from minipod.api.status import TERMINAL_PHASES, is_sidecar
+from minipod.api.timestamps import timestamp
 from minipod.api.types import Container, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus
-from minipod.lifecycle.spec import rfc3339
 from minipod.lifecycle.values import Resizing
 
 RESTARTING = "AllContainersRestarting"
@@ -130,8 +130,8 @@ def _resize(kind: str, reason: str, message: str, since: float, generation: int)
         status="True",
         reason=reason,
         message=message,
-        last_probe_time=rfc3339(since),
-        last_transition_time=rfc3339(since),
+        last_probe_time=timestamp(since),
+        last_transition_time=timestamp(since),
         observed_generation=generation,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.status import TERMINAL_PHASES, qos_class
+from minipod.api.timestamps import timestamp
 from minipod.api.types import HostIP, Pod, PodCondition, PodIP, PodStatus
 from minipod.lifecycle import kill, passes, recovery, resize, starting
 from minipod.lifecycle.model import (
@@ -50,7 +51,6 @@ from minipod.lifecycle.model import (
 )
 from minipod.lifecycle.probes import probed
 from minipod.lifecycle.publish import publish, publish_final, publish_gated, publish_readiness, set_status
-from minipod.lifecycle.spec import rfc3339
 from minipod.lifecycle.work import Work
 from minipod.plan.configs import HostFacts
 from minipod.plan.env import CONFIG_ERROR
@@ -200,7 +200,7 @@ def _on_condition(work: Work, event: ConditionSet) -> None:
         status=event.status,
         reason=event.reason,
         message=event.message,
-        last_transition_time=old.last_transition_time if old is not None and same else rfc3339(work.now),
+        last_transition_time=old.last_transition_time if old is not None and same else timestamp(work.now),
     )
     others = tuple(c for c in status.conditions if c.type != event.type)
     set_status(work, msgspec.structs.replace(status, conditions=(condition, *others)))
@@ -325,7 +325,7 @@ def _mark_deleted(work: Work, requested_s: int | None) -> bool:
     if known is not None and grace >= known:
         return False
     metadata = msgspec.structs.replace(
-        metadata, deletion_timestamp=rfc3339(work.now + grace), deletion_grace_period_seconds=int(grace)
+        metadata, deletion_timestamp=timestamp(work.now + grace), deletion_grace_period_seconds=int(grace)
     )
     work.set(pod=msgspec.structs.replace(state.pod, metadata=metadata), published=state.published + 1)
     return known is not None

@@ -8,6 +8,7 @@ pass follows. That is why a watcher never sees a container that was ended in ord
 from __future__ import annotations
 
 from minipod.api.status import TERMINAL_PHASES, is_sidecar
+from minipod.api.timestamps import go_duration
 from minipod.lifecycle import backoff, compute, kill, resize
 from minipod.lifecycle.model import (
     CreateSandbox,
@@ -21,7 +22,7 @@ from minipod.lifecycle.model import (
     Waiting,
 )
 from minipod.lifecycle.publish import publish
-from minipod.lifecycle.spec import find_container, go_duration, is_regular_init, kind_of, pod_words
+from minipod.lifecycle.spec import find_container, is_regular_init, kind_of, pod_words
 from minipod.lifecycle.work import Work
 
 RELIST_S = 1.0  # the kubelet learns within about a second what it has done itself

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api import status as rules
+from minipod.api.timestamps import timestamp
 from minipod.api.types import (
     Container,
     ContainerState,
@@ -28,7 +29,7 @@ from minipod.lifecycle import conditions
 from minipod.lifecycle.allocation import allocated_pod, allocation, pod_resources, running_resources
 from minipod.lifecycle.model import EVICTED, PodState, Run
 from minipod.lifecycle.model import ContainerState as Known
-from minipod.lifecycle.spec import AnyContainer, is_probed, is_regular_init, probe_of, rfc3339
+from minipod.lifecycle.spec import AnyContainer, is_probed, is_regular_init, probe_of
 from minipod.lifecycle.work import Work
 
 UNKNOWN = "ContainerStatusUnknown"
@@ -95,7 +96,7 @@ def _tell(
             ephemeral_container_statuses=ephemerals,
             pod_ip=pod_ips[0].ip if pod_ips else "",
             pod_ips=pod_ips,
-            start_time=rfc3339(state.start_time if state.start_time is not None else work.now),
+            start_time=timestamp(state.start_time if state.start_time is not None else work.now),
             qos_class=old.qos_class or rules.qos_class(state.pod),
             observed_generation=state.pod.metadata.generation,
             resources=pod_resources(state),
@@ -127,14 +128,14 @@ def _conditions(
     ]
     if rules.all_containers_could_restart(spec):
         made.append(conditions.restarting(phase, state.restart_all))
-    told = conditions.stamped(state.pod, state.status, made, rfc3339(work.now))
+    told = conditions.stamped(state.pod, state.status, made, timestamp(work.now))
     return others + conditions.resizes(state.resizing) + told
 
 
 def publish_gated(work: Work) -> None:
     """The status of a pod with scheduling gates: nothing but that."""
     pod = work.state.pod
-    made = conditions.stamped(pod, work.state.status, [conditions.gated()], rfc3339(work.now))
+    made = conditions.stamped(pod, work.state.status, [conditions.gated()], timestamp(work.now))
     others = conditions.foreign(work.state.status)
     set_status(work, PodStatus(phase="Pending", conditions=others + made, qos_class=rules.qos_class(pod)))
 
@@ -240,7 +241,7 @@ def _resources(
 
 def _state(pod: Pod, run: Run) -> ContainerState:
     if run.state == "running":
-        return ContainerState(running=ContainerStateRunning(started_at=rfc3339(run.started_at)))
+        return ContainerState(running=ContainerStateRunning(started_at=timestamp(run.started_at)))
     if run.state == "exited":
         return ContainerState(terminated=_terminated(pod, run))
     if run.state == "unknown":
@@ -258,8 +259,8 @@ def _terminated(pod: Pod, run: Run) -> ContainerStateTerminated:
         exit_code=run.exit_code,
         reason=run.reason,
         message=run.message.encode()[:limit].decode(errors="ignore"),
-        started_at=rfc3339(run.started_at) if run.started_at else None,
-        finished_at=rfc3339(run.finished_at) if run.finished_at else None,
+        started_at=timestamp(run.started_at) if run.started_at else None,
+        finished_at=timestamp(run.finished_at) if run.finished_at else None,
         container_id=container_uri(run.id),
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from minipod.api.status import is_sidecar
 from minipod.api.types import Container, EphemeralContainer, Pod, Probe
 
@@ -52,20 +50,3 @@ def field_path(pod: Pod, name: str) -> str:
 def pod_words(pod: Pod) -> str:
     """How the kubelet names a pod in messages: name_namespace(uid)."""
     return f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
-
-
-def rfc3339(at_s: float) -> str:
-    """metav1.Time on the wire: UTC, whole seconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))
-
-
-def go_duration(seconds: float) -> str:
-    """As Go prints a Duration, cut to whole milliseconds: 812ms, 1.5s, 1m20s, 5m0s, 1h0m0s."""
-    millis = int(seconds * 1000 + 1e-6)
-    if 0 < millis < 1000:
-        return f"{millis}ms"
-    hours, minutes, rest = millis // 3_600_000, millis // 60_000 % 60, millis % 60_000
-    text = f"{rest // 1000}.{rest % 1000:03d}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text

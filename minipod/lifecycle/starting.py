@@ -6,6 +6,7 @@ kubelet's reasons and messages.
 
 from __future__ import annotations
 
+from minipod.api.timestamps import go_duration
 from minipod.lifecycle import backoff, kill
 from minipod.lifecycle.allocation import allocated_pod, allocation
 from minipod.lifecycle.model import (
@@ -24,7 +25,7 @@ from minipod.lifecycle.model import (
     Waiting,
 )
 from minipod.lifecycle.passes import start_failed, start_succeeded
-from minipod.lifecycle.spec import find_container, go_duration
+from minipod.lifecycle.spec import find_container
 from minipod.lifecycle.values import FailedPull
 from minipod.lifecycle.work import Work
 

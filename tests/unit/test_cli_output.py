@@ -16,7 +16,7 @@ from minipod.cli.get import sort_objects
 from minipod.cli.jsonpath import Template
 from minipod.cli.main import VERBS
 from minipod.cli.options import load_verb, parser_for
-from minipod.cli.table import human_duration, tabbed, table
+from minipod.cli.table import tabbed, table
 from minipod.cli.yamlout import to_yaml
 from minipod.errors import UsageError
 
@@ -161,28 +161,6 @@ def test_tab_stops_are_those_of_gos_tabwriter() -> None:
         "    Port:   <none>",
         "End:          x",
     ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-5, "<invalid>"),
-        (-0.5, "0s"),
-        (119, "119s"),
-        (120, "2m"),
-        (250, "4m10s"),
-        (3600, "60m"),
-        (4 * 3600, "4h"),
-        (4 * 3600 + 60, "4h1m"),
-        (9 * 3600, "9h"),
-        (50 * 3600, "2d2h"),
-        (9 * 86400, "9d"),
-        (800 * 86400, "2y70d"),
-        (4000 * 86400, "10y"),
-    ],
-)
-def test_durations_for_people_are_kubernetes_own(seconds: float, text: str) -> None:
-    assert human_duration(seconds) == text
 
 
 @functools.cache

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from minipod.api.timestamps import go_duration
 from minipod.lifecycle import backoff, model
-from minipod.lifecycle.spec import go_duration
 from minipod.lifecycle.values import BackOff
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from minipod.api.columns import age, human_duration, pod_row, status_word
+from minipod.api.columns import age, pod_row, status_word
 from minipod.api.types import Pod
 
 Spec = dict
@@ -132,36 +132,6 @@ def test_row_has_name_and_age_and_wide_more() -> None:
     spec = {"nodeName": "n", "readinessGates": [{"conditionType": "g"}, {"conditionType": "h"}]}
     pod = make("Running", status("a", RUNNING), podIPs=[{"ip": "10.0.0.1"}], spec=spec, conditions={"g": "True"})
     assert pod_row(pod, NOW, wide=True)[5:] == ["10.0.0.1", "n", "<none>", "1/2"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-5, "<invalid>"),
-        (-1, "0s"),
-        (0, "0s"),
-        (59.9, "59s"),
-        (119, "119s"),
-        (120, "2m"),
-        (245, "4m5s"),
-        (599, "9m59s"),
-        (600, "10m"),
-        (10799, "179m"),
-        (10800, "3h"),
-        (14700, "4h5m"),
-        (8 * 3600, "8h"),
-        (47 * 3600, "47h"),
-        (48 * 3600, "2d"),
-        (53 * 3600, "2d5h"),
-        (8 * 86400, "8d"),
-        (700 * 86400, "700d"),
-        (2 * 365 * 86400, "2y"),
-        (733 * 86400, "2y3d"),
-        (9 * 365 * 86400, "9y"),
-    ],
-)
-def test_durations_are_kubectls(seconds: float, text: str) -> None:
-    assert human_duration(seconds) == text
 
 
 def test_age_of_nothing_is_unknown() -> None:

@@ -1,1 +1,1 @@
-"""Registries (layer 3): the distribution protocol and Docker's, with tokens, mirrors and resumed downloads. Stores nothing."""
+"""Registries (layer 3): the distribution protocol and Docker's: tokens, mirrors, resumed downloads. Stores nothing."""
