@@ -165,6 +165,7 @@ class Unpacker:
         self._stream = stream
         self._folders: list[tuple[bytes, int]] = []
         self._acls = False  # a default ACL changes the modes of what is made below it
+        self._set_gid = False  # such a folder changes the group
 
     def run(self) -> None:
         """Raises BadLayerError, OSError."""
@@ -201,7 +202,7 @@ class Unpacker:
                     write_all(fd, piece)
             else:
                 self._write_parts(fd, entry)
-            if entry.uid or entry.gid:
+            if entry.uid or entry.gid or self._set_gid:
                 os.fchown(fd, entry.uid, entry.gid)
                 os.fchmod(fd, mode)  # after the owner, which clears set-uid
             elif self._acls:
@@ -221,27 +222,28 @@ class Unpacker:
 
     def _make(self, entry: Entry, path: bytes) -> None:
         """Anything but a regular file, with owner, mode, attributes and time."""
+        is_folder = entry.kind == tarstream.FOLDER
         try:
             make_node(entry, path)
-        except FileExistsError:
-            if entry.kind != tarstream.FOLDER or not stat.S_ISDIR(os.lstat(path).st_mode):
-                make_place(path, for_folder=entry.kind == tarstream.FOLDER)
-                make_node(entry, path)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileExistsError, FileNotFoundError, NotADirectoryError):
             if entry.kind == tarstream.HARD_LINK:
                 check_link(entry)
-            make_place(path, for_folder=entry.kind == tarstream.FOLDER)
-            make_node(entry, path)
+            if not is_folder or not is_real_folder(path):
+                opaque = make_place(path, for_folder=is_folder)
+                make_node(entry, path)
+                if is_folder and opaque:
+                    os.setxattr(path, OPAQUE_XATTR, b"y")
         if entry.kind == tarstream.HARD_LINK:
             return  # owner, mode and time are those of the first name
-        if entry.uid or entry.gid or entry.kind == tarstream.FOLDER:
+        if entry.uid or entry.gid or self._set_gid or is_folder:
             os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
         if entry.kind != tarstream.SYMLINK:
             os.chmod(path, stat.S_IMODE(entry.mode))  # after the owner, which clears set-uid
         if entry.xattrs:
             self._set_xattrs(entry, path)
-        if entry.kind == tarstream.FOLDER:
+        if is_folder:
             self._folders.append((path, entry.mtime_ns))
+            self._set_gid = self._set_gid or bool(entry.mode & stat.S_ISGID)
         else:
             os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
 
@@ -254,6 +256,13 @@ class Unpacker:
                 os.setxattr(place, name, value)
             else:
                 os.setxattr(place, name, value, follow_symlinks=False)
+
+
+def is_real_folder(path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def path_of(name: bytes) -> bytes:
@@ -286,19 +295,39 @@ def check_link(entry: Entry) -> None:
         raise BadLayerError(f"{shown(entry.name)}: hard link to {shown(entry.link)}, which the layer does not have")
 
 
-def make_place(path: bytes, for_folder: bool) -> None:
-    """Parents, which an archive need not name; and room: a later entry replaces an earlier one of its name."""
-    parent = os.path.dirname(path)
-    if not os.path.isdir(parent):
-        os.makedirs(parent, 0o755, exist_ok=True)
+def make_place(path: bytes, for_folder: bool) -> bool:
+    """Parents, which an archive need not name; and room: a later entry replaces an earlier one of its name.
+
+    Returns whether a whiteout has made room: then a folder is to be opaque, so that both count.
+    """
+    make_folders(os.path.dirname(path))
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISDIR(found.st_mode):
         os.unlink(path)
     elif not for_folder:
         remove_tree(path)
+    return is_whiteout(found)
+
+
+def make_folders(path: bytes) -> None:
+    if os.path.isdir(path):
+        return
+    make_folders(os.path.dirname(path))
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        if not is_whiteout(os.lstat(path)):
+            raise
+        os.unlink(path)
+        os.mkdir(path, 0o755)
+        os.setxattr(path, OPAQUE_XATTR, b"y")
+
+
+def is_whiteout(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
 
 
 def remove_tree(path: bytes) -> None:
@@ -313,9 +342,9 @@ def remove_tree(path: bytes) -> None:
 
 
 def apply_whiteout(path: bytes) -> None:
+    """A whiteout is for the layers below: what its own layer brings stays, whichever comes first in the archive."""
     folder, name = os.path.split(path)
-    if not os.path.isdir(folder):
-        os.makedirs(folder, 0o755, exist_ok=True)
+    make_folders(folder)
     if name == WHITEOUT_OPAQUE:
         os.setxattr(folder, OPAQUE_XATTR, b"y")
         return
@@ -325,8 +354,11 @@ def apply_whiteout(path: bytes) -> None:
     if hidden in (b"", b".", b".."):
         raise BadLayerError(f"whiteout of nothing: {shown(name)}")
     target = os.path.join(folder, hidden)
-    if not os.path.lexists(target):  # what the same layer brings stays; a whiteout is for the layers below
+    try:
         os.mknod(target, stat.S_IFCHR | 0o000, os.makedev(0, 0))
+    except FileExistsError:
+        if stat.S_ISDIR(os.lstat(target).st_mode):
+            os.setxattr(target, OPAQUE_XATTR, b"y")
 
 
 # ---- the process

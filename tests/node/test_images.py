@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -254,34 +253,6 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(store: ImageStore, tmp_
     assert names_in(store)["tmp"] == []
     store.load_layout(make_layout(tmp_path / "small", HELLO))
     assert store.resolve("test") is not None
-
-
-def test_killed_loads_leave_a_whole_store(store: ImageStore, tmp_path: Path) -> None:
-    many = archive([entry(f"file{number}", b"x" * 1000) for number in range(1000)])
-    layout = make_layout(tmp_path / "many", many)
-    program = (
-        "import sys; from minipod.paths import Paths; from minipod.runtime.images import ImageStore;"
-        "store = ImageStore(Paths(sys.argv[1], sys.argv[2])); print(flush=True); store.load_layout(sys.argv[3])"
-    )
-    for delay_s in (0.0, 0.02, 0.05, 0.1, 0.15):
-        loader = subprocess.Popen(
-            [sys.executable, "-c", program, tmp_path / "root", tmp_path / "state", layout],
-            stdout=subprocess.PIPE,
-            cwd=CHECKOUT,
-        )
-        assert loader.stdout is not None
-        loader.stdout.read(1)
-        try:
-            loader.wait(delay_s)
-        except subprocess.TimeoutExpired:
-            loader.send_signal(signal.SIGKILL)
-        loader.wait()
-        loader.stdout.close()
-        found = store.resolve("test")
-        assert found is None or len(os.listdir(found.layers[0])) == 1000
-    store.load_layout(layout)  # waits for an orphaned unpacking, sweeps
-    assert names_in(store)["tmp"] == []
-    assert len(names_in(store)["layers"]) == 1
 
 
 def test_two_loads_at_once_both_succeed(store: ImageStore, hello: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import stat
 import subprocess
 import tarfile
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,54 @@ def test_whiteouts_become_overlayfs_s(store: ImageStore, tmp_path: Path) -> None
     assert (stat.S_ISCHR(found.st_mode), found.st_rdev) == (True, 0)
     assert os.getxattr(root / "var", "trusted.overlay.opaque") == b"y"
     assert os.listdir(root / "var") == []
+
+
+def test_what_a_layer_hides_and_brings_anew_is_its_own_only(store: ImageStore, tmp_path: Path) -> None:
+    """Image-spec layer.md: a whiteout is for the layers below, wherever in the archive it stands."""
+    lower = archive([folder("a"), entry("a/old"), folder("b"), entry("b/old"), folder("c"), entry("c/old"), entry("d")])
+    upper = archive([
+        *(entry(".wh.a"), folder("a"), entry("a/new")),
+        *(folder("b"), entry("b/new"), entry(".wh.b")),
+        *(entry(".wh.c"), entry("c/deep/new")),
+        *(entry("d", b"new"), entry(".wh.d")),
+    ])  # fmt: skip
+    image = store.load_layout(make_layout(tmp_path / "l", lower, upper))
+    with mounted_overlay(image.layers, tmp_path) as root:
+        found = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+        assert found == ["a", "a/new", "b", "b/new", "c", "c/deep", "c/deep/new", "d"]
+        assert (root / "d").read_bytes() == b"new"
+
+
+def test_folders_become_links_and_links_folders(store: ImageStore, tmp_path: Path) -> None:
+    lower = archive([folder("a"), entry("a/old"), symlink("b", "a"), entry("c")])
+    upper = archive([symlink("a", "b"), folder("b"), entry("b/new"), folder("c"), entry("c/new")])
+    image = store.load_layout(make_layout(tmp_path / "l", lower, upper))
+    with mounted_overlay(image.layers, tmp_path) as root:
+        assert sorted(os.listdir(root)) == ["a", "b", "c"]
+        assert os.readlink(root / "a") == "b"
+        assert [os.listdir(root / name) for name in ("b", "c")] == [["new"], ["new"]]
+
+
+def test_a_set_gid_folder_gives_its_group_to_nothing(store: ImageStore, tmp_path: Path) -> None:
+    root = unpack(
+        *(store, tmp_path, folder("mail", mode=0o2775, gid=8), entry("mail/box", mode=0o2640)),
+        *(symlink("mail/link", "box"), folder("mail/sub")),
+    )
+    found = {name: os.lstat(root / "mail" / name) for name in ("box", "link", "sub")}
+    assert {name: status.st_gid for name, status in found.items()} == {"box": 0, "link": 0, "sub": 0}
+    assert [stat.S_IMODE(found[name].st_mode) for name in ("box", "sub")] == [0o2640, 0o755]
+
+
+@contextmanager
+def mounted_overlay(layers: Sequence[str], tmp_path: Path) -> Iterator[Path]:
+    """What a container sees."""
+    (tmp_path / "merged").mkdir()
+    lower = ":".join(reversed(layers))
+    subprocess.run(["mount", "-t", "overlay", "-o", f"ro,lowerdir={lower}", "none", tmp_path / "merged"], check=True)
+    try:
+        yield tmp_path / "merged"
+    finally:
+        subprocess.run(["umount", tmp_path / "merged"], check=True)
 
 
 def test_a_later_entry_replaces_an_earlier_one(store: ImageStore, tmp_path: Path) -> None:

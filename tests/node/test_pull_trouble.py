@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,8 +18,7 @@ from minipod.runtime.manifests import OCI_INDEX, architecture
 from minipod.runtime.registry.pull import Pulled
 from minipod.runtime.store_errors import Stopped
 from tests import registry as fake
-from tests.conftest import CHECKOUT
-from tests.layouts import archive, entry, make_layout
+from tests.layouts import make_layout
 from tests.pulling import HELLO, LARGE, QUICK, get, left_over
 from tests.registry import Registry, Request
 
@@ -239,39 +236,4 @@ def test_two_pulls_at_once_fetch_a_layer_once(store: ImageStore, large: Registry
     assert len({pulled.image.id for pulled in found}) == 1
     biggest = max(large.content, key=lambda digest: len(large.content[digest][1]))
     assert large.requests("blobs").count(biggest) == 1
-    assert left_over(store) == []
-
-
-PROGRAM = """
-import sys, json
-from minipod.api.references import parse_reference
-from minipod.paths import Paths
-from minipod.runtime.images import ImageStore
-from minipod.runtime.registry.pull import pull
-print(flush=True)
-pull(ImageStore(Paths(sys.argv[1], sys.argv[2])), parse_reference(sys.argv[3]), environment={"HOME": "/nowhere"})
-"""
-
-
-def test_killed_pulls_leave_a_whole_store(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
-    layers = [archive([entry(f"f{number}", b"x" * 2000) for number in range(300)] + [entry(str(i))]) for i in range(4)]
-    registry.add(make_layout(tmp_path / "many", *layers), "many")
-    name = f"{registry.host}/many"
-    for delay_ms in range(0, 200, 20):
-        child = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, tmp_path / "root", tmp_path / "state", name],
-            stdout=subprocess.PIPE,
-            cwd=CHECKOUT,
-        )
-        assert child.stdout is not None
-        child.stdout.read(1)
-        time.sleep(delay_ms / 1000)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-        image = store.resolve(name)
-        if image is not None:
-            assert [len(os.listdir(layer)) for layer in image.layers] == [301] * 4
-            store.remove(name)
-    assert get(store, registry, "many").changed
     assert left_over(store) == []
