@@ -71,14 +71,19 @@ def is_sha256_digest(text: str) -> bool:
     return text.startswith("sha256:") and is_image_id(text)
 
 
-def parse_reference(text: str) -> Reference:
+def is_short(text: str) -> bool:
+    """Whether the text names no registry, so that it is completed."""
+    return not _host_of(text)
+
+
+def parse_reference(text: str, default_domain: str = DEFAULT_DOMAIN) -> Reference:
     """The complete reference for what a manifest says; tag `latest` where neither tag nor digest is given.
 
-    Raises InvalidReference.
+    `default_domain`: the registry that completes a short name. Raises InvalidReference.
     """
     if is_image_id(text) and not text.startswith("sha256:"):
         raise InvalidReference(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
-    domain, rest = _split_domain(text)
+    domain, rest = _split_domain(text, default_domain)
     path = rest.split("@")[0].split(":")[0]
     if path.lower() != path:
         raise InvalidReference(f"invalid reference format: repository name ({path}) must be lowercase")
@@ -93,16 +98,22 @@ def parse_reference(text: str) -> Reference:
     return Reference(domain, path, tag or ("" if digest else DEFAULT_TAG), digest)
 
 
-def _split_domain(text: str) -> tuple[str, str]:
-    """The first component is a registry only where it looks like a host: a dot, a port, localhost, or capitals."""
-    first, slash, rest = text.partition("/")
-    if not slash or ("." not in first and ":" not in first and first != "localhost" and first == first.lower()):
-        first, rest = DEFAULT_DOMAIN, text
+def _split_domain(text: str, default_domain: str) -> tuple[str, str]:
+    first = _host_of(text)
+    rest = text.removeprefix(f"{first}/") if first else text
+    first = first or default_domain
     if first == "index.docker.io":
         first = DEFAULT_DOMAIN
     if first == DEFAULT_DOMAIN and "/" not in rest:
         rest = f"{OFFICIAL_PREFIX}{rest}"
     return first, rest
+
+
+def _host_of(text: str) -> str:
+    """The first component is a registry only where it looks like a host: a dot, a port, localhost, or capitals."""
+    first, slash, _ = text.partition("/")
+    looks_like_one = "." in first or ":" in first or first == "localhost" or first != first.lower()
+    return first if slash and looks_like_one else ""
 
 
 def _check_digest(digest: str) -> None:

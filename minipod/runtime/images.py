@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from minipod.api.references import InvalidReference, Reference, is_image_id, parse_reference
+from minipod.api.references import (
+    DEFAULT_DOMAIN,
+    InvalidReference,
+    Reference,
+    is_image_id,
+    is_short,
+    parse_reference,
+)
 from minipod.errors import ConflictError, ImageError, NotFoundError
 from minipod.paths import Paths
 from minipod.plan.configs import Image
@@ -78,10 +85,10 @@ class ImageStore:
                     return self.image(entry)
             if reference.startswith("sha256:"):
                 return None
-        wanted = _parse(reference)
-        for entry in entries:
-            if matches(entry, wanted):
-                return self.image(entry)
+        for wanted in complete(reference):
+            for entry in entries:
+                if matches(entry, wanted):
+                    return self.image(entry)
         return None
 
     def present(self, reference: str, pull_policy: str = "IfNotPresent") -> Image | None:
@@ -96,14 +103,14 @@ class ImageStore:
                 f'Container image "{reference}" is not present with pull policy of Never', "ErrImageNeverPull"
             )
         if pull_policy == "Always" and not reference.startswith(DIRECTORY_PREFIX) and not is_image_id(reference):
-            return None if self.pulled_digest(_parse(reference)) else image
+            return None if any(map(self.pulled_digest, complete(reference))) else image
         return image
 
     def is_default(self, reference: str) -> bool:
         """Whether it is the image that minipod builds itself where it is missing."""
         if reference.startswith(DIRECTORY_PREFIX) or is_image_id(reference):
             return False
-        return str(_parse(reference)) == DEFAULT_REFERENCE
+        return str(complete(reference)[0]) == DEFAULT_REFERENCE
 
     def fetch(
         self,
@@ -114,11 +121,17 @@ class ImageStore:
         stop: threading.Event | None = None,
     ) -> Pulled:
         """Pulls what has changed. Raises ImageError: ErrImagePull in the registry's words; Stopped."""
-        from minipod.runtime.registry.pull import pull
+        from minipod.runtime.registry.pull import RefusedError, pull
 
         if is_image_id(reference):
             raise ImageError(f'failed to pull image "{reference}": no image has this id; registries know names only')
-        return pull(self, _parse(reference), secrets=secrets, told=told, stop=stop)
+        errors = []
+        for wanted in complete(reference):
+            try:
+                return pull(self, wanted, secrets=secrets, told=told, stop=stop)
+            except RefusedError as error:  # by this registry; the next may have it
+                errors.append(error)
+        raise ImageError("; ".join(map(str, errors))) from errors[-1]
 
     def require(
         self, reference: str, pull_policy: str = "IfNotPresent", secrets: Sequence[tuple[str, AuthFile]] = ()
@@ -157,7 +170,7 @@ class ImageStore:
         """
         from minipod.runtime.layout import DockerArchive, Layout, SkopeoFolder, has, open_files
 
-        wanted = _parse(reference) if reference else None
+        wanted = complete(reference)[0] if reference else None
         with open_files(Path(path)) as files:
             if has(files, "index.json"):
                 layout = Layout(files)
@@ -246,7 +259,7 @@ class ImageStore:
 
     def tag(self, text: str, name: str) -> Image:
         """Gives an image one more name. Raises NotFoundError, ImageError."""
-        wanted = _parse(name)
+        wanted = complete(name)[0]
         if wanted.digest:
             raise ImageError(f"{name!r}: a name with a digest cannot be given", "InvalidImageName")
         with self.locked(), store_errors(f"tag image {text}"):
@@ -294,8 +307,7 @@ class ImageStore:
                 return by_id
         if is_image_id(text):
             return ()
-        wanted = _parse(text)
-        return tuple(entry for entry in entries if matches(entry, wanted))[:1]
+        return tuple(entry for wanted in complete(text) for entry in entries if matches(entry, wanted))[:1]
 
     def read_index(self) -> Index:
         path = self.path / "index.json"
@@ -423,9 +435,21 @@ def _directory_image(reference: str) -> Image:
     return Image(id=f"{DIRECTORY_PREFIX}{path}", reference=f"{DIRECTORY_PREFIX}{path}", layers=(path,))
 
 
-def _parse(reference: str) -> Reference:
+def complete(reference: str) -> list[Reference]:
+    """What the name may stand for, the likeliest first: a short one is completed as registries.toml says.
+
+    Raises ImageError, reason InvalidImageName.
+    """
+    if not is_short(reference):
+        return [_parse(reference)]
+    from minipod.runtime.registry.hosts import load_registries
+
+    return [_parse(reference, domain) for domain in load_registries().short_names]
+
+
+def _parse(reference: str, default_domain: str = DEFAULT_DOMAIN) -> Reference:
     try:
-        return parse_reference(reference)
+        return parse_reference(reference, default_domain)
     except InvalidReference as error:
         raise ImageError(
             f'Failed to apply default image tag "{reference}": couldn\'t parse image name "{reference}": {error}',

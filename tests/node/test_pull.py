@@ -228,6 +228,26 @@ def test_a_mirror_without_the_image_leaves_it_to_the_registry(store: ImageStore,
         assert get(store, registry, options=options).changed
 
 
+def test_short_names_are_completed_in_the_order_of_the_settings(
+    store: ImageStore, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "registries.toml"
+    monkeypatch.setenv("MINIPOD_REGISTRIES", str(settings))
+    with fake.running() as empty:
+        settings.write_text(f'short_names = ["{empty.host}", "{registry.host}"]')
+        assert store.resolve("test") is None
+        pulled = store.fetch("test")
+        assert pulled.image.reference == f"{registry.host}/test:latest"
+        assert empty.requests("manifests") == ["latest"]
+        assert store.resolve("test") == store.resolve(f"{registry.host}/test") == store.find("test")
+        with pytest.raises(ImageError, match=f"{empty.host}/none.*404.*; .*{registry.host}/none.*404"):
+            store.fetch("none")
+    assert store.tag("test", "other:1").reference == f"{empty.host}/other:1"
+    settings.write_text("short_names = []")
+    with pytest.raises(ImageError, match="short_names: must name a registry"):
+        store.resolve("test")
+
+
 def test_a_proxy_is_asked_for_the_whole_address(store: ImageStore, registry: Registry) -> None:
     with fake.running() as proxy:
         proxy.content, proxy.tags = registry.content, registry.tags

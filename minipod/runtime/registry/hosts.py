@@ -36,6 +36,7 @@ class RegistryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class Registries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file, every key optional."""
 
+    short_names: tuple[str, ...] = (DEFAULT_DOMAIN,)  # registries that complete a name without one, in this order
     registry: dict[str, RegistryOptions] = {}
     connect_timeout_s: float = 10.0
     stall_timeout_s: float = 30.0  # without a byte
@@ -67,7 +68,10 @@ def load_registries(path: str | None = None) -> Registries:
         text = Path(chosen).read_text()
         import tomllib
 
-        return msgspec.convert(tomllib.loads(text), Registries)
+        found = msgspec.convert(tomllib.loads(text), Registries)
+        if not found.short_names:
+            raise ValueError("short_names: must name a registry")
+        return found
     except FileNotFoundError:
         if chosen != FILE:
             raise ImageError(f"{chosen}: no such file") from None

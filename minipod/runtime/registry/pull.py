@@ -32,6 +32,10 @@ CHUNK = 1 << 18
 NO_PROGRESS_BYTES = 1 << 16  # an attempt that brings less than this counts as failed
 
 
+class RefusedError(ImageError):
+    """The registry does not have the image, or not for us."""
+
+
 class Store(Protocol):
     """images.ImageStore, as far as pulling needs it."""
 
@@ -89,7 +93,8 @@ def pull(
         image = store.add(found, reference, origin, told, stop, pulled=True)
         return Pulled(image, True, time.monotonic() - began)
     except RegistryError as error:
-        raise ImageError(f'failed to pull image "{reference.familiar}": {error}') from error
+        kind = RefusedError if error.status in (401, 403, 404) else ImageError
+        raise kind(f'failed to pull image "{reference.familiar}": {error}') from error
     finally:
         http.close()
 
