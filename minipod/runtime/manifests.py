@@ -31,7 +31,19 @@ LAYER_TYPES = (
     *(f"application/vnd.docker.image.rootfs.diff.tar{kind}" for kind in ("", ".gzip", ".zstd")),
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 )
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+#: as the kernel calls them, where Go has other words
+ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "i686": "386",
+    "i386": "386",
+    "loongarch64": "loong64",
+    "armv6l": "arm",
+    "armv7l": "arm",
+    "armv8l": "arm",
+}
+#: what a host runs, best first (containerd's platforms/compare.go); amd64/v2 and up need more than every amd64 has
+VARIANTS = {"x86_64": ("", "v1"), "aarch64": ("", "v8"), "armv6l": ("v6", "v5"), "armv7l": ("", "v7", "v6", "v5")}
 MAX_LAYERS = 500  # OVL_MAX_STACK of the kernel's fs/overlayfs
 MAX_JSON_BYTES = 4 << 20  # distribution's own limit for manifests
 
@@ -187,17 +199,32 @@ def check_data(where: str, descriptor: Descriptor, data: bytes) -> bytes:
 
 
 def choose_platform(manifests: list[Descriptor], where: str) -> Descriptor:
-    """The first entry for this host. Raises ImageError, with what there is."""
-    for descriptor in manifests:
-        if fits(descriptor):
-            return descriptor
+    """The entry that suits this host best, the first of equals. Raises ImageError, with what there is."""
+    fitting = [descriptor for descriptor in manifests if fits(descriptor)]
+    if fitting:
+        return min(fitting, key=_rank)
     there = sorted({str(m.platform) for m in manifests if m.platform is not None} - {"unknown/unknown"})
     raise ImageError(f"{where}: no image for linux/{architecture()}; there is {', '.join(there) or 'none at all'}")
 
 
 def fits(descriptor: Descriptor) -> bool:
     found = descriptor.platform
-    return found is not None and found.architecture == architecture() and found.os in ("", "linux")
+    return (
+        found is not None
+        and found.architecture == architecture()
+        and found.os in ("", "linux")
+        and found.variant in _variants(found.variant)
+    )
+
+
+def _rank(descriptor: Descriptor) -> int:
+    variant = descriptor.platform.variant if descriptor.platform is not None else ""
+    return _variants(variant).index(variant)
+
+
+def _variants(wanted: str) -> tuple[str, ...]:
+    """Of a machine about which nothing is known: whatever is `wanted`."""
+    return VARIANTS.get(os.uname().machine, (wanted,))
 
 
 def architecture() -> str:
