@@ -5,12 +5,12 @@ by the kubelet's rules (kuberuntime_container.go getTerminationMessage); who hea
 from __future__ import annotations
 
 import os
-import stat
 
 from minipod.agent import logtail
 from minipod.agent.specs import container_spec
 from minipod.api.types import Pod
 from minipod.errors import NotFoundError
+from minipod.kernel.path import read_regular
 from minipod.runtime.status import ContainerStatus
 
 MAX_MESSAGE_BYTES = 4096
@@ -44,9 +44,4 @@ def _file_text(path: str) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return os.read(fd, MAX_MESSAGE_BYTES).decode("utf-8", "replace")
-    finally:
-        os.close(fd)
+    return read_regular(fd, MAX_MESSAGE_BYTES)

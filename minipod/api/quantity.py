@@ -225,21 +225,12 @@ def largest(a: str, b: str) -> str:
 
 def add(a: str, b: str) -> str:
     """The canonical sum; its format is the first's, or the second's where the first is zero."""
-    return _sum(a, b, 1)
-
-
-def subtract(a: str, b: str) -> str:
-    """The canonical difference, with `add`'s format."""
-    return _sum(a, b, -1)
-
-
-def _sum(a: str, b: str, factor: int) -> str:
     left, right = parse(a), parse(b)
     form = left.format if left.unscaled else right.format
     low = min(left.exponent, right.exponent)
     if max(left.exponent, right.exponent) - low > 2 * _WIDEST_EXPONENT:
         raise InvalidQuantity(f"{a} and {b} are too far apart to be added")
-    total = left.unscaled * 10 ** (left.exponent - low) + factor * right.unscaled * 10 ** (right.exponent - low)
+    total = left.unscaled * 10 ** (left.exponent - low) + right.unscaled * 10 ** (right.exponent - low)
     return _text(Amount(total, low, form, left.wide or right.wide))
 
 

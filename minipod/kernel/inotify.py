@@ -10,16 +10,9 @@ import os
 import struct
 
 IN_MODIFY = 0x002
-IN_CLOSE_WRITE = 0x008
 IN_MOVED_FROM = 0x040
 IN_MOVED_TO = 0x080
 IN_CREATE = 0x100
-IN_DELETE = 0x200
-IN_DELETE_SELF = 0x400
-IN_MOVE_SELF = 0x800
-IN_Q_OVERFLOW = 0x4000
-IN_IGNORED = 0x8000
-IN_ONLYDIR = 0x01000000
 
 _IN_CLOEXEC = os.O_CLOEXEC
 _IN_NONBLOCK = os.O_NONBLOCK
@@ -30,8 +23,6 @@ _libc.inotify_init1.argtypes = [ctypes.c_int]
 _libc.inotify_init1.restype = ctypes.c_int
 _libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
 _libc.inotify_add_watch.restype = ctypes.c_int
-_libc.inotify_rm_watch.argtypes = [ctypes.c_int, ctypes.c_int]
-_libc.inotify_rm_watch.restype = ctypes.c_int
 
 
 class Event:
@@ -85,10 +76,6 @@ class Inotify:
             number = ctypes.get_errno()
             raise OSError(number, f"inotify_add_watch: {os.strerror(number).lower()}", path)
         return wd
-
-    def remove_watch(self, wd: int) -> None:
-        """Stop watching; a watch that the kernel has already removed is not an error."""
-        _libc.inotify_rm_watch(self._fd, wd)
 
     def read(self) -> list[Event]:
         """All events that are there, an empty list where there are none."""

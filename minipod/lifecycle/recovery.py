@@ -68,17 +68,7 @@ def _container(work: Work, name: str, found: Run | None) -> None:
     elif found is None:
         work.set_run(name, state="exited", exit_code=137, reason=UNKNOWN, message=_LOST, finished_at=work.now, pid=0)
     elif found.state == "exited":
-        work.set_run(
-            name,
-            state="exited",
-            pid=0,
-            exit_code=found.exit_code,
-            signal=found.signal,
-            reason=found.reason or ("Completed" if found.exit_code == 0 else "Error"),
-            message=found.message,
-            started_at=found.started_at or run.started_at,
-            finished_at=found.finished_at,
-        )
+        work.end_run(name, found)
     else:
         work.set_run(name, state=found.state, pid=found.pid, started_at=found.started_at or run.started_at)
 

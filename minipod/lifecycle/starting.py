@@ -198,17 +198,7 @@ def on_exited(work: Work, event: ContainerExited) -> None:
     run = work.run_with_id(event.name, event.container_id)
     if run is None or run.state == "exited":
         return
-    work.set_run(
-        event.name,
-        state="exited",
-        pid=0,
-        exit_code=event.exit_code,
-        signal=event.signal,
-        reason=event.reason or ("Completed" if event.exit_code == 0 else "Error"),
-        message=event.message,
-        started_at=event.started_at or run.started_at,
-        finished_at=event.finished_at,
-    )
+    work.end_run(event.name, event)
     work.set_container(event.name, kill=None)
     work.set(changed=True)
     _post_start_over(work, event.name)

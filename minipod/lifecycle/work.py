@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from minipod.lifecycle.model import Action, ContainerState, PodState, RecordEvent, Run
+from minipod.lifecycle.model import Action, ContainerExited, ContainerState, PodState, RecordEvent, Run
 from minipod.lifecycle.spec import field_path
 
 _EMPTY = ContainerState()
@@ -37,6 +37,22 @@ class Work:
         run = self.container(name).run
         if run is not None:
             self.set_container(name, run=msgspec.structs.replace(run, **changes))
+
+    def end_run(self, name: str, end: Run | ContainerExited) -> None:
+        """The present instance has ended, as `end` tells; a reason that the runtime left out follows from the code."""
+        run = self.container(name).run
+        started_at = run.started_at if run is not None else 0.0
+        self.set_run(
+            name,
+            state="exited",
+            pid=0,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            reason=end.reason or ("Completed" if end.exit_code == 0 else "Error"),
+            message=end.message,
+            started_at=end.started_at or started_at,
+            finished_at=end.finished_at,
+        )
 
     def run_with_id(self, name: str, container_id: str) -> Run | None:
         """The present instance, if it is that one: late events about older ones are nobody's."""

@@ -189,7 +189,6 @@ class HostFacts(_Value, frozen=True, kw_only=True):
     resolv_conf: str = ""  # the text of the host's (never 127.0.0.53)
     etc_hosts: str = ""
     mtu: int = 1500
-    can_lower_oom_score_adj: bool = True
 
 
 class NetworkFacts(_Value, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import termios
 
 from minipod.kernel import mount as kmount
 from minipod.kernel import process
-from minipod.kernel.path import make_in_root, open_in_root
+from minipod.kernel.path import make_in_root, open_in_root, read_regular
 from minipod.plan import passwd
 from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.security import CAPABILITIES
@@ -90,12 +90,7 @@ def _read_in_root(root_fd: int, path: str) -> str:
         fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return os.read(fd, _PASSWD_LIMIT).decode("utf-8", "replace")
-    finally:
-        os.close(fd)
+    return read_regular(fd, _PASSWD_LIMIT)
 
 
 class AssumeUser(ChildOperation, frozen=True, kw_only=True):

@@ -32,7 +32,6 @@ def host_facts(config: Config | None = None, state: str = DEFAULT_STATE) -> Host
         resolv_conf=resolv_conf(),
         etc_hosts=_read("/etc/hosts"),
         mtu=default_mtu(),
-        can_lower_oom_score_adj=_can_lower_oom_score_adj(),
     )
 
 
@@ -98,14 +97,6 @@ def default_mtu() -> int:
             text = _read(f"/sys/class/net/{fields[0]}/mtu").strip()
             return int(text) if text.isascii() and text.isdigit() else 1500
     return 1500
-
-
-def _can_lower_oom_score_adj() -> bool:
-    """CAP_SYS_RESOURCE (24): without it a process's oom_score_adj can only be raised (proc_pid_oom_score_adj(5))."""
-    for line in _read("/proc/self/status").splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> 24 & 1)
-    return False
 
 
 def _read(path: str) -> str:
