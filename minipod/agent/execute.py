@@ -66,10 +66,10 @@ def default_container(pod: Pod) -> str:
 def running(state: model.PodState, name: str) -> model.Run:
     """The container's present instance. Raises NotFoundError, ConflictError."""
     metadata = state.pod.metadata
-    if name not in state.containers:
-        known = ", ".join(one.name for one in containers(state.pod))
-        raise NotFoundError(f"container {name} is not valid for pod {metadata.name}: it has {known}")
-    run = state.containers[name].run
+    known = [one.name for one in containers(state.pod)]
+    if name not in state.containers and name not in known:
+        raise NotFoundError(f"container {name} is not valid for pod {metadata.name}: it has {', '.join(known)}")
+    run = state.containers[name].run if name in state.containers else None
     if run is None or run.state != "running":
         how = (
             f"ended with exit code {run.exit_code}" if run is not None and run.state == "exited" else "does not run yet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -73,11 +74,27 @@ def findings(given: types.Object) -> Findings:
     kind = type(given).__name__
     if kind == "Pod" or kind in KEPT_KINDS:
         _walk(given, (), found)
+        _annotations(given.metadata.annotations if isinstance(given, types.Pod) else {}, found)
     elif kind in KIND_NOTES:
         found.errors.append(
             FieldError("kind", UNSUPPORTED_TYPE, f"not supported by minipod: {kind}: {KIND_NOTES[kind]}")
         )
     return found
+
+
+_APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
+_SECCOMP = ("seccomp.security.alpha.kubernetes.io/", "container.seccomp.security.alpha.kubernetes.io/")
+
+
+def _annotations(annotations: Mapping[str, str], found: Findings) -> None:
+    """Fields of earlier days: AppArmor's are still taken for the field (api.defaults), seccomp's no more since 1.27."""
+    for key, value in annotations.items():
+        place = f"metadata.annotations[{key}]"
+        if key.startswith(_APPARMOR) and value not in ("", "unconfined"):
+            note = rows_of("SecurityContext")["appArmorProfile"].note
+            found.errors.append(FieldError(place, UNSUPPORTED_TYPE, f"not supported by minipod: {note}"))
+        elif key.startswith(_SECCOMP):
+            found.warnings.append(f"{place}: has no effect since Kubernetes 1.27: use securityContext.seccompProfile")
 
 
 def _walk(value: types.Object, path: Path, found: Findings) -> None:

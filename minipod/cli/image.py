@@ -36,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rm.add_argument("images", nargs="+", metavar="IMAGE")
     load = verbs.add_parser("load", help="load images from an OCI image layout or docker's archive")
     load.add_argument("path", nargs="?", metavar="PATH", help="a folder, a tar archive, or - for standard input")
+    load.add_argument("-i", "--input", metavar="PATH", help="the same as PATH")
     load.add_argument("--name", metavar="NAME", help="the image's name; default: the one that stands in it")
     load.add_argument("--default", action="store_true", help="build busybox from this host's busybox-static")
     save = verbs.add_parser("save", help="write images as an OCI image layout or docker's archive")
@@ -131,13 +132,14 @@ def _rm(store: ImageStore, args: argparse.Namespace) -> None:
 
 
 def _load(store: ImageStore, args: argparse.Namespace) -> None:
-    if args.default == bool(args.path):
+    given = [place for place in (args.path, args.input) if place]
+    if len(given) + args.default != 1:
         raise UsageError("image load: give either a path or --default")
     if args.default:
         _loaded([store.ensure_default(rebuild=True)])
         return
-    if args.path != "-":
-        _loaded(store.load(args.path, args.name))
+    if given != ["-"]:
+        _loaded(store.load(given[0], args.name))
         return
     import shutil
     import tempfile

@@ -83,13 +83,6 @@ def usage() -> str:
     return "\n".join(lines)
 
 
-def suggestion(verb: str) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(verb, VERBS, n=1)
-    return f"; did you mean {close[0]}?" if close else "; see minipod --help"
-
-
 def main(argv: list[str]) -> int:
     """Run one command line (without the program's name) and return its exit status."""
     verb, rest = find_verb(argv)
@@ -105,7 +98,9 @@ def main(argv: list[str]) -> int:
         print(usage(), file=sys.stdout if wanted else sys.stderr)
         return 0 if wanted else UsageError.exit_status
     if verb not in VERBS:
-        raise UsageError(f'unknown command "{verb}"{suggestion(verb)}')
+        from minipod.cli.habits import suggestion
+
+        raise UsageError(f'unknown command "{verb}"{suggestion(verb, VERBS)}')
     from minipod.cli.options import load_verb, parse
 
     module = load_verb(verb)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 
 LINE_LIMIT = 16 * 1024  # bytes; containerd's max_container_log_line_size
+MODE = 0o640  # of every log file: what containers say is not for everybody
 _CHUNK = 256 * 1024
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class LogFile:
         """Open the file anew, after somebody renamed it (CRI ReopenContainerLog)."""
         self.close()
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
         self._size = os.fstat(self._fd).st_size
 
     def write(self, text: bytes) -> None:
@@ -124,7 +125,11 @@ class LogFile:
 
 def _compress(path: str) -> None:
     try:
-        with open(path, "rb") as source, gzip.open(path + ".tmp", "wb", compresslevel=6) as target:
+        with (
+            open(path, "rb") as source,
+            open(path + ".tmp", "wb", opener=lambda name, flags: os.open(name, flags, MODE)) as raw,
+            gzip.open(raw, "wb", compresslevel=6) as target,
+        ):
             shutil.copyfileobj(source, target, 1 << 20)
         os.rename(path + ".tmp", path + ".gz")
         os.unlink(path)

@@ -48,7 +48,8 @@ def test_a_loaded_image_is_listed_inspected_and_removed(image: Image, layout: Pa
 
 
 def test_an_image_gets_the_name_one_asks_for(image: Image, layout: Path) -> None:
-    assert image("load", layout, "--name", "app").stdout.startswith("loaded docker.io/library/app:latest (")
+    for given in ([layout], ["-i", layout]):
+        assert image("load", *given, "--name", "app").stdout.startswith("loaded docker.io/library/app:latest (")
 
 
 def test_the_default_image_is_built(image: Image) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+from msgspec.structs import asdict
+
 from minipod.cli.main import VERBS
+from minipod.config import Config
 from tests.conftest import CHECKOUT
 
 RULES = CHECKOUT / "tests" / "unit" / "README.md"
@@ -41,3 +44,12 @@ def test_the_rules_name_tests_that_exist() -> None:
 
 def indented_lines() -> list[str]:
     return [line for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("    ")]
+
+
+def test_every_key_of_the_configuration_is_documented_with_its_default() -> None:
+    text = (CHECKOUT / "docs" / "agent.md").read_text()
+    rows = re.findall(r"^\| `([a-z_0-9`, ]+)` \| ([^|]+) \|", text, re.MULTILINE)
+    told = {key: defaults for keys, defaults in rows for key in keys.split("`, `")}
+    for key, default in asdict(Config()).items():
+        assert key in told
+        assert f"`{str(default).lower()}`" in told[key].replace('"', "") or default in ("", ()), key

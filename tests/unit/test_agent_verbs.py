@@ -13,6 +13,8 @@ import pytest
 
 from minipod import __version__
 from minipod.agent import leftovers
+from minipod.agent.execute import running
+from minipod.errors import ConflictError
 from minipod.plan.operation import HostOperation
 from tests.unit.agent_client import MANIFEST, Agent, with_agent
 from tests.unit.agent_fakes import Noted, until
@@ -336,6 +338,16 @@ def test_exec_refuses_what_is_no_pipe(tmp_path: Path) -> None:
         assert "must be a pipe or a socket" in last["error"]["message"]
         (error,) = await agent.ask(verb="exec", namespace="default", pod="web", container="x", command=["a"], fds=[])
         assert error["error"]["message"] == "container x is not valid for pod web: it has main"
+
+    with_agent(tmp_path, test)
+
+
+def test_exec_into_a_container_that_has_not_begun_says_so(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        state = msgspec.structs.replace(agent.pods.find("default", "web").state, containers={})
+        with pytest.raises(ConflictError, match="container main of pod web does not run yet"):
+            running(state, "main")
 
     with_agent(tmp_path, test)
 

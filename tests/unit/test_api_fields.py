@@ -7,7 +7,7 @@ from collections import Counter
 from minipod.api import types
 from minipod.api.check import check
 from minipod.api.fields import CLUSTER, KEPT_KINDS, KIND_NOTES, ROWS, UNSUPPORTED
-from minipod.api.load import KINDS
+from minipod.api.load import KINDS, Document
 from minipod.api.schema import fields_of
 from minipod.api.support_page import every_struct, page
 from tests.conftest import CHECKOUT
@@ -61,6 +61,23 @@ def test_what_has_no_effect_is_one_warning_however_often_it_is_written() -> None
 
 def test_harmless_values_and_defaults_need_no_word() -> None:
     (document,) = check(POD + "  schedulerName: default-scheduler\n  hostUsers: true\n  os: {name: linux}\n")
+    assert (document.errors, document.warnings) == ((), ())
+
+
+def annotated(annotation: str) -> Document:
+    (document,) = check(POD.replace("{name: p}", f"{{name: p, annotations: {{{annotation}}}}}"))
+    return document
+
+
+def test_a_profile_that_an_annotation_asks_for_is_not_passed_over() -> None:
+    (error,) = annotated("container.apparmor.security.beta.kubernetes.io/c: localhost/x").errors
+    assert error.field == "metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]"
+    (warning,) = annotated("seccomp.security.alpha.kubernetes.io/pod: localhost/x").warnings
+    assert warning.startswith("metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: has no effect")
+
+
+def test_an_annotation_may_ask_for_no_apparmor() -> None:
+    document = annotated("container.apparmor.security.beta.kubernetes.io/c: unconfined")
     assert (document.errors, document.warnings) == ((), ())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from minipod.cli import options, reference
+from minipod.cli.habits import COMMANDS
 from minipod.cli.main import VERBS, find_verb, guarded
 from minipod.cli.options import duration_s, load_verb, parse, parser_for, pod_names
 from minipod.errors import UsageError
@@ -53,6 +55,8 @@ def test_global_options_are_found_behind_a_sub_verb() -> None:
     ("argv", "message"),
     [
         (["gett"], 'error: unknown command "gett"; did you mean get?'),
+        (["ps"], 'error: unknown command "ps"; here it is: minipod get pods'),
+        (["frobnicate"], 'error: unknown command "frobnicate"; see minipod --help'),
         (["get", "pods", "--bogus"], "error: unrecognized arguments: --bogus; see minipod get --help"),
         (["get", "nodes"], 'error: minipod doesn\'t have a resource type "nodes"; it has pods'),
         (["get", "pods", "-o", "xml"], 'error: unable to match a printer suitable for the output format "xml"'),
@@ -82,6 +86,12 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"\n  {verb} " in text for verb in VERBS)
+
+
+def test_what_is_said_of_other_tools_commands_names_commands_that_there_are() -> None:
+    assert not COMMANDS.keys() & VERBS.keys()
+    for text in COMMANDS.values():
+        assert re.search(r"minipod ([a-z]+)", text)[1] in VERBS  # type: ignore[index]
 
 
 def test_without_a_verb_the_help_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,7 @@ def test_a_full_file_is_rotated_and_older_ones_are_compressed(tmp_path: Path) ->
     assert gzip.decompress((tmp_path / names[1]).read_bytes()) == b"older"
     assert (tmp_path / names[2]).read_bytes() == b"0123456789abc\n"
     assert len(names) == 3
+    assert {path.stat().st_mode & 0o7777 for path in tmp_path.iterdir() if path.name in names[:2]} == {0o640}
 
 
 def test_output_arrives_in_the_file_and_an_unfinished_line_at_the_end_is_a_full_one(tmp_path: Path) -> None:
