@@ -347,9 +347,9 @@ class ImageStore:
 
     def sweep(self) -> None:
         """Removes what the index does not name. Only under the lock: then nobody is making anything."""
-        import shutil
         import tempfile
 
+        from minipod.kernel.remove import remove_tree
         from minipod.runtime import ingest
 
         index = self.read_index()
@@ -364,7 +364,7 @@ class ImageStore:
                 path.unlink()
         ingest.sweep(self.path / "ingest")
         for path in tmp.iterdir():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            remove_tree(os.fspath(path))
 
     def _has(self, descriptor: Descriptor, diff_id: str) -> bool:
         return self.layer_path(diff_id).exists() and self.blob_path(descriptor.digest).exists()

@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import os
 import random
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from typing import Protocol
 import msgspec
 
 from minipod.errors import ImageError
+from minipod.kernel.remove import remove_tree
 from minipod.runtime.manifests import Descriptor, FoundImage
 from minipod.runtime.store_errors import Stopped
 
@@ -107,7 +107,7 @@ class Layer:
 
         part = self.path / "tree.part"
         if part.exists():
-            shutil.rmtree(part)
+            remove_tree(os.fspath(part))
         part.mkdir(mode=0o755)
         part.chmod(0o755)  # the root folder of containers, unless the archive says otherwise
         digest = self.descriptor.digest
@@ -121,7 +121,7 @@ class Layer:
         except BaseException as error:
             if isinstance(error, ImageError):  # also of a blob that a power loss has torn: it is to be fetched again
                 self.blob.unlink()
-            shutil.rmtree(part)
+            remove_tree(os.fspath(part))
             raise
         os.rename(part, self.tree)
 
@@ -273,11 +273,11 @@ def remove_unused(path: Path, held_fd: int = -1) -> bool:
             return False
         if (path / "tree").exists():  # whoever is killed here leaves nothing that looks finished
             if (path / "tree.part").exists():
-                shutil.rmtree(path / "tree.part")
+                remove_tree(os.fspath(path / "tree.part"))
             os.rename(path / "tree", path / "tree.part")
         for name in ("blob", "blob.part"):
             (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path)
+        remove_tree(os.fspath(path))
         return True
     finally:
         if fd != held_fd:

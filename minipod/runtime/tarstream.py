@@ -16,6 +16,7 @@ ZEROS = bytes(BLOCK)
 #: of a pax header, a long name: what Go's archive/tar allows
 MAX_SPECIAL_BYTES = 1 << 20
 MAX_SPARSE_PARTS = 1 << 20
+MAX_SHOWN = 200  # of a name, in an error
 NS = 1_000_000_000
 
 REGULAR, HARD_LINK, SYMLINK, CHAR, BLOCK_DEVICE, FOLDER, FIFO = range(7)
@@ -130,10 +131,14 @@ def entries(stream: Stream) -> Iterator[Entry]:
                 records = _pax_records(data)
             else:
                 global_records.update(_pax_records(data))
+                if sum(map(len, global_records.values())) + 64 * len(global_records) > MAX_SPECIAL_BYTES:
+                    raise BadLayerError("damaged header: too many global records")
             continue
         entry = _entry(header, size, long_name, long_link)
-        if global_records or records:
-            _apply_records(entry, {**global_records, **records} if global_records else records)
+        if global_records:
+            records = {**global_records, **records}
+        if records:
+            _apply_records(entry, records)
         if kind == GNU_SPARSE:
             _read_old_sparse(stream, header, entry)
         elif entry.parts is None and records and records.get(b"GNU.sparse.major") == b"1":
@@ -151,7 +156,7 @@ def size_in_archive(entry: Entry, size: int, records: dict[bytes, bytes]) -> int
     """What is padded to whole blocks: the content, with its map where that stands before it."""
     if entry.kind != REGULAR:
         return 0
-    return int(records[b"size"]) if b"size" in records else size
+    return int(records.get(b"size") or size)
 
 
 def _entry(header: bytes, size: int, long_name: bytes, long_link: bytes) -> Entry:
@@ -237,9 +242,9 @@ def _apply_records(entry: Entry, records: dict[bytes, bytes]) -> None:
         for key, value in records.items():
             if key.startswith(XATTR_RECORD):
                 entry.xattrs[key[len(XATTR_RECORD) :]] = value
+            elif not value:
+                continue  # pax(1): the record counts as absent, what the header says stays
             elif key == b"path":
-                if not value:
-                    continue
                 entry.name = value
                 if entry.kind == REGULAR and value.endswith(b"/"):
                     entry.kind, entry.size, entry.real_size = FOLDER, 0, 0
@@ -336,4 +341,8 @@ def _read_sparse_map(stream: Stream, entry: Entry) -> None:
 
 def shown(name: bytes) -> str:
     """A name as an error shows it: quoted, one line."""
-    return repr(name.decode("utf-8", "backslashreplace"))
+    return repr(shortened(name.decode("utf-8", "backslashreplace")))
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -313,17 +313,19 @@ def make_place(path: bytes, for_folder: bool) -> bool:
 
 
 def make_folders(path: bytes) -> None:
-    if os.path.isdir(path):
-        return
-    make_folders(os.path.dirname(path))
-    try:
-        os.mkdir(path, 0o755)
-    except FileExistsError:
-        if not is_whiteout(os.lstat(path)):
-            raise
-        os.unlink(path)
-        os.mkdir(path, 0o755)
-        os.setxattr(path, OPAQUE_XATTR, b"y")
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder, 0o755)
+        except FileExistsError:
+            if not is_whiteout(os.lstat(folder)):
+                raise
+            os.unlink(folder)
+            os.mkdir(folder, 0o755)
+            os.setxattr(folder, OPAQUE_XATTR, b"y")
 
 
 def is_whiteout(found: os.stat_result) -> bool:
@@ -331,14 +333,13 @@ def is_whiteout(found: os.stat_result) -> bool:
 
 
 def remove_tree(path: bytes) -> None:
-    """Inside the chroot and alone there, so names are safe; shutil is not loaded here."""
-    for folder, folders, files in os.walk(path, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(folder, name))
-        for name in folders:
-            inner = os.path.join(folder, name)
-            os.unlink(inner) if os.path.islink(inner) else os.rmdir(inner)
-    os.rmdir(path)
+    """Inside the chroot and alone there, so names are safe; no other module can be loaded here."""
+    folders = [path]
+    for folder in folders:  # grows meanwhile
+        for entry in list(os.scandir(folder)):
+            folders.append(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+    for folder in reversed(folders):
+        os.rmdir(folder)
 
 
 def apply_whiteout(path: bytes) -> None:
@@ -428,4 +429,5 @@ def unpack(target: str, max_bytes: int) -> dict[str, object]:
 
 
 def _text(name: object) -> str:
-    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name or "")
+    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name or "")
+    return tarstream.shortened(text)

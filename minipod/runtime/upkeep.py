@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from minipod.kernel.usage import usage_bytes
 from minipod.plan.configs import Image
 from minipod.runtime import ingest
 from minipod.runtime.image_index import DEFAULT_REFERENCE, Entry, Index, hex_of
@@ -123,24 +123,10 @@ def folder(path: Path) -> Iterator[Path]:
 
 
 def blocks(path: Path) -> int:
-    """Bytes that a file, or a folder with all in it, takes; hard links once."""
-    total, seen = 0, set()
-    places = [path]
-    while places:
-        place = places.pop()
-        try:
-            found = place.lstat()
-        except FileNotFoundError:
-            continue
-        if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
-            if found.st_ino in seen:
-                continue
-            seen.add(found.st_ino)
-        total += found.st_blocks * 512
-        if stat.S_ISDIR(found.st_mode):
-            with suppress(FileNotFoundError):
-                places += [Path(entry.path) for entry in os.scandir(place)]
-    return total
+    """Bytes that a file, or a folder with all in it, takes; 0 for what has gone."""
+    with suppress(FileNotFoundError):
+        return usage_bytes(os.fspath(path)) if path.is_dir() else path.lstat().st_blocks * 512
+    return 0
 
 
 def digest_of(path: Path) -> str:

@@ -20,6 +20,7 @@ from minipod.errors import ImageError
 from minipod.paths import Paths
 from minipod.runtime import layers
 from minipod.runtime.images import ImageStore
+from minipod.runtime.upkeep import disk_usage
 from tests.layouts import Entry, archive, entry, folder, hard_link, make_layout, symlink
 
 
@@ -307,7 +308,7 @@ def padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 512)
 
 
-def pax(*records: tuple[bytes, bytes]) -> bytes:
+def pax(*records: tuple[bytes, bytes], kind: bytes = b"x") -> bytes:
     text = b""
     for key, value in records:
         body = b" " + key + b"=" + value + b"\n"
@@ -315,7 +316,7 @@ def pax(*records: tuple[bytes, bytes]) -> bytes:
         while len(b"%d" % length) + len(body) != length:
             length += 1
         text += b"%d" % length + body
-    return header(b"pax", len(text), b"x") + padded(text)
+    return header(b"pax", len(text), kind) + padded(text)
 
 
 END = bytes(1024)
@@ -336,6 +337,14 @@ def test_names_of_every_length_come_from_gnu_and_pax_headers(store: ImageStore, 
     assert (found.st_size, found.st_mtime_ns, found.st_uid) == (2, 12_500_000_000, 70000)
 
 
+def test_empty_pax_records_leave_the_header_as_it_is(store: ImageStore, tmp_path: Path) -> None:
+    records = [(name, b"") for name in (b"path", b"size", b"uid", b"gid", b"mtime")]
+    data = pax((b"uid", b"7"), kind=b"g") + pax(*records) + header(b"f", 2, uid=b"0000005\0") + padded(b"xy") + END
+    root = Path(store.load_layout(make_layout(tmp_path / "l", data)).layers[0])
+    assert (root / "f").read_bytes() == b"xy"
+    assert os.stat(root / "f").st_uid == 5
+
+
 @pytest.mark.parametrize("version", ["0.1", "1.0", "gnu"])
 def test_sparse_files_of_each_kind_keep_holes_and_content(store: ImageStore, tmp_path: Path, version: str) -> None:
     """As GNU tar writes them; 4 MB with two kB in the middle."""
@@ -354,6 +363,9 @@ def test_sparse_files_of_each_kind_keep_holes_and_content(store: ImageStore, tmp
     assert os.stat(root / "sparse").st_blocks * 512 < 1 << 20
 
 
+GLOBAL_BOMB = b"".join(pax((b"k%d" % number, b"x" * 100_000), kind=b"g") for number in range(12))
+
+
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
@@ -369,6 +381,7 @@ def test_sparse_files_of_each_kind_keep_holes_and_content(store: ImageStore, tmp
         (pax((b"size", b"-5")) + header(b"f") + END, "is no size"),
         (pax((b"size", b"9" * 4000)) + header(b"f") + END, "is no size"),
         (pax((b"uid", b"x")) + header(b"f") + END, "damaged pax header"),
+        (GLOBAL_BOMB + header(b"f") + END, "too many global records"),
         (header(b"p", 10, b"x") + padded(b"99 path=x\n") + header(b"f") + END, "damaged pax header"),
         (header(b"p", 10, b"x") + padded(b"no length\n") + header(b"f") + END, "damaged pax header"),
         (pax((b"path", b"a\0b")) + header(b"f") + END, "embedded null"),
@@ -383,6 +396,25 @@ def test_what_lies_about_itself_is_refused(store: ImageStore, tmp_path: Path, la
     with pytest.raises(ImageError, match=words):
         load(store, tmp_path, layer)
     assert store.list() == []
+
+
+@pytest.mark.parametrize("by", ["entries", "one name", "links"])
+def test_deep_folders_come_and_go(store: ImageStore, tmp_path: Path, by: str) -> None:
+    """Deeper than Python recurses, and by links deeper than a name can be."""
+    if by == "entries":
+        entries = [folder("/".join("a" * depth)) for depth in range(1, 1900)]
+    elif by == "one name":
+        entries = [entry("/".join("a" * 1900))]
+    else:
+        deep = "/".join("a" * 1900)
+        entries = [entry(f"{deep}/x"), symlink("l", deep), entry("/".join(["l", *("b" * 1500), "y"]))]
+        entries += [symlink("m", "/".join(["l", *("b" * 1500)])), entry("/".join(["m", *("c" * 1500), "z"]))]
+    image = store.load_layout(make_layout(tmp_path / "l", archive(entries)))
+    assert disk_usage(store).layer_bytes > 0
+    store.remove(image.id)
+    assert os.listdir(store.path / "layers") == os.listdir(store.path / "tmp") == []
+    if by != "links":  # a later entry replaces it
+        unpack(store, tmp_path, *entries, entry("a", b"x"))
 
 
 def test_a_bomb_is_defused(store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
