@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from minipod.agent.events import PodReference
 from minipod.agent.node import Node, PodChange
 from minipod.agent.pods import Pods
 from minipod.agent.pulls import pull_secrets
@@ -37,6 +38,7 @@ class Claims:
         self._objects = node.objects
         self._pods = pods
         self._removing: set[str] = set()
+        self._told: dict[str, plan.Pending] = {}  # uid of a claim: why it is pending, as it was told last
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -80,15 +82,33 @@ class Claims:
             self._settle(volume)
 
     def _bind(self, claim: PersistentVolumeClaim) -> None:
-        volume = plan.best_volume(claim, self._objects.all(PersistentVolume))
+        volumes = self._objects.all(PersistentVolume)
+        volume = plan.best_volume(claim, volumes)
         if volume is None:
             made = plan.provisioned(claim, self._node.paths.state)
             if made is None:
+                self._tell_pending(claim, plan.why_pending(claim, volumes))
                 return
             volume = self._objects.create(made)
+            message = f"Successfully provisioned volume {volume.metadata.name}"
+            self._tell(claim, "Normal", "ProvisioningSucceeded", message)
+        self._told.pop(claim.metadata.uid, None)
         new_claim, new_volume = plan.bound(claim, volume)
         self._objects.update(self._now(new_volume, volume), volume)
         self._objects.update(new_claim, claim)
+
+    def _tell_pending(self, claim: PersistentVolumeClaim, why: plan.Pending) -> None:
+        """Once: not again whenever something else has changed."""
+        if self._told.get(claim.metadata.uid) != why:
+            self._told[claim.metadata.uid] = why
+            self._tell(claim, *why)
+
+    def _tell(self, thing: PersistentVolumeClaim | PersistentVolume, kind: str, reason: str, message: str) -> None:
+        metadata = thing.metadata
+        subject = PodReference(metadata.namespace or "default", metadata.name, metadata.uid, kind=thing.kind)
+        self._node.events.record(
+            subject, kind, reason, message, self._node.clock(), component="persistentvolume-controller"
+        )
 
     def _now(self, new: PersistentVolume, old: PersistentVolume) -> PersistentVolume:
         """With the time of the change of phase."""
@@ -131,6 +151,8 @@ class Claims:
         name = volume.metadata.name
         if volume.metadata.annotations.get(plan.PROVISIONED_BY) != plan.PROVISIONER or volume.spec.local is None:
             why = "only folders that minipod made are deleted: delete the volume, and its data by hand"
+            if volume.status.phase != "Failed":
+                self._tell(volume, "Warning", "VolumeFailedDelete", why)
             self._set_phase(volume, "Failed", why)
             if volume.metadata.deletion_timestamp is not None:
                 self._objects.remove(volume)
@@ -211,7 +233,8 @@ class Claims:
         if claim.metadata.deletion_timestamp is not None:
             raise VolumeError(f'persistentvolumeclaim "{name}" is being deleted')
         if claim.status.phase != "Bound":
-            raise VolumeError(f'persistentvolumeclaim "{name}" is not bound: {plan.why_pending(claim)}')
+            why = plan.why_pending(claim, self._objects.all(PersistentVolume))
+            raise VolumeError(f'persistentvolumeclaim "{name}" is not bound: {why.message}')
         others = [one for one in self.users(claim) if one.uid != pod.metadata.uid and one.state.volumes != "none"]
         if _ONE_POD in claim.spec.access_modes and others:
             raise VolumeError(

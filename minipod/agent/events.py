@@ -30,12 +30,13 @@ COMBINED = "(combined from similar events): "
 
 
 class PodReference(NamedTuple):
-    """`version`: the resourceVersion that the pod had; not every speaker knows it."""
+    """`version`: the resourceVersion that the pod had; not every speaker knows it. `kind`: or of another object."""
 
     namespace: str
     name: str
     uid: str
     version: str = ""
+    kind: str = "Pod"
 
 
 class _Key(NamedTuple):
@@ -174,7 +175,7 @@ class EventRecorder:
         self, pod: PodReference, key: _Key, component: str, stamp: str, version: str, now_s: float
     ) -> dict[str, Any]:
         involved = {
-            "kind": "Pod",
+            "kind": pod.kind,
             "namespace": pod.namespace,
             "name": pod.name,
             "uid": pod.uid,

@@ -8,7 +8,7 @@ import sys
 
 from minipod.api.kinds import POD, Kind
 from minipod.cli.client import Client
-from minipod.cli.describe import LAST_APPLIED, annotation_lines, describe, events_of, long_time
+from minipod.cli.describe import LAST_APPLIED, annotation_lines, describe, event_text, events_of, long_time
 from minipod.cli.describe_parts import mapping_lines
 from minipod.cli.get import fetch_each
 from minipod.cli.options import namespace_of
@@ -37,8 +37,11 @@ def describe_all(args: argparse.Namespace, found: list[tuple[Kind, list[str]]]) 
                 texts.append(describe(thing, shown, time.time()))
                 continue
             users = pods_using(args, thing) if kind.name == "PersistentVolumeClaim" else []
-            with_events = args.show_events and kind.name != "Secret"
-            texts.append(text_of(thing, users) + ("\nEvents:  <none>\n" if with_events else ""))
+            text = text_of(thing, users)
+            if args.show_events and kind.name != "Secret":
+                shown = events_of(client, thing)
+                text += "\n" + (event_text(shown, time.time()) if shown else "Events:  <none>\n")
+            texts.append(text)
     sys.stdout.write("\n\n".join(texts))
     if missing is not None:
         raise missing

@@ -7,7 +7,7 @@ one host there are two classes, which provision folders; any other class is a na
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,7 @@ PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 PROVISIONER = "minipod/local"
 _BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
+BOUND_TO_ANOTHER = "already bound to a different claim."
 _OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
 
 
@@ -71,15 +72,14 @@ def is_bound_to(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
 
 
 def best_volume(claim: PersistentVolumeClaim, volumes: Sequence[PersistentVolume]) -> PersistentVolume | None:
-    """The volume that is promised to the claim, else the smallest one that is free and large enough."""
-    spec = claim.spec
-    wanted = spec.resources.requests.get("storage", "0")
-    requirements = from_label_selector(spec.selector)
+    """The volume that is promised to the claim or that it asks for, else the smallest one that is free and fits."""
+    if claim.spec.volume_name:
+        asked = next((one for one in volumes if one.metadata.name == claim.spec.volume_name), None)
+        return asked if asked is not None and not why_not(asked, claim) else None
+    requirements = from_label_selector(claim.spec.selector)
     best: PersistentVolume | None = None
     for volume in volumes:
-        if spec.volume_name and volume.metadata.name != spec.volume_name:
-            continue
-        if volume.metadata.deletion_timestamp is not None or not _is_fit(volume, claim, wanted):
+        if volume.metadata.deletion_timestamp is not None or not _is_fit(volume, claim):
             continue
         if is_bound_to(volume, claim):
             return volume
@@ -94,8 +94,31 @@ def best_volume(claim: PersistentVolumeClaim, volumes: Sequence[PersistentVolume
     return best
 
 
-def _is_fit(volume: PersistentVolume, claim: PersistentVolumeClaim, wanted: str) -> bool:
-    if quantity.compare(_capacity(volume), wanted) < 0:
+def why_not(volume: PersistentVolume, claim: PersistentVolumeClaim) -> str:
+    """Why a claim cannot have the volume that it names (checkVolumeSatisfyClaim); empty where it can."""
+    if is_bound_to(volume, claim):
+        return ""
+    if volume.spec.claim_ref is not None:
+        return BOUND_TO_ANOTHER
+    if volume.metadata.deletion_timestamp is not None:
+        return f'the volume is marked for deletion "{volume.metadata.name}"'
+    if quantity.compare(_capacity(volume), _requested(claim)) < 0:
+        return "requested PV is too small"
+    if class_of(volume) != class_of(claim):
+        return "storageClassName does not match"
+    if (volume.spec.volume_mode or "Filesystem") != (claim.spec.volume_mode or "Filesystem"):
+        return "incompatible volumeMode"
+    if not set(claim.spec.access_modes) <= set(volume.spec.access_modes):
+        return "incompatible accessMode"
+    return ""
+
+
+def _requested(claim: PersistentVolumeClaim) -> str:
+    return claim.spec.resources.requests.get("storage", "0")
+
+
+def _is_fit(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
+    if quantity.compare(_capacity(volume), _requested(claim)) < 0:
         return False
     if (volume.spec.volume_mode or "Filesystem") != (claim.spec.volume_mode or "Filesystem"):
         return False
@@ -117,6 +140,7 @@ def bound(claim: PersistentVolumeClaim, volume: PersistentVolume) -> tuple[Persi
         uid=metadata.uid,
     )
     by_us = volume.spec.claim_ref is None
+    chosen_by_us = not claim.spec.volume_name
     volume = msgspec.structs.replace(
         volume,
         spec=msgspec.structs.replace(volume.spec, claim_ref=reference),
@@ -132,13 +156,13 @@ def bound(claim: PersistentVolumeClaim, volume: PersistentVolume) -> tuple[Persi
             access_modes=volume.spec.access_modes,
             capacity=dict(volume.spec.capacity),
         ),
-        metadata=_noted(metadata, BIND_COMPLETED),
+        metadata=_noted(metadata, BIND_COMPLETED, *([_BOUND_BY_CONTROLLER] if chosen_by_us else [])),
     )
     return claim, volume
 
 
-def _noted(metadata: ObjectMeta, annotation: str) -> ObjectMeta:
-    return msgspec.structs.replace(metadata, annotations={**metadata.annotations, annotation: "yes"})
+def _noted(metadata: ObjectMeta, *annotations: str) -> ObjectMeta:
+    return msgspec.structs.replace(metadata, annotations={**metadata.annotations, **dict.fromkeys(annotations, "yes")})
 
 
 def provisioned(claim: PersistentVolumeClaim, state: str) -> PersistentVolume | None:
@@ -161,16 +185,32 @@ def provisioned(claim: PersistentVolumeClaim, state: str) -> PersistentVolume | 
     )
 
 
-def why_pending(claim: PersistentVolumeClaim) -> str:
-    """Why no volume was found, in the words of the events that Kubernetes writes."""
-    name = class_of(claim)
-    if claim.spec.volume_name:
-        return f'volume "{claim.spec.volume_name}" does not exist, does not fit or is taken'
+class Pending(NamedTuple):
+    """Why a claim has no volume, as Kubernetes' controller writes it in an event. `type`: Normal | Warning."""
+
+    type: str
+    reason: str
+    message: str
+
+
+def why_pending(claim: PersistentVolumeClaim, volumes: Sequence[PersistentVolume]) -> Pending:
+    name, asked = class_of(claim), claim.spec.volume_name
+    if asked:
+        volume = next((one for one in volumes if one.metadata.name == asked), None)
+        if volume is None:
+            return Pending("Warning", "FailedBinding", f'volume "{asked}" does not exist')
+        why = why_not(volume, claim)
+        if why == BOUND_TO_ANOTHER:
+            return Pending("Warning", "FailedBinding", f'volume "{asked}" {why}')
+        return Pending("Warning", "VolumeMismatch", f'Cannot bind to requested volume "{asked}": {why}')
     if not name:
-        return "no persistent volumes available for this claim and no storage class is set"
+        message = "no persistent volumes available for this claim and no storage class is set"
+        return Pending("Normal", "FailedBinding", message)
     if name in RECLAIM_POLICIES:
-        return f"storage class {name} makes folders only for claims without selector and of volumeMode Filesystem"
-    return f'no volume of class "{name}" fits, and there is no such class here that makes one'
+        why = "makes folders only for claims without selector and of volumeMode Filesystem"
+        return Pending("Warning", "ProvisioningFailed", f"storage class {name} {why}")
+    why = f'storageclass.storage.k8s.io "{name}" not found, and no volume of this class fits'
+    return Pending("Warning", "ProvisioningFailed", why)
 
 
 def claim_name(pod: Pod, volume: Volume) -> str:

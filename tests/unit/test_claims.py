@@ -60,8 +60,45 @@ def test_a_released_volume_is_not_given_to_a_new_claim_of_the_same_name() -> Non
     assert chosen(claim(), volume("a", claimRef={"namespace": "default", "name": "c", "uid": "earlier"})) is None
 
 
-def test_volume_name_wants_that_one() -> None:
-    assert chosen(claim(volumeName="b"), volume("a"), volume("b", "5Gi")) == "b"
+def test_volume_name_wants_that_one_whatever_the_selector_says() -> None:
+    wanted = claim(volumeName="b", selector={"matchLabels": {"tier": "db"}})
+    assert chosen(wanted, volume("a"), volume("b", "5Gi")) == "b"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"storageClassName": "x"}, 'Cannot bind to requested volume "b": storageClassName does not match'),
+        (
+            {"resources": {"requests": {"storage": "9Gi"}}},
+            'Cannot bind to requested volume "b": requested PV is too small',
+        ),
+        ({"accessModes": ["ReadWriteMany"]}, 'Cannot bind to requested volume "b": incompatible accessMode'),
+        ({"volumeMode": "Block"}, 'Cannot bind to requested volume "b": incompatible volumeMode'),
+    ],
+)
+def test_what_a_named_volume_lacks_is_said_as_by_the_controller(spec: dict[str, Any], message: str) -> None:
+    wanted, volumes = claim(volumeName="b", **spec), [volume("b")]
+    assert chosen(wanted, *volumes) is None
+    assert why_pending(wanted, volumes) == ("Warning", "VolumeMismatch", message)
+
+
+def test_a_volume_of_another_claim_and_one_that_is_missing_are_waited_for() -> None:
+    taken = volume("b", claimRef={"namespace": "default", "name": "other", "uid": "O"})
+    message = 'volume "b" already bound to a different claim.'
+    assert why_pending(claim(volumeName="b"), [taken]) == ("Warning", "FailedBinding", message)
+    assert why_pending(claim(volumeName="b"), []).message == 'volume "b" does not exist'
+
+
+def test_the_annotations_say_who_chose() -> None:
+    by_us = bound(claim(), volume("a"))
+    assert set(by_us[0].metadata.annotations) == {
+        "pv.kubernetes.io/bind-completed",
+        "pv.kubernetes.io/bound-by-controller",
+    }
+    by_user = bound(claim(volumeName="a"), volume("a", claimRef={"namespace": "default", "name": "c"}))
+    assert set(by_user[0].metadata.annotations) == {"pv.kubernetes.io/bind-completed"}
+    assert not by_user[1].metadata.annotations
 
 
 def test_both_know_each_other_when_bound() -> None:
@@ -93,4 +130,4 @@ def test_the_retaining_class_keeps_folders() -> None:
 @pytest.mark.parametrize("name", ["", "fast"])
 def test_other_classes_make_nothing_and_say_so(name: str) -> None:
     assert provisioned(claim(storageClassName=name), "/state") is None
-    assert "class" in why_pending(claim(storageClassName=name))
+    assert "class" in why_pending(claim(storageClassName=name), ()).message
