@@ -28,6 +28,7 @@ from minipod.plan.operation import HostOperation
 from minipod.plan.pod import pod_warnings
 from minipod.plan.resources import burstable_shares
 from minipod.plan.volume_mounts import GiveToGroup
+from minipod.plan.volumes import host_paths
 from minipod.runtime.status import ContainerStatus, SandboxStatus
 
 log = logging.getLogger("minipod.agent")
@@ -198,6 +199,8 @@ class Hands:
             self._tell(_create_failed(name, "CreateContainerConfigError", error))
             return
         try:
+            for path in host_paths(pod, container_spec(pod, name)):
+                path.execute()
             created = await self._node.runtime.create_container(sandbox.id, config)
         except ImageError as error:
             self._tell(model.ImageFailed(name=name, reason=error.reason, message=one_line(error)))

@@ -224,6 +224,16 @@ def volume_operations(
     return tuple(operations)
 
 
+def host_paths(pod: Pod, container: Container | EphemeralContainer) -> tuple[CheckHostPath, ...]:
+    """The host's paths that the container is about to get: one may have gone since the pod's volumes were made."""
+    mounted = {mount.name for mount in container.volume_mounts}
+    return tuple(
+        CheckHostPath(volume.name, volume.host_path.path, volume.host_path.type or "")
+        for volume in pod.spec.volumes
+        if volume.host_path is not None and volume.name in mounted
+    )
+
+
 def _configuration(pod: Pod, source: str, path: str, facts: HostFacts) -> list[HostOperation]:
     """The place for files that minipod writes; what is or may be secret never reaches a disk."""
     gid = fs_group(pod)

@@ -24,6 +24,7 @@ from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.container import container_plan
 from minipod.plan.process import Exec
+from minipod.plan.sub_path import MakeSubPath
 from minipod.runtime import cgroup, resize
 from minipod.runtime.attachment import Attachment
 from minipod.runtime.cgroup import CgroupStats
@@ -193,7 +194,10 @@ class Runtime:
         try:
             container.save()
             for operation in plan.host:
-                operation.execute()
+                if isinstance(operation, MakeSubPath):
+                    await asyncio.to_thread(operation.execute)  # a volume's server may not answer
+                else:
+                    operation.execute()
         except (OSError, MinipodError) as error:
             words = _words(error) if isinstance(error, OSError) else str(error)
             reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
