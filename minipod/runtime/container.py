@@ -7,12 +7,15 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Iterable
 
 import msgspec
 
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig
 from minipod.plan.container import SeccompFilter, capabilities_of
+from minipod.plan.operation import HostOperation
+from minipod.plan.sub_path import MakeSubPath
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.records import ContainerRecord, save
 from minipod.runtime.seccomp import compiled_filter
@@ -88,6 +91,15 @@ class Container:
                 os.close(fd)
         self.held.clear()
         self.pidfd = -1
+
+
+async def prepare(operations: Iterable[HostOperation]) -> None:
+    """Makes what a container needs on the host. Only a look into a volume may take long: its server may not answer."""
+    for operation in operations:
+        if isinstance(operation, MakeSubPath):
+            await asyncio.to_thread(operation.execute)
+        else:
+            operation.execute()
 
 
 def seccomp_filter(config: ContainerConfig, paths: Paths) -> SeccompFilter:

@@ -24,11 +24,10 @@ from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.container import container_plan
 from minipod.plan.process import Exec
-from minipod.plan.sub_path import MakeSubPath
 from minipod.runtime import cgroup, resize
 from minipod.runtime.attachment import Attachment
 from minipod.runtime.cgroup import CgroupStats
-from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, seccomp_filter, signal_number
+from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, prepare, seccomp_filter, signal_number
 from minipod.runtime.execs import Execs, ExecSession
 from minipod.runtime.images import ImageStore
 from minipod.runtime.leftovers import Leftover, find_leftovers
@@ -193,11 +192,7 @@ class Runtime:
         container = Container(record, f"{self._paths.root}/containers/{config.id}")
         try:
             container.save()
-            for operation in plan.host:
-                if isinstance(operation, MakeSubPath):
-                    await asyncio.to_thread(operation.execute)  # a volume's server may not answer
-                else:
-                    operation.execute()
+            await prepare(plan.host)
         except (OSError, MinipodError) as error:
             words = _words(error) if isinstance(error, OSError) else str(error)
             reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
