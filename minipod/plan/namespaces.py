@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from minipod.kernel import process
-from minipod.kernel.mount import MS_BIND, mount, umount_if_mounted
+from minipod.kernel.mount import MS_BIND, MS_REC, MS_SHARED, mount, umount, umount_if_mounted
 from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
 
 _SIOCGIFFLAGS = 0x8913
@@ -44,8 +44,10 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
         return "; ".join(parts)
 
     def execute(self) -> None:
-        for path in self.pins.values():
+        for kind, path in self.pins.items():
             os.makedirs(os.path.dirname(path), exist_ok=True)
+            if kind == "net":
+                _share(os.path.dirname(path))
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o444))
         _in_thread(self._in_new_namespaces)
 
@@ -68,6 +70,27 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
             umount_if_mounted(path)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        if "net" in self.pins:
+            _unshare(os.path.dirname(self.pins["net"]))
+
+
+def _share(folder: str) -> None:
+    """As `ip netns add` leaves its folder: a mount point of its own, shared. Otherwise the first one to call that
+    would cover what is pinned here, and nobody could take it away again (ip-netns(8), iproute2's netns_add)."""
+    try:
+        mount(None, folder, None, MS_SHARED)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount(folder, folder, None, MS_BIND | MS_REC)
+        mount(None, folder, None, MS_SHARED)
+
+
+def _unshare(folder: str) -> None:
+    """With the last network namespace that has a name; `ip netns add` makes it anew where it is missing."""
+    with contextlib.suppress(OSError):  # in use, or no mount point
+        if not os.listdir(folder):
+            umount(folder)
 
 
 def _in_thread(work: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests import builders
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
 
@@ -315,3 +316,22 @@ def test_gc_finds_what_a_lost_store_left_behind(node: Node, tmp_path: Path) -> N
     assert "pod default/web, which is not known" in dry
     node("gc")
     assert node("gc").stdout == "nothing was left behind\n"
+
+
+def test_ip_netns_add_beside_a_pod_covers_nothing_of_it(node: Node) -> None:
+    node(
+        "run",
+        "-d",
+        "-",
+        input=builders.manifest(
+            builders.pod("beside", builders.container("main", "sleep 1000"), terminationGracePeriodSeconds=0)
+        ),
+    )
+    name = f"{node.paths.instance}-x"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        inside = subprocess.run(["ip", "netns", "exec", f"{node.paths.instance}-beside", "true"], check=False)
+        assert inside.returncode == 0
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+    node("delete", "pod", "beside", timeout_s=20 * SLOWNESS)
