@@ -17,7 +17,7 @@ from minipod.cli.describe_parts import (
     toleration_lines,
 )
 from minipod.cli.describe_volumes import volume_lines
-from minipod.cli.events import escaped, interval, last_seen
+from minipod.cli.events import escaped, interval
 from minipod.cli.options import namespace_of
 from minipod.cli.pods import get_pod
 from minipod.cli.resources import is_pods, resources
@@ -73,7 +73,8 @@ def events_of(client: Client, pod: Object) -> list[Object]:
     events, _ = client.call(message)
     found = [event["object"] for event in events]
     same = [event for event in found if (event.get("involvedObject") or {}).get("uid", meta["uid"]) == meta["uid"]]
-    return sorted(same, key=last_seen)
+    # describe.go DescribeEvents: by lastTimestamp alone; the scheduler's event has none and comes first
+    return sorted(same, key=lambda event: seconds_of(event.get("lastTimestamp")) or 0.0)
 
 
 def describe(pod: Object, events: list[Object] | None, now: float) -> str:

@@ -244,7 +244,8 @@ def _verify(store: ImageStore, args: argparse.Namespace) -> int:
     for line in findings:
         print(line)
     if not findings:
-        print(f"{len(store.list())} images are whole")
+        whole = len(store.list())
+        print("1 image is whole" if whole == 1 else f"{whole} images are whole")
     return 1 if findings else 0
 
 

@@ -123,7 +123,7 @@ def compare_events(name: str, items: list[dict[str, Any]]) -> list[str]:
     if name in RACES | TOO_QUICK:
         return []
     theirs = recorded_events(name)
-    ours = events((e["reason"], e["involvedObject"].get("fieldPath", ""), e["count"]) for e in items)
+    ours = events((e["reason"], e["involvedObject"].get("fieldPath", ""), e.get("count") or 1) for e in items)
     lines = [f"{name}: no event {key}" for key in sorted(theirs.keys() - ours.keys())]
     lines += [f"{name}: event {key} too many" for key in sorted(ours.keys() - theirs.keys())]
     both = sorted(ours.keys() & theirs.keys())

@@ -26,6 +26,7 @@ FAKES = {
         *version_info*) [ ! -e $HOST/old-python ] ;;
         "-m venv"*) echo "venv" >>$HOST/calls; mkdir -p "$4/bin"; cp "$0" "$4/bin/python3" ;;
         *"-m pip"*) echo "pip" >>$HOST/calls
+            [ ! -e $HOST/retries ] || cat $HOST/retries
             [ ! -e $HOST/offline ] || { echo "ERROR: No matching distribution"; exit 1; } ;;
         *sysconfig*) mkdir -p $HOST/site; echo $HOST/site ;;
         "-I - "*) exec $REAL_PYTHON "$@" ;;
@@ -197,6 +198,13 @@ def test_without_a_network_python_packages_are_an_error_and_the_next_attempt_wor
     assert done.stderr.splitlines()[-1].endswith("(no network?): ERROR: No matching distribution")
     (host.path / "offline").unlink()
     assert host.setup().returncode == 0
+
+
+def test_why_nothing_was_fetched_is_told_rather_than_that_there_is_nothing(host: Host) -> None:
+    cause = "SSLError(SSLCertVerificationError(1, 'certificate verify failed'))"
+    host.set("retries", f"WARNING: Retrying (Retry(total=0)) after connection broken by '{cause}': /simple/isal/")
+    host.set("offline")
+    assert host.setup().stderr.splitlines()[-1].endswith(f"(no network?): {cause}")
 
 
 def test_two_at_once_set_up_only_once(host: Host) -> None:

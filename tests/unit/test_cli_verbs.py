@@ -168,6 +168,17 @@ def test_describe_has_kubectls_layout(run: Run) -> None:
     assert "spec.containers{app}: Container" in lines[-1]
 
 
+def test_describe_begins_with_the_event_that_has_no_last_time_as_kubectl_does(run: Run) -> None:
+    def tell(peer: Peer, _: Object) -> None:
+        scheduled = event() | {"reason": "Scheduled", "lastTimestamp": None, "eventTime": "2026-01-02T03:59:59.000000Z"}
+        for one in (event(), scheduled):
+            peer.send({"event": "object", "type": "ADDED", "object": one})
+        peer.ok()
+
+    lines = run("describe", "pod", "web", events=tell)[1].splitlines()
+    assert [line.split()[1] for line in lines[-2:]] == ["Scheduled", "Started"]
+
+
 def test_describe_shows_the_odd_parts_of_a_pod() -> None:
     item = pod(
         phase="Running",
