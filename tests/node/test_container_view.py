@@ -299,7 +299,7 @@ def test_a_script_whose_interpreter_is_proc_self_exe_reaches_no_interpreter_of_t
     inside(node, "printf '#!/proc/self/exe\\n' > /tmp/evil; chmod +x /tmp/evil")
     before = os.stat(os.path.realpath("/proc/self/exe"))
     done = node("exec", "view", "--", "/tmp/evil", check=False)
-    assert done.returncode in (1, 126, 127)
+    assert done.returncode in (1, 126, 127, 255)  # 255: the launcher, called by the script, has nothing to launch
     after = os.stat(os.path.realpath("/proc/self/exe"))
     assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
 
