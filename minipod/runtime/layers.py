@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -43,17 +42,17 @@ def unpack_layer(blob: Path, digest: str, folder: Path, keep_fds: Sequence[int],
         ) as process,
     ):
         output, errors = _communicate(process, stop)
-    try:
-        answer = json.loads(output)
-    except ValueError:
+    answer = output.decode()
+    if process.returncode == 0:
+        return answer
+    if not answer:
         last = errors.decode(errors="replace").strip().splitlines()[-1:]
-        raise ImageError(f"layer {digest}: unpacking ended with {process.returncode}: {''.join(last)}") from None
-    if "error" not in answer:
-        return str(answer["diff_id"])
-    place = f": {answer['path']}" if answer["path"] else ""
-    if answer["errno"] in (errno.ENOSPC, errno.EDQUOT):
-        raise OSError(answer["errno"], f"{answer['error']}{place}")
-    raise ImageError(f"layer {digest} cannot be unpacked{place}: {answer['error']}")
+        raise ImageError(f"layer {digest}: unpacking ended with {process.returncode}: {''.join(last)}")
+    number, path, words = answer.split("\0", 2)
+    place = f": {path}" if path else ""
+    if int(number) in (errno.ENOSPC, errno.EDQUOT):
+        raise OSError(int(number), f"{words}{place}")
+    raise ImageError(f"layer {digest} cannot be unpacked{place}: {words}")
 
 
 def _communicate(process: subprocess.Popen[bytes], stop: threading.Event) -> tuple[bytes, bytes]:

@@ -185,6 +185,11 @@ def _entry(header: bytes, size: int, long_name: bytes, long_link: bytes) -> Entr
 
 def _number(field: bytes, what: str) -> int:
     """Octal text, or GNU's base 256."""
+    if field[-1] in b"\0 ":
+        try:
+            return int(field[:-1], 8)  # nearly all: seven or eleven digits and their end
+        except ValueError:
+            pass
     first = field[0]
     if first & 0x80:
         value = int.from_bytes(field, "big")

@@ -7,22 +7,22 @@ of the archive.
 
     python3 -I -S -c "…main()" TARGET MAX_BYTES < BLOB
 
-writes one line of JSON: {"diff_id": "sha256:…", "size": bytes of the archive} or {"error": "…", "errno": n}.
+writes `sha256:…`, the diff id, or errno, path and error with NULs between them.
 The layer is left as overlayfs wants it: a whiteout is a character device 0:0, an opaque folder carries
 trusted.overlay.opaque (kernel Documentation/filesystems/overlayfs.rst; image-spec layer.md).
 """
 
 from __future__ import annotations
 
+# _signal, _thread, _queue: without what the public modules load, which would be half of the start
+import _signal  # type: ignore[import-not-found]  # typeshed has none
+import _thread
 import hashlib
-import json
 import os
-import signal
 import stat
 import sys
-import threading
 import zlib
-from _queue import SimpleQueue  # queue.py would load more
+from _queue import SimpleQueue
 
 from minipod.runtime import tarstream
 from minipod.runtime.tarstream import BadLayerError, Entry, Stream, shown
@@ -127,27 +127,29 @@ class Hashed:
 
 def ahead(next_chunk: Callable[[], bytes]) -> Callable[[], bytes]:
     """The same chunks, read by a thread of its own: one processor inflates and hashes, the other makes files."""
-    room = threading.Semaphore(CHUNKS_AHEAD)
+    room: SimpleQueue[None] = SimpleQueue()
+    for _ in range(CHUNKS_AHEAD):
+        room.put(None)
     chunks: SimpleQueue[bytes | BaseException] = SimpleQueue()
 
     def read() -> None:
         try:
             chunk = b"-"
             while chunk:
-                room.acquire()
+                room.get()
                 chunk = next_chunk()
                 chunks.put(chunk)
         except BaseException as error:  # raised where the chunk is missing
             chunks.put(error)
 
-    threading.Thread(target=read, daemon=True).start()
+    _thread.start_new_thread(read, ())
 
     def next_read() -> bytes:
         found = chunks.get()
         if not isinstance(found, bytes):
             raise found
         if found:
-            room.release()
+            room.put(None)
         else:
             chunks.put(found)  # whoever asks again is told again
         return found
@@ -394,27 +396,26 @@ def source() -> tuple[Callable[[], bytes], tuple[type[Exception], ...]]:
 def main() -> NoReturn:
     """Ends by os._exit: an interpreter that is torn down ends its threads, for which glibc loads libgcc_s.so.1, and
     that would be the archive's."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     target, max_bytes = sys.argv[1:]
     status, answer = 1, ""
     try:
-        answer = json.dumps(unpack(target, int(max_bytes)), default=repr)
+        answer = unpack(target, int(max_bytes))
         status = 0
     except (BadLayerError, EOFError, ValueError, OverflowError) as error:
-        answer = json.dumps({"error": str(error) or type(error).__name__, "errno": 0, "path": ""})
+        answer = f"0\0\0{error}" if str(error) else f"0\0\0{type(error).__name__}"
     except OSError as error:
-        found = {"error": error.strerror or str(error), "errno": error.errno or 0, "path": _text(error.filename)}
-        answer = json.dumps(found)
+        answer = f"{error.errno or 0}\0{_text(error.filename)}\0{error.strerror or error}"
     except BaseException as error:  # a fault of ours
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.stderr.flush()
     finally:
-        os.write(1, answer.encode())
+        os.write(1, answer.encode("utf-8", "backslashreplace"))
         os._exit(status)
 
 
-def unpack(target: str, max_bytes: int) -> dict[str, object]:
-    """Raises BadLayerError, EOFError, ValueError, OverflowError, OSError."""
+def unpack(target: str, max_bytes: int) -> str:
+    """The diff id. Raises BadLayerError, EOFError, ValueError, OverflowError, OSError."""
     next_chunk, errors = source()
     hashed = Hashed(next_chunk, max_bytes)
     enter(target)
@@ -425,7 +426,7 @@ def unpack(target: str, max_bytes: int) -> dict[str, object]:
             pass
     except errors as error:
         raise BadLayerError(str(error) or type(error).__name__) from None
-    return {"diff_id": hashed.digest, "size": hashed.size}
+    return hashed.digest
 
 
 def _text(name: object) -> str:
