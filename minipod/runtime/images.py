@@ -3,6 +3,7 @@
     <state>/images/index.json       which names there are; written whole and renamed, so readers need no lock
     <state>/images/blobs/sha256/    configs, manifests and layers as they came
     <state>/images/layers/<hex>/    each layer unpacked once, named by its diff id
+    <state>/images/empty/           the layer of an image that has none
     <state>/images/ingest/          layers in the making (`ingest.py`)
     <state>/images/tmp/             what is being made under the lock; leftovers are removed
     <state>/images/lock             flock'd by whoever changes any of these
@@ -287,7 +288,8 @@ class ImageStore:
             reference=entry.reference or f"{entry.name}@{entry.target or entry.digest}",
             digest=entry.target or entry.digest,
             repo_digest=f"{entry.name}@{entry.target or entry.digest}" if entry.pulled else "",
-            layers=tuple(str(self.layer_path(diff_id)) for diff_id in each_once(entry.diff_ids)),
+            layers=tuple(str(self.layer_path(diff_id)) for diff_id in each_once(entry.diff_ids))
+            or (str(self.path / "empty"),),  # overlayfs wants one
             config=entry.config,
             size_bytes=entry.size_bytes,
         )
@@ -340,6 +342,7 @@ class ImageStore:
                 fcntl.flock(lock_fd, fcntl.LOCK_EX)
                 for name in ("tmp", "ingest", "layers", "blobs/sha256"):
                     (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+                (self.path / "empty").mkdir(exist_ok=True)
                 self.sweep()
             yield
         finally:

@@ -89,7 +89,11 @@ class Index(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     config: Descriptor
-    layers: list[Descriptor]
+    listed: list[Descriptor] | None = msgspec.field(name="layers")  # Go writes null where there is none
+
+    @property
+    def layers(self) -> list[Descriptor]:
+        return self.listed or []
 
 
 class _Kind(msgspec.Struct, frozen=True, rename="camel"):
@@ -102,7 +106,11 @@ class _Kind(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _RootFS(msgspec.Struct, frozen=True):
-    diff_ids: list[str] = []
+    listed: list[str] | None = msgspec.field(name="diff_ids", default=None)
+
+    @property
+    def diff_ids(self) -> list[str]:
+        return self.listed or []
 
 
 class _Execution(msgspec.Struct, frozen=True, rename="pascal"):

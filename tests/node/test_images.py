@@ -12,7 +12,10 @@ import pytest
 
 from minipod.errors import ConflictError, ImageError, NotFoundError
 from minipod.paths import Paths
+from minipod.plan.configs import ImageConfig
 from minipod.runtime.images import ImageStore
+from minipod.runtime.layout_writer import encode, write_blob
+from minipod.runtime.manifests import architecture
 from tests import layouts
 from tests.conftest import CHECKOUT
 from tests.layouts import archive, entry, folder, make_layout
@@ -63,6 +66,17 @@ def test_layers_are_unpacked_lowest_first(store: ImageStore, tmp_path: Path) -> 
     image = store.load_layout(make_layout(tmp_path / "l", HELLO, BYE), "two:1")
     texts = [Path(layer, "etc/motd").read_text() for layer in image.layers]
     assert (image.reference, texts) == ("docker.io/library/two:1", ["hello\n", "bye\n"])
+
+
+def test_an_image_may_have_no_layers_and_null_for_everything(store: ImageStore, tmp_path: Path) -> None:
+    layout = make_layout(tmp_path / "none", config=None)
+    config = {"architecture": architecture(), "os": "linux", "config": None, "rootfs": {"diff_ids": None}}
+    manifest = {"schemaVersion": 2, "layers": None, "config": write_blob(layout, "", encode(config))}
+    descriptor = write_blob(layout, "", encode(manifest))
+    (layout / "index.json").write_bytes(encode({"schemaVersion": 2, "manifests": [descriptor]}))
+    image = store.load_layout(layout, "none:1")
+    assert [os.listdir(layer) for layer in image.layers] == [[]]  # overlayfs wants one
+    assert image.config == ImageConfig()
 
 
 def test_a_layer_of_two_images_is_unpacked_once(store: ImageStore, tmp_path: Path) -> None:

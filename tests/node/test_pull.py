@@ -53,6 +53,24 @@ def test_an_unchanged_tag_is_one_question(store: ImageStore, registry: Registry)
     assert [(request.command, request.kind) for request in registry.seen] == [("HEAD", "manifests")]
 
 
+@pytest.mark.parametrize("status", [405, 404, 200])
+def test_a_registry_that_answers_no_head_is_asked_for_the_whole_manifest(
+    store: ImageStore, registry: Registry, status: int
+) -> None:
+    def no_head(request: Request) -> bool:
+        if request.command == "HEAD":
+            request.answer(status)
+        return request.command == "HEAD"
+
+    registry.rules.append(no_head)
+    assert get(store, registry).changed
+    blobs = len(registry.requests("blobs"))
+    again = get(store, registry)
+    assert not again.changed
+    assert motd(again) == "hello\n"
+    assert len(registry.requests("blobs")) == blobs + 1  # the configuration
+
+
 def test_a_tag_that_moved_on_is_fetched(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
     get(store, registry)
     registry.add(make_layout(tmp_path / "new", archive([folder("etc"), entry("etc/motd", b"new\n")])))

@@ -84,6 +84,16 @@ def test_a_registry_without_ranges_begins_again(store: ImageStore, large: Regist
     assert get(store, large).changed
 
 
+def test_a_registry_that_refuses_ranges_begins_again(store: ImageStore, large: Registry) -> None:
+    def refuse(request: Request) -> bool:
+        if "Range" in request.headers:
+            request.fail(416, "RANGE", "not satisfiable")
+        return "Range" in request.headers
+
+    large.rules += [refuse, fake.times(1, fake.largest(fake.cut(1 << 20)))]
+    assert get(store, large).changed
+
+
 def test_a_failed_pull_is_taken_up_by_the_next(store: ImageStore, large: Registry) -> None:
     large.rules.append(fake.largest(fake.cut(1000)))
     with pytest.raises(ImageError, match="the connection ended too early"):

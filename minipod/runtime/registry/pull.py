@@ -20,7 +20,7 @@ from minipod.runtime.manifests import Descriptor, FoundImage, check_data, read_i
 from minipod.runtime.registry.client import Repository
 from minipod.runtime.registry.credentials import AuthFile, credentials_for
 from minipod.runtime.registry.hosts import Registries, endpoints, load_registries
-from minipod.runtime.registry.http import Http, RegistryError
+from minipod.runtime.registry.http import Http, RegistryError, Response
 from minipod.runtime.store_errors import Stopped
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHUNK = 1 << 18
+RANGE_NOT_SATISFIABLE = 416
 NO_PROGRESS_BYTES = 1 << 16  # an attempt that brings less than this counts as failed
 
 
@@ -90,6 +91,9 @@ def pull(
             if image is not None:
                 return Pulled(image, False, time.monotonic() - began)
         found = origin.image()
+        image = store.resolve(str(reference))
+        if image is not None and have == found.target.digest:  # a registry that does not say so when asked
+            return Pulled(image, False, time.monotonic() - began)
         image = store.add(found, reference, origin, told, stop, pulled=True)
         return Pulled(image, True, time.monotonic() - began)
     except RegistryError as error:
@@ -217,7 +221,7 @@ class Download:
         wanted = self._descriptor.size
         if self._size == wanted and wanted:
             return
-        with self._repository.blob(self._descriptor.digest, self._size) as response:
+        with self._ask(file) as response:
             if self._size and not _continues(response.status, response.headers.get("Content-Range", ""), self._size):
                 self._restart(file)
                 if response.status == 206:
@@ -241,6 +245,15 @@ class Download:
                 f"{self._repository.where}: blob {self._descriptor.digest} ended after {self._size} of {wanted} bytes",
                 retry=True,
             )
+
+    def _ask(self, file: IO[bytes]) -> Response:
+        try:
+            return self._repository.blob(self._descriptor.digest, self._size)
+        except RegistryError as error:
+            if error.status != RANGE_NOT_SATISFIABLE or not self._size:
+                raise
+            self._restart(file)
+            raise RegistryError(str(error), status=error.status, retry=True) from error
 
     def _check(self, file: IO[bytes]) -> None:
         found = self._hash.hexdigest()
