@@ -17,6 +17,7 @@ import msgspec
 from minipod.config import Config
 from minipod.errors import HostError
 from minipod.kernel import netlink, nft
+from minipod.kernel.port import is_bound
 from minipod.paths import Paths
 from minipod.plan.configs import NetworkFacts, SandboxConfig
 from minipod.plan.nat import AddPortMappings, exists
@@ -68,6 +69,7 @@ class Network:
                 check_ports(leases, config.id, ports)
                 if not on_host:
                     self._tell_of_loopback(wanted)
+                    self._tell_of_listeners(wanted)
             if on_host:
                 self._file.write(
                     msgspec.structs.replace(leases, sandboxes={**leases.sandboxes, config.id: wanted}),
@@ -295,6 +297,14 @@ class Network:
                 self._tell(
                     f"pod {wanted.pod}: hostPort [::1]:{port.host_port} leads nowhere: "
                     "Linux forwards nothing to ::1: use hostIP 127.0.0.1 or an address of the host"
+                )
+
+    def _tell_of_listeners(self, wanted: Lease) -> None:
+        for port in wanted.ports:
+            if is_bound(port.protocol, port.host_ip, port.host_port):
+                self._tell(
+                    f"pod {wanted.pod}: hostPort {port.host_port}/{port.protocol}: a process of this host listens at "
+                    "that port: it gets nothing while the pod has it: choose another hostPort"
                 )
 
     def _tell_of_forward_policies(self) -> None:

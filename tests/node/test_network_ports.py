@@ -94,6 +94,26 @@ def test_host_port_in_use_names_the_pod_that_has_it(cluster: Cluster) -> None:
     cluster.pod("three", PortMapping(protocol="UDP", container_port=80, host_port=8080))
 
 
+@pytest.mark.parametrize(
+    ("protocol", "kind", "family", "address"),
+    [
+        ("TCP", socket.SOCK_STREAM, socket.AF_INET, "127.0.0.1"),
+        ("TCP", socket.SOCK_STREAM, socket.AF_INET6, "::"),
+        ("UDP", socket.SOCK_DGRAM, socket.AF_INET, "0.0.0.0"),
+    ],
+)
+def test_host_port_at_which_a_process_of_the_host_listens_is_warned_of(
+    cluster: Cluster, protocol: str, kind: socket.SocketKind, family: socket.AddressFamily, address: str
+) -> None:
+    with opened_in(None, family, kind) as taken:
+        taken.bind((address, 0))
+        if protocol == "TCP":
+            taken.listen()
+        port = taken.getsockname()[1]
+        cluster.pod("one", PortMapping(protocol=protocol, container_port=80, host_port=port))
+    assert [f"hostPort {port}/{protocol}: a process of this host" in warning for warning in cluster.warnings] == [True]
+
+
 def test_pod_cannot_send_to_what_listens_on_the_hosts_loopback_only(cluster: Cluster) -> None:
     one, _ = cluster.pod("one")
 
