@@ -24,6 +24,7 @@ from minipod.api.validation import validate_ephemeral_containers_update
 from minipod.errors import ManifestError, UsageError
 from minipod.lifecycle import model
 
+_ON_ITS_WAY = ("", "ContainerCreating", "PodInitializing")  # reasons to wait that are no trouble
 _MAX_UNREAD = 4 << 20  # of a reader that does not read
 
 
@@ -37,10 +38,13 @@ class DebugRequest(msgspec.Struct, frozen=True):
 
 
 class AttachRequest(msgspec.Struct, frozen=True):
+    """`whole`: what it has written until now comes first."""
+
     namespace: str
     pod: str
     container: str
     stdin: bool = False
+    whole: bool = False
 
 
 async def debug(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
@@ -87,13 +91,14 @@ def refuse(name: str, errors: Sequence[FieldError]) -> None:
 
 
 def _has_begun(worker: PodWorker, name: str) -> bool:
-    """It runs, has ended, or will not come: the pod ends, or it was told why it waits."""
+    """It runs, has ended, or will not come: the pod ends, or the status says why it waits."""
     if worker.state.stage != "syncing":
         return True
-    known = worker.state.containers.get(name)
-    if known is None:
+    statuses = worker.state.status.ephemeral_container_statuses
+    state = next((status.state for status in statuses if status.name == name), None)
+    if state is None:
         return False
-    return known.waiting is not None or (known.run is not None and known.run.state in ("running", "exited"))
+    return state.waiting is None or state.waiting.reason not in _ON_ITS_WAY
 
 
 async def attach(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
@@ -109,7 +114,7 @@ async def attach(node: Node, pods: Pods, connection: Connection, message: Messag
                 handed_over.callback(theirs.close)
                 outlet = _Outlet(ours)
                 stack.callback(outlet.close)
-                stack.callback(attachment.tap(stream, outlet))
+                stack.callback(attachment.tap(stream, outlet, request.whole))
                 names.append(stream)
                 fds.append(theirs.fileno())
             input_fd = attachment.input_fd() if request.stdin or attachment.tty else -1

@@ -34,9 +34,12 @@ def run(args: argparse.Namespace) -> int:
     return attach(client, namespace_of(args), name, check_container(pod, container), args.stdin, quiet=args.quiet)
 
 
-def attach(client: Client, namespace: str, pod: str, container: str, stdin: bool, *, quiet: bool = False) -> int:
-    """Until the container ends; its exit status."""
+def attach(
+    client: Client, namespace: str, pod: str, container: str, stdin: bool, *, quiet: bool = False, whole: bool = False
+) -> int:
+    """Until the container ends; its exit status. `whole`: also what it has printed before."""
     message: Object = {"verb": "attach", "namespace": namespace, "pod": pod, "container": container, "stdin": stdin}
+    message["whole"] = whole
     with client.request(message) as request:
         started = request.next()
         if started is not None:

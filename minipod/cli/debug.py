@@ -16,6 +16,19 @@ from minipod.errors import ConflictError, UsageError
 TAKES_COMMAND = True
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+#: kubectl's profiles (kubectl/pkg/cmd/debug/profiles.go), as the new container's securityContext
+_PROFILES: dict[str, Object | None] = {
+    "general": {"capabilities": {"add": ["SYS_PTRACE"]}},
+    "baseline": None,
+    "restricted": {
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "allowPrivilegeEscalation": False,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    },
+    "netadmin": {"capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
+    "sysadmin": {"privileged": True},
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="IMAGE", help="the image of the new container")
     parser.add_argument("--target", metavar="C", help="see the processes of this container")
     parser.add_argument("-c", "--container", metavar="NAME", help="the new container's name (debugger-…)")
+    parser.add_argument("--profile", choices=tuple(_PROFILES), default="general", help="what it may do (general)")
     parser.add_argument("--image-pull-policy", choices=_PULL_POLICIES, help="when to pull the image")
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable of its environment"
@@ -58,7 +72,12 @@ def run(args: argparse.Namespace) -> int:
         return 0
     state = _state(client, namespace, pod, name)
     if "running" in state:
-        return attach(client, namespace, pod, name, args.stdin, quiet=args.quiet)
+        try:
+            return attach(client, namespace, pod, name, args.stdin, quiet=args.quiet, whole=True)
+        except ConflictError:  # it has ended in between
+            state = _state(client, namespace, pod, name)
+            if "running" in state:
+                raise
     return _ended(args, state, namespace, pod, name)
 
 
@@ -69,8 +88,9 @@ def container_of(args: argparse.Namespace) -> Object:
         "image": args.image,
         "stdin": args.stdin,
         "tty": args.tty,
-        "securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}},  # kubectl's profile "general"
     }
+    if allowed := _PROFILES[args.profile]:
+        container["securityContext"] = allowed
     if args.target:
         container["targetContainerName"] = args.target
     if args.image_pull_policy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import sys
 
 from minipod.cli import crilog
 from minipod.cli.client import AgentLostError, Client, Request
@@ -16,17 +17,19 @@ from minipod.cli.values import Object
 from minipod.errors import NotFoundError, UsageError
 from minipod.kernel import inotify
 
+SELECTED_TAIL = 10  # lines of each container, where pods are chosen by labels
 WATCHED = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print the logs of a container of a pod, read from the log files (rotated ones too)."
-    parser.add_argument("pod", metavar="POD", help="the pod: NAME or pod/NAME")
+    parser.add_argument("pod", nargs="?", metavar="POD", help="the pod: NAME or pod/NAME")
     parser.add_argument("inline", nargs="?", metavar="CONTAINER", help="the container, as with -c")
     parser.add_argument("-c", "--container", metavar="C", help="the container; default: the annotated or first one")
+    parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="the pods with these labels, 10 lines of each")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what is logged until the end")
     parser.add_argument("-p", "--previous", action="store_true", help="the instance before the last restart")
-    parser.add_argument("--tail", type=integer, default=-1, metavar="N", help="only the last N lines; -1 for all")
+    parser.add_argument("--tail", type=integer, metavar="N", help="only the last N lines; -1 for all (the default)")
     parser.add_argument("--since", metavar="D", help="only what is newer than a duration: 5s, 2m, 3h")
     parser.add_argument("--since-time", metavar="T", help="only what is newer than a time: 2026-01-02T15:04:05Z")
     parser.add_argument("--timestamps", action="store_true", help="the time in front of each line")
@@ -40,17 +43,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check(args)
-    name = one_pod(args.pod)
     client = Client.of(args, "logs")
-    pod = get_pod(client, namespace_of(args), name)
-    sources = [Source(args, pod, container) for container in chosen_containers(args, pod)]
+    pods = chosen_pods(client, args)
+    sources = [Source(args, pod, container) for pod in pods for container in chosen_containers(args, pod)]
+    if not sources:
+        print(f"No resources found in {namespace_of(args)} namespace.", file=sys.stderr)
+        return 0
     if args.follow and len(sources) > args.max_log_requests:
         raise UsageError(
             f"you are attempting to follow {len(sources)} log streams, but maximum allowed concurrency is "
             f"{args.max_log_requests}, use --max-log-requests to increase the limit"
         )
     if args.follow:
-        follow(client, pod, sources)
+        follow(client, sources)
     else:
         for source in sources:
             source.print_all()
@@ -66,6 +71,10 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(f"--all-containers=true should not be specified with container name {args.container}")
     if args.since and args.since_time:
         raise UsageError("at most one of --since-time and --since may be used")
+    if bool(args.pod) == bool(args.selector):
+        raise UsageError("logs: give a pod, or pods by -l: minipod logs POD [-c CONTAINER]")
+    if args.tail is None:
+        args.tail = SELECTED_TAIL if args.selector else -1
     if args.tail < -1:
         raise UsageError("--tail must be greater than or equal to -1")
     if args.limit_bytes < 0:
@@ -95,6 +104,16 @@ def since_key(args: argparse.Namespace) -> bytes:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f").encode()
 
 
+def chosen_pods(client: Client, args: argparse.Namespace) -> list[Object]:
+    """The named one, or those with the labels. Raises NotFoundError."""
+    if args.pod:
+        return [get_pod(client, namespace_of(args), one_pod(args.pod))]
+    from minipod.cli.get import fetch
+
+    message: Object = {"verb": "get", "kind": "pods", "namespace": namespace_of(args), "name": None}
+    return fetch(args, {**message, "output": "object", "selector": args.selector})
+
+
 def chosen_containers(args: argparse.Namespace, pod: Object) -> list[str]:
     if args.all_containers:
         return [name for name, _ in all_containers(pod)]
@@ -109,6 +128,7 @@ class Source:
     def __init__(self, args: argparse.Namespace, pod: Object, container: str) -> None:
         meta = pod["metadata"]
         self.container = container
+        self.pod, self.uid, self.namespace = meta["name"], meta["uid"], meta.get("namespace", "default")
         self._args = args
         self._since = args.since_key
         self._left = args.limit_bytes or None
@@ -117,7 +137,7 @@ class Source:
         self._in_line = False
         self.ended = False
         self.attempt = instance(pod, container, args.previous, lenient=args.all_containers)
-        logs = paths_of(args).pod_log_directory(meta.get("namespace", "default"), meta["name"], meta["uid"])
+        logs = paths_of(args).pod_log_directory(self.namespace, self.pod, self.uid)
         self.folder = f"{logs}/{container}"
         self.path = f"{self.folder}/{self.attempt}.log"
         self._follower: Follower | None = None
@@ -210,6 +230,12 @@ class Source:
         write(1, data)
 
 
+IMAGE_TROUBLE = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+
+
 def instance(pod: Object, container: str, previous: bool, lenient: bool = False) -> int:
     """Which instance's log is meant, as the kubelet chooses it (validateContainerLogStatus). Raises NotFoundError.
 
@@ -232,7 +258,8 @@ def instance(pod: Object, container: str, previous: bool, lenient: bool = False)
         return -1
     reason = (state.get("waiting") or {}).get("reason")
     if reason:
-        raise NotFoundError(f'container "{container}" in pod "{name}" is waiting to start: {reason}')
+        why = IMAGE_TROUBLE.get(reason, reason)
+        raise NotFoundError(f'container "{container}" in pod "{name}" is waiting to start: {why}')
     raise NotFoundError(f'container "{container}" in pod "{name}" is not available')
 
 
@@ -247,10 +274,11 @@ def has_ended(pod: Object, source: Source) -> bool:
     return "running" not in (status.get("state") or {})
 
 
-def follow(client: Client, pod: Object, sources: list[Source]) -> None:
+def follow(client: Client, sources: list[Source]) -> None:
     """Print until every container followed has ended. The kernel says when a file grew, the agent when one ended."""
-    meta = pod["metadata"]
-    message = {"verb": "get", "kind": "pods", "namespace": meta.get("namespace", "default"), "name": meta["name"]}
+    pods = {source.pod for source in sources}
+    message = {"verb": "get", "kind": "pods", "namespace": sources[0].namespace, "output": "object", "watch": True}
+    message["name"] = pods.pop() if len(pods) == 1 else None
     with inotify.Inotify() as watches:
         for source in sources:
             if os.path.isdir(source.folder):
@@ -258,15 +286,15 @@ def follow(client: Client, pod: Object, sources: list[Source]) -> None:
             source.start_following()
         while not all(source.ended for source in sources):
             try:
-                with client.request({**message, "output": "object", "watch": True}) as request:
-                    follow_with(request, watches, meta["uid"], sources)
+                with client.request(message) as request:
+                    follow_with(request, watches, sources)
             except AgentLostError:
                 continue  # it was replaced or killed: the pod goes on, and a new agent is asked
             except NotFoundError:
                 finish_all(sources)
 
 
-def follow_with(request: Request, watches: inotify.Inotify, uid: str, sources: list[Source]) -> None:
+def follow_with(request: Request, watches: inotify.Inotify, sources: list[Source]) -> None:
     """Follow as long as this connection lives. Raises AgentError when it ends."""
     while True:
         for source in sources:
@@ -282,7 +310,7 @@ def follow_with(request: Request, watches: inotify.Inotify, uid: str, sources: l
             watches.read()
         if request.fileno() in ready:
             request.fill()
-            end_what_ended(request, uid, sources)
+            end_what_ended(request, sources)
             if request.result is not None:
                 finish_all(sources)
 
@@ -294,12 +322,15 @@ def finish_all(sources: list[Source]) -> None:
             source.finish()
 
 
-def end_what_ended(request: Request, uid: str, sources: list[Source]) -> None:
+def end_what_ended(request: Request, sources: list[Source]) -> None:
     """Take the agent's news: what has ended is printed to its end."""
     while (event := request.poll()) is not None:
         item = event["object"]
-        gone = event["type"] == "DELETED" or item["metadata"]["uid"] != uid
+        meta = item["metadata"]
         for source in sources:
-            if not source.ended and (gone or has_ended(item, source)):
+            if source.ended or source.pod != meta["name"]:
+                continue
+            gone = event["type"] == "DELETED" or meta["uid"] != source.uid
+            if gone or has_ended(item, source):
                 source.print_new()
                 source.finish()

@@ -30,9 +30,9 @@ class Attachment:
         fd = held.get("terminal", held.get("stdin", -1))
         return os.dup(fd) if fd >= 0 else -1
 
-    def tap(self, stream: str, tap: Tap) -> Callable[[], None]:
-        """stdout or stderr, from the line on that is being written; an empty chunk is the end."""
-        return self._log.tap(stream, tap)
+    def tap(self, stream: str, tap: Tap, whole: bool = False) -> Callable[[], None]:
+        """stdout or stderr, from the line on that is being written (`whole`: all of it); an empty chunk is the end."""
+        return self._log.tap(stream, tap, whole)
 
     async def wait(self) -> int:
         """The container's exit code."""

@@ -99,6 +99,16 @@ class LogFile:
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, self._size)
 
+    def text_of(self, stream: bytes) -> bytes:
+        """What the file says of a stream, as it was written."""
+        try:
+            with open(self.path, "rb") as file:
+                lines = [line.split(b" ", 3) for line in file.read().split(b"\n")]
+        except OSError:
+            return b""
+        found = (line for line in lines if len(line) == 4 and line[1] == stream)
+        return b"".join(text + (b"\n" if tag == b"F" else b"") for _, _, tag, text in found)
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -182,8 +192,13 @@ class LogStream:
         else:
             self.stop()
 
-    def add_tap(self, tap: Tap) -> None:
-        """Give `tap` everything from now on; first the line that is not finished, which may be a prompt."""
+    def add_tap(self, tap: Tap, whole: bool = False) -> None:
+        """Give `tap` everything from now on; first the line that is not finished, which may be a prompt.
+
+        `whole`: before that what was written until now, as far as the log file holds it.
+        """
+        if whole and (text := self._file.text_of(self._stream)):
+            tap(text)
         if self._rest:
             tap(self._rest)
         self.taps.append(tap)
@@ -253,12 +268,14 @@ class ContainerLog:
         partial = f"{self._partial_directory}/{stream}.partial"
         self._streams.append(LogStream(fd, stream, self._file, partial))
 
-    def tap(self, stream: str, tap: Tap) -> Callable[[], None]:
+    def tap(self, stream: str, tap: Tap, whole: bool = False) -> Callable[[], None]:
         """Listen to a stream; the result ends that. One that is not there, or has ended, is at its end."""
         for one in self._streams:
             if one.name == stream and not one.ended.is_set():
-                one.add_tap(tap)
+                one.add_tap(tap, whole)
                 return lambda: one.taps.remove(tap) if tap in one.taps else None
+        if whole and (text := self._file.text_of(stream.encode())):
+            tap(text)
         tap(b"")
         return lambda: None
 

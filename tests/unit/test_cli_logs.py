@@ -299,6 +299,27 @@ def test_following_goes_on_when_the_agent_is_replaced(
     assert capfd.readouterr().out == "a\n"
 
 
+def test_logs_of_pods_by_their_labels_are_ten_lines_of_each(
+    tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (log_folder / "0.log").write_bytes(lines(*map(str, range(12))))
+    status, out, _ = run_logs(tmp_path, capfd, "-l", "app=web", "--prefix")
+    assert status == 0
+    assert out.splitlines()[0] == "[pod/web/app] 2"
+    assert len(out.splitlines()) == 10
+    status, out, err = run_logs(tmp_path, capfd, "-l", "app=none")
+    assert (status, out, err) == (0, "", "No resources found in default namespace.\n")
+    assert run_logs(tmp_path, capfd, "web", "-l", "app=web")[0] == 2
+
+
+def test_an_image_that_does_not_come_is_why_there_are_no_logs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    item = pod(containerStatuses=[{"name": "app", "state": {"waiting": {"reason": "ImagePullBackOff"}}}])
+    _, _, err = run_logs(tmp_path, capfd, "web", item=item)
+    assert 'container "app" in pod "web" is waiting to start: trying and failing to pull image' in err
+
+
 def test_too_many_logs_at_once_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     item = pod(containers=tuple("abcdef"))
     status, _, err = run_logs(tmp_path, capfd, "web", "-f", "--all-containers", item=item)

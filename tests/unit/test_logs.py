@@ -73,6 +73,31 @@ def test_output_arrives_in_the_file_and_an_unfinished_line_at_the_end_is_a_full_
     assert _through_a_pipe(tmp_path, [b"one\ntw", b"o\nlast"]) == [b"one", b"two", b"last"]
 
 
+def test_who_listens_to_all_of_it_hears_what_was_written_before(tmp_path: Path) -> None:
+    async def run() -> tuple[list[bytes], list[bytes]]:
+        read_fd, write_fd = os.pipe()
+        log = ContainerLog(str(tmp_path / "0.log"), 0, 5, str(tmp_path))
+        log.add(read_fd, "stdout")
+        os.write(write_fd, b"one\ntwo\nthr")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        whole: list[bytes] = []
+        rest: list[bytes] = []
+        log.tap("stdout", whole.append, whole=True)
+        log.tap("stdout", rest.append)
+        os.write(write_fd, b"ee\n")
+        os.close(write_fd)
+        await log.finish(1)
+        late: list[bytes] = []
+        log.tap("stdout", late.append, whole=True)
+        assert late == [b"one\ntwo\nthree\n", b""]
+        return whole, rest
+
+    whole, rest = asyncio.run(run())
+    assert b"".join(whole) == b"one\ntwo\nthree\n"
+    assert b"".join(rest) == b"three\n"
+
+
 def test_a_killed_agent_loses_nothing_of_an_unfinished_line(tmp_path: Path) -> None:
     async def first_agent() -> int:
         reader, writer = os.pipe()
