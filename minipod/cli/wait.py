@@ -25,8 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="wanted",
+        action="append",
         metavar="WHAT",
-        help="condition=Ready[=False], delete, create or jsonpath='{.status.phase}'[=Running]",
+        help="condition=Ready[=False], delete, create or jsonpath='{.status.phase}'[=Running]; each of several",
     )
     parser.add_argument("--timeout", default="30s", metavar="D", help="how long (30s); 0: look once, negative: a week")
     parser.add_argument("--all", action="store_true", help="all pods of the namespace")
@@ -36,7 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.wanted:
         raise UsageError("--for: which condition? use for example --for=condition=Ready")
-    check, missing_is_fine = checker(args.wanted)
+    checks = [checker(wanted) for wanted in args.wanted]
+    missing_is_fine = all(fine for _, fine in checks)
     timeout_s = duration_s(args.timeout)
     deadline = time.monotonic() + (WEEK_S if timeout_s < 0 else timeout_s)
     client = Client.of(args, "wait")
@@ -44,12 +46,12 @@ def run(args: argparse.Namespace) -> int:
     failures: list[Exception] = []
     for name in names:
         try:
-            wait_for(client, namespace_of(args), name, check, missing_is_fine, deadline, timeout_s == 0)
+            for (check, _), wanted in zip(checks, args.wanted, strict=True):
+                wait_for(client, namespace_of(args), name, check, missing_is_fine, deadline, timeout_s == 0)
+                done = "deleted" if wanted.lower() == "delete" else "condition met"
+                print(f"pod/{name} {done}", flush=True)
         except RemoteError as error:
             failures.append(error)
-            continue
-        done = "deleted" if args.wanted == "delete" else "condition met"
-        print(f"pod/{name} {done}", flush=True)
     if failures:
         raise RemoteError("; ".join(map(str, failures)), 1)
     return 0
@@ -88,12 +90,15 @@ def checker(wanted: str) -> tuple[Check, bool]:
 
 
 def condition_check(name: str, value: str) -> Check:
+    """One that speaks of an older generation of the spec does not count."""
+
     def check(pod: Object | None) -> bool:
-        conditions = ((pod or {}).get("status") or {}).get("conditions") or []
-        return any(
-            str(entry.get("type", "")).lower() == name.lower() and str(entry.get("status", "")).lower() == value.lower()
-            for entry in conditions
-        )
+        status, generation = (pod or {}).get("status") or {}, (pod or {}).get("metadata", {}).get("generation", 0)
+        for entry in status.get("conditions") or []:
+            if str(entry.get("type", "")).lower() == name.lower():
+                observed = entry.get("observedGeneration", status.get("observedGeneration", generation))
+                return bool(observed >= generation and str(entry.get("status", "")).lower() == value.lower())
+        return False
 
     return check
 
@@ -142,7 +147,7 @@ def wait_for(
 ) -> None:
     """Return when `check` holds. Raises NotFoundError, RemoteError when the time is up."""
     # watch first, look then: what changes in between is in the watch
-    message = {"verb": "get", "kind": "pods", "namespace": namespace, "name": None, "output": "object", "watch": True}
+    message = {"verb": "get", "kind": "pods", "namespace": namespace, "name": name, "output": "object", "watch": True}
     with client.request(message) as watch:
         pod = look(client, namespace, name)
         if check(pod):
@@ -156,8 +161,6 @@ def wait_for(
             event = next_event(watch, deadline)
             if event is None:
                 raise RemoteError(f"timed out waiting for the condition on pods/{name}", 1)
-            if event["object"]["metadata"]["name"] != name:
-                continue
             gone = event["type"] == "DELETED" or (uid is not None and event["object"]["metadata"]["uid"] != uid)
             if check(None if gone else event["object"]):
                 return

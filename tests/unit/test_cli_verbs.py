@@ -369,7 +369,7 @@ def ready(value: str) -> Object:
         ("condition=Ready", Changing(ready("False"), ("DELETED", pod())), 1, 'error: pods "web" not found\n'),
         ("delete", Changing(None), 0, "pod/web deleted\n"),
         ("delete", Changing(pod(), ("MODIFIED", pod()), ("DELETED", pod())), 0, "pod/web deleted\n"),
-        ("create", Changing(None, ("ADDED", pod("other")), ("ADDED", pod())), 0, "pod/web condition met\n"),
+        ("create", Changing(None, ("ADDED", pod())), 0, "pod/web condition met\n"),
         ("jsonpath={.status.phase}=Running", Changing(pod()), 0, "pod/web condition met\n"),
         ("jsonpath='{.status.podIP}'", Changing(pod(), ("MODIFIED", pod(podIP="1"))), 0, "pod/web condition met\n"),
     ],
@@ -378,6 +378,23 @@ def test_wait(run: Run, wanted: str, get: Changing, status: int, text: str) -> N
     timeout = "50ms" if "timed out" in text else "20s"
     result = run("wait", "--for", wanted, "pod/web", "--timeout", timeout, get=get)
     assert (result[0], result[1] + result[2]) == (status, text)
+
+
+def test_wait_for_several_things_waits_for_each(run: Run) -> None:
+    words = ("wait", "pod/web", "--for=condition=Ready", "--for=jsonpath={.status.phase}=Running", "--timeout=50ms")
+    assert run(*words, get=Changing(ready("True")))[1] == "pod/web condition met\npod/web condition met\n"
+    failed = run(*words, get=Changing(pod(phase="Pending", conditions=[{"type": "Ready", "status": "True"}])))
+    assert failed == (1, "pod/web condition met\n", "error: timed out waiting for the condition on pods/web\n")
+
+
+def test_a_condition_that_speaks_of_an_older_spec_is_waited_for(run: Run) -> None:
+    old = ready("True")
+    old["metadata"]["generation"] = 2
+    old["status"]["conditions"][0]["observedGeneration"] = 1
+    words = ("wait", "pod/web", "--for=condition=Ready", "--timeout=50ms")
+    assert run(*words, get=Changing(old))[0] == 1
+    old["status"]["conditions"][0]["observedGeneration"] = 2
+    assert run(*words, get=Changing(old))[0] == 0
 
 
 def test_wait_with_timeout_0_looks_once(run: Run) -> None:
