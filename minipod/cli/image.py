@@ -183,7 +183,7 @@ def _build_named(store: ImageStore, args: argparse.Namespace) -> Image:
             packages = [name for name in args.packages.replace(",", " ").split() if name]
             suite, mirror = args.suite or debian.host_suite(), args.mirror or debian.MIRROR
             debian.install(root, packages, suite, mirror, show=sys.stderr.isatty())
-        debian.write_image(layout, args.name, debian.pack(root, layout), settings)
+        debian.write_image(layout, args.name, [debian.pack(root, layout)], settings)
         return store.load_layout(layout, args.name)
 
 

@@ -114,10 +114,10 @@ def settings(changes: Sequence[str]) -> dict[str, object]:
         raise ImageError(f"--change {error}") from None
 
 
-def write_image(output: Path, name: str, layer: NewLayer, settings: dict[str, object]) -> None:
-    """The layout around the layer. Raises OSError."""
+def write_image(output: Path, name: str, layers: Sequence[NewLayer], settings: dict[str, object]) -> None:
+    """The layout around the layers. Raises OSError."""
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    write_layout(output, name, architecture(), settings, [layer], created, "minipod image build-rootfs")
+    write_layout(output, name, architecture(), settings, layers, created, "minipod image build-rootfs")
 
 
 def _compressor() -> Any:

@@ -11,20 +11,19 @@ import hashlib
 import json
 import os
 import posixpath
-import shutil
 import stat
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 import msgspec
 
 from minipod.api.references import InvalidReference, Reference, parse_reference
 from minipod.errors import ImageError
+from minipod.runtime.layers import ALWAYS_ALLOWED_BYTES, MAX_RATIO
 from minipod.runtime.manifests import (
     DOCKER_MANIFEST,
     MAX_JSON_BYTES,
@@ -124,7 +123,7 @@ class _Part:
 
 @contextmanager
 def open_files(path: Path) -> Iterator[Files]:
-    """The folder, or the archive, which may be gzipped as a whole. Raises ImageError."""
+    """The folder, or the archive, which may be compressed as a whole. Raises ImageError."""
     if path.is_dir():
         yield Folder(path)
         return
@@ -133,18 +132,52 @@ def open_files(path: Path) -> Iterator[Files]:
     except FileNotFoundError:
         raise ImageError(f"image layout {path}: no such folder or archive") from None
     with file:
-        if file.read(2) != b"\x1f\x8b":
-            file.seek(0)
+        expanded = _expanded(file)
+        if expanded is None:
             yield Archive(file, path)
             return
-        file.seek(0)
         with tempfile.NamedTemporaryFile(prefix="minipod-image-") as plain:
-            try:
-                shutil.copyfileobj(gzip.GzipFile(fileobj=file), plain, CHUNK)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise ImageError(f"image archive {path}: {error}") from error
-            plain.seek(0)
+            _expand(expanded, plain, max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * path.stat().st_size), path)
             yield Archive(plain, path)
+
+
+def _expanded(file: IO[bytes]) -> Any:
+    """A reader of what is compressed, by its first bytes; None for what is not. The four that docker load takes."""
+    head = file.read(6)
+    file.seek(0)
+    if head[:2] == b"\x1f\x8b":
+        return gzip.GzipFile(fileobj=file)
+    if head[:4] == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    if head == b"\xfd7zXZ\0":
+        import lzma
+
+        return lzma.LZMAFile(file)
+    if head[:3] == b"BZh":
+        import bz2
+
+        return bz2.BZ2File(file)
+    return None
+
+
+def _expand(source: Any, target: IO[bytes], max_bytes: int, path: Path) -> None:
+    size = 0
+    while True:
+        try:
+            chunk = source.read(CHUNK)
+        except Exception as error:  # each library has its own
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise ImageError(f"image archive {path} is damaged: {error}") from error
+        size += len(chunk)
+        if size > max_bytes:
+            raise ImageError(f"image archive {path} unpacks to more than {max_bytes} bytes, too much for its size")
+        if not chunk:
+            break
+        target.write(chunk)
+    target.seek(0)
 
 
 class Layout:

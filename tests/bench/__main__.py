@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import manifests, peers, pods, probes, volumes
+from tests.bench import images, manifests, peers, pods, probes, volumes
 from tests.bench.measure import Figure, milliseconds, run, table, to_json
 
 
@@ -16,11 +16,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="How long minipod and its peers take here.")
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     parser.add_argument("--runs", type=int, default=10, help="samples of each figure (default 10)")
+    parser.add_argument("--images", action="store_true", help="only what pulls of a large image take, minutes")
     args = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("needs root: sudo scripts/bench")
     figures = []
-    for figure in _all(args.runs):
+    for figure in images.measure(args.runs) if args.images else _all(args.runs):
         figures.append(figure)
         print(f"{figure.name}: {figure.median:.1f} {figure.unit}", file=sys.stderr)
     print(table(figures))

@@ -54,7 +54,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]
         layer = debian.pack(root, base / "layout")
         for name in NAMES:
             args = build_command(name)
-            debian.write_image(base / "layout", args.name, layer, debian.settings(args.change))
+            debian.write_image(base / "layout", args.name, [layer], debian.settings(args.change))
             server.push(f"oci:{base}/layout:{args.name}", args.name.partition("/")[2])
         yield server
 

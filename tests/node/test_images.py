@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from minipod.errors import ConflictError, ImageError, NotFoundError
 from minipod.paths import Paths
 from minipod.plan.configs import ImageConfig
+from minipod.runtime import layout
 from minipod.runtime.images import ImageStore
 from minipod.runtime.layout_writer import encode, write_blob
 from minipod.runtime.manifests import architecture
@@ -221,6 +227,27 @@ def test_an_image_that_cannot_be_used_says_why(
 ) -> None:
     with pytest.raises(ImageError, match=words):
         store.load_layout(make_layout(tmp_path / "l", HELLO, **wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, lzma.compress, bz2.compress])
+def test_an_archive_may_be_compressed_as_a_whole(
+    store: ImageStore, hello: Path, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    with tarfile.open(tmp_path / "plain.tar", "w") as tar:
+        tar.add(hello, ".")
+    packed = pack((tmp_path / "plain.tar").read_bytes())
+    (tmp_path / "packed").write_bytes(packed)
+    assert store.load(tmp_path / "packed")[0].config.cmd == ("cat", "/etc/motd")
+    (tmp_path / "cut").write_bytes(packed[:-20])
+    with pytest.raises(ImageError, match=r"image archive .*cut"):
+        store.load(tmp_path / "cut")
+
+
+def test_a_compressed_archive_may_be_a_bomb(store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    (tmp_path / "bomb").write_bytes(gzip.compress(bytes(4 << 20)))
+    with pytest.raises(ImageError, match="too much for its size"):
+        store.load(tmp_path / "bomb")
 
 
 def test_a_folder_that_is_no_layout_says_so(store: ImageStore, tmp_path: Path) -> None:
