@@ -61,8 +61,8 @@ def prune(store: ImageStore, *, every: bool = False) -> Pruned:
 
     The default image stays. A pull that is under way loses nothing.
     """
-    before = free_bytes(store.path)
     with store.locked(), store_errors("prune the image store"):
+        before = free_bytes(store.path)
         gone = [
             entry for entry in store.read_index().images if (every or not entry.reference) and not is_kept(store, entry)
         ]

@@ -17,8 +17,9 @@ from minipod.runtime.images import ImageStore
 from minipod.runtime.manifests import OCI_INDEX, architecture
 from minipod.runtime.registry.pull import Pulled
 from minipod.runtime.store_errors import Stopped
+from minipod.runtime.upkeep import prune, verify
 from tests import registry as fake
-from tests.layouts import make_layout
+from tests.layouts import archive, entry, make_layout
 from tests.pulling import HELLO, LARGE, QUICK, get, left_over
 from tests.registry import Registry, Request
 
@@ -234,6 +235,19 @@ def test_a_full_disk_leaves_room(store: ImageStore, large: Registry, small_disk:
     assert left_over(store) == []
     subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
     assert get(store, large).changed
+
+
+def test_a_pull_loses_nothing_to_prunes(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
+    layers = [archive([entry(f"f{number}", b"x" * 2000) for number in range(200)] + [entry(str(i))]) for i in range(3)]
+    registry.add(make_layout(tmp_path / "many", *layers), "many")
+    other = ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
+    found: list[Pulled] = []
+    thread = threading.Thread(target=lambda: found.append(get(other, registry, "many")))
+    thread.start()
+    while thread.is_alive():
+        prune(store)
+    assert [len(os.listdir(layer)) for layer in found[0].image.layers] == [201] * 3
+    assert verify(store) == []
 
 
 def test_two_pulls_at_once_fetch_a_layer_once(store: ImageStore, large: Registry) -> None:
