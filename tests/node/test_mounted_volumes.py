@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +20,7 @@ from minipod.paths import Paths
 from minipod.plan.empty_dirs import MakeEmptyDir, MountTmpfs
 from minipod.plan.volumes import MakePodFolder, kernel_at_least
 from minipod.runtime.facts import host_facts
+from tests import volume_pods
 from tests.node_fixtures import Node
 
 
@@ -110,3 +115,113 @@ def test_what_a_container_mounts_in_a_bidirectional_volume_reaches_the_host(
         umount(str(shared / "in"))
     finally:
         umount(str(shared))
+
+
+@pytest.fixture
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A block device of 4 MiB; skips where there is no loop device."""
+    image = tmp_path_factory.mktemp("disk") / "image"
+    image.write_bytes(b"first" + bytes((4 << 20) - 5))
+    if shutil.which("modprobe"):
+        subprocess.run(["modprobe", "-q", "loop"], check=False)
+    done = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no loop device here: {done.stderr.strip()}")
+    yield done.stdout.strip()
+    subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
+
+
+def raw_volume(device: str) -> dict[str, Any]:
+    spec = {
+        "capacity": {"storage": "4Mi"},
+        "accessModes": ["ReadWriteOnce"],
+        "volumeMode": "Block",
+        "storageClassName": "raw",
+        "hostPath": {"path": device},
+    }
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "raw"}, "spec": spec}
+
+
+@pytest.mark.vm
+def test_a_raw_block_volume_is_a_device_that_only_its_container_may_use(node: Node, disk: str) -> None:
+    def using(name: str, command: str, **source: bool) -> dict[str, Any]:
+        devices = {"volumeDevices": [{"name": "d", "devicePath": "/dev/xvda"}]}
+        given = volume_pods.pod(name, command, container=devices)
+        given["spec"]["volumes"] = [{"name": "d", "persistentVolumeClaim": {"claimName": "data", **source}}]
+        return given
+
+    wanted = volume_pods.claim(storageClassName="raw", volumeMode="Block")
+    number = os.stat(disk).st_rdev
+    write = "printf third | dd of=/dev/xvda conv=notrunc 2>/dev/null && echo written || echo refused"
+    first = using("p", f"head -c 5 /dev/xvda; {write}; stat -c %t:%T /dev/xvda")
+    out = volume_pods.run(node, raw_volume(disk), wanted, first)
+    assert out == f"firstwritten\n{os.major(number):x}:{os.minor(number):x}\n"
+    with open(disk, "rb") as device:
+        assert device.read(5) == b"third"
+    assert volume_pods.run(node, using("q", f"head -c 5 /dev/xvda; {write}", readOnly=True)) == "thirdrefused\n"
+    made = f"mknod /x b {os.major(number)} {os.minor(number)}; head -c 5 /x 2>&1 | grep -o 'not permitted'"
+    assert volume_pods.run(node, volume_pods.pod("other", made)) == "not permitted\n"
+    mounted = volume_pods.pod("m", mounts={"d": {"persistentVolumeClaim": {"claimName": "data"}}})
+    volume_pods.apply(node, mounted)
+    told = "volume d has volumeMode Block, but is specified in volumeMounts"
+    volume_pods.wait_for(lambda: told in node("events").stdout)
+
+
+@pytest.mark.vm
+def test_read_only_reaches_what_is_mounted_below_only_where_that_is_asked_for(
+    node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outer = tmp_path_factory.mktemp("outer")
+    (outer / "below").mkdir()
+    mount("tmpfs", str(outer / "below"), "tmpfs", 0, "size=64k")
+    try:
+        for mode, answer in (("Disabled", "below only\n"), ("IfPossible", "nothing\n"), ("Enabled", "nothing\n")):
+            given = volume_pods.pod(
+                mode.lower(),
+                "touch /h/x 2>/dev/null && echo all; touch /h/below/x 2>/dev/null && echo below only || echo nothing",
+                {"h": ({"hostPath": {"path": str(outer)}}, {"readOnly": True, "recursiveReadOnly": mode})},
+            )
+            assert volume_pods.run(node, given) == answer
+        volume_pods.start(node, volume_pods.pod("p", mounts={
+            "h": ({"hostPath": {"path": str(outer)}}, {"readOnly": True, "recursiveReadOnly": "IfPossible"})
+        }))  # fmt: skip
+        (status,) = node.pod("p")["status"]["containerStatuses"]  # type: ignore[index]
+        (told,) = [one for one in status["volumeMounts"] if one["name"] == "h"]
+        assert told == {"name": "h", "mountPath": "/h", "readOnly": True, "recursiveReadOnly": "Enabled"}
+        node("delete", "pod", "p")
+    finally:
+        umount(str(outer / "below"))
+
+
+@pytest.mark.vm
+def test_what_the_host_mounts_later_arrives_where_that_is_asked_for(
+    node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shared = tmp_path_factory.mktemp("host")
+    mount("tmpfs", str(shared), "tmpfs", 0, "size=64k")
+    try:
+        mount(None, str(shared), None, MS_SHARED)
+        (shared / "later").mkdir()
+        source = {"hostPath": {"path": str(shared)}}
+        volume_pods.start(
+            node, volume_pods.pod(mounts={"a": (source, {"mountPropagation": "HostToContainer"}), "b": (source, {})})
+        )
+        mount("tmpfs", str(shared / "later"), "tmpfs", 0, "size=64k")
+        (shared / "later" / "file").touch()
+        assert volume_pods.sh(node, "ls /a/later; echo -; ls /b/later") == "file\n-\n"
+        node("delete", "pod", "p")
+    finally:
+        for place in (shared / "later", shared):
+            if os.path.ismount(place):
+                umount(str(place))
+
+
+@pytest.mark.skipif(not os.path.isdir("/sys/kernel/mm/hugepages/hugepages-2048kB"), reason="no pages of 2 MiB here")
+def test_an_empty_dir_of_huge_pages_has_the_size_of_page_that_is_requested(node: Node) -> None:
+    resources = {"limits": {"hugepages-2Mi": "2Mi", "memory": "64Mi"}}
+    given = volume_pods.pod(
+        command="grep -o ' /v hugetlbfs .*' /proc/mounts | grep -o pagesize=2M",
+        mounts={"v": {"emptyDir": {"medium": "HugePages-2Mi"}}},
+        container={"resources": resources},
+    )
+    assert volume_pods.run(node, given) == "pagesize=2M\n"
