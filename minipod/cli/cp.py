@@ -95,7 +95,7 @@ def download(args: argparse.Namespace, root_fd: int, path: str, target: str) -> 
     try:
         source_fd = open_in_root(root_fd, path)
     except OSError as error:
-        raise UsageError(f"{path}: {(error.strerror or str(error)).lower()} in the container") from None
+        raise UsageError(f"{path}: {os.strerror(error.errno or 0).lower()} in the container") from None
     copier = Copier(warn, links=False, owner=(os.geteuid(), os.getegid()), preserve=not args.no_preserve)
     try:
         is_folder = stat.S_ISDIR(os.fstat(source_fd).st_mode)
@@ -167,4 +167,4 @@ class _Folder:
 
 
 def _told(error: OSError, place: str) -> UsageError:
-    return UsageError(f"{place}: {(error.strerror or str(error)).lower()}")
+    return UsageError(f"{place}: {os.strerror(error.errno or 0).lower()}")
