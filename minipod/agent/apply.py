@@ -24,7 +24,7 @@ from minipod.api.validation import validate_update
 from minipod.api.validation.prepare import prepared_update
 from minipod.errors import ConflictError, ManifestError, MinipodError, NotFoundError, UsageError
 from minipod.lifecycle import model
-from minipod.plan.claims import admitted
+from minipod.plan.claims import admitted, refusal_to_grow
 
 MODES = ("apply", "create", "replace")
 CREATED, CONFIGURED, REPLACED, UNCHANGED = "created", "configured", "replaced", "unchanged"
@@ -138,6 +138,8 @@ def _without_generation(thing: Any) -> Any:
 
 
 def _check(given: Given, new: Any, old: Any) -> None:
+    if refusal := refusal_to_grow(new, old):
+        raise ManifestError(refusal)
     errors = validate_update(new, old)
     if errors:
         texts: list[object] = [f"{error.field}: {error.message}" for error in errors]

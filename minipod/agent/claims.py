@@ -78,6 +78,8 @@ class Claims:
                     self._objects.remove(claim)
             elif claim.status.phase != "Bound":
                 self._bind(claim)
+            else:
+                self._grow(claim)
         for volume in self._objects.all(PersistentVolume):
             self._settle(volume)
 
@@ -96,6 +98,13 @@ class Claims:
         new_claim, new_volume = plan.bound(claim, volume)
         self._objects.update(self._now(new_volume, volume), volume)
         self._objects.update(new_claim, claim)
+
+    def _grow(self, claim: PersistentVolumeClaim) -> None:
+        volume = self._objects.find(PersistentVolume, "", claim.spec.volume_name)
+        both = None if volume is None else plan.grown(claim, volume)
+        if volume is not None and both is not None:
+            self._objects.update(both[1], volume)
+            self._objects.update(both[0], claim)
 
     def _tell_pending(self, claim: PersistentVolumeClaim, why: plan.Pending) -> None:
         """Once: not again whenever something else has changed."""
@@ -128,6 +137,8 @@ class Claims:
         released = reference is not None and bool(reference.uid)
         if released and volume.spec.persistent_volume_reclaim_policy == "Delete":
             self._reclaim(volume)
+        elif released and volume.spec.persistent_volume_reclaim_policy == "Recycle":
+            self._fail(volume, "VolumeFailedRecycle", "No recycler plugin found for the volume! (use Retain or Delete)")
         elif volume.metadata.deletion_timestamp is not None:
             self._objects.remove(volume)
         else:
@@ -149,13 +160,9 @@ class Claims:
     def _reclaim(self, volume: PersistentVolume) -> None:
         """Reclaim policy Delete: what minipod made it removes; of what is the user's nothing is ever removed."""
         name = volume.metadata.name
-        if volume.metadata.annotations.get(plan.PROVISIONED_BY) != plan.PROVISIONER or volume.spec.local is None:
+        if not plan.is_provisioned(volume):
             why = "only folders that minipod made are deleted: delete the volume, and its data by hand"
-            if volume.status.phase != "Failed":
-                self._tell(volume, "Warning", "VolumeFailedDelete", why)
-            self._set_phase(volume, "Failed", why)
-            if volume.metadata.deletion_timestamp is not None:
-                self._objects.remove(volume)
+            self._fail(volume, "VolumeFailedDelete", why)
             return
         if name not in self._removing:
             self._removing.add(name)
@@ -163,6 +170,15 @@ class Claims:
             task = self._remove_folder(name, f"{self._node.paths.state}/pv/{name}")
             self._tasks.add(running := asyncio.get_running_loop().create_task(task))
             running.add_done_callback(self._tasks.discard)
+
+    def _fail(self, volume: PersistentVolume, reason: str, why: str) -> None:
+        """Its data stays as it is; whoever deletes it gets it deleted."""
+        if volume.metadata.deletion_timestamp is not None:
+            self._objects.remove(volume)
+            return
+        if volume.status.phase != "Failed":
+            self._tell(volume, "Warning", reason, why)
+        self._set_phase(volume, "Failed", why)
 
     async def _remove_folder(self, name: str, path: str) -> None:
         message = ""

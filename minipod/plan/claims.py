@@ -161,6 +161,35 @@ def bound(claim: PersistentVolumeClaim, volume: PersistentVolume) -> tuple[Persi
     return claim, volume
 
 
+def grown(
+    claim: PersistentVolumeClaim, volume: PersistentVolume
+) -> tuple[PersistentVolumeClaim, PersistentVolume] | None:
+    """Both, where a bound claim asks for more than it has: a folder that minipod made takes whatever is put into it."""
+    wanted = _requested(claim)
+    if not is_provisioned(volume) or quantity.compare(wanted, _capacity(volume)) <= 0:
+        return None
+    capacity = {"storage": wanted}
+    return (
+        msgspec.structs.replace(claim, status=msgspec.structs.replace(claim.status, capacity=capacity)),
+        msgspec.structs.replace(volume, spec=msgspec.structs.replace(volume.spec, capacity=capacity)),
+    )
+
+
+def refusal_to_grow(new: Any, old: Any) -> str:
+    """What the API server's admission says to a claim that asks for more; empty where it may."""
+    if not isinstance(new, PersistentVolumeClaim) or not isinstance(old, PersistentVolumeClaim):
+        return ""
+    if quantity.compare(_requested(new), _requested(old)) <= 0 or class_of(old) in RECLAIM_POLICIES:
+        return ""
+    why = "only dynamically provisioned pvc can be resized, and the storageclass that provisions it must support resize"
+    return f'persistentvolumeclaims "{new.metadata.name}" is forbidden: {why}'
+
+
+def is_provisioned(volume: PersistentVolume) -> bool:
+    """Whether minipod made it, so that it may be changed and taken away."""
+    return volume.metadata.annotations.get(PROVISIONED_BY) == PROVISIONER and volume.spec.local is not None
+
+
 def _noted(metadata: ObjectMeta, *annotations: str) -> ObjectMeta:
     return msgspec.structs.replace(metadata, annotations={**metadata.annotations, **dict.fromkeys(annotations, "yes")})
 

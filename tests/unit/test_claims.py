@@ -8,7 +8,16 @@ import msgspec
 import pytest
 
 from minipod.api.types import PersistentVolume, PersistentVolumeClaim
-from minipod.plan.claims import admitted, best_volume, bound, is_bound_to, provisioned, why_pending
+from minipod.plan.claims import (
+    admitted,
+    best_volume,
+    bound,
+    grown,
+    is_bound_to,
+    provisioned,
+    refusal_to_grow,
+    why_pending,
+)
 
 
 def volume(name: str, storage: str = "1Gi", **spec: Any) -> PersistentVolume:
@@ -131,3 +140,16 @@ def test_the_retaining_class_keeps_folders() -> None:
 def test_other_classes_make_nothing_and_say_so(name: str) -> None:
     assert provisioned(claim(storageClassName=name), "/state") is None
     assert "class" in why_pending(claim(storageClassName=name), ()).message
+
+
+def test_a_folder_that_minipod_made_grows_with_its_claim_and_nothing_else_does() -> None:
+    made = provisioned(claim(storageClassName="local"), "/state")
+    assert made is not None
+    larger = claim("3Gi", storageClassName="local")
+    both = grown(larger, made)
+    assert both is not None
+    assert both[0].status.capacity == both[1].spec.capacity == {"storage": "3Gi"}
+    assert grown(claim("1Gi", storageClassName="local"), made) is None
+    assert grown(larger, volume("users")) is None
+    assert refusal_to_grow(larger, claim(storageClassName="local")) == ""
+    assert "only dynamically provisioned pvc can be resized" in refusal_to_grow(claim("3Gi"), claim())
