@@ -20,6 +20,7 @@ Messages are JSON over SOCK_SEQPACKET, descriptors beside them; `spawner_client`
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import select
@@ -42,6 +43,7 @@ from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.runtime.inbox import MESSAGE_LIMIT, Inbox
 from minipod.runtime.launches import STREAMS, Launches
 
+_PIPE_BYTES = 256 << 10  # what a container may say while nobody reads
 _DESCRIPTION_LIMIT = 300  # characters of what failed
 _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 
@@ -383,6 +385,8 @@ def _make_stdio(request: Request, named: dict[str, int]) -> tuple[dict[str, int]
         theirs["stdout"], theirs["stderr"] = -1, -1
         for name in ("stdout", "stderr"):
             ours[name], theirs[name] = os.pipe2(os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # the user's limit (pipe(7))
+                fcntl.fcntl(ours[name], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         if request.stdin:
             theirs["stdin"], ours["stdin"] = os.pipe2(os.O_CLOEXEC)
     elif request.stdio == "fds":
