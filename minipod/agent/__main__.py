@@ -7,4 +7,5 @@ import sys
 from minipod.agent.main import main
 
 if __name__ == "__main__":
+    sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # as in cli.main.entry
     sys.exit(main(sys.argv[1:]))

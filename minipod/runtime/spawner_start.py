@@ -28,8 +28,8 @@ def start_spawner(socket_path: str, exits: str) -> None:
     listener.listen(4)
     os.rename(temporary, socket_path)
     code = (
-        f"import sys; sys.path[:] = {sys.path!r}; from minipod.runtime.spawner import main; "
-        f"main({listener.fileno()}, {exits!r})"
+        f"import sys; sys.path[:] = {sys.path!r}; sys.modules['typing_extensions'] = None; "
+        f"from minipod.runtime.spawner import main; main({listener.fileno()}, {exits!r})"
     )
     interpreter = _read_only_interpreter()
     try:

@@ -10,6 +10,8 @@ import resource
 import time
 from pathlib import Path
 
+import pytest
+
 from minipod.runtime.logs import LINE_LIMIT, ContainerLog, LogFile, format_lines, timestamp
 
 NOW_NS = 1_795_403_736_840_719_254
@@ -46,6 +48,16 @@ def test_an_endless_line_does_not_grow_in_memory() -> None:
 def test_bytes_that_are_no_text_pass_through_unchanged() -> None:
     text, _ = format_lines(b"\xff\x00\r\n", b"stdout", NOW_NS)
     assert text == STAMP + b" stdout F \xff\x00\r\n"
+
+
+@pytest.mark.parametrize("length", [LINE_LIMIT - 1, LINE_LIMIT, LINE_LIMIT + 1])
+@pytest.mark.parametrize("before", [0, 1, LINE_LIMIT])
+def test_a_line_is_cut_at_the_limit_wherever_it_stands(length: int, before: int) -> None:
+    lines = [b"a" * before, b"b" * length, b"c"]
+    text, _ = format_lines(b"\n".join(lines) + b"\n", b"stdout", NOW_NS)
+    told = text.splitlines()
+    assert [line.split(b" ", 3)[2] for line in told] == [b"F", *([b"P"] if length > LINE_LIMIT else []), b"F", b"F"]
+    assert b"".join(line.split(b" ", 3)[3] for line in told) == b"".join(lines)
 
 
 def test_a_full_file_is_rotated_and_older_ones_are_compressed(tmp_path: Path) -> None:
