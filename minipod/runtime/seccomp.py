@@ -29,8 +29,9 @@ from minipod.plan.seccomp_profile import (
     parse,
     runtime_default,
 )
+from minipod.runtime.seccomp_ranges import shortened
 
-_COMPILER = 1  # part of the cache's key: raise it when the same profile is to become another program
+_COMPILER = 2  # part of the cache's key: raise it when the same profile is to become another program
 _BINARY_TREE = 2  # SCMP_FLTATR_CTL_OPTIMIZE: 10 steps instead of up to 400
 
 #: struct sock_filter, and the few instructions of the prologue (linux/bpf_common.h, linux/seccomp.h)
@@ -123,7 +124,8 @@ def compile_profile(profile: Profile) -> bytes:
         built.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, _BINARY_TREE)
     except OSError:  # libseccomp before 2.5
         pass
-    return _prologue(profile, unknown) + _exported(built)
+    architectures = [getattr(pyseccomp.Arch, name) for name in profile.architectures if name != "X32"]
+    return shortened(_prologue(profile, unknown) + _exported(built), architectures)
 
 
 def _add_rule(built: Any, action: int, name: str, arguments: list[Any]) -> None:

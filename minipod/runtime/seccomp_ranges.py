@@ -1,0 +1,170 @@
+"""Makes a seccomp filter short (layer 3): the same verdicts by ranges of system calls. Knows no profile. Pure.
+
+libseccomp compares with each number by itself, for each architecture: 1,250 instructions, which the kernel checks and
+compiles again for each process that gets the filter, 0.7 ms. Neighbours mostly have the same verdict. What depends on
+a call's arguments stays as libseccomp wrote it, behind the ranges.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter (linux/filter.h)
+_LOAD, _JUMP, _EQUAL, _GREATER, _AT_LEAST, _SET, _RETURN = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 0x06
+_COMPARISONS = (_EQUAL, _GREATER, _AT_LEAST)
+_CONDITIONS = (*_COMPARISONS, _SET)
+_NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
+_FARTHEST = 255  # a condition's jump is one byte
+_NO_ARCHITECTURE = 0
+
+
+class Instruction(NamedTuple):
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+class _Verdict(NamedTuple):
+    """What is returned, or (`at` >= 0) where it goes on with the first argument that is looked at."""
+
+    returned: int = 0
+    at: int = -1
+
+
+class _UnknownError(Exception):
+    """An instruction that is not expected of libseccomp, or a jump too far: the filter stays as it is."""
+
+
+Program = list[Instruction]
+
+
+def shortened(text: bytes, architectures: Sequence[int]) -> bytes:
+    """The program with the same verdicts. `architectures`: the AUDIT_ARCH_* that it tells apart."""
+    program = [Instruction(*fields) for fields in _INSTRUCTION.iter_unpack(text)]
+    try:
+        made = _made(program, architectures)
+    except _UnknownError:
+        return text
+    return b"".join(_INSTRUCTION.pack(*one) for one in made) if len(made) < len(program) else text
+
+
+def _made(program: Program, architectures: Sequence[int]) -> Program:
+    others = _ranges(program, _NO_ARCHITECTURE)
+    if len(others) != 1:
+        raise _UnknownError
+    sections = [_ranges(program, architecture) for architecture in architectures]
+    entries = {verdict.at for section in [others, *sections] for _, verdict in section if verdict.at >= 0}
+    behind = _reachable(program, entries)
+    trees = [_tree(section) for section in sections]
+    dispatch = 1 + 2 * len(trees) + 1
+    starts = [dispatch + sum(1 + len(tree) for tree in trees[:number]) for number in range(len(trees))]
+    first_behind = dispatch + sum(1 + len(tree) for tree in trees)
+    moved = {old: first_behind + new for new, old in enumerate(behind)}
+    made = [Instruction(_LOAD, 0, 0, _ARCHITECTURE)]
+    for architecture, start in zip(architectures, starts, strict=True):
+        made.append(Instruction(_EQUAL, 0, 1, architecture))
+        made.append(Instruction(_JUMP, 0, 0, start - len(made) - 1))
+    made.append(_leaf(others[0][1], len(made), moved))
+    for tree in trees:
+        made.append(Instruction(_LOAD, 0, 0, _NUMBER))
+        for step in tree:
+            made.append(_leaf(step, len(made), moved) if isinstance(step, _Verdict) else step)
+    return made + [_relocated(program[old], old, moved) for old in behind]
+
+
+def _ranges(program: Program, architecture: int) -> list[tuple[int, _Verdict]]:
+    """(first number, verdict) of each range, from 0 on: the verdict changes only at constants of the program."""
+    bounds = {0} | {k for one in program if one.code in _CONDITIONS for k in (one.k, one.k + 1) if k < 1 << 32}
+    found: list[tuple[int, _Verdict]] = []
+    for number in sorted(bounds):
+        verdict = _run(program, architecture, number)
+        if not found or found[-1][1] != verdict:
+            found.append((number, verdict))
+    return found
+
+
+def _run(program: Program, architecture: int, number: int) -> _Verdict:
+    at, loaded = 0, None
+    while True:
+        code, jt, jf, k = program[at]
+        if code == _RETURN:
+            return _Verdict(k)
+        if code == _LOAD and k not in (_NUMBER, _ARCHITECTURE):
+            return _Verdict(at=at)
+        if code == _LOAD:
+            loaded = number if k == _NUMBER else architecture
+            at += 1
+        elif code == _JUMP:
+            at += 1 + k
+        elif code in _COMPARISONS and loaded is not None:
+            holds = {_EQUAL: loaded == k, _GREATER: loaded > k, _AT_LEAST: loaded >= k}[code]
+            at += 1 + (jt if holds else jf)
+        else:
+            raise _UnknownError
+
+
+def _reachable(program: Program, entries: set[int]) -> list[int]:
+    found: set[int] = set()
+    waiting = list(entries)
+    while waiting:
+        at = waiting.pop()
+        if at in found:
+            continue
+        found.add(at)
+        code, jt, jf, k = program[at]
+        if code == _JUMP:
+            waiting.append(at + 1 + k)
+        elif code in _CONDITIONS:
+            waiting += [at + 1 + jt, at + 1 + jf]
+        elif code != _RETURN:
+            waiting.append(at + 1)
+    return sorted(found)
+
+
+def _tree(section: list[tuple[int, _Verdict]]) -> list[Instruction | _Verdict]:
+    """A binary search for the range of a number, and behind it each verdict once."""
+    verdicts = list(dict.fromkeys(verdict for _, verdict in section))
+    questions = len(section) - 1
+    places = {verdict: questions + number for number, verdict in enumerate(verdicts)}
+    asked: list[Instruction] = []
+
+    def ask(first: int, last: int) -> int:
+        """Where the search among these ranges begins."""
+        if first == last:
+            return places[section[first][1]]
+        place, middle = len(asked), (first + last + 1) // 2
+        asked.append(Instruction(_AT_LEAST, 0, 0, section[middle][0]))
+        lower, upper = ask(first, middle - 1), ask(middle, last)
+        asked[place] = asked[place]._replace(jt=_near(upper - place - 1), jf=_near(lower - place - 1))
+        return place
+
+    ask(0, questions)
+    return [*asked, *verdicts]
+
+
+def _near(distance: int) -> int:
+    if distance > _FARTHEST:
+        raise _UnknownError
+    return distance
+
+
+def _leaf(verdict: _Verdict, place: int, moved: dict[int, int]) -> Instruction:
+    if verdict.at < 0:
+        return Instruction(_RETURN, 0, 0, verdict.returned)
+    return Instruction(_JUMP, 0, 0, moved[verdict.at] - place - 1)
+
+
+def _relocated(one: Instruction, old: int, moved: dict[int, int]) -> Instruction:
+    def jump(distance: int) -> int:
+        return moved[old + 1 + distance] - moved[old] - 1
+
+    if one.code == _JUMP:
+        return one._replace(k=jump(one.k))
+    if one.code in _CONDITIONS:
+        return one._replace(jt=_near(jump(one.jt)), jf=_near(jump(one.jf)))
+    if one.code != _RETURN and moved.get(old + 1) != moved[old] + 1:
+        raise _UnknownError
+    return one
