@@ -185,41 +185,52 @@ class Hands:
     # -- containers ---------------------------------------------------------------------------------------------
 
     async def _start_container(self, action: model.StartContainer) -> None:
-        name = action.name
+        """Image, configuration, creation, start. Each step tells its own failure, and then there is no next one."""
         image = await self._image(action)
-        if image is None:
+        wanted = None if image is None else self._configure(action, image)
+        created = None if wanted is None else await self._create(*wanted)
+        if image is None or created is None:
             return
+        self._tell(
+            model.ContainerCreated(
+                name=action.name, container_id=created.id, image=image.reference, image_id=image_id(created)
+            )
+        )
+        await self._start(action.name, created.id)
+
+    def _configure(self, action: model.StartContainer, image: Image) -> tuple[SandboxStatus, ContainerConfig] | None:
         try:
-            sandbox = self._sandbox()
-            pod = self._pod()
+            sandbox, pod = self._sandbox(), self._pod()
             sources = self._node.configuration.sources(pod)
-            config = self._node.planner.container_config(pod, name, action.attempt, image, sandbox, sources)
-            config = self._in_target(config)
+            config = self._node.planner.container_config(pod, action.name, action.attempt, image, sandbox, sources)
+            return sandbox, self._in_target(config)
         except (MinipodError, OSError, ValueError) as error:
-            self._tell(_create_failed(name, "CreateContainerConfigError", error))
-            return
+            self._tell(_create_failed(action.name, "CreateContainerConfigError", error))
+            return None
+
+    async def _create(self, sandbox: SandboxStatus, config: ContainerConfig) -> ContainerStatus | None:
+        pod = self._pod()
         try:
-            for path in host_paths(pod, container_spec(pod, name)):
+            for path in host_paths(pod, container_spec(pod, config.name)):
                 path.execute()
-            created = await self._node.runtime.create_container(sandbox.id, config)
+            return await self._node.runtime.create_container(sandbox.id, config)
         except ImageError as error:
-            self._tell(model.ImageFailed(name=name, reason=error.reason, message=one_line(error)))
-            return
+            self._tell(model.ImageFailed(name=config.name, reason=error.reason, message=one_line(error)))
         except (MinipodError, OSError) as error:
             reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
             if reason == ContainerError.reason:
                 reason = "CreateContainerError"
-            self._tell(_create_failed(name, reason, error))
-            return
-        told = model.ContainerCreated(
-            name=name, container_id=created.id, image=image.reference, image_id=image_id(created)
-        )
-        self._tell(told)
+            self._tell(_create_failed(config.name, reason, error))
+        return None
+
+    async def _start(self, name: str, container_id: str) -> None:
         try:
-            started = await self._node.runtime.start_container(created.id)
+            started = await self._node.runtime.start_container(container_id)
         except (MinipodError, OSError) as error:
             now = self._node.clock()
-            self._tell(model.ContainerStartFailed(name=name, container_id=created.id, at=now, message=one_line(error)))
+            self._tell(
+                model.ContainerStartFailed(name=name, container_id=container_id, at=now, message=one_line(error))
+            )
             return
         self._tell(
             model.ContainerStarted(
