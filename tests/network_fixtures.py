@@ -207,5 +207,6 @@ def picture() -> dict[str, object]:
         for file in Path(f"/proc/sys/net/{family}/conf").glob(f"*/{name}")
     }
     tables = [thing for thing in nft.run([{"list": {"tables": {}}}])["nftables"] if "table" in thing]
-    records = sorted(str(file) for file in Path("/run").glob("minipod-forwarding-*"))
+    namespace = os.stat("/proc/thread-self/ns/net").st_ino  # other namespaces' records are other people's
+    records = sorted(str(file) for file in Path("/run").glob(f"minipod-forwarding-{namespace}*"))
     return {"links": links, "routes": routes, "addresses": addresses, "sysctls": sysctls, "nft": tables, "run": records}
