@@ -3,12 +3,14 @@ as containers on this kernel see them; `tests/unit` has the cases one by one."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from minipod.kernel.mount import mount, umount
 from tests.node_fixtures import Node
 from tests.volume_pods import apply, claim, config_map, pod, run, secret, sh, start, wait_for
 
@@ -300,3 +302,35 @@ def test_a_claim_that_waits_says_why(node: Node) -> None:
     wait_for(lambda: 'persistentvolumeclaim "data" is not bound' in node("events").stdout)
     node("delete", "pod", "p")
     node("delete", "pvc", "data", "other")
+
+
+def test_a_full_disk_in_the_middle_of_an_update_leaves_the_old_files_and_is_told(node: Node) -> None:
+    pods = f"{node.paths.state}/pods"
+    os.mkdir(pods)
+    mount("tmpfs", pods, "tmpfs", 0, "size=256k")
+    try:
+        start(node, config_map(a="1", b="1"), pod(mounts={"cm": {"configMap": {"name": "c"}}}))
+        apply(node, config_map(a="2", b="2" * 300_000))
+        wait_for(lambda: "No space left on device" in node("events").stdout)
+        assert sh(node, "cat /cm/a /cm/b; ls -A /cm | grep -c '^[.][.]2'") == "111\n"
+        apply(node, config_map(a="3", b="3"))
+        wait_for(lambda: sh(node, "cat /cm/a /cm/b") == "33", 2)
+        node("delete", "pod", "p")
+    finally:
+        umount(pods)
+
+
+def test_the_claim_of_an_ephemeral_volume_is_its_pods_or_nothing_starts(node: Node) -> None:
+    template = {"metadata": {"labels": {"of": "template"}}, "spec": claim()["spec"]}
+    volume = {"e": {"ephemeral": {"volumeClaimTemplate": template}}}
+    apply(node, claim("p-e"), pod(mounts=volume))
+    told = 'PVC "p-e" was not created for pod "p" (pod is not owner)'
+    wait_for(lambda: told in node("events").stdout)
+    node("delete", "pod", "p")
+    node("delete", "pvc", "p-e")
+    start(node, pod(mounts=volume))
+    made: Any = json.loads(node("get", "pvc", "p-e", "-o", "json").stdout)
+    assert made["metadata"]["labels"] == {"of": "template"}
+    assert [owner["name"] for owner in made["metadata"]["ownerReferences"]] == ["p"]
+    node("delete", "pod", "p")
+    wait_for(lambda: os.listdir(f"{node.paths.state}/pv") == [])
