@@ -34,10 +34,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from minipod.kernel import process
-
-# Every operation that a child may have to execute: nothing is imported after the fork.
-from minipod.plan import cgroup, namespaces, rootfs  # noqa: F401
-from minipod.plan import process as plan_process  # noqa: F401
+from minipod.plan import cgroup, namespaces, rootfs
+from minipod.plan import process as plan_process
 from minipod.plan.namespaces import Clone
 from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.runtime.inbox import MESSAGE_LIMIT, Inbox
@@ -48,11 +46,13 @@ _DESCRIPTION_LIMIT = 300  # characters of what failed
 _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 
 
-def _all_operations(base: type[ChildOperation]) -> list[type[ChildOperation]]:
-    found = []
-    for sub in base.__subclasses__():
-        found += [sub, *_all_operations(sub)]
-    return found
+#: Every operation that a child may have to execute, by its name on the wire. Nothing is imported after the fork.
+CHILD_OPERATIONS: dict[str, type[ChildOperation]] = {
+    name: kind
+    for module in (cgroup, namespaces, plan_process, rootfs)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and issubclass(kind, ChildOperation) and kind is not ChildOperation
+}
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ class Spawner:
         self.arguments = process.argument_area()
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.decode_ops = msgspec.json.Decoder(list[msgspec.Raw]).decode
-        self.decoders = {cls.__name__: msgspec.json.Decoder(cls) for cls in _all_operations(ChildOperation)}
+        self.decoders = {name: msgspec.json.Decoder(kind) for name, kind in CHILD_OPERATIONS.items()}
         self.poll = select.epoll()
         self.launches = Launches(self.poll, self._send_to)
         self.wakeup, wakeup_writer = socket.socketpair()

@@ -35,6 +35,7 @@ from minipod.plan.security import (
     capability_set,
 )
 from minipod.runtime.container import signal_number
+from minipod.runtime.spawner import CHILD_OPERATIONS
 
 V1 = HostFacts(
     node_name="node",
@@ -228,6 +229,11 @@ def test_every_operation_says_what_it_does_in_one_line_and_survives_json() -> No
         assert operation.describe()
         again = msgspec.json.decode(msgspec.json.encode(operation), type=type(operation))
         assert again == operation
+
+
+def test_the_spawner_knows_every_child_operation() -> None:
+    known = {kind.__name__: kind for kind in ChildOperation.__subclasses__() if kind.__module__.startswith("minipod.")}
+    assert known == CHILD_OPERATIONS
 
 
 def test_every_child_operation_has_a_phase() -> None:
