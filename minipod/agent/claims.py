@@ -269,7 +269,9 @@ class Claims:
         known = self._objects.find(PersistentVolumeClaim, metadata.namespace, name)
         if known is not None:
             if all(owner.uid != metadata.uid for owner in known.metadata.owner_references):
-                raise VolumeError(f'PVC "{name}" was not created for pod "{metadata.name}" (pod is not owner)')
+                space = metadata.namespace
+                why = f"PVC {space}/{name} was not created for pod {space}/{metadata.name} (pod is not owner)"
+                raise VolumeError(why)
             return
         owner = OwnerReference(
             api_version="v1", kind="Pod", name=metadata.name, uid=metadata.uid, controller=True,

@@ -16,9 +16,9 @@ from minipod.agent.node import Node, PodChange
 from minipod.agent.objects import ObjectChange
 from minipod.agent.pods import Pods
 from minipod.agent.worker import PodWorker
-from minipod.api.types import Pod
 from minipod.errors import MinipodError
 from minipod.lifecycle import model
+from minipod.lifecycle.allocation import allocated_pod
 from minipod.plan.claims import claims_of
 from minipod.plan.configuration import is_configuration, objects_of
 from minipod.plan.volumes import used_volumes
@@ -34,7 +34,7 @@ class Refresher:
     def __init__(self, node: Node, pods: Pods) -> None:
         self._node = node
         self._pods = pods
-        self._shown: dict[str, tuple[Any, Any]] = {}  # uid: labels and annotations as they were written last
+        self._shown: dict[str, tuple[Any, ...]] = {}  # uid: labels, annotations and resources as they were written last
         self._late: dict[str, str] = {}  # uid: why its files are not as they should be
 
     async def run(self) -> None:
@@ -68,10 +68,10 @@ class Refresher:
             self._node.configuration.forget(uid)
         else:
             worker = self._pods.by_uid(change.record.uid)
-            if worker is not None and self._shown.get(worker.uid, _labels(worker.pod)) != _labels(worker.pod):
+            if worker is not None and self._shown.get(worker.uid, _seen_by(worker)) != _seen_by(worker):
                 await self._refresh(worker)
             elif worker is not None:
-                self._shown.setdefault(worker.uid, _labels(worker.pod))
+                self._shown.setdefault(worker.uid, _seen_by(worker))
 
     async def _object_changed(self, change: ObjectChange) -> None:
         name, namespace = change.record.name, change.record.namespace
@@ -95,12 +95,12 @@ class Refresher:
 
     async def _refresh(self, worker: PodWorker) -> None:
         """Writes the pod's files anew where it has any by now; tells a failure once."""
-        pod, volumes = worker.state.pod, worker.state.volumes
+        pod, volumes = allocated_pod(worker.state), worker.state.volumes
         if volumes not in ("ready", "setting-up") or worker.state.stage != "syncing":
             return
         if not any(is_configuration(volume) for volume in used_volumes(pod)):
             return
-        self._shown[worker.uid] = _labels(pod)
+        self._shown[worker.uid] = _seen_by(worker)
         try:
             await self._node.configuration.write(pod)
             self._late.pop(worker.uid, None)
@@ -118,5 +118,9 @@ class Refresher:
 _KINDS = ("ConfigMap", "Secret", "PersistentVolumeClaim")
 
 
-def _labels(pod: Pod) -> tuple[Any, Any]:
-    return pod.metadata.labels, pod.metadata.annotations
+def _seen_by(worker: PodWorker) -> tuple[Any, ...]:
+    """What of the pod itself the downward API shows and that may change."""
+    pod = allocated_pod(worker.state)
+    containers = (*pod.spec.init_containers, *pod.spec.containers)
+    resources = tuple(container.resources for container in containers)
+    return pod.metadata.labels, pod.metadata.annotations, pod.spec.resources, resources

@@ -91,6 +91,15 @@ def test_the_downward_api_tells_fields_and_resources_as_variables_and_as_files(n
     assert run(node, given) == 'p x [] 1 5\n1\na="q\\""\nb="two\\nlines"250400\n'
 
 
+def test_a_resize_reaches_the_files_of_the_downward_api(node: Node) -> None:
+    item = {"path": "cpu", "resourceFieldRef": {"containerName": "c", "resource": "limits.cpu", "divisor": "1m"}}
+    resources = {"limits": {"cpu": "200m"}, "requests": {"cpu": "100m"}}
+    start(node, pod(mounts={"d": {"downwardAPI": {"items": [item]}}}, container={"resources": resources}))
+    assert sh(node, "cat /d/cpu") == "200"
+    node("resize", "pod", "p", "--limits", "cpu=300m")
+    wait_for(lambda: sh(node, "cat /d/cpu") == "300", 2)
+
+
 # ---- 10. files of configMaps, secrets and projections
 
 
@@ -324,7 +333,7 @@ def test_the_claim_of_an_ephemeral_volume_is_its_pods_or_nothing_starts(node: No
     template = {"metadata": {"labels": {"of": "template"}}, "spec": claim()["spec"]}
     volume = {"e": {"ephemeral": {"volumeClaimTemplate": template}}}
     apply(node, claim("p-e"), pod(mounts=volume))
-    told = 'PVC "p-e" was not created for pod "p" (pod is not owner)'
+    told = "PVC default/p-e was not created for pod default/p (pod is not owner)"
     wait_for(lambda: told in node("events").stdout)
     node("delete", "pod", "p")
     node("delete", "pvc", "p-e")
