@@ -96,11 +96,10 @@ def _ls(store: ImageStore, args: argparse.Namespace) -> None:
 
 
 def _pull(store: ImageStore, args: argparse.Namespace) -> None:
-    from minipod.cli.options import terminal_width
     from minipod.cli.pull_progress import Bars, human_size
 
     for name in args.images:
-        bars = Bars(terminal_width() - 1) if sys.stderr.isatty() and not args.quiet else None
+        bars = Bars(*os.get_terminal_size(2)) if sys.stderr.isatty() and not args.quiet else None
         try:
             pulled = store.fetch(name, told=bars) if bars else store.fetch(name)
         finally:

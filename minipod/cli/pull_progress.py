@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 REDRAW_S = 0.1
 BAR = 30
+ENDED = ("exists", "done")
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Bars:
     """Called from several threads; `finish` leaves the last state on the screen."""
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(self, width: int, height: int) -> None:
+        self._width = (width or 80) - 1  # a pty may have no size
+        self._room = max(2, (height or 24) - 1)  # the cursor cannot go back to what has left the screen
         self._layers: dict[str, LayerProgress] = {}
         self._began: dict[str, float] = {}
         self._drawn_lines = 0
@@ -43,10 +45,20 @@ class Bars:
 
     def _draw(self) -> None:
         up = f"\033[{self._drawn_lines}F" if self._drawn_lines else ""
-        lines = [self.line(layer)[: self._width] for layer in self._layers.values()]
+        lines = [line[: self._width] for line in self.lines()]
         sys.stderr.write(up + "".join(f"\033[2K{line}\n" for line in lines))
         sys.stderr.flush()
         self._drawn_lines = len(lines)
+
+    def lines(self) -> list[str]:
+        """One for each layer; of more than there is room for those that move, and how many are done."""
+        layers = list(self._layers.values())
+        if len(layers) <= self._room:
+            return [self.line(layer) for layer in layers]
+        done = [layer for layer in layers if layer.state in ENDED]
+        moving = sorted((layer for layer in layers if layer.state not in ENDED), key=lambda one: one.state == "waiting")
+        shown = (moving + done[::-1])[: self._room - 1]
+        return [*map(self.line, shown), f"{len(done)} of {len(layers)} layers done"]
 
     def line(self, layer: LayerProgress) -> str:
         """`0123456789ab  downloading  [=====>     ] 12.3MB/45.6MB`"""
