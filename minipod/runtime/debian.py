@@ -50,9 +50,11 @@ def install(root: Path, packages: Sequence[str], suite: str, mirror: str, *, sho
 
     Raises ImageError.
     """
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, str(root), mirror]
-    if not packages:
-        del command[2]
+    # without the keyring of Debian it would go on, and check nothing
+    command = ["debootstrap", "--force-check-gpg", "--variant=minbase"]
+    if packages:
+        command.append(f"--include={','.join(packages)}")
+    command += [suite, str(root), mirror]
     last = ""
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
