@@ -69,6 +69,10 @@ def payload(pod: Pod, volume: Volume, sources: FileSources, facts: HostFacts) ->
         raise VolumeError(f'MountVolume.SetUp failed for volume "{volume.name}" : {error}') from None
     for path in found:
         _check_path(path, volume.name)
+        parts = path.split("/")
+        for length in range(1, len(parts)):
+            if (above := "/".join(parts[:length])) in found:
+                raise VolumeError(f"volume {volume.name}: path {path[:80]}: {above[:80]} is a file of the volume too")
     return found
 
 

@@ -78,6 +78,10 @@ def test_resources_go_through_the_downward_api() -> None:
         ({"configMap": {"name": "c", "items": [{"key": "a", "path": "..a"}]}}, "neither contain nor start"),
         ({"configMap": {"name": "c", "items": [{"key": "a", "path": "/a"}]}}, "relative path"),
         ({"configMap": {"name": "c", "items": [{"key": "a", "path": "a" * 300}]}}, "at most 255"),
+        (
+            {"configMap": {"name": "c", "items": [{"key": "a", "path": "x/y"}, {"key": "a", "path": "x"}]}},
+            "path x/y: x is a file of the volume too",
+        ),
     ],
 )
 def test_what_is_missing_or_leads_outside_is_named(volume: dict[str, Any], message: str) -> None:
