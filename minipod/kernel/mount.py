@@ -157,19 +157,28 @@ def _bind_before_5_12(source_fd: int, target_fd: int, readonly: bool, recursive:
 
 def overlay(lower: tuple[str, ...], upper: str, work: str, target: str) -> None:
     """Mount overlayfs on `target`; `lower` lowest first. More layers than fit a page of options need Linux 6.7."""
+    _overlay(lower, (("upperdir", upper), ("workdir", work)), target, MS_RELATIME)
+
+
+def overlay_read_only(lower: tuple[str, ...], target: str, flags: int) -> None:
+    """An overlayfs without an upper layer; `lower` lowest first, two at least. `flags`: of MS_NOSUID to MS_NOEXEC."""
+    _overlay(lower, (), target, flags | MS_RDONLY)
+
+
+def _overlay(lower: tuple[str, ...], upper: tuple[tuple[str, str], ...], target: str, flags: int) -> None:
     layers = list(reversed(lower))
     escaped = ":".join(_escape(layer) for layer in layers)
-    options = f"lowerdir={escaped},upperdir={_escape(upper)},workdir={_escape(work)}"
+    options = ",".join([f"lowerdir={escaped}", *(f"{key}={_escape(value)}" for key, value in upper)])
     if len(options) < os.sysconf("SC_PAGESIZE"):
-        mount("overlay", target, "overlay", MS_RELATIME, options)
+        mount("overlay", target, "overlay", flags, options)
         return
     fs_fd = syscall("fsopen", b"overlay", 1, what="overlay")  # FSOPEN_CLOEXEC
     try:
-        pairs = [*(("lowerdir+", layer) for layer in layers), ("upperdir", upper), ("workdir", work)]
-        for key, value in pairs:
+        for key, value in (*(("lowerdir+", layer) for layer in layers), *upper):
             syscall("fsconfig", fs_fd, 1, key.encode(), value.encode(), 0, what=f"{key}={value}")  # FSCONFIG_SET_STRING
         syscall("fsconfig", fs_fd, 6, None, None, 0, what="overlay")  # FSCONFIG_CMD_CREATE
-        mount_fd = syscall("fsmount", fs_fd, 1, 0, what="overlay")  # FSMOUNT_CLOEXEC
+        attributes = flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)  # their MOUNT_ATTR_ have the same values
+        mount_fd = syscall("fsmount", fs_fd, 1, attributes, what="overlay")  # FSMOUNT_CLOEXEC
     finally:
         os.close(fs_fd)
     target_fd = os.open(target, os.O_PATH | os.O_CLOEXEC)
@@ -178,12 +187,6 @@ def overlay(lower: tuple[str, ...], upper: str, work: str, target: str) -> None:
     finally:
         os.close(mount_fd)
         os.close(target_fd)
-
-
-def overlay_read_only(lower: tuple[str, ...], target: str, flags: int) -> None:
-    """An overlayfs without an upper layer; `lower` lowest first, two at least."""
-    layers = ":".join(_escape(layer) for layer in reversed(lower))
-    mount("overlay", target, "overlay", flags | MS_RDONLY, f"lowerdir={layers}")
 
 
 def _escape(path: str) -> str:

@@ -88,20 +88,20 @@ class GiveToGroup(HostOperation, frozen=True):
 
 
 class MountImage(HostOperation, frozen=True):
-    """An image's files, read-only and not to be executed (KEP-4639). `layers`: lowest first."""
+    """An image's files, read-only (KEP-4639). `layers`: lowest first."""
 
     path: str
     reference: str
     layers: tuple[str, ...]
 
     def describe(self) -> str:
-        return f"mount image {self.reference} {self.path} ro,noexec: {len(self.layers)} layer(s)"
+        return f"mount image {self.reference} {self.path} ro,nosuid,nodev: {len(self.layers)} layer(s)"
 
     def execute(self) -> None:
         if os.path.ismount(self.path):
             return
         make_place(self.path, directory=True)
-        flags = kmount.MS_RDONLY | kmount.MS_NOEXEC | kmount.MS_NOSUID | kmount.MS_NODEV
+        flags = kmount.MS_RDONLY | kmount.MS_NOSUID | kmount.MS_NODEV
         if len(self.layers) == 1:
             kmount.mount(self.layers[0], self.path, None, kmount.MS_BIND)
             kmount.mount(None, self.path, None, kmount.MS_REMOUNT | kmount.MS_BIND | flags)

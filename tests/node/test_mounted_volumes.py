@@ -18,6 +18,7 @@ from minipod.kernel.mount import MS_BIND, MS_PRIVATE, MS_SHARED, mount, umount
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 from minipod.plan.empty_dirs import MakeEmptyDir, MountTmpfs
+from minipod.plan.volume_mounts import MountImage
 from minipod.plan.volumes import MakePodFolder, kernel_at_least
 from minipod.runtime.facts import host_facts
 from tests import volume_pods
@@ -225,3 +226,23 @@ def test_an_empty_dir_of_huge_pages_has_the_size_of_page_that_is_requested(node:
         container={"resources": resources},
     )
     assert volume_pods.run(node, given) == "pagesize=2M\n"
+
+
+@pytest.mark.parametrize("count", [1, 2, 300])
+def test_an_image_of_any_number_of_layers_is_a_volume_that_nobody_can_write_to(tmp_path: Path, count: int) -> None:
+    layers = [tmp_path / "layers" / f"{number:0>60}" for number in range(count)]
+    for number, layer in enumerate(layers):
+        layer.mkdir(parents=True)
+        (layer / "top").write_text(str(number))
+        (layer / str(number)).touch()
+    volume = MountImage(str(tmp_path / "v"), "x", tuple(map(str, layers)))
+    volume.execute()
+    try:
+        assert (tmp_path / "v" / "top").read_text() == str(count - 1)
+        assert len(os.listdir(tmp_path / "v")) == count + 1
+        with pytest.raises(OSError, match="Read-only"):
+            (tmp_path / "v" / "new").touch()
+        assert os.statvfs(tmp_path / "v").f_flag & (os.ST_NOSUID | os.ST_NODEV) == os.ST_NOSUID | os.ST_NODEV
+    finally:
+        volume.undo()
+    assert not (tmp_path / "v").exists()

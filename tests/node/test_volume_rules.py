@@ -277,7 +277,7 @@ def test_a_sub_path_that_an_init_container_made_a_link_out_of_the_volume_starts_
 
 def test_a_sub_path_of_an_image_has_to_be_there(node: Node) -> None:
     source = {"image": {"reference": "busybox"}}
-    assert run(node, pod("p", "ls /v/sh", {"v": (source, {"subPath": "bin"})})) == "/v/sh\n"
+    assert run(node, pod("p", "ls /v/sh; /v/echo runs", {"v": (source, {"subPath": "bin"})})) == "/v/sh\nruns\n"
     apply(node, pod("q", "ls /v", {"v": (source, {"subPath": "not/there"})}))
     wait_for(lambda: waiting(node, "q")[0] == "CreateContainerError")
 
