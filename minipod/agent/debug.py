@@ -117,7 +117,7 @@ async def attach(node: Node, pods: Pods, connection: Connection, message: Messag
                 stack.callback(attachment.tap(stream, outlet, request.whole))
                 names.append(stream)
                 fds.append(theirs.fileno())
-            input_fd = attachment.input_fd() if request.stdin or attachment.tty else -1
+            input_fd = await attachment.take_input() if request.stdin or attachment.tty else -1
             if input_fd >= 0:
                 handed_over.callback(os.close, input_fd)
                 names.append("tty" if attachment.tty else "stdin")

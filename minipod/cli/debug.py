@@ -87,6 +87,7 @@ def container_of(args: argparse.Namespace) -> Object:
         "name": args.container or "debugger-" + "".join(secrets.choice(_LETTERS) for _ in range(5)),
         "image": args.image,
         "stdin": args.stdin,
+        "stdinOnce": args.stdin and not args.tty,  # else what is piped in would have no end
         "tty": args.tty,
     }
     if allowed := _PROFILES[args.profile]:

@@ -284,7 +284,7 @@ class Runtime:
 
     def attach(self, container_id: str) -> Attachment:
         """Its standard streams as they go on. Raises NotFoundError, ContainerError: it is not running."""
-        return Attachment(self._get(container_id))
+        return Attachment(self._get(container_id), self._spawners.close_stdin)
 
     def _open_log(self, container: Container) -> ContainerLog:
         return ContainerLog(

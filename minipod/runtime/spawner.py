@@ -13,6 +13,7 @@ Messages are JSON over SOCK_SEQPACKET, descriptors beside them; `spawner_client`
     {"id", "do": "list"} -> {"id", "children": [{key, pid, started_at_ns, facts, exit}]}
     {"id", "do": "reattach", "key"} -> {"id", "fds": [names]}
     {"id", "do": "hold", "key", "fds": [names]} -> {"id"}    what another spawner held, which died
+    {"id", "do": "close_stdin", "key"} -> {"id"}    another has the writing end now, alone
     {"id", "do": "forget", "key"} -> {"id"}
     and, whenever a child that was told as started has ended: {"exit": {key, pid, code, signal, finished_at_ns}}
 """
@@ -180,6 +181,9 @@ class Spawner:
                 held.held = {name: os.dup(fd) for name, fd in named.items()}
                 self.by_key[request.key] = held
                 self._send({"id": request.id})
+            elif request.do == "close_stdin":
+                self._close_stdin(request.key)
+                self._send({"id": request.id})
             elif request.do == "forget":
                 self._forget(request.key)
                 self._send({"id": request.id})
@@ -219,6 +223,11 @@ class Spawner:
         child = self.by_key.get(request.key)
         held = child.held if child else {}
         self._send({"id": request.id, "fds": list(held)}, list(held.values()))
+
+    def _close_stdin(self, key: str) -> None:
+        child = self.by_key.get(key)
+        if child is not None and "stdin" in child.held:
+            os.close(child.held.pop("stdin"))
 
     def _forget(self, key: str) -> None:
         child = self.by_key.pop(key, None)

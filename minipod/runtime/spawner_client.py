@@ -186,6 +186,10 @@ class SpawnerClient:
         """Have descriptors kept that a spawner which died had held."""
         await self._request({"do": "hold", "key": key}, fds)
 
+    async def close_stdin(self, key: str) -> None:
+        """Another has the writing end of its standard input now, and its end is the input's end (stdinOnce)."""
+        await self._request({"do": "close_stdin", "key": key})
+
     async def forget(self, key: str) -> None:
         """The end of `key` is known and saved: its record and descriptors can go."""
         await self._request({"do": "forget", "key": key})

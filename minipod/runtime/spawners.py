@@ -101,6 +101,12 @@ class Spawners:
                 return fds
         return {}
 
+    async def close_stdin(self, key: str) -> None:
+        """Whoever holds the writing end of its standard input lets go of it."""
+        for client in list(self._clients.values()):
+            with contextlib.suppress(SpawnError):
+                await client.close_stdin(key)
+
     async def forget(self, key: str) -> None:
         """Whoever has it lets go of it; a record on disk goes too. An older spawner leaves after its last child."""
         for path, client in list(self._clients.items()):

@@ -66,6 +66,29 @@ def test_debug_of_a_target_that_is_not_there_is_refused(web: Node) -> None:
     assert "targetContainerName" in done.stderr
 
 
+def test_what_is_piped_into_a_debug_container_has_an_end(web: Node) -> None:
+    debugging = web.popen("debug", "web", "--image", "busybox", "-i", "-q", "--", "wc", "-c", stdin=-1)
+    printed, _ = debugging.communicate("hello\n", timeout=WAIT_S)
+    assert (printed, debugging.returncode) == ("6\n", 0)
+
+
+def test_standard_input_that_is_there_once_ends_with_whoever_had_it(node: Node, tmp_path: Path) -> None:
+    path = tmp_path / "once.yaml"
+    path.write_text(POD.replace("stdin: true", "stdin: true\n    stdinOnce: true"))
+    node("run", "-d", "--until", "ready", path)
+    first = node.popen("attach", "web", "-c", "reader", "-i", "-q", stdin=-1)
+    assert first.stdin is not None
+    assert first.stdout is not None
+    first.stdin.write("one\n")
+    first.stdin.flush()
+    assert first.stdout.readline() == "read one\n"
+    first.kill()
+    first.communicate()
+    done = node("exec", "web", "-c", "reader", "--", "sh", "-c",
+                "until pidof sleep > /dev/null; do usleep 20000; done; ls -l /proc/1/fd/0")  # fmt: skip
+    assert "pipe:" in done.stdout, "its loop has read the end and it sleeps"
+
+
 def test_attach_gives_a_container_its_standard_input(web: Node) -> None:
     attached = web.popen("attach", "web", "-c", "reader", "-i", "-q", stdin=-1)
     assert attached.stdin is not None
