@@ -151,7 +151,12 @@ async def apply(node: Node, pods: Pods, connection: Connection, request: Message
     wanted = converted(request, ApplyRequest)
     if wanted.mode not in MODES:
         raise UsageError(f"apply: mode {wanted.mode}: must be one of {', '.join(MODES)}")
-    manifests = load(wanted.files, wanted.namespace, pods=False)
+    manifests = load(
+        wanted.files,
+        wanted.namespace,
+        pods=False,
+        exists=lambda pod: bool(pods.select(pod.metadata.namespace, pod.metadata.name)),
+    )
     for warning in manifests.warnings:
         connection.send({"event": "warning", "message": warning})
     applier = Applier(node, pods, wanted.dry_run)

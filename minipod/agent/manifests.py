@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -50,10 +50,16 @@ class Manifests(msgspec.Struct, frozen=True):
         return [one for one in self.given if not isinstance(one.object, Pod)]
 
 
-def load(files: Sequence[Manifest], namespace: str | None, *, pods: bool = True) -> Manifests:
+def load(
+    files: Sequence[Manifest],
+    namespace: str | None,
+    *,
+    pods: bool = True,
+    exists: Callable[[Pod], bool] = lambda _pod: False,
+) -> Manifests:
     """All objects of all files, defaulted and valid. Raises ManifestError with every finding of every file.
 
-    `pods`: at least one has to be a pod.
+    `pods`: at least one has to be a pod. `exists`: whether a pod is there already, so that this is a change of it.
     """
     given: list[Given] = []
     warnings: list[str] = []
@@ -62,7 +68,7 @@ def load(files: Sequence[Manifest], namespace: str | None, *, pods: bool = True)
         written = load_text(file.text, file.name)
         for document, raw in zip(check(file.text, file.name, namespace or DEFAULT_NAMESPACE), written, strict=True):
             warnings += document.warnings
-            faults = _findings(document, namespace)
+            faults = _findings(document, namespace, exists)
             findings += faults
             if not faults:
                 given.append(Given(document.object, _written(raw.object, document.object)))
@@ -88,10 +94,14 @@ def _written(raw: Any, whole: Any) -> dict[str, Any]:
     return without_server_fields(data)
 
 
-def _findings(document: Document, namespace: str | None) -> list[str]:
+def _findings(document: Document, namespace: str | None, exists: Callable[[Pod], bool]) -> list[str]:
     """`file:line:column: field: message`, as `minipod validate` prints them. `namespace`: the command line's."""
     findings = []
-    for error in map(document.placed, document.errors):
+    errors = document.errors
+    if isinstance(document.object, Pod) and exists(document.object):
+        # Only a creation may not have them; whether a change adds any is the update's validation's to see.
+        errors = tuple(error for error in errors if error.field != "spec.ephemeralContainers")
+    for error in map(document.placed, errors):
         place = f"{document.file}:{error.line}:{error.column}" if error.line else document.file
         findings.append(": ".join(part for part in (place, error.field, error.message) if part))
     if findings:

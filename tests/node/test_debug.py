@@ -66,6 +66,19 @@ def test_debug_of_a_target_that_is_not_there_is_refused(web: Node) -> None:
     assert "targetContainerName" in done.stderr
 
 
+def test_a_pod_with_a_debug_container_is_edited_and_applied_as_it_is(web: Node, tmp_path: Path) -> None:
+    web("debug", "web", "--image", "busybox", "-c", "d", "--", "true")
+    shown = web("get", "pod", "web", "-o", "yaml").stdout
+    file = tmp_path / "shown.yaml"
+    file.write_text(shown.replace("  name: web\n", "  labels: {a: b}\n  name: web\n", 1))
+    assert web("apply", "-f", file).stdout == "pod/web configured\n"
+    assert web.pod("web")["metadata"]["labels"] == {"a": "b"}  # type: ignore[index]
+    file.write_text(shown.replace("    name: d\n", "    name: e\n"))
+    done = web("apply", "-f", file, check=False)
+    assert done.returncode == 2
+    assert "spec" in done.stderr
+
+
 def test_what_is_piped_into_a_debug_container_has_an_end(web: Node) -> None:
     debugging = web.popen("debug", "web", "--image", "busybox", "-i", "-q", "--", "wc", "-c", stdin=-1)
     printed, _ = debugging.communicate("hello\n", timeout=WAIT_S)
