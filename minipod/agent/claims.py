@@ -15,14 +15,12 @@ import msgspec
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node, PodChange
 from minipod.agent.pods import Pods
-from minipod.agent.pulls import pull_secrets
 from minipod.agent.worker import PodWorker
 from minipod.api.timestamps import timestamp
 from minipod.api.types import ObjectMeta, OwnerReference, PersistentVolume, PersistentVolumeClaim, Pod, Volume
 from minipod.errors import MinipodError, VolumeError
 from minipod.kernel.remove import remove_tree
 from minipod.plan import claims as plan
-from minipod.plan.configs import Image
 from minipod.plan.volumes import FoundSources
 
 log = logging.getLogger("minipod.agent")
@@ -224,9 +222,8 @@ class Claims:
     # -- what a pod stands on -----------------------------------------------------------------------------------
 
     async def sources(self, pod: Pod) -> FoundSources:
-        """The volumes and images of a pod that is about to get them. Raises VolumeError, ImageError."""
+        """The volumes of a pod that is about to get them. Raises VolumeError."""
         volumes: dict[str, PersistentVolume] = {}
-        images: dict[str, Image] = {}
         for volume in pod.spec.volumes:
             if volume.ephemeral is not None:
                 self._make_ephemeral(pod, volume)
@@ -236,11 +233,7 @@ class Claims:
             name = plan.claim_name(pod, volume)
             if name:
                 volumes[volume.name] = self._volume_of(pod, name)
-            elif volume.image is not None:
-                require = self._node.runtime.images.require
-                reference, policy = volume.image.reference, volume.image.pull_policy
-                images[volume.name] = await asyncio.to_thread(require, reference, policy, pull_secrets(self._node, pod))
-        return FoundSources(volumes, images)
+        return FoundSources(volumes)
 
     def _volume_of(self, pod: Pod, name: str) -> PersistentVolume:
         claim = self._objects.find(PersistentVolumeClaim, pod.metadata.namespace, name)

@@ -27,8 +27,8 @@ from minipod.plan.nfs import MountNfs
 from minipod.plan.operation import HostOperation
 from minipod.plan.pod import pod_warnings
 from minipod.plan.resources import burstable_shares
-from minipod.plan.volume_mounts import GiveToGroup
-from minipod.plan.volumes import host_paths
+from minipod.plan.volume_mounts import GiveToGroup, MountImage
+from minipod.plan.volumes import host_paths, volume_path
 from minipod.runtime.status import ContainerStatus, SandboxStatus
 
 log = logging.getLogger("minipod.agent")
@@ -185,8 +185,12 @@ class Hands:
     # -- containers ---------------------------------------------------------------------------------------------
 
     async def _start_container(self, action: model.StartContainer) -> None:
-        """Image, configuration, creation, start. Each step tells its own failure, and then there is no next one."""
-        image = await self._image(action)
+        """Images, configuration, creation, start. Each step tells its own failure, and then there is no next one."""
+        if not await self._mount_images(action):
+            return
+        spec = container_spec(self._pod(), action.name)
+        own = pulls.Wanted(action.name, spec.image, spec.image_pull_policy)
+        image = await self._image(own, action.pull_allowed)
         wanted = None if image is None else self._configure(action, image)
         created = None if wanted is None else await self._create(*wanted)
         if image is None or created is None:
@@ -264,14 +268,41 @@ class Hands:
         namespaces = msgspec.structs.replace(security.namespaces, pid="target", target_id=found[-1].id)
         return msgspec.structs.replace(config, security=msgspec.structs.replace(security, namespaces=namespaces))
 
-    async def _image(self, action: model.StartContainer) -> Image | None:
-        """The container's image; None when that was told as a failure."""
-        spec = container_spec(self._pod(), action.name)
+    async def _image(self, wanted: pulls.Wanted, pull_allowed: bool) -> Image | None:
+        """None when that was told as a failure."""
         try:
-            return await pulls.find_image(self._node, self._pod, spec, action.pull_allowed, self._tell)
+            return await pulls.find_image(self._node, self._pod, wanted, pull_allowed, self._tell)
         except ImageError as error:
-            self._tell(model.ImageFailed(name=action.name, reason=error.reason, message=one_line(error)))
+            volume = wanted.reference if wanted.is_volume else ""
+            failed = model.ImageFailed(
+                name=wanted.container, reason=error.reason, message=one_line(error), reference=volume
+            )
+            self._tell(failed)
             return None
+
+    async def _mount_images(self, action: model.StartContainer) -> bool:
+        """The images that the container mounts, where that was not done for another; whether it can go on."""
+        mounted = {mount.name for mount in container_spec(self._pod(), action.name).volume_mounts}
+        for volume in self._pod().spec.volumes:
+            if volume.image is None or volume.name not in mounted:
+                continue
+            known, path = self._operations(), volume_path(self._pod(), volume, self._node.paths)
+            if any(isinstance(operation, MountImage) and operation.path == path for operation in known):
+                continue
+            source = volume.image
+            wanted = pulls.Wanted(action.name, source.reference, source.pull_policy, is_volume=True)
+            image = await self._image(wanted, source.reference not in action.no_pull)
+            if image is None:
+                return False
+            operation = MountImage(path, source.reference, image.layers)
+            operations = self._node.planner.encode_operations((*known, operation))
+            self._node.store.put_operations(self._uid, operations)
+            try:
+                operation.execute()
+            except (MinipodError, OSError) as error:
+                self._tell(_create_failed(action.name, "CreateContainerError", error))
+                return False
+        return True
 
     async def _kill_container(self, name: str, container_id: str, grace_s: float) -> None:
         try:

@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node, PodChange, PodStep
-from minipod.api.types import Container, EphemeralContainer, Pod, Secret
+from minipod.api.types import Pod, Secret
 from minipod.errors import ImageError
 from minipod.lifecycle import model
 from minipod.plan.configs import Image
@@ -25,37 +27,48 @@ T = TypeVar("T")
 SECRET_KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """An image that a container cannot start without: its own, or one that it mounts."""
+
+    container: str
+    reference: str
+    pull_policy: str
+    is_volume: bool = False
+
+
 async def find_image(
     node: Node,
     pod: Callable[[], Pod],
-    spec: Container | EphemeralContainer,
+    wanted: Wanted,
     pull_allowed: bool,
     tell: Callable[[model.Event], None],
 ) -> Image:
-    """The container's image; tells on the way what the kubelet's image manager records.
+    """The image; tells on the way what the kubelet's image manager records.
 
     Raises ImageError with the waiting reason. `pod` gives the object as it is now: a deletion ends the pull.
     """
     images = node.runtime.images
-    image = images.present(spec.image, spec.image_pull_policy)
+    name, volume = wanted.container, wanted.reference if wanted.is_volume else ""
+    image = images.present(wanted.reference, wanted.pull_policy)
     if image is not None:
-        tell(model.ImageReady(name=spec.name))
+        tell(model.ImageReady(name=name, reference=volume))
         return image
     if not pull_allowed:
-        raise ImageError(f'Back-off pulling image "{spec.image}"', "ImagePullBackOff")
-    if images.is_default(spec.image) and images.resolve(spec.image) is None:
-        image = await asyncio.to_thread(images.require, spec.image)  # builds it
-        tell(model.ImageReady(name=spec.name))
+        raise ImageError(f'Back-off pulling image "{wanted.reference}"', "ImagePullBackOff")
+    if images.is_default(wanted.reference) and images.resolve(wanted.reference) is None:
+        image = await asyncio.to_thread(images.require, wanted.reference)  # builds it
+        tell(model.ImageReady(name=name, reference=volume))
         return image
-    tell(model.ImagePulling(name=spec.name))
+    tell(model.ImagePulling(name=name, reference=volume))
     secrets = pull_secrets(node, pod())
     stop = threading.Event()
-    pulling = asyncio.ensure_future(in_thread(lambda: images.fetch(spec.image, secrets, stop=stop)))
+    pulling = asyncio.ensure_future(in_thread(lambda: images.fetch(wanted.reference, secrets, stop=stop)))
     try:
         pulled = await _unless_deleted(pulling, node, pod)
     finally:
         stop.set()
-    tell(model.ImageReady(name=spec.name, present=False, seconds=pulled.seconds, size_bytes=pulled.image.size_bytes))
+    took, size = pulled.seconds, pulled.image.size_bytes
+    tell(model.ImageReady(name=name, reference=volume, present=False, seconds=took, size_bytes=size))
     return pulled.image
 
 

@@ -256,15 +256,17 @@ class SandboxStopped(Event, frozen=True, kw_only=True):
 
 
 class ImagePulling(Event, frozen=True, kw_only=True):
-    """Only where something really has to be fetched."""
+    """Only where something really has to be fetched. `reference`: of an image volume; empty: the container's image."""
 
     name: str
+    reference: str = ""
 
 
 class ImageReady(Event, frozen=True, kw_only=True):
     """`present`: it was there already. Otherwise `seconds` and `size_bytes` of the pull are told."""
 
     name: str
+    reference: str = ""
     present: bool = True
     seconds: float = 0.0
     size_bytes: int = 0
@@ -277,6 +279,7 @@ class ImageFailed(Event, frozen=True, kw_only=True):
     name: str
     reason: str
     message: str
+    reference: str = ""
 
 
 class ContainerCreated(Event, frozen=True, kw_only=True):
@@ -412,6 +415,7 @@ class StartContainer(Action, frozen=True, kw_only=True):
     kind: str
     attempt: int
     pull_allowed: bool = True
+    no_pull: tuple[str, ...] = ()  # images of its volumes that must not be fetched yet
 
 
 class KillContainer(Action, frozen=True, kw_only=True):

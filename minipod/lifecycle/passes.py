@@ -22,7 +22,7 @@ from minipod.lifecycle.model import (
     Waiting,
 )
 from minipod.lifecycle.publish import publish
-from minipod.lifecycle.spec import find_container, is_regular_init, kind_of, pod_words
+from minipod.lifecycle.spec import image_of, is_regular_init, kind_of, pod_words, volume_images
 from minipod.lifecycle.work import Work
 
 RELIST_S = 1.0  # the kubelet learns within about a second what it has done itself
@@ -221,15 +221,15 @@ def _start_next(work: Work) -> None:
             name=name,
             kind=kind_of(state.pod, name),
             attempt=known.attempts,
-            pull_allowed=not _waits_to_pull(work, name),
+            pull_allowed=not _waits_to_pull(work, image_of(state.pod, name)),
+            no_pull=tuple(image for image in volume_images(state.pod, name) if _waits_to_pull(work, image)),
         )
     )
 
 
-def _waits_to_pull(work: Work, name: str) -> bool:
-    """The pod's last fetch of the container's image failed not long ago, for this container or for another."""
-    container = find_container(work.state.pod, name)
-    pull = work.state.pulls.get(container.image) if container is not None else None
+def _waits_to_pull(work: Work, image: str) -> bool:
+    """The pod's last fetch of the image failed not long ago, for whichever container."""
+    pull = work.state.pulls.get(image)
     return pull is not None and backoff.in_pull_backoff(pull.backoff, work.now)
 
 

@@ -15,6 +15,18 @@ def find_container(pod: Pod, name: str) -> AnyContainer | None:
     return next((container for container in everything if container.name == name), None)
 
 
+def image_of(pod: Pod, name: str) -> str:
+    container = find_container(pod, name)
+    return container.image if container is not None else ""
+
+
+def volume_images(pod: Pod, name: str) -> tuple[str, ...]:
+    """The images that the container mounts as volumes."""
+    container = find_container(pod, name)
+    mounted = {mount.name for mount in container.volume_mounts} if container is not None else set()
+    return tuple(one.image.reference for one in pod.spec.volumes if one.image is not None and one.name in mounted)
+
+
 def kind_of(pod: Pod, name: str) -> str:
     """init | main | ephemeral"""
     if any(container.name == name for container in pod.spec.init_containers):

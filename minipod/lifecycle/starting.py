@@ -25,51 +25,47 @@ from minipod.lifecycle.model import (
     Waiting,
 )
 from minipod.lifecycle.passes import start_failed, start_succeeded
-from minipod.lifecycle.spec import find_container
+from minipod.lifecycle.spec import find_container, image_of
 from minipod.lifecycle.values import FailedPull
 from minipod.lifecycle.work import Work
 
 PULL_BACK_OFF = "ImagePullBackOff"
 
 
-def _image(work: Work, name: str) -> str:
-    container = find_container(work.state.pod, name)
-    return container.image if container is not None else ""
-
-
 def on_image(work: Work, event: ImagePulling | ImageReady | ImageFailed) -> None:
-    name, image = event.name, _image(work, event.name)
+    name, image = event.name, event.reference or image_of(work.state.pod, event.name)
+    about = "" if event.reference else name  # an image volume is the pod's
     if work.state.starting != name:
         return
     if isinstance(event, ImagePulling):
-        work.record("Normal", "Pulling", f'Pulling image "{image}"', name)
+        work.record("Normal", "Pulling", f'Pulling image "{image}"', about)
     elif isinstance(event, ImageFailed):
-        _image_failed(work, event, image)
+        _image_failed(work, event, image, about)
     elif event.present:
         message = f'Container image "{image}" already present on machine and can be accessed by the pod'
-        work.record("Normal", "Pulled", message, name)
+        work.record("Normal", "Pulled", message, about)
     else:
         _pulled(work, image)
         took = go_duration(event.seconds)
         message = f'Successfully pulled image "{image}" in {took} ({took} including waiting).'
         message += f" Image size: {event.size_bytes} bytes."
-        work.record("Normal", "Pulled", message, name)
+        work.record("Normal", "Pulled", message, about)
 
 
-def _image_failed(work: Work, event: ImageFailed, image: str) -> None:
+def _image_failed(work: Work, event: ImageFailed, image: str, about: str) -> None:
     pull = work.state.pulls.get(image)
     message = event.message
     if event.reason == PULL_BACK_OFF:
         message = f'Back-off pulling image "{image}"'
-        work.record("Normal", "BackOff", message, event.name)
+        work.record("Normal", "BackOff", message, about)
         if pull is not None and pull.error:
             message += f": {pull.error}"
     elif event.reason == "ErrImageNeverPull":
-        work.record("Warning", "ErrImageNeverPull", message, event.name)
+        work.record("Warning", "ErrImageNeverPull", message, about)
     elif event.reason in ("InvalidImageName", "ImageInspectError"):
-        work.record("Warning", "InspectFailed", message, event.name)
+        work.record("Warning", "InspectFailed", message, about)
     else:
-        work.record("Warning", "Failed", f'Failed to pull image "{image}": {message}', event.name)
+        work.record("Warning", "Failed", f'Failed to pull image "{image}": {message}', about)
         entry = backoff.next_pull_backoff(pull.backoff if pull is not None else None, work.now)
         failed = FailedPull(backoff=entry, error=f"{event.reason}: {message}")
         work.set(pulls={**work.state.pulls, image: failed})
@@ -110,7 +106,7 @@ def _created(work: Work, event: ContainerCreated) -> None:
     run = Run(
         id=event.container_id,
         attempt=known.attempts,
-        spec_image=_image(work, event.name),
+        spec_image=image_of(work.state.pod, event.name),
         image=event.image,
         image_id=event.image_id,
         created_at=work.now,

@@ -29,7 +29,7 @@ from minipod.api.types import (
 from minipod.errors import ContainerError, VolumeError
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
-from minipod.plan.configs import Device, HostFacts, Image, Mount
+from minipod.plan.configs import Device, HostFacts, Mount
 from minipod.plan.empty_dirs import HUGE_PAGES, MakeEmptyDir, MountHugePages, MountTmpfs, huge_page_size, tmpfs_size
 from minipod.plan.env import CONFIG_ERROR, expand_sub_path
 from minipod.plan.nfs import MountNfs
@@ -122,7 +122,6 @@ class FoundSources(msgspec.Struct, frozen=True):
     """What was looked up for a pod's volumes, by the volume's name."""
 
     volumes: dict[str, PersistentVolume] = {}
-    images: dict[str, Image] = {}
 
 
 # ---- operations
@@ -212,9 +211,9 @@ def volume_operations(
         elif source in _READ_ONLY and source != "image":
             operations += _configuration(pod, source, path, facts)
         elif volume.image is not None:
-            image = found.images[volume.name] if found is not None else None
-            layers = image.layers if image is not None else (f"<the layers of {volume.image.reference}>",)
-            operations.append(MountImage(path, volume.image.reference, layers))
+            if found is None:  # mounted when the first container that wants it starts, as the kubelet pulls it then
+                layers = (f"<the layers of {volume.image.reference}>",)
+                operations.append(MountImage(path, volume.image.reference, layers))
         elif volume.nfs is not None:
             operations.append(MountNfs(volume.name, volume.nfs.server, volume.nfs.path, path, volume.nfs.read_only))
         elif source in ("persistent_volume_claim", "ephemeral"):

@@ -203,6 +203,23 @@ def test_what_one_container_could_not_pull_the_others_of_the_pod_wait_for_too() 
     assert reasons == ["ErrImagePull", "ImagePullBackOff", "ErrImagePull"]
 
 
+def test_an_image_volume_that_does_not_come_is_the_pod_s_trouble_and_its_container_waits() -> None:
+    spec = container("x", volumeMounts=[{"name": "v", "mountPath": "/v"}])
+    volumes = [{"name": "v", "image": {"reference": "other"}}]
+    sim = Simulator(make_pod({"containers": [spec], "volumes": volumes}))
+    sim.fail["c"] = model.ImageFailed(name="c", reason="ErrImagePull", message="not found", reference="other")
+    sim.start().run(0.5)
+    assert sim.container("c").state.waiting.reason == "ErrImagePull"
+    told = [(e.reason, e.field_path, e.message) for _, e in sim.recorded if e.reason == "Failed"]
+    assert told == [
+        ("Failed", "", 'Failed to pull image "other": not found'),
+        ("Failed", "spec.containers{c}", "Error: ErrImagePull"),
+    ]
+    sim.run(3)
+    starts = [a for _, a in sim.actions if isinstance(a, model.StartContainer)]
+    assert [(one.pull_allowed, one.no_pull) for one in starts] == [(True, ()), (True, ("other",))]
+
+
 def test_image_events_are_those_of_the_image_manager() -> None:
     sim = Simulator(make_pod({"containers": [container("x")]}))
     sim.fail["c"] = model.ImageFailed(name="c", reason="ErrImagePull", message="not found")
