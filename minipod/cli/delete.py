@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from minipod.api.kinds import POD, Kind, kind_of_word
-from minipod.cli.client import Client
+from minipod.cli.client import Client, Request
 from minipod.cli.options import integer, namespace_of
 from minipod.cli.output import warn
 from minipod.cli.resources import known_kind, resources
@@ -37,9 +37,15 @@ def run(args: argparse.Namespace) -> int:
         return 0
     client = Client.of(args, "delete")
     failures: list[MinipodError] = []
+    messages: dict[bool, list[Object]] = {True: [], False: []}  # of pods first: what they use is free then
     for (kind, namespace), names in targets.items():
         message = {"verb": "delete", "kind": kind.plural, "namespace": namespace, "names": names}
-        delete(client, {**message, "grace_period": grace_period, "force": args.force}, args, failures)
+        messages[kind is POD].append({**message, "grace_period": grace_period, "force": args.force})
+    # The pods of all namespaces begin to end before the first is waited for.
+    for message, request in [(message, client.request_if_pods(message)) for message in messages[True]]:
+        finish(request, message, args, failures)
+    for message in messages[False]:
+        finish(client.request_if_pods(message), message, args, failures)
     if failures:
         for error in failures[:-1]:
             print_error(error)
@@ -90,10 +96,10 @@ def chosen(args: argparse.Namespace) -> dict[tuple[Kind, str], list[str]]:
 
 
 def objects_of_files(args: argparse.Namespace) -> dict[tuple[Kind, str], list[str]]:
-    """The objects of manifests, pods first: what they use is free then. Other kinds are said to be passed over."""
+    """The objects of manifests. Other kinds are said to be passed over."""
     from minipod.cli.manifests import documents
 
-    found: dict[tuple[Kind, str], list[str]] = {(POD, ""): []}
+    found: dict[tuple[Kind, str], list[str]] = {}
     for place, item in documents(args.filename):
         kind = kind_of_word(str(item.get("kind")))
         if kind is None:
@@ -104,14 +110,13 @@ def objects_of_files(args: argparse.Namespace) -> dict[tuple[Kind, str], list[st
             raise UsageError(f"{place}: metadata.name: Required value: resource name may not be empty")
         namespace = args.namespace or meta.get("namespace") or "default"
         found.setdefault((kind, namespace), []).append(str(meta["name"]))
-    return {key: names for key, names in sorted(found.items(), key=lambda one: one[0][0] is not POD) if names}
+    return found
 
 
-def delete(client: Client, message: Object, args: argparse.Namespace, failures: list[MinipodError]) -> None:
+def finish(request: Request | None, message: Object, args: argparse.Namespace, failures: list[MinipodError]) -> None:
+    """Tell what is gone until all is; None: there has never been anything."""
     done = "force deleted" if message["grace_period"] == 0 else "deleted"
-    request = None
     try:
-        request = client.request_if_pods(message)
         if request is None:
             raise NotFoundError(f'{message["kind"]} "{message["names"][0]}" not found')
         while (event := request.next()) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -332,6 +333,24 @@ def test_delete_all_and_by_manifest_and_by_label(run: Run, tmp_path: Path) -> No
     status, out, err = run("delete", "-f", str(manifest), delete=delete_all)
     assert (status, out) == (0, 'pod "web" deleted\npod "x" deleted\n')
     assert "minipod keeps no such objects" in err
+
+
+def test_pods_of_several_namespaces_begin_to_end_at_once(run: Run, tmp_path: Path) -> None:
+    manifest = tmp_path / "pods.yaml"
+    pods = "---\n".join(f"kind: Pod\nmetadata: {{name: p, namespace: {name}}}\n" for name in ("a", "b"))
+    manifest.write_text(f"kind: ConfigMap\nmetadata: {{name: c}}\n---\n{pods}")
+    all_asked = threading.Barrier(2)
+    asked: list[str] = []
+
+    def both(peer: Peer, request: Object) -> None:
+        asked.append(request["kind"])
+        if request["kind"] == "pods":
+            all_asked.wait(10)
+        delete_all(peer, request)
+
+    status, out, err = run("delete", "-f", str(manifest), delete=both)
+    assert (status, out, err) == (0, 'pod "p" deleted\npod "p" deleted\nconfigmap "c" deleted\n', "")
+    assert asked == ["pods", "pods", "configmaps"]
 
 
 class Changing:
