@@ -80,27 +80,47 @@ def run_detached(client: Client, message: Object, timeout_s: float | None) -> in
     from minipod.cli.progress import Progress
 
     progress = Progress(quiet=True)
-    with client.request(message) as request, deadline(timeout_s, message["until"] or "running"):
-        while (event := request.next()) is not None:
-            progress.show(event)
+    try:
+        with client.request(message) as request, deadline(timeout_s):
+            while (event := request.next()) is not None:
+                progress.show(event)
+    except TimeIsUpError:
+        raise too_late(client, progress.pod_events, message["until"] or "running") from None
     for pod in (request.result or {}).get("pods") or []:
         print(f"pod/{pod['name']}")
     return 0
 
 
+class TimeIsUpError(Exception):
+    """`--timeout` has passed."""
+
+
+def too_late(client: Client, pods: list[Object], until: str) -> MinipodError:
+    """What is said then: how each pod stands, as `get pods` has it. They go on."""
+    from minipod.cli.client import RemoteError
+
+    stand = []
+    for pod in pods:
+        message = {"verb": "get", "kind": "pods", "namespace": pod["namespace"], "name": pod["name"], "output": "table"}
+        for table in client.call({**message, "watch": False})[0]:
+            for row in table["rows"]:
+                cells = dict(zip(table["columns"], row, strict=True))
+                stand.append(f"pod/{cells['NAME']} {cells['READY']} {cells['STATUS']}")
+    how = f": {', '.join(stand)}" if stand else ""
+    return RemoteError(
+        f"timed out waiting for the pods to be {until}{how}; they go on: minipod describe pod NAME", EXIT_TIMEOUT
+    )
+
+
 @contextmanager
-def deadline(timeout_s: float | None, until: str | None) -> Iterator[None]:
-    """Raise TimeoutError-like news when the time is up; the pods stay as they are."""
+def deadline(timeout_s: float | None) -> Iterator[None]:
+    """Raises TimeIsUpError when the time is up; the pods stay as they are."""
     if timeout_s is None:
         yield
         return
 
     def expire(_number: int, _frame: FrameType | None) -> None:
-        from minipod.cli.client import RemoteError
-
-        raise RemoteError(
-            f"timed out waiting for the pods to be {until}; they go on, see minipod get pods", EXIT_TIMEOUT
-        )
+        raise TimeIsUpError
 
     signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 1e-6))

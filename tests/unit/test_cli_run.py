@@ -150,13 +150,18 @@ def test_detached_prints_the_name_and_shows_no_steps(
     assert (captured.out, captured.err) == ("pod/web\n", "warning: spec.priority: not used\n")
 
 
-def test_a_detached_run_that_takes_too_long_says_so(
+def test_a_detached_run_that_takes_too_long_says_how_the_pods_stand(
     tmp_path: Path, manifest: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    def slow(peer: Peer, request: Object) -> None:
+        peer.send({"event": "pod", "namespace": "default", "name": "web", "containers": []})
+        peer.receive()
+
     with fake_agent(tmp_path) as agent:
-        agent.handlers["run"] = lambda peer, request: peer.receive() and None
-        assert minipod_command(agent.paths, "run", "-d", "--timeout=50ms", manifest) == 1
-    assert capfd.readouterr().err.startswith("error: timed out waiting for the pods to be running")
+        agent.handlers["run"] = slow
+        assert minipod_command(agent.paths, "run", "-d", "--timeout=100ms", manifest) == 1
+    told = capfd.readouterr().err
+    assert told.startswith("error: timed out waiting for the pods to be running: pod/web 1/1 Running; they go on")
 
 
 def test_a_bad_manifest_shows_every_finding_and_exits_2(
