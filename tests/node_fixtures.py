@@ -64,7 +64,7 @@ class Node:
         answer: dict[str, object] = json.loads(self("get", "pods", name, "-n", namespace, "-o", "json").stdout)
         return answer
 
-    def ask(self, verb: str) -> dict[str, object] | None:
+    def ask(self, verb: str, **fields: object) -> dict[str, object] | None:
         """One request over the control socket: the last line of the answer; None when no agent listens."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(COMMAND_TIMEOUT_S)
@@ -72,7 +72,7 @@ class Node:
                 connection.connect(self.paths.agent_socket)
             except (FileNotFoundError, ConnectionRefusedError):
                 return None
-            connection.sendall(json.dumps({"verb": verb, "version": minipod.__version__}).encode() + b"\n")
+            connection.sendall(json.dumps({"verb": verb, "version": minipod.__version__, **fields}).encode() + b"\n")
             with connection.makefile("rb") as stream:
                 for line in stream:
                     answer: dict[str, object] = json.loads(line)

@@ -157,10 +157,10 @@ class Pods:
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
-    def delete(self, namespace: str, name: str, grace_period_s: int | None = None, *, force: bool = False) -> PodWorker:
+    def delete(self, namespace: str, name: str, grace_period_s: int | None = None) -> PodWorker:
         """Begins a graceful deletion; `worker.forgotten` tells its end. Raises NotFoundError."""
         worker = self.find(namespace, name)
-        worker.tell(model.DeleteRequested(grace_period_s=grace_period_s, force=force))
+        worker.tell(model.DeleteRequested(grace_period_s=grace_period_s))
         return worker
 
     def container_exited(self, status: ContainerStatus) -> None:

@@ -195,7 +195,7 @@ class Run:
     def _delete(self, one: _Tracked, grace_period_s: int | None = None) -> None:
         if not one.leaving and not one.ended:
             one.leaving = True
-            one.worker.tell(model.DeleteRequested(grace_period_s=grace_period_s, force=grace_period_s == 0))
+            one.worker.tell(model.DeleteRequested(grace_period_s=grace_period_s))
 
     def _let_go(self) -> None:
         """The client is gone or was told the end: whatever is left ends gracefully, logs go."""

@@ -120,7 +120,7 @@ class Verbs:
         missing: list[str] = []
         for name in dict.fromkeys(wanted.names):
             try:
-                going.append(self._pods.delete(wanted.namespace, name, grace_s, force=wanted.force))
+                going.append(self._pods.delete(wanted.namespace, name, grace_s))
             except NotFoundError as error:
                 missing.append(str(error))
         for worker in going:

@@ -11,7 +11,7 @@ import msgspec
 from minipod.api.status import TERMINAL_PHASES, qos_class
 from minipod.api.timestamps import timestamp
 from minipod.api.types import HostIP, Pod, PodCondition, PodIP, PodStatus
-from minipod.lifecycle import kill, passes, recovery, resize, starting
+from minipod.lifecycle import kill, passes, probes, recovery, resize, starting
 from minipod.lifecycle.model import (
     EVICTED,
     Action,
@@ -49,11 +49,18 @@ from minipod.lifecycle.model import (
     VolumesFailed,
     VolumesReady,
 )
-from minipod.lifecycle.probes import probed
-from minipod.lifecycle.publish import publish, publish_final, publish_gated, publish_readiness, set_status
+from minipod.lifecycle.publish import (
+    publish,
+    publish_final,
+    publish_gated,
+    publish_readiness,
+    publish_rejected,
+    set_status,
+)
 from minipod.lifecycle.work import Work
 from minipod.plan.configs import HostFacts
 from minipod.plan.env import CONFIG_ERROR
+from minipod.plan.pod import SYSCTL_FORBIDDEN, sysctl_refusal
 
 _VOLUME_RETRY_S = 0.5
 _VOLUME_RETRY_MAX_S = 122.0
@@ -76,7 +83,7 @@ def step(state: PodState, event: Event, now: float) -> tuple[PodState, tuple[Act
     work = Work(state, now)
     if state.stage != "gone":
         _on(work, event)
-        if not (isinstance(event, DeleteRequested) and _told_first(state, work)):
+        if not work.alone:
             passes.advance(work)
     return work.state, tuple(work.actions)
 
@@ -85,7 +92,7 @@ def next_wakeup(state: PodState) -> float | None:
     """When a Tick is wanted at the latest; None: only events bring the pod on."""
     times: list[float | None] = [*kill.wakeups(state), state.retry_at]
     if state.stage == "syncing" and passes.at_rest(state):
-        times += [state.pass_at, state.tell_at]
+        times += [state.pass_at, state.tell_at, *probes.still_started(state).values()]
         if not state.evicted_reason:
             times.append(passes.deadline(state))
     return min((at for at in times if at is not None), default=None)
@@ -145,7 +152,7 @@ def _on(work: Work, event: Event) -> None:
                 work.record("Warning", "FailedKillPod", f"error killing pod: {event.message}")
                 kill.kill_failed(work, event.name)
         case ProbeResult():
-            probed(work, event)
+            probes.probed(work, event)
         case DeleteRequested():
             _on_delete(work, event)
         case TornDown() | TearDownFailed():
@@ -166,6 +173,12 @@ def _scheduled(work: Work) -> None:
     node = work.state.pod.spec.node_name
     message = f"Successfully assigned {metadata.namespace}/{metadata.name} to {node}"
     work.record("Normal", "Scheduled", message, component="default-scheduler")
+    refusal = sysctl_refusal(work.state.pod)
+    if refusal:
+        work.record("Warning", SYSCTL_FORBIDDEN, refusal)
+        publish_rejected(work, SYSCTL_FORBIDDEN, refusal)
+        work.set(stage="finished")
+        return
     work.set(stage="syncing", changed=True)
 
 
@@ -264,6 +277,9 @@ def _on_tick(work: Work) -> None:
     if state.retry_at is not None and work.now >= state.retry_at and state.stage == "terminated":
         work.set(retry_at=None)
         work.act(TearDown())
+    elif state.stage == "syncing":
+        work.set(retry_at=None)
+    probes.meet(work)
 
 
 def _on_torn_down(work: Work, event: TornDown | TearDownFailed) -> None:
@@ -288,27 +304,19 @@ def _forget(work: Work) -> None:
 
 
 def _on_delete(work: Work, event: DeleteRequested) -> None:
-    """metadata says it first; a running pod ends gracefully, one that is not on the host any more is forgotten."""
+    """metadata says it first, as the API server comes before the kubelet; a running pod ends gracefully, one that is
+    not on the host any more is forgotten."""
     state = work.state
     first = state.pod.metadata.deletion_timestamp is None
     shorter = _mark_deleted(work, event.grace_period_s)
-    if event.force and event.grace_period_s == 0 and not state.force:
-        work.set(force=True)
-        shorter = True
     if state.stage in ("gated", "finished"):
         _forget(work)
     elif state.stage == "terminating" and (first or shorter):
         for name in kill.running(state):
             kill.shorten(work, name, kill.pod_grace_s(work.state))
-
-
-def _told_first(before: PodState, work: Work) -> bool:
-    """That a pod is being deleted is told before anything follows from it: the API server comes before the kubelet."""
-    state = work.state
-    if before.pod.metadata.deletion_timestamp is not None or state.stage != "syncing" or not passes.at_rest(state):
-        return False
-    work.set(pass_at=work.now)
-    return True
+    elif first and not passes.told_alone(work) and passes.in_post_start(state):
+        work.set(retry_at=work.now)
+        work.alone = True
 
 
 def _mark_deleted(work: Work, requested_s: int | None) -> bool:

@@ -96,9 +96,9 @@ def _stop(work: Work, name: str, kill: Kill) -> None:
 
 
 def _minimum_s(state: PodState) -> float:
-    """What the kubelet leaves a container between the stop signal and KILL at least. Who uses force wants it gone:
-    kubectl says so by forgetting the object at once."""
-    return 0.0 if state.force else MINIMUM_GRACE_S
+    """What the kubelet leaves a container between the stop signal and KILL at least. Who deletes with a grace period
+    of 0 wants it gone: the API server says so by forgetting the object at once."""
+    return 0.0 if state.pod.metadata.deletion_grace_period_seconds == 0 else MINIMUM_GRACE_S
 
 
 def _must_wait(state: PodState, name: str) -> bool:

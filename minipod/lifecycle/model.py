@@ -156,7 +156,8 @@ class PodState(Value, frozen=True, kw_only=True):
     kill_pod: bool = False  # in this pass all containers are ended, then the sandbox
     create_sandbox: bool = False  # then a new one is made
     restart_all: bool = False  # RestartAllContainers is under way
-    force: bool = False  # deleted by force: nothing is waited for
+    removed_all: bool = False  # it has removed all containers; not told yet
+    initialized: bool = False  # when its containers began to be ended: main containers were to be started, or were
     resizing: Resizing = Resizing()
     evicted_reason: str = ""  # DeadlineExceeded …
     evicted_message: str = ""
@@ -367,11 +368,9 @@ class ProbeResult(Event, frozen=True, kw_only=True):
 
 
 class DeleteRequested(Event, frozen=True, kw_only=True):
-    """`grace_period_s` None: the pod's own. A second one can only shorten. `force`, with 0: KILL without a stop signal
-    before it; by itself a grace period of 0 still has the kubelet's 2 s between the two."""
+    """`grace_period_s` None: the pod's own. A second one can only shorten. 0: KILL without a stop signal before it."""
 
     grace_period_s: int | None = None
-    force: bool = False
 
 
 class TornDown(Event, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from minipod.lifecycle.model import (
     TearDown,
     Waiting,
 )
-from minipod.lifecycle.publish import publish
+from minipod.lifecycle.publish import has_initialized, publish
 from minipod.lifecycle.spec import image_of, is_regular_init, kind_of, pod_words, volume_images
 from minipod.lifecycle.work import Work
 
@@ -68,6 +68,20 @@ def at_rest(state: PodState) -> bool:
     return not (_waits_for_runtime(state) or state.starting or state.passing or kill.killing(state))
 
 
+def told_alone(work: Work) -> bool:
+    """What this step told is told before anything follows from it, where no pass is under way. Whether it is so."""
+    if work.state.stage != "syncing" or not at_rest(work.state):
+        return False
+    work.pass_within(0)
+    work.alone = True
+    return True
+
+
+def in_post_start(state: PodState) -> bool:
+    """A postStart hook is all that is waited for."""
+    return bool(state.starting) and not _waits_for_runtime(state)
+
+
 def _known_start(state: PodState) -> bool:
     """The starting container is not yet in its postStart hook."""
     known = state.containers.get(state.starting)
@@ -96,12 +110,17 @@ def _sync(work: Work) -> bool:
 
 
 def _begin(work: Work) -> bool:
-    restart_all = work.state.restart_all or compute.wants_restart_of_all(work.state)
+    known = work.state.restart_all
+    restart_all = known or compute.wants_restart_of_all(work.state)
     work.set(changed=False, pass_at=None, tell_at=None, restart_all=restart_all)
     resize.complete(work)
     publish(work)
+    work.set(removed_all=False)
     if work.state.phase in TERMINAL_PHASES:
         return begin_termination(work)
+    if restart_all and not known:
+        work.pass_within(0)  # that it begins is told first
+        return False
     if work.state.volumes != "ready":
         work.set(volumes="setting-up")
         work.act(SetUpVolumes())
@@ -151,7 +170,7 @@ def _go_on(work: Work) -> bool:
     state = work.state
     if state.restart_all:
         _remove_all(work)
-        return True
+        return False
     if state.kill_pod:
         if state.sandbox.state == "ready":
             _stop_sandbox(work)
@@ -197,9 +216,9 @@ def _remove_all(work: Work) -> None:
         run = known[name]
         if run is not None:
             work.act(RemoveContainer(name=name, container_id=run.id))
-            work.set_container(name, run=None, previous=None, waiting=None, probes={})
-    publish(work)
-    work.set(restart_all=False, passing=False, changed=True)
+            work.set_container(name, run=None, previous=None, waiting=None)
+    work.set(restart_all=False, removed_all=True, passing=False)
+    work.pass_within(0)
 
 
 def _start_next(work: Work) -> None:
@@ -305,6 +324,7 @@ def begin_termination(work: Work) -> bool:
     Where there is nothing to wait for, the status of this moment is told before the final one.
     """
     work.set(
+        initialized=has_initialized(work.state.pod, work.state.status),
         stage="terminating",
         passing=False,
         changed=False,
@@ -313,6 +333,7 @@ def begin_termination(work: Work) -> bool:
         kill_pod=False,
         create_sandbox=False,
         restart_all=False,
+        removed_all=False,
         pass_at=None,
         tell_at=None,
         retry_at=None,

@@ -11,15 +11,20 @@ import msgspec
 
 from minipod.api.status import TERMINAL_PHASES
 from minipod.api.types import Probe
+from minipod.lifecycle import passes
 from minipod.lifecycle.model import ContainerState, PodState, ProbeResult, ProbeState
-from minipod.lifecycle.publish import publish_readiness
-from minipod.lifecycle.spec import AnyContainer, probe_of
+from minipod.lifecycle.publish import publish_readiness, publish_started
+from minipod.lifecycle.spec import AnyContainer, kind_of, probe_of
 from minipod.lifecycle.work import Work
 
 KINDS = ("startup", "liveness", "readiness")
 # A node's workers begin this long before it has the first container running; here that runs at once. From a
 # container's start to its first turn it is as long as there.
 _HEAD_START_S = 0.4
+# In the turn of a startup probe that finds a new instance the other probes still see it as started: they are made. It
+# is told after that, and a pass follows.
+_TURN_S = 0.3
+_PASS_S = 0.5
 _INITIAL = {"startup": "unknown", "liveness": "success", "readiness": "failure"}
 
 
@@ -86,6 +91,7 @@ def _of_container(state: PodState, container: AnyContainer, known: ContainerStat
     run = known.run
     assert run is not None
     started = container.startup_probe is None or _now(known, run.id, "startup").result == "success"
+    started = started or container.name in still_started(state)
     result = []
     for kind in KINDS:
         probe = probe_of(container, kind)
@@ -100,18 +106,55 @@ def _of_container(state: PodState, container: AnyContainer, known: ContainerStat
                 kind=kind,
                 probe=probe,
                 started_at=run.started_at,
-                since=(state.added_at if state.start_time is None else state.start_time) - _HEAD_START_S,
+                since=_turns_since(state),
             )
         )
     return result
 
 
+def _turns_since(state: PodState) -> float:
+    return (state.added_at if state.start_time is None else state.start_time) - _HEAD_START_S
+
+
 def _now(known: ContainerState, container_id: str, kind: str) -> ProbeState:
-    """What is known of this instance; of a new one: nothing."""
+    """What is known of this instance. A new one has no result, but the count goes on over a restart, as the kubelet's
+    worker does."""
     probe = known.probes.get(kind)
-    if probe is not None and probe.container_id == container_id:
+    if probe is None:
+        return ProbeState(container_id=container_id, result=_INITIAL[kind])
+    if probe.container_id == container_id:
         return probe
-    return ProbeState(container_id=container_id, result=_INITIAL[kind])
+    return msgspec.structs.replace(probe, container_id=container_id, result=_INITIAL[kind], on_hold=False)
+
+
+def still_started(state: PodState) -> dict[str, float]:
+    """Containers that are told as started because the instance before was, although they have a startup probe; and
+    when that ends: with the next turn of this probe (prober_manager.go isContainerStarted, worker.go doProbe)."""
+    told = {s.name for s in (*state.status.container_statuses, *state.status.init_container_statuses) if s.started}
+    result: dict[str, float] = {}
+    if not told or state.stage != "syncing" or state.pod.metadata.deletion_timestamp is not None:
+        return result
+    for container in (*state.pod.spec.containers, *state.pod.spec.init_containers):
+        known, probe = state.containers.get(container.name), container.startup_probe
+        if container.name not in told or probe is None or known is None or known.run is None:
+            continue
+        met = known.probes.get("startup")
+        if known.run.state == "running" and known.post_start_done and (met is None or met.container_id != known.run.id):
+            since, period = _turns_since(state), probe.period_seconds
+            turns = max(0, math.ceil((known.run.started_at - since) / period))
+            result[container.name] = since + turns * period + _TURN_S
+    return result
+
+
+def meet(work: Work) -> None:
+    """The startup probe's turn has come for those: they are not started after all, and at the next pass not ready."""
+    for name, at in still_started(work.state).items():
+        known = work.container(name)
+        if work.now < at or known.run is None:
+            continue
+        work.set_container(name, probes={**known.probes, "startup": _now(known, known.run.id, "startup")})
+        publish_started(work, name, False)
+        work.pass_within(_PASS_S)
 
 
 def probed(work: Work, event: ProbeResult) -> None:
@@ -145,11 +188,15 @@ def probed(work: Work, event: ProbeResult) -> None:
         return
     work.set_container(event.name, probes={**known.probes, event.kind: new})
     if new.result != old.result:
-        _changed(work, event.kind)
+        _changed(work, event.name, new, event.kind)
 
 
-def _changed(work: Work, kind: str) -> None:
-    if kind != "liveness":
+def _changed(work: Work, name: str, probe: ProbeState, kind: str) -> None:
+    if kind == "readiness":
         publish_readiness(work)
+    elif kind == "startup":
+        publish_started(work, name, probe.result == "success")
+        if kind_of(work.state.pod, name) == "main" and passes.told_alone(work):
+            return
     if work.state.stage == "syncing":
         work.set(changed=True)

@@ -29,7 +29,7 @@ from minipod.lifecycle import conditions
 from minipod.lifecycle.allocation import allocated_pod, allocation, pod_resources, running_resources
 from minipod.lifecycle.model import EVICTED, PodState, Run
 from minipod.lifecycle.model import ContainerState as Known
-from minipod.lifecycle.spec import AnyContainer, is_probed, is_regular_init, probe_of
+from minipod.lifecycle.spec import AnyContainer, is_probed, is_regular_init, kind_of, probe_of
 from minipod.lifecycle.work import Work
 
 UNKNOWN = "ContainerStatusUnknown"
@@ -58,7 +58,10 @@ def publish(work: Work, *, terminal: bool = False, held: bool = True) -> None:
     inits = _statuses(work, state.pod.spec.init_containers)
     ephemerals = _statuses(work, state.pod.spec.ephemeral_containers)
 
-    phase = rules.phase_of(state.pod.spec, (*mains, *inits), terminal=terminal, initialized=_main_started(state))
+    # The kubelet decides on the phase before it asks the probes: a sidecar counts as started once it was told so.
+    was_started = {s.name: s.started for s in state.status.init_container_statuses}
+    before = [msgspec.structs.replace(s, started=was_started.get(s.name, False)) for s in inits]
+    phase = rules.phase_of(state.pod.spec, (*mains, *before), terminal=terminal, initialized=_main_started(state))
     if phase not in rules.TERMINAL_PHASES and state.phase in rules.TERMINAL_PHASES:
         phase = state.phase
     if state.evicted_reason:
@@ -106,7 +109,8 @@ def _tell(
 
 
 def set_status(work: Work, status: PodStatus) -> None:
-    if status != work.state.status:
+    """Of a pod that was deleted without a grace period nothing more is told: on a cluster the object is gone."""
+    if status != work.state.status and work.state.pod.metadata.deletion_grace_period_seconds != 0:
         work.set(status=status, published=work.state.published + 1)
 
 
@@ -140,11 +144,28 @@ def publish_gated(work: Work) -> None:
     set_status(work, PodStatus(phase="Pending", conditions=others + made, qos_class=rules.qos_class(pod)))
 
 
+def publish_rejected(work: Work, reason: str, message: str) -> None:
+    """The status of a pod that this node does not take (kubelet.go rejectPod): nothing but that."""
+    pod = work.state.pod
+    work.set(phase="Failed", start_time=work.now)
+    set_status(
+        work,
+        PodStatus(
+            phase="Failed",
+            reason=reason,
+            message=f"Pod was rejected: {message}",
+            start_time=timestamp(work.now),
+            qos_class=rules.qos_class(pod),
+            observed_generation=pod.metadata.generation,
+        ),
+    )
+
+
 def publish_readiness(work: Work) -> None:
-    """Tell started and ready anew, and nothing else (status_manager.go SetContainerReadiness, SetContainerStartup)."""
+    """Tell started and ready anew, and nothing else (status_manager.go SetContainerReadiness)."""
     state = work.state
-    mains = tuple(with_readiness(state, status) for status in state.status.container_statuses)
-    inits = tuple(with_readiness(state, status) for status in state.status.init_container_statuses)
+    mains = tuple(_with_readiness_anew(state, status) for status in state.status.container_statuses)
+    inits = tuple(_with_readiness_anew(state, status) for status in state.status.init_container_statuses)
     made = _conditions(work, state.phase, mains, inits)
     keep = {c.type: c for c in state.status.conditions}
     told = tuple(c if c.type in ("Ready", "ContainersReady") else keep.get(c.type, c) for c in made)
@@ -152,6 +173,17 @@ def publish_readiness(work: Work) -> None:
         work,
         msgspec.structs.replace(state.status, container_statuses=mains, init_container_statuses=inits, conditions=told),
     )
+
+
+def publish_started(work: Work, name: str, started: bool) -> None:
+    """Tell one container's `started`, and nothing else (status_manager.go SetContainerStartup)."""
+    status = work.state.status
+
+    def told(statuses: tuple[ContainerStatus, ...]) -> tuple[ContainerStatus, ...]:
+        return tuple(msgspec.structs.replace(s, started=started) if s.name == name else s for s in statuses)
+
+    mains, inits = told(status.container_statuses), told(status.init_container_statuses)
+    set_status(work, msgspec.structs.replace(status, container_statuses=mains, init_container_statuses=inits))
 
 
 def _main_started(state: PodState) -> bool:
@@ -175,7 +207,7 @@ def container_status(state: PodState, container: AnyContainer, old: ContainerSta
     known = state.containers.get(container.name, Known())
     status = _without_run(state, container, old) if known.run is None else _of_run(state, container, known, old)
     status = _waiting(state, container, known, status)
-    return with_readiness(state, status)
+    return with_readiness(state, status, was_started=old is not None and bool(old.started))
 
 
 def _without_run(state: PodState, container: AnyContainer, old: ContainerStatus | None) -> ContainerStatus:
@@ -189,11 +221,11 @@ def _without_run(state: PodState, container: AnyContainer, old: ContainerStatus 
     )
     if old is None:
         return status
-    if state.restart_all and old.state.waiting is None:
+    if state.removed_all and old.state.waiting is None:
         gone = ContainerStateTerminated(reason=rules.RESTARTING_ALL_CONTAINERS, message=_RESTARTED, exit_code=137)
         waiting = ContainerStateWaiting(reason=rules.RESTARTING_ALL_CONTAINERS, message=_RESTARTED)
         return msgspec.structs.replace(
-            status,
+            old if old.state.terminated is not None else status,
             state=ContainerState(waiting=waiting),
             last_state=ContainerState(terminated=gone),
             restart_count=old.restart_count + 1,
@@ -268,8 +300,8 @@ def _terminated(pod: Pod, run: Run) -> ContainerStateTerminated:
 def _waiting(state: PodState, container: AnyContainer, known: Known, status: ContainerStatus) -> ContainerStatus:
     """A container that is to be started, but could not be, is waiting for the reason that is known."""
     run = known.run
-    done = is_regular_init(state.pod, container.name) and run is not None and run.state == "exited"
-    if known.waiting is None or (done and run is not None and run.exit_code == 0):
+    done = run is not None and run.state == "exited" and run.exit_code == 0
+    if known.waiting is None or (done and kind_of(state.pod, container.name) == "init"):  # a sidecar too
         return status
     if not should_be_restarted(state, container, run):
         return status
@@ -295,17 +327,31 @@ def should_be_restarted(state: PodState, container: AnyContainer, run: Run | Non
     return rules.container_should_restart(regular, spec, run.exit_code)
 
 
-def with_readiness(state: PodState, status: ContainerStatus) -> ContainerStatus:
-    """started and ready, by the probes (prober_manager.go UpdatePodStatus)."""
+def with_readiness(state: PodState, status: ContainerStatus, *, was_started: bool) -> ContainerStatus:
+    """started and ready, by the probes (prober_manager.go UpdatePodStatus).
+
+    `was_started`: what was told last. It holds on for an instance that the startup probe's worker has not met yet.
+    """
     pod = state.pod
     if any(status.name == ephemeral.name for ephemeral in pod.spec.ephemeral_containers):
         return status
     running = status.state.running is not None
-    started = running and _probe_says(state, status, "startup")
+    started = running and (_probe_says(state, status, "startup") or (was_started and not _is_met(state, status)))
     is_ready = started and is_probed(pod, status.name) and _probe_says(state, status, "readiness")
     if is_regular_init(pod, status.name):
-        is_ready = status.state.terminated is not None and status.state.terminated.exit_code == 0
+        ended = status.state.terminated
+        is_ready = status.ready or (ended is not None and ended.exit_code == 0)
     return msgspec.structs.replace(status, started=started, ready=is_ready)
+
+
+def _with_readiness_anew(state: PodState, status: ContainerStatus) -> ContainerStatus:
+    return with_readiness(state, status, was_started=bool(status.started))
+
+
+def _is_met(state: PodState, status: ContainerStatus) -> bool:
+    """The startup probe has had a turn since this very instance was told."""
+    probe = state.containers.get(status.name, Known()).probes.get("startup")
+    return probe is not None and container_uri(probe.container_id) == status.container_id
 
 
 def _probe_says(state: PodState, status: ContainerStatus, kind: str) -> bool:
@@ -342,7 +388,7 @@ def publish_final(work: Work) -> None:
     state = work.state
     old = state.status
     mains, inits = old.container_statuses, old.init_container_statuses
-    if _has_initialized(state.pod, old):
+    if state.initialized:
         mains = tuple(_lost(status) for status in mains)
     tried = _tried(inits)
     inits = tuple(_lost(status) for status in inits[:tried]) + inits[tried:]
@@ -369,7 +415,8 @@ def _lost(status: ContainerStatus) -> ContainerStatus:
     return msgspec.structs.replace(status, state=ContainerState(terminated=ended), ready=False, started=False)
 
 
-def _has_initialized(pod: Pod, status: PodStatus) -> bool:
+def has_initialized(pod: Pod, status: PodStatus) -> bool:
+    """By what was told, main containers were to be started or were (status_manager.go hasPodInitialized)."""
     if not pod.spec.init_containers:
         return True
     if any(s.last_state.terminated is not None or s.state.waiting is None for s in status.container_statuses):

@@ -82,4 +82,4 @@ def _made_meanwhile(work: Work, name: str, found: Run) -> None:
     assert container is not None
     previous = known.run if known.run is not None and known.run.state == "exited" else known.previous
     run = msgspec.structs.replace(found, spec_image=container.image, active=True)
-    work.set_container(name, run=run, previous=previous, attempts=found.attempt + 1, probes={}, waiting=None)
+    work.set_container(name, run=run, previous=previous, attempts=found.attempt + 1, waiting=None)

@@ -118,7 +118,6 @@ def _created(work: Work, event: ContainerCreated) -> None:
         run=run,
         previous=previous,
         attempts=known.attempts + 1,
-        probes={},
         kill=None,
         post_start_done=True,
     )
@@ -161,7 +160,7 @@ def on_hook(work: Work, event: HookDone) -> None:
     if work.run_with_id(event.name, event.container_id) is None:
         return
     if event.hook == "preStop":
-        if not event.ok:
+        if not event.ok and not _is_sleep(work, event.name):  # that one is cut short, it cannot fail
             work.record("Warning", "FailedPreStopHook", "PreStopHook failed", event.name)
         kill.hook_done(work, event.name)
         return
@@ -175,8 +174,16 @@ def on_hook(work: Work, event: HookDone) -> None:
     work.record("Warning", "FailedPostStartHook", "PostStartHook failed", event.name)
     work.set(killed=True)
     work.set_container(event.name, post_start_error=event.message)
+    if known.run is not None and known.run.state == "exited":  # the kubelet ends it all the same, and says so
+        work.record("Normal", "Killing", "FailedPostStartHook", event.name)
     kill.start_kill(work, event.name, reason="postStart", message="FailedPostStartHook")
     _post_start_over(work, event.name)
+
+
+def _is_sleep(work: Work, name: str) -> bool:
+    container = find_container(work.state.pod, name)
+    hook = container.lifecycle.pre_stop if container is not None and container.lifecycle is not None else None
+    return hook is not None and hook.sleep is not None
 
 
 def _post_start_over(work: Work, name: str) -> None:

@@ -15,12 +15,13 @@ _EMPTY = ContainerState()
 class Work:
     """Mutable inside one `step` only; `state` itself is replaced, never changed."""
 
-    __slots__ = ("actions", "now", "state")
+    __slots__ = ("actions", "alone", "now", "state")
 
     def __init__(self, state: PodState, now: float) -> None:
         self.state = state
         self.now = now
         self.actions: list[Action] = []
+        self.alone = False  # nothing follows in this step
 
     def set(self, **changes: Any) -> None:
         self.state = msgspec.structs.replace(self.state, **changes)
@@ -58,6 +59,11 @@ class Work:
         """The present instance, if it is that one: late events about older ones are nobody's."""
         run = self.container(name).run
         return run if run is not None and run.id == container_id else None
+
+    def pass_within(self, seconds: float) -> None:
+        """A pass begins by then."""
+        at = self.now + seconds
+        self.set(pass_at=at if self.state.pass_at is None else min(self.state.pass_at, at))
 
     def act(self, action: Action) -> None:
         self.actions.append(action)

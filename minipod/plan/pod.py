@@ -31,6 +31,7 @@ from minipod.plan.volumes import devices_for, fs_group, mounts_for, pod_director
 DEFAULT_TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 
 #: pkg/kubelet/sysctl/safe_sysctls.go: of the pod alone, without effect on any other
+SYSCTL_FORBIDDEN = "SysctlForbidden"
 SAFE_SYSCTLS = frozenset(
     {
         "kernel.shm_rmid_forced",
@@ -136,24 +137,27 @@ def _port_mappings(pod: Pod) -> tuple[PortMapping, ...]:
 
 def _sysctls(pod: Pod) -> dict[str, str]:
     """The pod's sysctls over the runtime's own. Raises SandboxError (SysctlForbidden) for one that is not safe."""
+    refusal = sysctl_refusal(pod)
+    if refusal:
+        raise SandboxError(refusal, SYSCTL_FORBIDDEN)
     result = {} if pod.spec.host_network else dict(_NETWORK_SYSCTLS)
     context = pod.spec.security_context
-    for index, sysctl in enumerate(context.sysctls if context is not None else ()):
-        name = sysctl.name.replace("/", ".")
-        reason = _sysctl_refusal(pod, name)
-        if reason:
-            raise SandboxError(f"spec.securityContext.sysctls[{index}].name: {name}: {reason}", "SysctlForbidden")
-        result[name] = sysctl.value
+    for sysctl in context.sysctls if context is not None else ():
+        result[sysctl.name.replace("/", ".")] = sysctl.value
     return result
 
 
-def _sysctl_refusal(pod: Pod, name: str) -> str:
-    if name not in SAFE_SYSCTLS:
-        return "not a sysctl that is safe for one pod alone (kubernetes.io/docs: safe sysctls)"
-    if name.startswith("net.") and pod.spec.host_network:
-        return "would change the host's own network, which this pod shares (hostNetwork)"
-    if name.startswith("kernel.") and pod.spec.host_ipc:
-        return "would change the host's own IPC namespace, which this pod shares (hostIPC)"
+def sysctl_refusal(pod: Pod) -> str:
+    """Why a node does not take the pod (pkg/kubelet/sysctl/allowlist.go); empty where it does."""
+    context = pod.spec.security_context
+    for sysctl in context.sysctls if context is not None else ():
+        name = sysctl.name.replace("/", ".")
+        if name not in SAFE_SYSCTLS:
+            return f'forbidden sysctl: "{name}" not allowlisted'
+        if name.startswith("net.") and pod.spec.host_network:
+            return f'forbidden sysctl: "{name}" not allowed with host Net enabled'
+        if name.startswith("kernel.") and pod.spec.host_ipc:
+            return f'forbidden sysctl: "{name}" not allowed with host IPC enabled'
     return ""
 
 

@@ -19,6 +19,7 @@ from minipod.lifecycle.spec import find_container
 
 START = 1_700_000_000.0
 STEP_LIMIT = 20_000
+PROBE_S = 0.002  # what a probe takes: its answer comes after the other probes' turn of the same moment
 
 
 def make_pod(spec: dict, name: str = "p") -> Pod:
@@ -40,11 +41,12 @@ class Process:
     def __init__(self, name: str, container_id: str, script: str, started_at: float) -> None:
         self.name, self.id, self.started_at = name, container_id, started_at
         self.files: list[tuple[float, str, bool]] = []  # (since the start, path, there)
-        self.trap = re.search(r"trap \"(.*?)\" TERM", script)
+        self.trap = re.search(r"trap ([\"'])(.*?)\1 TERM", script)
         self.ends_after: float | None = None
         self.exit_code = 0
         self.alive = True
-        self._read(re.sub(r"trap \".*?\" TERM;?", "", script))
+        if "while" not in script:
+            self._read(re.sub(r"trap ([\"']).*?\1 TERM;?", "", script))
 
     def _read(self, script: str) -> None:
         at = 0.0
@@ -209,8 +211,10 @@ class Simulator:
         process = self.processes.get(action.container_id)
         if process is None:
             return
-        if process.trap and process.trap[1]:
-            self.at(0.01, lambda: self._end(process, 0))
+        if process.trap and process.trap[2]:
+            slept, code = (re.search(rf"{word} (\d+)", process.trap[2]) for word in ("sleep", "exit"))
+            seconds, exit_code = (float(found[1]) if found else 0.0 for found in (slept, code))
+            self.at(min(seconds + 0.01, action.grace_s), lambda: self._end(process, int(exit_code)))
         else:
             self.at(action.grace_s, lambda: self._end(process, 137))
 
@@ -260,11 +264,10 @@ class Simulator:
         self._probing[probe] = at + probe.probe.period_seconds
         self._probe_at(probe, self._probing[probe])
         result = self.probe(probe) if self.probe is not None else self._exec(probe)
-        self.send(
-            model.ProbeResult(
-                name=probe.name, container_id=probe.container_id, kind=probe.kind, result=result, message="m"
-            )
+        answer = model.ProbeResult(
+            name=probe.name, container_id=probe.container_id, kind=probe.kind, result=result, message="m"
         )
+        self.at(PROBE_S, lambda: self.send(answer))
 
     def _exec(self, probe: WantedProbe) -> str:
         process = self.processes.get(probe.container_id)

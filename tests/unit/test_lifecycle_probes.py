@@ -104,7 +104,33 @@ def test_container_with_only_a_startup_probe_is_ready_once_started() -> None:
     sim = quiet(startupProbe=WORKS)
     assert not sim.container("c").ready
     result(sim, "startup", "success")
+    assert (sim.container("c").started, sim.container("c").ready) == (True, False)  # told first
+    sim.run(0.01)
     assert sim.container("c").ready
+
+
+def test_after_a_restart_by_a_probe_it_is_told_as_started_until_its_startup_probe_has_its_turn() -> None:
+    sim = quiet(startupProbe=WORKS | {"periodSeconds": 4}, livenessProbe=FAILS | {"failureThreshold": 1})
+    result(sim, "startup", "success")
+    sim.run(0.01)
+    result(sim, "liveness", "failure")
+    sim.run(2.1)  # until it was killed
+    assert sim.container("c").restart_count == 1
+    assert (sim.container("c").started, sim.container("c").ready) == (True, True)
+    assert wanted(sim) == ["liveness"]
+    sim.run(3.9)
+    assert (sim.container("c").started, sim.container("c").ready) == (False, False)
+    assert wanted(sim) == ["startup"]
+
+
+def test_the_count_of_failures_goes_on_over_a_restart() -> None:
+    sim = quiet(livenessProbe=FAILS | {"failureThreshold": 2})
+    result(sim, "liveness", "failure")
+    sim.end("c", 1)
+    sim.run(0.5)
+    assert sim.container("c").restart_count == 1
+    result(sim, "liveness", "failure")
+    assert sim.reasons("Killing")
 
 
 def test_failed_liveness_restarts_the_container_and_rests_until_it_is_another_one() -> None:
@@ -278,4 +304,4 @@ def test_container_that_ends_during_its_post_start_hook_fails_its_start() -> Non
     sim.start().run(1)
     assert sim.container("c").state.waiting.reason == "PostStartHookError"
     assert sim.container("c").last_state.terminated.exit_code == 4
-    assert not sim.reasons("Killing")
+    assert len(sim.reasons("Killing")) == 1

@@ -199,3 +199,16 @@ def test_status_grows_older_only_by_a_number_that_counts_changes() -> None:
 def test_state_survives_as_json(seconds: float) -> None:
     state = simulate(seconds).state
     assert msgspec.json.decode(msgspec.json.encode(state), type=model.PodState) == state
+
+
+def test_pod_with_a_forbidden_sysctl_is_rejected() -> None:
+    sysctls = [{"name": "kernel.msgmax", "value": "1"}]
+    sim = Simulator(make_pod({"containers": [{"name": "c"}], "securityContext": {"sysctls": sysctls}})).start()
+    sim.run(5)
+    status = sim.state.status
+    assert (status.phase, status.reason) == ("Failed", "SysctlForbidden")
+    assert status.message == 'Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted'
+    assert not status.conditions
+    assert sim.reasons("SysctlForbidden")
+    sim.send(model.DeleteRequested())
+    assert sim.state.stage == "gone"

@@ -89,33 +89,31 @@ def test_grace_period_of_the_request_wins() -> None:
     assert kills(sim) == [(at, "c", 3.0)]
 
 
-def test_grace_zero_still_gives_two_seconds_and_runs_no_hook() -> None:
+def test_deletion_without_a_grace_period_kills_at_once_and_runs_no_hook() -> None:
     sim = running(container(lifecycle={"preStop": {"exec": {"command": ["x"]}}}))
     at = delete(sim, 0)
-    sim.run(30)
-    assert kills(sim) == [(at, "c", 2.0)]
-    assert not any(isinstance(a, model.RunHook) for _, a in sim.actions)
-
-
-def test_deletion_by_force_kills_without_waiting() -> None:
-    sim = running(container(lifecycle={"preStop": {"sleep": {"seconds": 1}}}))
-    sim.send(model.DeleteRequested(grace_period_s=0, force=True))
-    at = sim.t
     sim.run(1)
-    assert [grace for _, _, grace in kills(sim)] == [0.0]
+    assert kills(sim) == [(at, "c", 0.0)]
+    assert not any(isinstance(a, model.RunHook) for _, a in sim.actions)
     assert gone_at(sim) < at + 0.5
 
 
-def test_force_shortens_a_deletion_with_grace_zero_too() -> None:
+def test_a_pod_that_wants_no_grace_period_is_told_as_deleted_and_then_no_more() -> None:
+    sim = running(terminationGracePeriodSeconds=0)
+    before = len(sim.told)
+    delete(sim)
+    sim.run(1)
+    assert len(sim.told) == before + 1
+    assert sim.state.stage == "gone"
+
+
+def test_grace_zero_shortens_a_deletion() -> None:
     sim = running(terminationGracePeriodSeconds=60)
     delete(sim)
     sim.run(1)
-    delete(sim, 0)
-    sim.run(0.5)
-    sim.send(model.DeleteRequested(grace_period_s=0, force=True))
-    at = sim.t
+    at = delete(sim, 0)
     sim.run(1)
-    assert [grace for _, _, grace in kills(sim)] == [60.0, 2.0, 0.0]
+    assert [grace for _, _, grace in kills(sim)] == [60.0, 0.0]
     assert gone_at(sim) < at + 0.5
 
 
@@ -344,3 +342,21 @@ def test_tearing_down_that_fails_is_tried_again() -> None:
     assert sim.state.stage == "terminated"
     sim.send(model.TornDown())
     assert sim.state.stage == "finished"
+
+
+def test_deletion_during_a_post_start_hook_is_told_before_the_container_as_running() -> None:
+    sim = simulate(container(lifecycle={"postStart": {"exec": {"command": ["x"]}}}))
+    sim.hook = lambda name, hook: (100.0, True)
+    sim.run(2)
+    delete(sim)
+    assert sim.container("c").state.waiting is not None
+    sim.run(0.01)
+    assert sim.container("c").state.running is not None
+
+
+def test_a_sleep_that_outlasts_the_grace_period_is_no_failure() -> None:
+    sim = running(container(lifecycle={"preStop": {"sleep": {"seconds": 9}}}), terminationGracePeriodSeconds=2)
+    sim.hook = lambda name, hook: (2.0, False)
+    delete(sim)
+    sim.run(10)
+    assert not sim.reasons("FailedPreStopHook")
