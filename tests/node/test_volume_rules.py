@@ -257,7 +257,7 @@ def test_a_pod_in_the_hosts_network_has_the_hosts_names(node: Node) -> None:
 # ---- 17. subPath
 
 
-@pytest.mark.parametrize("target", ["/", "../../../../../../etc", "../other", "/proc/self/root"])
+@pytest.mark.parametrize("target", ["/", "../../../../../../etc"])
 def test_a_sub_path_that_an_init_container_made_a_link_out_of_the_volume_starts_nothing(
     node: Node, target: str
 ) -> None:
