@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from minipod.paths import Paths
 from minipod.runtime.images import ImageStore
 from tests.bench.measure import Figure, milliseconds, run
 
+IDLE_S = 10.0
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 IDLE = """\
@@ -100,6 +102,7 @@ def measure(runs: int) -> Iterator[Figure]:
         yield _command("minipod --help", bench, runs, "--help")
         yield _command("minipod get pods", bench, runs, "get", "pods")
         yield from _many(bench, 50)
+        yield from _at_once(bench, 50)
 
 
 def _cold(bench: Bench, runs: int) -> Figure:
@@ -150,6 +153,27 @@ def _many(bench: Bench, count: int) -> Iterator[Figure]:
     for number in range(count):
         delete.samples.append(milliseconds(lambda number=number: bench("delete", "pod", f"idle-{number}")))  # type: ignore[misc]
     yield from (start, delete, memory)
+
+
+def _at_once(bench: Bench, count: int) -> Iterator[Figure]:
+    """The same number from one file, and what they cost while nothing happens."""
+    path = f"{bench.base}/many.yaml"
+    Path(path).write_text("---\n".join(IDLE.format(name=f"many-{number}") for number in range(count)))
+    bench("run", "-d", bench.manifest("other"))
+    started = milliseconds(lambda: bench("run", "-d", path, "--until", "running"))
+    before = _helpers_cpu_s(bench)
+    time.sleep(IDLE_S)
+    idle = _helpers_cpu_s(bench) - before
+    deleted = milliseconds(lambda: bench("delete", "pod", "--all"))
+    yield Figure(f"{count} idle pods of one file, until all run", "ms", [started])
+    yield Figure(f"{count} idle pods deleted at once", "ms", [deleted])
+    yield Figure(f"CPU of agent and spawner with {count} idle pods", "% of a core", [100 * idle / IDLE_S])
+
+
+def _helpers_cpu_s(bench: Bench) -> float:
+    pid = bench.ask(verb="status")["pid"]
+    times = [helper.cpu_times() for helper in (psutil.Process(int(str(pid))), *bench.spawners())]
+    return sum(one.user + one.system for one in times)
 
 
 def _helpers_kib(bench: Bench) -> float:
