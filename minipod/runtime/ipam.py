@@ -17,6 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 import msgspec
 
 from minipod.errors import HostError, SandboxError
+from minipod.kernel.rename import replace
 from minipod.plan.configs import PortMapping
 
 _FIRST_OFFSET = 2  # 0 is the network, 1 the bridge
@@ -98,7 +99,7 @@ class LeaseFile:
             file.write(msgspec.json.encode(leases))
             file.flush()
             self._known = (_version(file.fileno()), leases)
-        os.rename(f"{path}.new", path)
+        replace(f"{path}.new", path)
         if path == self._memory:
             with suppress(FileNotFoundError):
                 os.unlink(self._path)

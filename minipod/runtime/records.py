@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from minipod.kernel.rename import replace
 from minipod.plan.configs import SandboxConfig
 from minipod.plan.operation import HostOperation
 from minipod.runtime.status import ContainerStatus, SandboxStatus
@@ -65,7 +66,7 @@ def save(path: str, record: msgspec.Struct) -> None:
         # a container's variables may come from a Secret
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(msgspec.json.encode(record))
-        os.rename(temporary, path)
+        replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
