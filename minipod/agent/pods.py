@@ -131,7 +131,7 @@ class Pods:
         option = "" if worker.namespace == "default" else f" -n {worker.namespace}"
         return (
             f'pod "{worker.name}" already exists (started {age} ago, {phase}): '
-            f"delete it first: minipod delete pod {worker.name}{option}"
+            f"delete it first: minipod delete pod {worker.name}{option}, or change it: minipod apply -f FILE"
         )
 
     def adopt(self, state: model.PodState, owner: str, first: model.Event) -> PodWorker:
