@@ -2,7 +2,8 @@
 
 Two commands may each start an agent. `agent.starting` is held from the first moment until the control socket
 listens, so the second agent sleeps in flock(2) until the first serves, and then leaves: nobody polls.
-`agent.lock` is held for life; the kernel lets go of it however the agent ends.
+`agent.lock` is held for life; the kernel lets go of it however the agent ends. So is one of that name in the state
+folder: two roots that were given one state would each start the pods kept there.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ PATIENCE_S = 15.0
 class AgentLock:
     """Held between `acquire` and the end of the process. `started()` lets the others on."""
 
-    def __init__(self, starting_fd: int, lock_fd: int) -> None:
+    def __init__(self, starting_fd: int, *held: int) -> None:
         self._starting_fd = starting_fd
-        self._lock_fd = lock_fd
+        self._held = held
 
     def started(self) -> None:
         if self._starting_fd >= 0:
@@ -34,9 +35,9 @@ class AgentLock:
 
     def release(self) -> None:
         self.started()
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        for fd in self._held:
+            os.close(fd)
+        self._held = ()
 
 
 def acquire(paths: Paths) -> AgentLock | None:
@@ -59,21 +60,41 @@ def acquire(paths: Paths) -> AgentLock | None:
                 raise HostError(
                     f"{paths.root}/agent.lock: held by agent {_holder(lock_fd)}, which does not answer: end it"
                 )
-        os.ftruncate(lock_fd, 0)
-        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+        _sign(lock_fd, str(os.getpid()))
+        state_fd = _acquire_state(paths)
     except BaseException:
         os.close(starting_fd)
         if lock_fd >= 0:
             os.close(lock_fd)
         raise
-    return AgentLock(starting_fd, lock_fd)
+    return AgentLock(starting_fd, lock_fd, state_fd)
+
+
+def _acquire_state(paths: Paths) -> int:
+    """The state folder's lock. Raises HostError when the agent of another root has it."""
+    os.makedirs(paths.state, mode=0o711, exist_ok=True)
+    fd = _open(f"{paths.state}/agent.lock")
+    if not _flock_now(fd):
+        pid, _, root = _holder(fd).partition(" ")
+        if root != paths.root or not _flock(fd):  # of this root: it is leaving, as above
+            os.close(fd)
+            raise HostError(
+                f"{paths.state}: agent {pid} of {root} keeps its pods there: give each root its own --state"
+            )
+    _sign(fd, f"{os.getpid()} {paths.root}")
+    return fd
+
+
+def _sign(fd: int, text: str) -> None:
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{text}\n".encode(), 0)
 
 
 def _open(path: str) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise HostError(f"{path}: open: {error.strerror}: the root folder must be writable") from error
+        raise HostError(f"{path}: open: {error.strerror}: the folder must be writable") from error
 
 
 def _flock_now(fd: int) -> bool:
@@ -119,4 +140,4 @@ def _answers(path: str) -> bool:
 
 
 def _holder(fd: int) -> str:
-    return os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "?"
+    return os.pread(fd, 4096, 0).decode("utf-8", "replace").strip() or "?"

@@ -93,6 +93,20 @@ def test_an_agent_that_holds_the_lock_and_answers_nothing_is_named(
     first.release()
 
 
+def test_two_roots_cannot_have_one_state(tmp_path: Path) -> None:
+    paths = made_paths(tmp_path)
+    first = lock.acquire(paths)
+    assert first is not None
+    other = Paths(str(tmp_path / "other"), paths.state)
+    os.makedirs(other.root)
+    with pytest.raises(HostError, match=rf"agent {os.getpid()} of {paths.root} keeps its pods there"):
+        lock.acquire(other)
+    first.release()
+    again = lock.acquire(other)
+    assert again is not None
+    again.release()
+
+
 def test_the_next_agent_waits_for_one_that_leaves(tmp_path: Path) -> None:
     paths = made_paths(tmp_path)
     code = (
