@@ -16,8 +16,8 @@ from minipod.agent.node import Node
 from minipod.agent.pods import Pods
 from minipod.agent.worker import PodWorker
 from minipod.api import quantity
-from minipod.api.status import is_sidecar, pod_limits
-from minipod.api.types import Container, Pod, Volume
+from minipod.api.status import pod_limits
+from minipod.api.types import Pod, Volume
 from minipod.kernel.usage import usage_bytes
 from minipod.lifecycle import model
 from minipod.paths import Paths
@@ -62,16 +62,18 @@ class UsageWatch:
 
     async def _look(self, worker: PodWorker) -> None:
         containers = worker.state.containers
-        attempts = {name: known.run.attempt for name, known in containers.items() if known.run is not None}
-        message = await asyncio.to_thread(exceeded, worker.state.pod, self._node.paths, attempts)
+        runs = ((name, known.run) for name, known in containers.items())
+        running = {name: run.attempt for name, run in runs if run is not None and run.state == "running"}
+        message = await asyncio.to_thread(exceeded, worker.state.pod, self._node.paths, running)
         if message:
             worker.tell(model.Evict(message=message))
 
 
-def exceeded(pod: Pod, paths: Paths, attempts: dict[str, int]) -> str:
+def exceeded(pod: Pod, paths: Paths, running: dict[str, int]) -> str:
     """What of the pod takes more than it may, in the kubelet's words; empty: nothing.
 
-    `attempts`: of each container that runs or ran, the number of its current writable layer.
+    `running`: of each container that runs, the number of its writable layer. What has ended does not count
+    (cri_stats_provider.go removeTerminatedContainers).
     """
     volumes = {}
     for volume in used_volumes(pod):
@@ -82,14 +84,13 @@ def exceeded(pod: Pod, paths: Paths, attempts: dict[str, int]) -> str:
     wanted = pod_limits(pod).get(STORAGE)
     if wanted is None:
         return ""
-    containers = [*(one for one in pod.spec.init_containers if is_sidecar(one)), *pod.spec.containers]
-    taken = {one.name: _container_bytes(pod, one, paths, attempts) for one in containers}
+    taken = {name: _container_bytes(pod, name, attempt, paths) for name, attempt in running.items()}
     if sum(taken.values()) + sum(volumes.values()) > quantity.value(wanted):
         total = quantity.canonical(wanted)
         return f"Pod ephemeral local storage usage exceeds the total limit of containers {total}. "
     for one in pod.spec.containers:
         limit = quantity.value(one.resources.limits.get(STORAGE, "0"))
-        if 0 < limit < taken[one.name]:
+        if 0 < limit < taken.get(one.name, 0):
             own = quantity.canonical(one.resources.limits[STORAGE])
             return f'Container {one.name} exceeded its local ephemeral storage limit "{own}". '
     return ""
@@ -107,12 +108,10 @@ def _is_local(volume: Volume) -> bool:
     return volume.config_map is not None
 
 
-def _container_bytes(pod: Pod, container: Container, paths: Paths, attempts: dict[str, int]) -> int:
+def _container_bytes(pod: Pod, name: str, attempt: int, paths: Paths) -> int:
     """Its writable layer and all of its logs."""
-    places = [f"{log_directory(pod, paths)}/{container.name}"]
-    if container.name in attempts:
-        places.append(f"{pod_directory(pod, paths)}/containers/{container.name}/{attempts[container.name]}/upper")
-    return _taken(places)
+    layer = f"{pod_directory(pod, paths)}/containers/{name}/{attempt}/upper"
+    return _taken([layer, f"{log_directory(pod, paths)}/{name}"])
 
 
 def _taken(places: Iterable[str]) -> int:

@@ -80,3 +80,11 @@ def test_a_container_without_a_limit_is_held_by_that_of_the_others(paths: Paths)
     pod = pod_of({"a": "200Ki", "b": None})
     fill(layer(pod, paths, "b", 0), 300 * KIB)
     assert "total limit of containers 200Ki" in exceeded(pod, paths, {"b": 0})
+
+
+def test_what_has_ended_does_not_count(paths: Paths) -> None:
+    pod = pod_of({"a": "200Ki"})
+    fill(layer(pod, paths, "a", 0), 300 * KIB)
+    fill(f"{log_directory(pod, paths)}/a/0.log", 300 * KIB)
+    assert exceeded(pod, paths, {}) == ""
+    assert exceeded(pod, paths, {"a": 0})
