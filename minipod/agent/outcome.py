@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from minipod.api.types import ContainerStatus, Pod
+from minipod.lifecycle.model import ContainerState
 
 # The runtime cannot start it, and nothing in the pod will change that; the kubelet tries again all the same.
 RUNTIME_REASONS = frozenset(
@@ -21,6 +24,7 @@ RUNTIME_REASONS = frozenset(
 )
 CRASHING = "CrashLoopBackOff"
 START_ERROR = "StartError"
+TERMINAL = ("Succeeded", "Failed")
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -53,6 +57,17 @@ def outcome_of(pod: Pod) -> Outcome:
     metadata = pod.metadata
     message = status.message or _why_failed(pod)
     return Outcome(metadata.namespace, metadata.name, status.phase, status.reason, message, codes)
+
+
+def outcome_of_killed(pod: Pod, containers: Mapping[str, ContainerState]) -> Outcome:
+    """Of a pod that was deleted without a grace period: its status tells no more, what ended tells how it ended."""
+    told = outcome_of(pod)
+    if told.phase in TERMINAL:
+        return told
+    codes = {name: one.run.exit_code for name, one in containers.items() if one.run and one.run.state == "exited"}
+    failed = [f'container "{name}" ended with exit code {code}' for name, code in codes.items() if code]
+    phase = "Failed" if failed or not codes else "Succeeded"
+    return msgspec.structs.replace(told, phase=phase, message="; ".join(failed), exit_codes=codes)
 
 
 def _why_failed(pod: Pod) -> str:

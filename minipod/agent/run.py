@@ -18,7 +18,7 @@ from minipod.agent.apply import keep_beside
 from minipod.agent.listing import converted, or_gone
 from minipod.agent.manifests import Manifest, load
 from minipod.agent.node import Node, PodChange, PodStep
-from minipod.agent.outcome import Outcome, failure_of, outcome_of, reached
+from minipod.agent.outcome import Outcome, failure_of, outcome_of, outcome_of_killed, reached
 from minipod.agent.pods import Pods
 from minipod.agent.server import error_body
 from minipod.agent.steps import Step
@@ -230,12 +230,19 @@ class Run:
             self._connection.send({"event": "log", **_named(one.worker), **body})
 
     def _result(self) -> dict[str, Any]:
-        outcomes: Sequence[Outcome] = [outcome_of(one.pod) for one in self._tracked.values()]
+        outcomes: Sequence[Outcome] = [_outcome(one) for one in self._tracked.values()]
         return {"pods": outcomes, "elapsed_ms": round((time.monotonic() - self._begun) * 1000, 1)}
 
     def _last_logs(self, pod: Pod, container: str) -> str:
         lines = logtail.last_lines(f"{self._pods.log_directory(pod)}/{container}") if container else []
         return "; it last logged: " + " | ".join(lines) if lines else ""
+
+
+def _outcome(one: _Tracked) -> Outcome:
+    state = one.worker.state
+    if state.pod.metadata.deletion_grace_period_seconds == 0:
+        return outcome_of_killed(one.pod, state.containers)
+    return outcome_of(one.pod)
 
 
 def _named(worker: PodWorker) -> dict[str, str]:

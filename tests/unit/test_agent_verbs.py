@@ -107,6 +107,7 @@ def test_an_interrupt_ends_gracefully_and_a_second_word_at_once(tmp_path: Path) 
         await client.send(verb="kill")
         last = await client.last()
         assert last["pods"][0]["exit_codes"] == {"main": 137}
+        assert last["pods"][0]["phase"] == "Failed"
         assert asyncio.get_running_loop().time() < 10
 
     with_agent(tmp_path, test)
