@@ -17,6 +17,11 @@ DEFAULT_ROOT = "/run/minipod"
 DEFAULT_STATE = "/var/lib/minipod"
 
 
+def large_files() -> str:
+    """Where temporary files go that may be as large as an image: /tmp may be in memory, or allow no devices."""
+    return os.environ.get("TMPDIR") or "/var/tmp"
+
+
 class Paths:
     """`root` dies with the boot, `state` survives it; both absolute."""
 

@@ -143,9 +143,11 @@ def _load(store: ImageStore, args: argparse.Namespace) -> None:
     import shutil
     import tempfile
 
+    from minipod.paths import large_files
+
     if sys.stdin.isatty():
         raise UsageError("image load -: standard input is a terminal; give it an archive")
-    with tempfile.NamedTemporaryFile(prefix="minipod-image-") as file:
+    with tempfile.NamedTemporaryFile(prefix="minipod-image-", dir=large_files()) as file:
         shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
         file.flush()
         _loaded(store.load(file.name, args.name))
@@ -171,10 +173,14 @@ def _build_named(store: ImageStore, args: argparse.Namespace) -> Image:
     import tempfile
     from pathlib import Path
 
+    from minipod.paths import large_files
     from minipod.runtime import debian
     from minipod.runtime.store_errors import store_errors
 
-    with store_errors(f"build image {args.name}"), tempfile.TemporaryDirectory(prefix="minipod-build-") as work:
+    with (
+        store_errors(f"build image {args.name}"),
+        tempfile.TemporaryDirectory(prefix="minipod-build-", dir=large_files()) as work,
+    ):
         layout = Path(work, "layout")
         settings = debian.settings(args.change)
         root = Path(args.folder) if args.folder else Path(work, "root")

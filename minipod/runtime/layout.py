@@ -23,6 +23,7 @@ import msgspec
 
 from minipod.api.references import InvalidReference, Reference, parse_reference
 from minipod.errors import ImageError
+from minipod.paths import large_files
 from minipod.runtime.layers import ALWAYS_ALLOWED_BYTES, MAX_RATIO
 from minipod.runtime.manifests import (
     DOCKER_MANIFEST,
@@ -136,7 +137,7 @@ def open_files(path: Path) -> Iterator[Files]:
         if expanded is None:
             yield Archive(file, path)
             return
-        with tempfile.NamedTemporaryFile(prefix="minipod-image-") as plain:
+        with tempfile.NamedTemporaryFile(prefix="minipod-image-", dir=large_files()) as plain:
             _expand(expanded, plain, max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * path.stat().st_size), path)
             yield Archive(plain, path)
 

@@ -18,6 +18,7 @@ from typing import IO, Protocol
 import msgspec
 
 from minipod.errors import ImageError
+from minipod.paths import large_files
 from minipod.runtime.manifests import CONTAINERD_NAME, OCI_INDEX, OCI_MANIFEST, REF_NAME, Manifest
 from minipod.runtime.unpack import compression_of
 
@@ -119,7 +120,7 @@ def _add_layer(output: Output, name: str, blob: Path, diff_id: str) -> None:
         _add_file(output, name, blob)
         return
     digest = hashlib.sha256()
-    with tempfile.TemporaryFile() as plain, open(blob, "rb") as packed:
+    with tempfile.TemporaryFile(dir=large_files()) as plain, open(blob, "rb") as packed:
         source: IO[bytes]
         if compression == "gzip":
             source = gzip.GzipFile(fileobj=packed)  # type: ignore[assignment]  # it reads, which is enough
