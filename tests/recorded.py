@@ -8,6 +8,7 @@ a state may come earlier here, but hardly later. Knows neither the core nor the 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -100,13 +101,14 @@ def _compare_part(name: str, theirs: list[State], ours: list[State], late_s: flo
     return []
 
 
-def compare_rest(name: str, history: Iterable[Mapping[str, Any]]) -> list[str]:
+def compare_rest(name: str, history: Iterable[Mapping[str, Any]], late_s: float) -> list[str]:
     """The phase and the conditions in which it rested."""
     recorded = RECORDED[name]
     last = [entry for entry in recorded["history"] if not entry.get("deleted")][-1]
     if recorded["deleteSeconds"] is None and last["t"] > recorded["seconds"] + 1:
         return []  # it was still going up and down
-    before = [e for e in history if recorded["deleteSeconds"] is not None or e["t"] < recorded["seconds"]]
+    over = recorded["seconds"] + late_s if recorded["deleteSeconds"] is None else math.inf
+    before = [entry for entry in history if entry["t"] < over]
     if not before:
         return [f"{name}: nothing was told"]
     return [

@@ -102,5 +102,5 @@ def test_pod_lives_as_on_a_cluster(name: str) -> None:
     if not is_ahead(name, history):
         counted = Counter((event.reason, event.field_path, event.message) for _, event in sim.recorded)
         told = events((reason, path, count) for (reason, path, _), count in counted.items())
-        lines += compare_rest(name, history) + compare_events(name, told)
+        lines += compare_rest(name, history, late_s=0) + compare_events(name, told)
     assert not lines, "\n".join(lines)
