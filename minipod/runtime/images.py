@@ -65,6 +65,7 @@ class ImageStore:
     def __init__(self, paths: Paths) -> None:
         self.path = Path(paths.state) / "images"
         self._containers = Path(paths.root) / "containers"
+        self._pods = Path(paths.state) / "pods"
         self._seen: tuple[int, int, int] | None = None  # of index.json: inode, mtime, size
         self._index = Index()
 
@@ -418,11 +419,13 @@ class ImageStore:
                 continue
             if entry.id.encode() in saved:
                 return f"container {container.name}"
-        layers = [diff_id.partition(":")[2] for diff_id in entry.diff_ids]
+        layers = [hex_of(diff_id) for diff_id in entry.diff_ids]
+        pods = f"{os.path.realpath(self._pods)}/"  # not those of other minipods of this host
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
             for line in mounts:
-                if "kubernetes.io~image/" in line and any(layer in line for layer in layers):
-                    return f"the volume {line.split()[4]}"
+                place = line.split()[4]
+                if place.startswith(pods) and "/kubernetes.io~image/" in place and any(one in line for one in layers):
+                    return f"the volume {place}"
         return ""
 
 

@@ -229,6 +229,24 @@ def test_an_image_that_cannot_be_used_says_why(
         store.load_layout(make_layout(tmp_path / "l", HELLO, **wrong))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("owner", ["state", "another"])
+def test_a_volume_of_a_pod_here_holds_its_image(store: ImageStore, hello: Path, tmp_path: Path, owner: str) -> None:
+    image = store.load_layout(hello)
+    place = tmp_path / owner / "pods/uid/volumes/kubernetes.io~image/i"
+    (tmp_path / "empty").mkdir()
+    place.mkdir(parents=True)
+    options = f"ro,lowerdir={image.layers[0]}:{tmp_path}/empty"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "none", place], check=True)
+    try:
+        if owner == "state":
+            with pytest.raises(ConflictError, match="is in use by the volume"):
+                store.remove(image.id)
+        else:  # another minipod's on this host
+            assert store.remove(image.id)
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress, lzma.compress, bz2.compress])
 def test_an_archive_may_be_compressed_as_a_whole(
     store: ImageStore, hello: Path, tmp_path: Path, pack: Callable[[bytes], bytes]
