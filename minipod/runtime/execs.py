@@ -186,30 +186,47 @@ class Execs:
 
     async def run(self, container: Container, command: tuple[str, ...], timeout_s: float) -> ExecResult:
         """To its end, with its output. Raises TimeoutError, after having killed it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s if timeout_s else None
         stdout, stderr = _Output(), _Output()
+        streams = {"stdout": stdout.writer_fd, "stderr": stderr.writer_fd}
         try:
-            async with asyncio.timeout(timeout_s or None):
-                streams = {"stdout": stdout.writer_fd, "stderr": stderr.writer_fd}
-                code = await self._to_end(container, command, streams)
+            code = await self._launched_to_end(container, command, streams, timeout_s or None)
+            async with asyncio.timeout_at(deadline):
+                if code is None:
+                    code = await self._forked_to_end(container, command, streams)
                 return ExecResult(code, await stdout.text(), await stderr.text())
         finally:
             stdout.close()
             stderr.close()
 
-    async def _to_end(self, container: Container, command: tuple[str, ...], streams: dict[str, int]) -> int:
-        """Its exit status. When nobody waits for it any more, it is killed."""
+    async def _launched_to_end(
+        self, container: Container, command: tuple[str, ...], streams: dict[str, int], timeout_s: float | None
+    ) -> int | None:
+        """Its exit status; None where it has to be forked. When nobody waits for it any more, it is killed.
+
+        A loop that was held up finds its end and the timer's at once: then it did end in time.
+        """
         program_fd = self._kept_program(container, command)
-        if program_fd >= 0:
-            client, key = self._spawners.current, _new_key(container)
-            try:
-                fds = {"program": program_fd, "target": container.pidfd, **streams}
-                return (await client.launch_to_end(key, fds)).code
-            except SpawnError:
-                pass  # it is forked, if only to learn what is wrong with it
-            except asyncio.CancelledError:
+        if program_fd < 0:
+            return None
+        client, key = self._spawners.current, _new_key(container)
+        fds = {"program": program_fd, "target": container.pidfd, **streams}
+        work = asyncio.ensure_future(client.launch_to_end(key, fds))
+        try:
+            await asyncio.wait((work,), timeout=timeout_s)
+            if work.done():
+                return work.result().code
+            raise TimeoutError
+        except SpawnError:
+            return None  # it is forked, if only to learn what is wrong with it
+        finally:
+            if not work.done():
+                work.cancel()
                 with contextlib.suppress(SpawnError):
                     await client.kill(key)
-                raise
+
+    async def _forked_to_end(self, container: Container, command: tuple[str, ...], streams: dict[str, int]) -> int:
         session = await self._forked(container, command, streams, None)
         try:
             return await session.wait()

@@ -80,22 +80,25 @@ class SpawnerClient:
         self._waiting.clear()
 
     def _readable(self) -> None:
-        if self._socket is None:
-            return
-        try:
-            data, fds = self._inbox.receive(self._socket)
-        except BlockingIOError:
-            return
-        except OSError:
-            data, fds = None, []
-        if not data:
-            self.close()
-            self._on_lost()
-            return
-        message = msgspec.json.decode(data)
-        if "id" not in message:
-            self._on_exit(msgspec.convert(message["exit"], ChildExit))
-            return
+        """All there is: what has ended must be known before anybody's patience is."""
+        while self._socket is not None:
+            try:
+                data, fds = self._inbox.receive(self._socket)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = None, []
+            if not data:
+                self.close()
+                self._on_lost()
+                return
+            message = msgspec.json.decode(data)
+            if "id" in message:
+                self._answered(message, fds)
+            else:
+                self._on_exit(msgspec.convert(message["exit"], ChildExit))
+
+    def _answered(self, message: dict[str, Any], fds: list[int]) -> None:
         named = dict(zip(message.get("fds", ()), fds, strict=True))
         future = self._waiting.pop(message["id"], None)
         if future is None or future.done():

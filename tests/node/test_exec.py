@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -119,5 +120,16 @@ def test_a_command_whose_time_is_up_is_killed_and_one_that_says_much_is_heard(no
         async with asyncio.timeout(WAIT_S):
             while any("4321" in (process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])):
                 await asyncio.sleep(0.01)
+
+    in_pod(node, body)
+
+
+def test_a_loop_that_was_held_up_takes_no_command_for_too_slow(node: Node) -> None:
+    async def body(runtime: Runtime, ids: dict[str, str]) -> None:
+        work = [asyncio.ensure_future(runtime.exec_sync(ids["plain"], ["true"], 2.0 * SLOWNESS)) for _ in range(10)]
+        for _ in range(5):
+            await asyncio.sleep(0)  # turns of the loop, until they are under way
+        time.sleep(3.0 * SLOWNESS)  # a disk that is waited for
+        assert [result.exit_code for result in await asyncio.gather(*work)] == [0] * 10
 
     in_pod(node, body)
