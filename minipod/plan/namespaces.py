@@ -9,7 +9,8 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -20,6 +21,7 @@ from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
+_TURN_S = 2.0
 
 
 class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
@@ -44,11 +46,16 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
         return "; ".join(parts)
 
     def execute(self) -> None:
-        for kind, path in self.pins.items():
+        for path in self.pins.values():
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            if kind == "net":
-                _share(os.path.dirname(path))
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o444))
+        if "net" in self.pins:
+            folder = os.path.dirname(self.pins["net"])
+            with _turn(folder):  # once a file is in it, nobody unmounts it
+                _share(folder)
+                _touch(self.pins["net"])
+        for kind, path in self.pins.items():
+            if kind != "net":
+                _touch(path)
         _in_thread(self._in_new_namespaces)
 
     def _in_new_namespaces(self) -> None:
@@ -71,7 +78,34 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         if "net" in self.pins:
-            _unshare(os.path.dirname(self.pins["net"]))
+            folder = os.path.dirname(self.pins["net"])
+            with contextlib.suppress(FileNotFoundError), _turn(folder):
+                _unshare(folder)
+
+
+@contextlib.contextmanager
+def _turn(folder: str) -> Iterator[None]:
+    """One pod after the other, of all instances: what one has shared another must not unmount before a file is in it.
+
+    Locked is the folder around it, as a descriptor inside would keep it mounted. Anybody on the host may hold that
+    lock, so nobody is waited for longer than `_TURN_S`.
+    """
+    fd = os.open(os.path.dirname(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        until = time.monotonic() + _TURN_S
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.001)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o444))
 
 
 def _share(folder: str) -> None:
