@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minipod.runtime.layout_writer import encode, write_blob
-from minipod.runtime.manifests import architecture
+from minipod.runtime.images.layout_writer import encode, write_blob
+from minipod.runtime.images.manifests import architecture
 
 MEDIA = "application/vnd.oci.image"
 

@@ -16,7 +16,7 @@ from minipod.kernel import netlink, nft
 from minipod.kernel.process import setns, unshare
 from minipod.paths import Paths
 from minipod.plan.configs import NamespaceOptions, NetworkFacts, PortMapping, SandboxConfig
-from minipod.plan.network import pod_network
+from minipod.plan.network.pod_network import pod_network
 from minipod.plan.operation import HostOperation
 from minipod.runtime.network import Network
 from tests.patience import SLOWNESS

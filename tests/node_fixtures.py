@@ -18,7 +18,7 @@ import pytest
 
 import minipod
 from minipod.paths import Paths
-from minipod.runtime.images import ImageStore
+from minipod.runtime.images.store import ImageStore
 from tests import leaks
 from tests.conftest import CHECKOUT
 from tests.patience import SLOWNESS

@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 
 from minipod.api.references import parse_reference
-from minipod.runtime.images import ImageStore
-from minipod.runtime.registry.credentials import parse_secret
-from minipod.runtime.registry.hosts import Registries, RegistryOptions
-from minipod.runtime.registry.pull import Pulled, pull
+from minipod.runtime.images.registry.credentials import parse_secret
+from minipod.runtime.images.registry.hosts import Registries, RegistryOptions
+from minipod.runtime.images.registry.pull import Pulled, pull
+from minipod.runtime.images.store import ImageStore
 from tests.layouts import archive, entry, folder
 from tests.registry import Registry
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from minipod.agent.node import Node
-from minipod.agent.pulls import in_thread
+from minipod.agent.pods.pulls import in_thread
 from minipod.errors import MinipodError
 
 log = logging.getLogger("minipod.agent")

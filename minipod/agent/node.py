@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from minipod.agent.configuration import Configuration
 from minipod.agent.events import EventRecorder
 from minipod.agent.hub import Hub
-from minipod.agent.objects import ObjectChange, Objects
-from minipod.agent.steps import Step
+from minipod.agent.objects.configuration import Configuration
+from minipod.agent.objects.table import ObjectChange, Objects
+from minipod.agent.pods.steps import Step
 from minipod.agent.store import Record, Store
 from minipod.api.types import Pod
 from minipod.config import Config
@@ -25,13 +25,13 @@ from minipod.paths import Paths
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
-from minipod.plan.volumes import FoundSources
+from minipod.plan.volumes.sources import FoundSources
 from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
 if TYPE_CHECKING:
-    from minipod.runtime.registry.credentials import AuthFile
-    from minipod.runtime.registry.pull import Pulled
+    from minipod.runtime.images.registry.credentials import AuthFile
+    from minipod.runtime.images.registry.pull import Pulled
 
 
 class Images(Protocol):

@@ -11,10 +11,10 @@ from minipod.api.types import Container, EphemeralContainer, Pod
 from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan import pod as pod_plan
-from minipod.plan import volumes
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
+from minipod.plan.volumes import sources as volumes
 from minipod.runtime import records
 from minipod.runtime.status import SandboxStatus
 
@@ -25,7 +25,7 @@ def new_id() -> str:
 
 
 class PodPlanner:
-    """`plan.pod` and `plan.volumes` with their arguments filled in."""
+    """`plan.pod` and `plan.volumes.sources` with their arguments filled in."""
 
     def __init__(self, paths: Paths, config: Config, facts: HostFacts) -> None:
         self._paths = paths

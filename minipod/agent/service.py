@@ -10,18 +10,20 @@ import stat
 import sys
 from collections.abc import Callable
 
-from minipod.agent import leftovers, recovery, server
-from minipod.agent.claims import Claims
+from minipod.agent import server
 from minipod.agent.image_gc import ImageCollector
 from minipod.agent.main import Options
 from minipod.agent.node import Node
+from minipod.agent.objects.claims import Claims
+from minipod.agent.objects.refresh import Refresher
+from minipod.agent.objects.usage import UsageWatch
 from minipod.agent.planner import PodPlanner
-from minipod.agent.pods import Pods
-from minipod.agent.refresh import Refresher
+from minipod.agent.pods import recovery
+from minipod.agent.pods.table import Pods
 from minipod.agent.start import notify_systemd
 from minipod.agent.store import Store
-from minipod.agent.usage import UsageWatch
-from minipod.agent.verbs import Verbs
+from minipod.agent.verbs import gc as leftovers
+from minipod.agent.verbs.table import Verbs
 from minipod.config import load_config
 from minipod.errors import HostError
 from minipod.runtime.facts import host_facts

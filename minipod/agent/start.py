@@ -49,7 +49,7 @@ def begin_spawner(paths: Paths) -> None:
         try:
             probe.connect(path)
         except OSError:
-            from minipod.runtime.spawner_start import start_spawner
+            from minipod.runtime.spawner.start import start_spawner
 
             start_spawner(path, f"{paths.root}/exits")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minipod.cli.check import Finding
+from minipod.cli.verbs.check import Finding
 from minipod.errors import MinipodError
 from minipod.kernel.probe import can_load, has_system_call
 

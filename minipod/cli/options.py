@@ -103,7 +103,7 @@ class Parser(argparse.ArgumentParser):
 
 def load_verb(verb: str) -> VerbModule:
     """The module of a verb."""
-    module: VerbModule = importlib.import_module(f"minipod.cli.{verb}")
+    module: VerbModule = importlib.import_module(f"minipod.cli.verbs.{verb}")
     return module
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 from minipod.cli.client import AgentLostError, Client, Request
 from minipod.cli.pods import STATUS_LISTS
-from minipod.cli.progress import TERMINAL, Progress
+from minipod.cli.show.progress import TERMINAL, Progress
 from minipod.cli.values import Object
 from minipod.errors import NotFoundError
 from minipod.kernel.inotify import Inotify

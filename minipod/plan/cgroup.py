@@ -248,7 +248,7 @@ def create_pod_cgroup(path: str, resources: CgroupResources, facts: HostFacts) -
 
 
 def create_container_cgroup(path: str, resources: CgroupResources, facts: HostFacts) -> CreateCgroup:
-    """A container's group below its pod's. What it may do with devices is `plan.devices`."""
+    """A container's group below its pod's. What it may do with devices is `plan.process.devices`."""
     return CreateCgroup(path, hierarchies(facts), placed_files(path, resources, facts, container=True))
 
 

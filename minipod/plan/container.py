@@ -17,10 +17,9 @@ from minipod.plan.cgroup import (
     join_cgroup,
 )
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, Mount, SandboxConfig
-from minipod.plan.devices import limit_devices
-from minipod.plan.namespaces import Clone, JoinContainer, JoinNamespaces, UnshareCgroupNamespace
 from minipod.plan.operation import ChildOperation, HostOperation
-from minipod.plan.process import (
+from minipod.plan.process.devices import limit_devices
+from minipod.plan.process.identity import (
     AssumeUser,
     BecomeUser,
     ChangeFolder,
@@ -32,7 +31,8 @@ from minipod.plan.process import (
     SetNoNewPrivs,
     SetOomScoreAdj,
 )
-from minipod.plan.rootfs import (
+from minipod.plan.process.namespaces import Clone, JoinContainer, JoinNamespaces, UnshareCgroupNamespace
+from minipod.plan.process.rootfs import (
     BindMount,
     DetachPropagation,
     KeepShared,
@@ -49,9 +49,9 @@ from minipod.plan.rootfs import (
     RemountReadOnly,
     TouchFile,
 )
+from minipod.plan.process.security import READONLY_PATHS, capability_mask, capability_set, masked_paths
 from minipod.plan.sandbox import namespace_pins, pid_namespace_path, sandbox_directory
-from minipod.plan.security import READONLY_PATHS, capability_mask, capability_set, masked_paths
-from minipod.plan.sub_path import MakeSubPath
+from minipod.plan.volumes.sub_path import MakeSubPath
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -15,9 +15,8 @@ from collections.abc import Iterator, Sequence
 from minipod.kernel import process
 from minipod.kernel.launcher import REPORT_FD, Argument, Call, Filter
 from minipod.plan.cgroup import JoinCgroup
-from minipod.plan.namespaces import Clone, JoinContainer
 from minipod.plan.operation import ChildOperation
-from minipod.plan.process import (
+from minipod.plan.process.identity import (
     AssumeUser,
     BecomeUser,
     ChangeFolder,
@@ -28,6 +27,7 @@ from minipod.plan.process import (
     SetOomScoreAdj,
     root_capabilities,
 )
+from minipod.plan.process.namespaces import Clone, JoinContainer
 
 TARGET_FD = REPORT_FD + 1
 _OPENED_FD = TARGET_FD + 1

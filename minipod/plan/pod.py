@@ -26,7 +26,7 @@ from minipod.plan.configs import (
 )
 from minipod.plan.env import CONFIG_ERROR, Sources, environment, expand_all, pod_facts
 from minipod.plan.files import PlanWarning, pod_dns, pod_hostname
-from minipod.plan.volumes import devices_for, fs_group, mounts_for, pod_directory
+from minipod.plan.volumes.sources import devices_for, fs_group, mounts_for, pod_directory
 
 DEFAULT_TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from minipod.plan.namespaces import Clone
 from minipod.plan.operation import Operation
+from minipod.plan.process.namespaces import Clone
 
 
 class Section(msgspec.Struct, frozen=True):

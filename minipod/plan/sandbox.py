@@ -17,10 +17,10 @@ from minipod.plan.cgroup import (
 )
 from minipod.plan.configs import CgroupResources, HostFacts, NetworkFacts, SandboxConfig
 from minipod.plan.files import sandbox_files
-from minipod.plan.namespaces import Clone, CreateNamespaces
-from minipod.plan.network import pod_network
+from minipod.plan.network.pod_network import pod_network
 from minipod.plan.operation import ChildOperation, HostOperation
-from minipod.plan.process import ExecPause, NewSession, SetOomScoreAdj
+from minipod.plan.process.identity import ExecPause, NewSession, SetOomScoreAdj
+from minipod.plan.process.namespaces import Clone, CreateNamespaces
 
 SHM_BYTES = 64 << 20
 PAUSE_OOM_SCORE_ADJ = -998  # pkg/kubelet/qos/policy.go PodInfraOOMAdj

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from minipod.errors import VolumeError
 from minipod.kernel.remove import remove_tree
-from minipod.plan.configuration import File
+from minipod.plan.volumes.configuration import File
 
 DATA = "..data"
 _NEW_DATA = "..data_tmp"

@@ -15,11 +15,11 @@ from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig
 from minipod.plan.container import SeccompFilter, capabilities_of
 from minipod.plan.operation import HostOperation
-from minipod.plan.sub_path import MakeSubPath
+from minipod.plan.volumes.sub_path import MakeSubPath
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.records import ContainerRecord, save
 from minipod.runtime.seccomp import compiled_filter
-from minipod.runtime.spawner_client import ChildExit
+from minipod.runtime.spawner.client import ChildExit
 from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger(__name__)

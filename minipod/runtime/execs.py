@@ -22,12 +22,12 @@ from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
 from minipod.plan.container import exec_operations
 from minipod.plan.launch import launch_calls
-from minipod.plan.namespaces import Clone
 from minipod.plan.operation import ChildOperation
-from minipod.plan.process import AssumeUser, Exec
+from minipod.plan.process.identity import AssumeUser, Exec
+from minipod.plan.process.namespaces import Clone
 from minipod.runtime.container import RUNNING, Container, seccomp_filter
-from minipod.runtime.spawner_client import ChildExit, Spawned, SpawnError
-from minipod.runtime.spawners import Spawners
+from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
+from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ExecResult
 
 _OUTPUT_LIMIT = 16 << 20  # bytes a stream of exec_sync may say (CRI's maximum message)

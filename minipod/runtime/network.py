@@ -1,4 +1,5 @@
-"""The pods' network (layer 3): subnets, leases, and what all pods share. The operations are `plan.network`'s.
+"""The pods' network (layer 3): subnets, leases, what all pods share. The operations are
+`plan.network.pod_network`'s.
 
 The shared part (bridge, nftables table, forwarding) comes with the first lease and goes with the last one; the leases
 are its count, so that it is right after a crash too. Everything is done under the lock of the lease file.
@@ -20,8 +21,8 @@ from minipod.kernel import netlink, nft
 from minipod.kernel.port import is_bound
 from minipod.paths import Paths
 from minipod.plan.configs import NetworkFacts, SandboxConfig
-from minipod.plan.nat import AddPortMappings, exists
-from minipod.plan.network import shared_network
+from minipod.plan.network.nat import AddPortMappings, exists
+from minipod.plan.network.pod_network import shared_network
 from minipod.plan.operation import HostOperation
 from minipod.runtime.ipam import Lease, LeaseFile, Leases, address, check_ports, grant, revoke
 

@@ -17,14 +17,14 @@ from minipod.errors import MinipodError
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts, Image, ImageConfig, NetworkFacts, SandboxConfig
 from minipod.plan.container import container_plan
-from minipod.plan.network import shared_network
+from minipod.plan.network.pod_network import shared_network
 from minipod.plan.pod import container_config, sandbox_config
 from minipod.plan.render import Section
 from minipod.plan.sandbox import pause_process, sandbox_operations
-from minipod.plan.volumes import volume_operations
+from minipod.plan.volumes.sources import volume_operations
 from minipod.runtime.container import seccomp_filter
 from minipod.runtime.facts import host_facts
-from minipod.runtime.images import ImageStore
+from minipod.runtime.images.store import ImageStore
 from minipod.runtime.network import Network
 
 _UID = "<uid>"

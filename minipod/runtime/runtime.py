@@ -23,20 +23,20 @@ from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.container import container_plan
-from minipod.plan.process import Exec
+from minipod.plan.process.identity import Exec
 from minipod.runtime import cgroup, resize
 from minipod.runtime.attachment import Attachment
 from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, prepare, seccomp_filter, signal_number
 from minipod.runtime.execs import Execs, ExecSession
-from minipod.runtime.images import ImageStore
+from minipod.runtime.images.store import ImageStore
 from minipod.runtime.leftovers import Leftover, find_leftovers
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.network import Network
 from minipod.runtime.records import ContainerRecord, decode_operations, encode_operations, load_all
 from minipod.runtime.sandboxes import Sandboxes
-from minipod.runtime.spawner_client import ChildExit, SpawnError
-from minipod.runtime.spawners import Spawners
+from minipod.runtime.spawner.client import ChildExit, SpawnError
+from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ContainerStatus, ContainerUser, ExecResult, SandboxStatus
 
 _KILL_TIMEOUT_S = 10.0

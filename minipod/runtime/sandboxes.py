@@ -26,7 +26,7 @@ from minipod.plan.sandbox import (
 from minipod.runtime import cgroup
 from minipod.runtime.network import Network
 from minipod.runtime.records import SandboxRecord, decode_operations, encode_operations, load_all, save
-from minipod.runtime.spawners import Spawners
+from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import SandboxStatus
 
 READY, NOT_READY = "SANDBOX_READY", "SANDBOX_NOTREADY"

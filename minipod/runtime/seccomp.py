@@ -1,7 +1,7 @@
 """Compiled seccomp filters (layer 3): profile -> BPF program, compiled once and kept in `<state>/cache`.
 
 libseccomp (by pyseccomp) compiles; it is imported only when the cache has nothing (45 ms, and as much to compile).
-Installing the filter is the child's work: `plan.process.InstallSeccompFilter`.
+Installing the filter is the child's work: `plan.process.identity.InstallSeccompFilter`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 
 from minipod.errors import ContainerError
 from minipod.paths import Paths
-from minipod.plan.seccomp_profile import (
+from minipod.plan.process.seccomp_profile import (
     CONFIG_ERROR,
     ENOSYS,
     LAST_KNOWN_SYSCALL,

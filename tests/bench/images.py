@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import psutil
 
-from minipod.runtime import debian
-from minipod.runtime.layout_writer import MEDIA, NewLayer, write_blob
+from minipod.runtime.images import debian
+from minipod.runtime.images.layout_writer import MEDIA, NewLayer, write_blob
 from tests import real_registry
 from tests.bench.measure import Figure
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minipod.api.check import check
-from minipod.cli.yamlout import to_yaml
+from minipod.cli.show.yamlout import to_yaml
 from tests.bench.measure import Figure, milliseconds, run
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ import psutil
 
 import minipod
 from minipod.paths import Paths
-from minipod.runtime.images import ImageStore
+from minipod.runtime.images.store import ImageStore
 from tests.bench.measure import Figure, milliseconds, run
 
 IDLE_S = 10.0

@@ -15,7 +15,7 @@ from minipod.api.check import check
 from minipod.api.defaults import defaulted
 from minipod.api.load import load
 from minipod.api.validation import validate_pod
-from minipod.cli.yamlout import to_yaml
+from minipod.cli.show.yamlout import to_yaml
 from tests.corpus.conftest import Case
 from tests.unit.test_plain_yaml import assert_agrees
 

@@ -13,7 +13,7 @@ from minipod.api.defaults import defaulted
 from minipod.api.load import Document, load
 from minipod.api.status import qos_class
 from minipod.api.validation import validate_pod
-from minipod.cli.yamlout import to_yaml
+from minipod.cli.show.yamlout import to_yaml
 from tests.corpus.conftest import Case
 from tests.unit.test_api_defaults import stored, stored_there
 from tests.unit.test_plain_yaml import assert_agrees

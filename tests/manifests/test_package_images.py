@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from minipod.cli import image
-from minipod.runtime import debian
-from minipod.runtime.images import ImageStore
+from minipod.cli.verbs import image
+from minipod.runtime.images import debian
+from minipod.runtime.images.store import ImageStore
 from tests import real_registry
 from tests.conftest import CHECKOUT
 from tests.node_fixtures import Node

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from minipod.kernel.mount import MS_BIND, mount, umount
-from minipod.plan.configuration import File
+from minipod.plan.volumes.configuration import File
 from minipod.runtime import atomic
 from tests.node.test_recovery import reboot
 from tests.node_fixtures import Node

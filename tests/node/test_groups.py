@@ -16,8 +16,8 @@ from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan import cgroup
 from minipod.plan.configs import CgroupResources, HostFacts
-from minipod.plan.devices import LimitDevices, limit_devices
 from minipod.plan.operation import ChildContext
+from minipod.plan.process.devices import LimitDevices, limit_devices
 from minipod.runtime import cgroup as runtime
 from minipod.runtime.facts import host_facts
 from tests.patience import SLOWNESS

@@ -18,10 +18,10 @@ import zstandard
 from minipod.errors import ConflictError, ImageError, NotFoundError
 from minipod.paths import Paths
 from minipod.plan.configs import ImageConfig
-from minipod.runtime import layout
-from minipod.runtime.images import ImageStore
-from minipod.runtime.layout_writer import encode, write_blob
-from minipod.runtime.manifests import architecture
+from minipod.runtime.images import layout
+from minipod.runtime.images.layout_writer import encode, write_blob
+from minipod.runtime.images.manifests import architecture
+from minipod.runtime.images.store import ImageStore
 from tests import layouts
 from tests.conftest import CHECKOUT
 from tests.layouts import archive, entry, folder, make_layout

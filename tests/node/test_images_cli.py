@@ -82,8 +82,9 @@ def test_a_user_without_rights_is_told_to_be_root(tmp_path: Path, image: Image, 
             os.chmod(folder, 0o755)
     # becomes nobody late: the checkout itself may be out of a user's reach
     program = (
-        "import os, sys; from minipod.cli import image, main, options, pull_progress, table;"
-        "from minipod.runtime import images;"
+        "import os, sys; from minipod.cli import main, options; from minipod.cli.verbs import image;"
+        "from minipod.cli.show import pull_progress, table;"
+        "from minipod.runtime.images import store;"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
         "sys.exit(main.guarded(sys.argv[1:]))"
     )

@@ -18,9 +18,9 @@ import zstandard
 
 from minipod.errors import ImageError
 from minipod.paths import Paths
-from minipod.runtime import layers
-from minipod.runtime.images import ImageStore
-from minipod.runtime.upkeep import disk_usage
+from minipod.runtime.images import layers
+from minipod.runtime.images.store import ImageStore
+from minipod.runtime.images.upkeep import disk_usage
 from tests.layouts import Entry, archive, entry, folder, hard_link, make_layout, symlink
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from minipod.paths import Paths
-from minipod.runtime.images import ImageStore
+from minipod.runtime.images.store import ImageStore
 from tests import leaks
 from tests import registry as fake
 from tests.layouts import archive, entry, make_layout

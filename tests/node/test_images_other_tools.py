@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from minipod.runtime import busybox
-from minipod.runtime.images import ImageStore
+from minipod.runtime.images import busybox
+from minipod.runtime.images.store import ImageStore
 from tests import real_registry
 from tests.layouts import archive, entry, folder, make_layout
 from tests.node_fixtures import Node

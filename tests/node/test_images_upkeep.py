@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from minipod.paths import Paths
-from minipod.runtime import ingest, upkeep
-from minipod.runtime.images import ImageStore
+from minipod.runtime.images import ingest, upkeep
+from minipod.runtime.images.store import ImageStore
 from tests import layouts
 from tests.layouts import archive, entry, make_layout
 

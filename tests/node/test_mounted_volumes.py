@@ -17,9 +17,9 @@ import pytest
 from minipod.kernel.mount import MS_BIND, MS_PRIVATE, MS_SHARED, mount, umount
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
-from minipod.plan.empty_dirs import MakeEmptyDir, MountTmpfs
-from minipod.plan.volume_mounts import MountImage
-from minipod.plan.volumes import MakePodFolder, kernel_at_least
+from minipod.plan.volumes.empty_dirs import MakeEmptyDir, MountTmpfs
+from minipod.plan.volumes.mounted import MountImage
+from minipod.plan.volumes.sources import MakePodFolder, kernel_at_least
 from minipod.runtime.facts import host_facts
 from tests import volume_pods
 from tests.node_fixtures import Node

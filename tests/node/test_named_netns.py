@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import os, subprocess, sys
 from minipod.kernel import mount, process
-from minipod.plan.namespaces import CreateNamespaces
+from minipod.plan.process.namespaces import CreateNamespaces
 
 process.unshare(process.NAMESPACE_FLAGS["mnt"])
 mount.mount(None, "/", None, mount.MS_PRIVATE | mount.MS_REC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from minipod.plan.namespaces import CreateNamespaces
+from minipod.plan.process.namespaces import CreateNamespaces
 
 
 def mounts_at(path: str) -> list[str]:

@@ -14,7 +14,7 @@ from minipod.errors import HostError, SandboxError
 from minipod.kernel import netlink, nft
 from minipod.paths import Paths
 from minipod.plan.configs import NetworkFacts, PortMapping
-from minipod.plan.network import pod_network
+from minipod.plan.network.pod_network import pod_network
 from minipod.runtime.network import Network
 from tests.network_fixtures import (
     FAMILIES,
@@ -219,7 +219,7 @@ def test_pod_on_the_hosts_network_only_keeps_its_ports(cluster: Cluster) -> None
 
 def test_failing_set_up_leaves_nothing(host: None, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     before = picture()
-    monkeypatch.setattr("minipod.plan.network.write_sysctl", _refuse)
+    monkeypatch.setattr("minipod.plan.network.pod_network.write_sysctl", _refuse)
     with pytest.raises(OSError, match="no such sysctl"):
         Network(paths, Config()).lease(sandbox("one"))
     assert picture() == before

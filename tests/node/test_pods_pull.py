@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from minipod.runtime import busybox
-from minipod.runtime.images import ImageStore
+from minipod.runtime.images import busybox
+from minipod.runtime.images.store import ImageStore
 from tests import registry as fake
 from tests.layouts import Entry, archive, entry, folder, make_layout
 from tests.node_fixtures import Node

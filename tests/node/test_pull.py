@@ -13,9 +13,9 @@ import pytest
 
 from minipod.errors import ImageError
 from minipod.paths import Paths
-from minipod.runtime.images import ImageStore
-from minipod.runtime.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, architecture
-from minipod.runtime.registry.hosts import RegistryOptions
+from minipod.runtime.images.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, architecture
+from minipod.runtime.images.registry.hosts import RegistryOptions
+from minipod.runtime.images.store import ImageStore
 from tests import registry as fake
 from tests.layouts import archive, entry, folder, make_layout
 from tests.pulling import HELLO, get, left_over, login, motd

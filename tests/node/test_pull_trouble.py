@@ -13,11 +13,11 @@ import pytest
 
 from minipod.errors import ImageError
 from minipod.paths import Paths
-from minipod.runtime.images import ImageStore
-from minipod.runtime.manifests import OCI_INDEX, architecture
-from minipod.runtime.registry.pull import Pulled
-from minipod.runtime.store_errors import Stopped
-from minipod.runtime.upkeep import prune, verify
+from minipod.runtime.images.errors import Stopped
+from minipod.runtime.images.manifests import OCI_INDEX, architecture
+from minipod.runtime.images.registry.pull import Pulled
+from minipod.runtime.images.store import ImageStore
+from minipod.runtime.images.upkeep import prune, verify
 from tests import registry as fake
 from tests.layouts import archive, entry, make_layout
 from tests.pulling import HELLO, LARGE, QUICK, get, left_over

@@ -15,7 +15,7 @@ import pytest
 from minipod.errors import ContainerError
 from minipod.kernel.process import install_seccomp_filter, set_no_new_privs
 from minipod.paths import Paths
-from minipod.plan.security import DEFAULT_CAPABILITIES
+from minipod.plan.process.security import DEFAULT_CAPABILITIES
 from minipod.runtime.seccomp import compiled_filter
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are x86_64's")

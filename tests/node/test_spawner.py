@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from minipod.paths import Paths
-from minipod.plan.namespaces import Clone
 from minipod.plan.operation import ChildOperation
-from minipod.plan.process import AssumeUser, Exec, NewSession, SetOomScoreAdj
-from minipod.runtime.spawner_client import ChildExit, SpawnError
-from minipod.runtime.spawners import Spawners
+from minipod.plan.process.identity import AssumeUser, Exec, NewSession, SetOomScoreAdj
+from minipod.plan.process.namespaces import Clone
+from minipod.runtime.spawner.client import ChildExit, SpawnError
+from minipod.runtime.spawner.versions import Spawners
 from tests.patience import SLOWNESS
 
 WAIT_S = 10.0 * SLOWNESS

@@ -13,8 +13,8 @@ import pytest
 
 from minipod.kernel import quota
 from minipod.kernel.mount import umount
-from minipod.plan.empty_dirs import MakeEmptyDir
-from minipod.plan.quota import FIRST_PROJECT, LimitFolder
+from minipod.plan.volumes.empty_dirs import MakeEmptyDir
+from minipod.plan.volumes.quota import FIRST_PROJECT, LimitFolder
 from tests.node_fixtures import Node
 from tests.volume_pods import apply, pod, run, wait_for
 

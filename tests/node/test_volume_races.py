@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from minipod.errors import ContainerError
-from minipod.plan.configuration import File
-from minipod.plan.sub_path import MakeSubPath, open_source
+from minipod.plan.volumes.configuration import File
+from minipod.plan.volumes.sub_path import MakeSubPath, open_source
 from minipod.runtime import atomic
 
 

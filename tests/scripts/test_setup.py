@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import CHECKOUT
 
-COPIED = ("scripts/setup", "scripts/constraints.txt", "pyproject.toml", "minipod/runtime/busybox.py")
+COPIED = ("scripts/setup", "scripts/constraints.txt", "pyproject.toml", "minipod/runtime/images/busybox.py")
 
 #: the host's programs; each writes down how it was called
 FAKES = {

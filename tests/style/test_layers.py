@@ -29,7 +29,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def part_of(module: str) -> str:
-    """`minipod.runtime.images` → `runtime`."""
+    """`minipod.runtime.images.store` → `runtime`."""
     return [*module.split("."), ""][1]
 
 

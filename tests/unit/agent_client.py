@@ -12,8 +12,8 @@ from typing import Any
 
 from minipod import __version__
 from minipod.agent import server
-from minipod.agent.pods import Pods
-from minipod.agent.verbs import Verbs
+from minipod.agent.pods.table import Pods
+from minipod.agent.verbs.table import Verbs
 from tests.unit.agent_fakes import FakeRuntime, make_node, run_virtually
 
 MANIFEST = """

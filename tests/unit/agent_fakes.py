@@ -21,9 +21,9 @@ from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
-from minipod.plan.volumes import FoundSources
-from minipod.runtime.registry.credentials import AuthFile
-from minipod.runtime.registry.pull import Pulled
+from minipod.plan.volumes.sources import FoundSources
+from minipod.runtime.images.registry.credentials import AuthFile
+from minipod.runtime.images.registry.pull import Pulled
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
 T = TypeVar("T")

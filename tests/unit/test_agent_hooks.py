@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from minipod.agent import hooks, logtail, termination
 from minipod.agent.node import Node
-from minipod.agent.outcome import failure_of, is_ready, outcome_of, reached
+from minipod.agent.pods import logtail, termination
+from minipod.agent.pods.outcome import failure_of, is_ready, outcome_of, reached
+from minipod.agent.probes import hooks
 from minipod.api.types import (
     ContainerPort,
     ContainerState,

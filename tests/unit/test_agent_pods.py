@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from minipod.agent import recovery
 from minipod.agent.node import Node
-from minipod.agent.pods import Pods
-from minipod.agent.worker import PodWorker
+from minipod.agent.pods import recovery
+from minipod.agent.pods.table import Pods
+from minipod.agent.pods.worker import PodWorker
 from minipod.api.types import EmptyDirVolumeSource, Pod, Volume
 from minipod.errors import ConflictError, HostError, SandboxError
 from tests.unit.agent_fakes import FakeRuntime, make_node, make_pod, now_s, run_virtually, until

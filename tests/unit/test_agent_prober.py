@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from minipod.agent import probe_targets
-from minipod.agent.probe_kinds.connection import Answer, Done
-from minipod.agent.prober import Prober
+from minipod.agent.probes import targets as probe_targets
+from minipod.agent.probes.kinds.connection import Answer, Done
+from minipod.agent.probes.prober import Prober
 from minipod.api.types import EnvVar, EnvVarSource, ExecAction, ObjectFieldSelector, Probe
 from minipod.lifecycle import core, model
 from minipod.lifecycle.probes import WantedProbe

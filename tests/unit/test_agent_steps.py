@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minipod.agent import steps
+from minipod.agent.pods import steps
 from minipod.lifecycle import core, model
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 

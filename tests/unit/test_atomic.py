@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from minipod.errors import VolumeError
-from minipod.plan.configuration import File
+from minipod.plan.volumes.configuration import File
 from minipod.runtime import atomic
 
 

@@ -14,7 +14,7 @@ from minipod.kernel.cgroup import Hierarchy
 from minipod.paths import Paths
 from minipod.plan import cgroup
 from minipod.plan.configs import CgroupResources, Device, HostFacts
-from minipod.plan.devices import HostDevice, limit_devices
+from minipod.plan.process.devices import HostDevice, limit_devices
 
 V1 = {c: f"/sys/fs/cgroup/{c}" for c in ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids")}
 COMMON = {"node_name": "n", "cpus": 2, "memory_bytes": 1 << 33}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minipod.runtime.changes import settings_of
+from minipod.runtime.images.changes import settings_of
 
 
 def test_each_instruction_becomes_its_setting() -> None:

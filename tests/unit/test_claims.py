@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from minipod.api.types import PersistentVolume, PersistentVolumeClaim
-from minipod.plan.claims import (
+from minipod.plan.volumes.claims import (
     admitted,
     best_volume,
     bound,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minipod.cli.files import read_files, with_folders
-from minipod.cli.label import changed, outcome, split
+from minipod.cli.verbs.label import changed, outcome, split
 from minipod.errors import ConflictError, UsageError
 from tests.unit.cli_fakes import Object, Peer, fake_agent, minipod_command, pod
 

@@ -9,15 +9,15 @@ import subprocess
 import pytest
 import yaml
 
-from minipod.cli import jsonpath
-from minipod.cli.completion import bash, fish, zsh
-from minipod.cli.custom_columns import CustomColumns
-from minipod.cli.get import sort_objects
-from minipod.cli.jsonpath import Template
 from minipod.cli.main import VERBS
 from minipod.cli.options import load_verb, parser_for
-from minipod.cli.table import tabbed, table
-from minipod.cli.yamlout import to_yaml
+from minipod.cli.show import jsonpath
+from minipod.cli.show.custom_columns import CustomColumns
+from minipod.cli.show.jsonpath import Template
+from minipod.cli.show.table import tabbed, table
+from minipod.cli.show.yamlout import to_yaml
+from minipod.cli.verbs.completion import bash, fish, zsh
+from minipod.cli.verbs.get import sort_objects
 from minipod.errors import UsageError
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from minipod.cli.progress import Progress
-from minipod.cli.run import exit_status
+from minipod.cli.show.progress import Progress
+from minipod.cli.verbs.run import exit_status
 from tests.conftest import CHECKOUT
 from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent, minipod_command
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from minipod.cli import describe
-from minipod.cli.check import Finding, render
-from minipod.cli.events import interval
+from minipod.cli.verbs import describe
+from minipod.cli.verbs.check import Finding, render
+from minipod.cli.verbs.events import interval
 from tests.unit.cli_fakes import Object, Peer, fake_agent, minipod_command, pod
 
 Run = Callable[..., tuple[int, str, str]]

@@ -11,8 +11,8 @@ import pytest
 from minipod.api.types import Pod
 from minipod.errors import ContainerError, VolumeError
 from minipod.plan.configs import HostFacts
-from minipod.plan.configuration import File, objects_of, payload
 from minipod.plan.env import parse_env_file
+from minipod.plan.volumes.configuration import File, objects_of, payload
 
 FACTS = HostFacts(node_name="n", cpus=2, memory_bytes=1 << 30, cgroup_version=2)
 

@@ -25,17 +25,17 @@ from minipod.plan.configs import (
 )
 from minipod.plan.container import ContainerPlan, SeccompFilter, container_plan, exec_operations
 from minipod.plan.operation import ChildOperation
-from minipod.plan.process import AssumeUser, BecomeUser, Exec, pause_program
-from minipod.plan.rootfs import BindMount, MaskPaths, MountFilesystem, ReadOnlyPaths
-from minipod.plan.sandbox import pause_process, sandbox_operations
-from minipod.plan.security import (
+from minipod.plan.process.identity import AssumeUser, BecomeUser, Exec, pause_program
+from minipod.plan.process.rootfs import BindMount, MaskPaths, MountFilesystem, ReadOnlyPaths
+from minipod.plan.process.security import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
     capability_mask,
     capability_set,
 )
+from minipod.plan.sandbox import pause_process, sandbox_operations
 from minipod.runtime.container import signal_number
-from minipod.runtime.spawner import CHILD_OPERATIONS
+from minipod.runtime.spawner.program import CHILD_OPERATIONS
 
 V1 = HostFacts(
     node_name="node",

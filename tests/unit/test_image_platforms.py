@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from minipod.errors import ImageError
-from minipod.runtime.manifests import Descriptor, Platform, choose_platform
+from minipod.runtime.images.manifests import Descriptor, Platform, choose_platform
 
 DIGITS = "0123456789abcdef"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from minipod.runtime import busybox
+from minipod.runtime.images import busybox
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,17 @@ from minipod.kernel import launcher
 from minipod.kernel.launcher import REPORT, REPORT_FD, Call, Filter
 from minipod.plan.cgroup import JoinCgroup
 from minipod.plan.launch import launch_calls
-from minipod.plan.namespaces import Clone, JoinContainer
 from minipod.plan.operation import ChildOperation
-from minipod.plan.process import AssumeUser, BecomeUser, ChangeFolder, Exec, NewSession, OpenTerminal, SetOomScoreAdj
+from minipod.plan.process.identity import (
+    AssumeUser,
+    BecomeUser,
+    ChangeFolder,
+    Exec,
+    NewSession,
+    OpenTerminal,
+    SetOomScoreAdj,
+)
+from minipod.plan.process.namespaces import Clone, JoinContainer
 
 pytestmark = pytest.mark.skipif(not launcher.is_known(), reason="no launcher for this architecture")
 

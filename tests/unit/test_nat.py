@@ -8,7 +8,7 @@ import pytest
 
 from minipod.kernel import nft
 from minipod.plan.configs import PortMapping
-from minipod.plan.nat import AddPortMappings
+from minipod.plan.network.nat import AddPortMappings
 
 ADDRESS = "10.86.0.2"
 

@@ -11,11 +11,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from minipod.plan import forwarding
 from minipod.plan.configs import NamespaceOptions, NetworkFacts, PortMapping, SandboxConfig
-from minipod.plan.forwarding import EnableForwarding
-from minipod.plan.nat import AddPortMappings, EnsureNat
-from minipod.plan.network import ConfigureInterface, CreateVeth, EnsureBridge, mac_address, pod_network, shared_network
+from minipod.plan.network import forwarding
+from minipod.plan.network.forwarding import EnableForwarding
+from minipod.plan.network.nat import AddPortMappings, EnsureNat
+from minipod.plan.network.pod_network import (
+    ConfigureInterface,
+    CreateVeth,
+    EnsureBridge,
+    mac_address,
+    pod_network,
+    shared_network,
+)
 from minipod.plan.operation import HostOperation
 from minipod.runtime import network
 

@@ -9,7 +9,7 @@ import pytest
 
 from minipod.errors import VolumeError
 from minipod.kernel import mount as kmount
-from minipod.plan.nfs import MountNfs, split_options, ways
+from minipod.plan.volumes.nfs import MountNfs, split_options, ways
 
 
 def test_the_newest_version_is_asked_for_first_and_the_last_goes_without_locks() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minipod.errors import ContainerError
-from minipod.plan.passwd import parse_id, resolve
+from minipod.plan.process.passwd import parse_id, resolve
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/var/www:/bin/sh\nbroken line\nbad:x:٣:0::/:/bin/sh\n"
 GROUP = "root:x:0:\nwheel:x:10:root,web\nweb:x:34:\nstaff:x:50:other\n"

@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from minipod.agent.probe_kinds.connection import Answer, Attempt, Done
-from minipod.agent.probe_kinds.exec import ExecProbe
-from minipod.agent.probe_kinds.grpc import GrpcProbe
-from minipod.agent.probe_kinds.hpack import Decoder, HpackError, encode
-from minipod.agent.probe_kinds.http import HttpProbe, http_request
-from minipod.agent.probe_kinds.http_answer import MAX_BODY, HttpAnswer, MalformedError
-from minipod.agent.probe_kinds.tcp import TcpProbe
-from minipod.agent.probe_targets import port_number
+from minipod.agent.probes.kinds.connection import Answer, Attempt, Done
+from minipod.agent.probes.kinds.exec import ExecProbe
+from minipod.agent.probes.kinds.grpc import GrpcProbe
+from minipod.agent.probes.kinds.hpack import Decoder, HpackError, encode
+from minipod.agent.probes.kinds.http import HttpProbe, http_request
+from minipod.agent.probes.kinds.http_answer import MAX_BODY, HttpAnswer, MalformedError
+from minipod.agent.probes.kinds.tcp import TcpProbe
+from minipod.agent.probes.targets import port_number
 from minipod.api.types import Container, ContainerPort, HTTPGetAction, HTTPHeader
 from minipod.errors import ContainerError
 from minipod.runtime.status import ExecResult

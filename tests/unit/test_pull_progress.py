@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from minipod.cli.pull_progress import Bars, human_size
-from minipod.runtime.ingest import LayerProgress
+from minipod.cli.show.pull_progress import Bars, human_size
+from minipod.runtime.images.ingest import LayerProgress
 
 
 def layer(number: int, state: str, done: int = 0) -> LayerProgress:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minipod.kernel import quota
-from minipod.plan.quota import FIRST_PROJECT, LAST_PROJECT, LimitFolder
+from minipod.plan.volumes.quota import FIRST_PROJECT, LAST_PROJECT, LimitFolder
 
 
 class FileSystem:

@@ -10,9 +10,9 @@ import pytest
 
 from minipod.api.references import parse_reference
 from minipod.errors import ImageError
-from minipod.runtime.registry.client import read_challenges
-from minipod.runtime.registry.credentials import credentials_for, parse_legacy_secret, parse_secret
-from minipod.runtime.registry.hosts import (
+from minipod.runtime.images.registry.client import read_challenges
+from minipod.runtime.images.registry.credentials import credentials_for, parse_legacy_secret, parse_secret
+from minipod.runtime.images.registry.hosts import (
     Registries,
     RegistryOptions,
     endpoints,

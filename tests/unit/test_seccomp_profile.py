@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from minipod.errors import ContainerError
-from minipod.plan.seccomp_profile import (
+from minipod.plan.process.seccomp_profile import (
     EPERM,
     LAST_KNOWN_SYSCALL,
     NUMBERS,
@@ -18,7 +18,7 @@ from minipod.plan.seccomp_profile import (
     parse,
     runtime_default,
 )
-from minipod.plan.security import CAPABILITIES, DEFAULT_CAPABILITIES
+from minipod.plan.process.security import CAPABILITIES, DEFAULT_CAPABILITIES
 
 
 def read(profile: object, capabilities: frozenset[str] = DEFAULT_CAPABILITIES, machine: str = "x86_64") -> Profile:

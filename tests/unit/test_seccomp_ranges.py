@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minipod.plan.seccomp_profile import parse, runtime_default
+from minipod.plan.process.seccomp_profile import parse, runtime_default
 from minipod.runtime import seccomp
 
 pytest.importorskip("pyseccomp")

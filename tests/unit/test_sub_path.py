@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minipod.errors import ContainerError
-from minipod.plan.sub_path import MakeSubPath
+from minipod.plan.volumes.sub_path import MakeSubPath
 
 
 def make(volume: Path, sub_path: str, *, image: bool = False) -> None:

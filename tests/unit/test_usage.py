@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from minipod.agent.usage import exceeded, has_limits
+from minipod.agent.objects.usage import exceeded, has_limits
 from minipod.api.types import Pod
 from minipod.paths import Paths
 from minipod.plan.pod import log_directory
-from minipod.plan.volumes import pod_directory
+from minipod.plan.volumes.sources import pod_directory
 
 KIB = 1024
 

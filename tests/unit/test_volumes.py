@@ -15,11 +15,11 @@ from minipod.api.types import PersistentVolume, Pod
 from minipod.errors import ContainerError, VolumeError
 from minipod.paths import Paths
 from minipod.plan.configs import Device, HostFacts, Mount
-from minipod.plan.empty_dirs import MakeEmptyDir, MountHugePages, MountTmpfs, tmpfs_size
 from minipod.plan.operation import HostOperation
-from minipod.plan.quota import LimitFolder
-from minipod.plan.volume_mounts import LinkDevice
-from minipod.plan.volumes import (
+from minipod.plan.volumes.empty_dirs import MakeEmptyDir, MountHugePages, MountTmpfs, tmpfs_size
+from minipod.plan.volumes.mounted import LinkDevice
+from minipod.plan.volumes.quota import LimitFolder
+from minipod.plan.volumes.sources import (
     CheckHostPath,
     FoundSources,
     MakePodFolder,

@@ -1,0 +1,291 @@
+"""Claims and PersistentVolumes (layer 5): binds, makes and takes back; says what a pod's claims stand on.
+
+Which volume fits is `plan.volumes.claims`'; this is what Kubernetes' volume binder, provisioner and protection
+controllers do. Every look at everything that is there: on one host that is little, and nothing is forgotten after a
+crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+
+from minipod.agent.events import PodReference
+from minipod.agent.node import Node, PodChange
+from minipod.agent.pods.table import Pods
+from minipod.agent.pods.worker import PodWorker
+from minipod.api.timestamps import timestamp
+from minipod.api.types import ObjectMeta, OwnerReference, PersistentVolume, PersistentVolumeClaim, Pod, Volume
+from minipod.errors import MinipodError, VolumeError
+from minipod.kernel.remove import remove_tree
+from minipod.plan.volumes import claims as plan
+from minipod.plan.volumes.sources import FoundSources
+
+log = logging.getLogger("minipod.agent")
+
+_ONE_POD = "ReadWriteOncePod"
+
+
+class Claims:
+    """One agent's; `run` goes on until it is cancelled."""
+
+    def __init__(self, node: Node, pods: Pods) -> None:
+        self._node = node
+        self._objects = node.objects
+        self._pods = pods
+        self._removing: set[str] = set()
+        self._told: dict[str, plan.Pending] = {}  # uid of a claim: why it is pending, as it was told last
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Looks again whenever a claim, a volume or a pod came, changed or went."""
+        objects = self._node.object_changes.watch(lambda change: change.kind.startswith("PersistentVolume"))
+        pods = self._node.pod_changes.watch(_may_let_go)
+        with objects, pods:
+            self._look()
+            while True:
+                tasks = [asyncio.ensure_future(objects.next()), asyncio.ensure_future(pods.next())]
+                try:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                while objects.pending():
+                    await objects.next()
+                while pods.pending():
+                    await pods.next()
+                self._look()
+
+    def _look(self) -> None:
+        try:
+            self.reconcile()
+        except MinipodError as error:
+            log.error("claims: %s", error)
+
+    # -- what there is ------------------------------------------------------------------------------------------
+
+    def reconcile(self) -> None:
+        """Binds what can be bound, and lets go what nobody uses. Raises HostError."""
+        for claim in self._objects.all(PersistentVolumeClaim):
+            self._drop_orphan(claim)
+        for claim in self._objects.all(PersistentVolumeClaim):
+            if claim.metadata.deletion_timestamp is not None:
+                if not self.users(claim):
+                    self._objects.remove(claim)
+            elif claim.status.phase != "Bound":
+                self._bind(claim)
+            else:
+                self._grow(claim)
+        for volume in self._objects.all(PersistentVolume):
+            self._settle(volume)
+
+    def _bind(self, claim: PersistentVolumeClaim) -> None:
+        volumes = self._objects.all(PersistentVolume)
+        volume = plan.best_volume(claim, volumes)
+        if volume is None:
+            made = plan.provisioned(claim, self._node.paths.state)
+            if made is None:
+                self._tell_pending(claim, plan.why_pending(claim, volumes))
+                return
+            volume = self._objects.create(made)
+            message = f"Successfully provisioned volume {volume.metadata.name}"
+            self._tell(claim, "Normal", "ProvisioningSucceeded", message)
+        self._told.pop(claim.metadata.uid, None)
+        new_claim, new_volume = plan.bound(claim, volume)
+        self._objects.update(self._now(new_volume, volume), volume)
+        self._objects.update(new_claim, claim)
+
+    def _grow(self, claim: PersistentVolumeClaim) -> None:
+        volume = self._objects.find(PersistentVolume, "", claim.spec.volume_name)
+        both = None if volume is None else plan.grown(claim, volume)
+        if volume is not None and both is not None:
+            self._objects.update(both[1], volume)
+            self._objects.update(both[0], claim)
+
+    def _tell_pending(self, claim: PersistentVolumeClaim, why: plan.Pending) -> None:
+        """Once: not again whenever something else has changed."""
+        if self._told.get(claim.metadata.uid) != why:
+            self._told[claim.metadata.uid] = why
+            self._tell(claim, *why)
+
+    def _tell(self, thing: PersistentVolumeClaim | PersistentVolume, kind: str, reason: str, message: str) -> None:
+        metadata = thing.metadata
+        subject = PodReference(metadata.namespace or "default", metadata.name, metadata.uid, kind=thing.kind)
+        self._node.events.record(
+            subject, kind, reason, message, self._node.clock(), component="persistentvolume-controller"
+        )
+
+    def _now(self, new: PersistentVolume, old: PersistentVolume) -> PersistentVolume:
+        """With the time of the change of phase."""
+        if new.status.phase == old.status.phase:
+            return new
+        status = msgspec.structs.replace(new.status, last_phase_transition_time=timestamp(self._node.clock()))
+        return msgspec.structs.replace(new, status=status)
+
+    def _settle(self, volume: PersistentVolume) -> None:
+        """The phase that follows from its claim; the end of one that is free and to be deleted."""
+        claim = self._claim_of(volume)
+        if claim is not None and claim.spec.volume_name == volume.metadata.name:
+            if volume.status.phase != "Bound":
+                self._set_phase(volume, "Bound")
+            return
+        reference = volume.spec.claim_ref
+        released = reference is not None and bool(reference.uid)
+        if released and volume.spec.persistent_volume_reclaim_policy == "Delete":
+            self._reclaim(volume)
+        elif released and volume.spec.persistent_volume_reclaim_policy == "Recycle":
+            self._fail(volume, "VolumeFailedRecycle", "No recycler plugin found for the volume! (use Retain or Delete)")
+        elif volume.metadata.deletion_timestamp is not None:
+            self._objects.remove(volume)
+        else:
+            self._set_phase(volume, "Released" if released else "Available")
+
+    def _claim_of(self, volume: PersistentVolume) -> PersistentVolumeClaim | None:
+        reference = volume.spec.claim_ref
+        if reference is None:
+            return None
+        claim = self._objects.find(PersistentVolumeClaim, reference.namespace, reference.name)
+        return claim if claim is not None and reference.uid in ("", claim.metadata.uid) else None
+
+    def _set_phase(self, volume: PersistentVolume, phase: str, message: str = "") -> None:
+        if (volume.status.phase, volume.status.message) == (phase, message):
+            return
+        status = msgspec.structs.replace(volume.status, phase=phase, message=message)
+        self._objects.update(self._now(msgspec.structs.replace(volume, status=status), volume), volume)
+
+    def _reclaim(self, volume: PersistentVolume) -> None:
+        """Reclaim policy Delete: what minipod made it removes; of what is the user's nothing is ever removed."""
+        name = volume.metadata.name
+        if not plan.is_provisioned(volume):
+            why = "only folders that minipod made are deleted: delete the volume, and its data by hand"
+            self._fail(volume, "VolumeFailedDelete", why)
+            return
+        if name not in self._removing:
+            self._removing.add(name)
+            self._set_phase(volume, "Released")
+            task = self._remove_folder(name, f"{self._node.paths.state}/pv/{name}")
+            self._tasks.add(running := asyncio.get_running_loop().create_task(task))
+            running.add_done_callback(self._tasks.discard)
+
+    def _fail(self, volume: PersistentVolume, reason: str, why: str) -> None:
+        """Its data stays as it is; whoever deletes it gets it deleted."""
+        if volume.metadata.deletion_timestamp is not None:
+            self._objects.remove(volume)
+            return
+        if volume.status.phase != "Failed":
+            self._tell(volume, "Warning", reason, why)
+        self._set_phase(volume, "Failed", why)
+
+    async def _remove_folder(self, name: str, path: str) -> None:
+        message = ""
+        try:
+            await asyncio.to_thread(remove_tree, path)
+        except OSError as error:
+            message = f"{path}: {error.strerror or error}"
+            log.error("persistentvolume %s: %s", name, message)
+        self._removing.discard(name)
+        volume = self._objects.find(PersistentVolume, "", name)
+        if volume is None:
+            return
+        if message:
+            self._set_phase(volume, "Failed", message)
+        else:
+            self._objects.remove(volume)
+
+    # -- who uses them ------------------------------------------------------------------------------------------
+
+    def users(self, claim: PersistentVolumeClaim) -> list[PodWorker]:
+        """The pods that have not ended and name the claim."""
+        return [
+            worker
+            for worker in self._pods.select(claim.metadata.namespace, None)
+            if worker.state.stage not in ("finished", "gone")
+            and claim.metadata.name in plan.claims_of(worker.state.pod)
+        ]
+
+    def _drop_orphan(self, claim: PersistentVolumeClaim) -> None:
+        """The claim of a generic ephemeral volume goes with its pod."""
+        owner = next((one for one in claim.metadata.owner_references if one.kind == "Pod"), None)
+        if owner is not None and self._pods.by_uid(owner.uid) is None:
+            self.delete(claim)
+
+    def delete(self, thing: Any) -> None:
+        """Asks for the end of a claim or volume: it goes when nobody uses it any more."""
+        metadata = thing.metadata
+        if metadata.deletion_timestamp is None:
+            now = timestamp(self._node.clock())
+            metadata = msgspec.structs.replace(metadata, deletion_timestamp=now, deletion_grace_period_seconds=0)
+            self._objects.update(msgspec.structs.replace(thing, metadata=metadata), thing)
+
+    # -- what a pod stands on -----------------------------------------------------------------------------------
+
+    async def sources(self, pod: Pod) -> FoundSources:
+        """The volumes of a pod that is about to get them. Raises VolumeError."""
+        volumes: dict[str, PersistentVolume] = {}
+        for volume in pod.spec.volumes:
+            if volume.ephemeral is not None:
+                self._make_ephemeral(pod, volume)
+        if plan.claims_of(pod):
+            self.reconcile()
+        for volume in pod.spec.volumes:
+            name = plan.claim_name(pod, volume)
+            if name:
+                volumes[volume.name] = self._volume_of(pod, name)
+        return FoundSources(volumes)
+
+    def _volume_of(self, pod: Pod, name: str) -> PersistentVolume:
+        claim = self._objects.find(PersistentVolumeClaim, pod.metadata.namespace, name)
+        if claim is None:
+            raise VolumeError(f'persistentvolumeclaim "{name}" not found')
+        if claim.metadata.deletion_timestamp is not None:
+            raise VolumeError(f'persistentvolumeclaim "{name}" is being deleted')
+        if claim.status.phase != "Bound":
+            why = plan.why_pending(claim, self._objects.all(PersistentVolume))
+            raise VolumeError(f'persistentvolumeclaim "{name}" is not bound: {why.message}')
+        others = [one for one in self.users(claim) if one.uid != pod.metadata.uid and one.state.volumes != "none"]
+        if _ONE_POD in claim.spec.access_modes and others:
+            raise VolumeError(
+                f'persistentvolumeclaim "{name}": access mode {_ONE_POD}: it is in use by pod "{others[0].name}"'
+            )
+        volume = self._objects.find(PersistentVolume, "", claim.spec.volume_name)
+        if volume is None:
+            raise VolumeError(f'persistentvolumeclaim "{name}": its volume {claim.spec.volume_name} is lost')
+        return volume
+
+    def _make_ephemeral(self, pod: Pod, volume: Volume) -> None:
+        template = volume.ephemeral.volume_claim_template if volume.ephemeral is not None else None
+        if template is None:
+            raise VolumeError(f'volume "{volume.name}": ephemeral without volumeClaimTemplate')
+        metadata, name = pod.metadata, plan.claim_name(pod, volume)
+        known = self._objects.find(PersistentVolumeClaim, metadata.namespace, name)
+        if known is not None:
+            if all(owner.uid != metadata.uid for owner in known.metadata.owner_references):
+                space = metadata.namespace
+                why = f"PVC {space}/{name} was not created for pod {space}/{metadata.name} (pod is not owner)"
+                raise VolumeError(why)
+            return
+        owner = OwnerReference(
+            api_version="v1", kind="Pod", name=metadata.name, uid=metadata.uid, controller=True,
+            block_owner_deletion=True,
+        )  # fmt: skip
+        claim = PersistentVolumeClaim(
+            metadata=ObjectMeta(
+                name=name,
+                namespace=metadata.namespace,
+                labels=template.metadata.labels,
+                annotations=template.metadata.annotations,
+                owner_references=(owner,),
+            ),
+            spec=template.spec,
+        )
+        self._objects.create(plan.admitted(claim))
+
+
+def _may_let_go(change: object) -> bool:
+    """A pod that ended, or is gone, uses nothing any more."""
+    return isinstance(change, PodChange) and (
+        change.type == "DELETED" or change.pod.status.phase in ("Succeeded", "Failed")
+    )

@@ -1,0 +1,126 @@
+"""Brings what changed to the pods that use it (layer 5): ConfigMaps, Secrets and labels into mounted files, and news
+to pods that wait for an object. Decides nothing: a pod's own worker does.
+
+The kubelet looks once a minute; here a change is a message, so files follow within milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+from minipod.agent.events import PodReference
+from minipod.agent.node import Node, PodChange
+from minipod.agent.objects.table import ObjectChange
+from minipod.agent.pods.table import Pods
+from minipod.agent.pods.worker import PodWorker
+from minipod.errors import MinipodError
+from minipod.lifecycle import model
+from minipod.lifecycle.allocation import allocated_pod
+from minipod.plan.volumes.claims import claims_of
+from minipod.plan.volumes.configuration import is_configuration, objects_of
+from minipod.plan.volumes.sources import used_volumes
+
+log = logging.getLogger("minipod.agent")
+
+AGAIN_S = 10.0  # after a write that failed: a full disk, an object that is gone
+
+
+class Refresher:
+    """One agent's; `run` goes on until it is cancelled."""
+
+    def __init__(self, node: Node, pods: Pods) -> None:
+        self._node = node
+        self._pods = pods
+        self._shown: dict[str, tuple[Any, ...]] = {}  # uid: labels, annotations and resources as they were written last
+        self._late: dict[str, str] = {}  # uid: why its files are not as they should be
+
+    async def run(self) -> None:
+        objects = self._node.object_changes.watch(lambda change: change.kind in _KINDS)
+        pods = self._node.pod_changes.watch(lambda change: isinstance(change, PodChange))
+        with objects, pods:
+            for worker in self._pods.select(None, None):
+                await self._refresh(worker)
+            waiting = {asyncio.ensure_future(objects.next()): objects, asyncio.ensure_future(pods.next()): pods}
+            try:
+                while True:
+                    timeout = AGAIN_S if self._late else None
+                    done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        watch = waiting.pop(task)
+                        await self._changed(task.result())
+                        waiting[asyncio.ensure_future(watch.next())] = watch  # type: ignore[attr-defined]
+                    if not done:
+                        await self._again()
+            finally:
+                for task in waiting:
+                    task.cancel()
+
+    async def _changed(self, change: Any) -> None:
+        if isinstance(change, ObjectChange):
+            await self._object_changed(change)
+        elif change.type == "DELETED":
+            uid = change.record.uid
+            self._shown.pop(uid, None)
+            self._late.pop(uid, None)
+            self._node.configuration.forget(uid)
+        else:
+            worker = self._pods.by_uid(change.record.uid)
+            if worker is not None and self._shown.get(worker.uid, _seen_by(worker)) != _seen_by(worker):
+                await self._refresh(worker)
+            elif worker is not None:
+                self._shown.setdefault(worker.uid, _seen_by(worker))
+
+    async def _object_changed(self, change: ObjectChange) -> None:
+        name, namespace = change.record.name, change.record.namespace
+        for worker in self._pods.select(namespace or None, None):
+            pod = worker.state.pod
+            if change.kind == "PersistentVolumeClaim":
+                concerned = name in claims_of(pod)
+            else:
+                concerned = (change.kind, name) in objects_of(pod)
+            if concerned:
+                await self._refresh(worker)
+                worker.tell(model.SourcesChanged())
+
+    async def _again(self) -> None:
+        for uid in list(self._late):
+            worker = self._pods.by_uid(uid)
+            if worker is None:
+                self._late.pop(uid)
+            else:
+                await self._refresh(worker)
+
+    async def _refresh(self, worker: PodWorker) -> None:
+        """Writes the pod's files anew where it has any by now; tells a failure once."""
+        pod, volumes = allocated_pod(worker.state), worker.state.volumes
+        if volumes not in ("ready", "setting-up") or worker.state.stage != "syncing":
+            return
+        if not any(is_configuration(volume) for volume in used_volumes(pod)):
+            return
+        self._shown[worker.uid] = _seen_by(worker)
+        try:
+            await self._node.configuration.write(pod)
+            self._late.pop(worker.uid, None)
+        except (MinipodError, OSError) as error:
+            if volumes != "ready":
+                return  # whoever sets them up tells it
+            told = self._late.get(worker.uid)
+            self._late[worker.uid] = str(error)
+            if told != str(error):
+                reference = PodReference(worker.namespace, worker.name, worker.uid)
+                with contextlib.suppress(MinipodError):
+                    self._node.events.record(reference, "Warning", "FailedMount", str(error), self._node.clock())
+
+
+_KINDS = ("ConfigMap", "Secret", "PersistentVolumeClaim")
+
+
+def _seen_by(worker: PodWorker) -> tuple[Any, ...]:
+    """What of the pod itself the downward API shows and that may change."""
+    pod = allocated_pod(worker.state)
+    containers = (*pod.spec.init_containers, *pod.spec.containers)
+    resources = tuple(container.resources for container in containers)
+    return pod.metadata.labels, pod.metadata.annotations, pod.spec.resources, resources

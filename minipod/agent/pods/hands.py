@@ -1,0 +1,437 @@
+"""Carries out the lifecycle's actions for one pod (layer 5): volumes, sandbox, containers. Decides nothing.
+
+Each action is answered by the events that `lifecycle.model` names in its docstring, whatever goes wrong on the way.
+What is on the host is asked of the runtime, not remembered: so the same code works after the agent's death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from minipod.agent.events import PodReference
+from minipod.agent.node import Node, PodStep
+from minipod.agent.pods import pulls, termination
+from minipod.agent.pods.steps import Step
+from minipod.agent.probes import hooks
+from minipod.agent.specs import container_spec
+from minipod.api.types import EphemeralContainer, Pod
+from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, VolumeError
+from minipod.lifecycle import model
+from minipod.plan.cgroup import set_burstable_shares
+from minipod.plan.configs import ContainerConfig, Image
+from minipod.plan.operation import HostOperation
+from minipod.plan.pod import pod_warnings
+from minipod.plan.resources import burstable_shares
+from minipod.plan.volumes.mounted import GiveToGroup, MountImage
+from minipod.plan.volumes.nfs import MountNfs
+from minipod.plan.volumes.sources import host_paths, volume_path
+from minipod.runtime.status import ContainerStatus, SandboxStatus
+
+log = logging.getLogger("minipod.agent")
+
+NS = 1e9
+
+
+class Hands:
+    """One pod's. `tell` takes the answers; `pod` gives the object as it is now."""
+
+    def __init__(self, node: Node, uid: str, pod: Callable[[], Pod], tell: Callable[[model.Event], None]) -> None:
+        self._node = node
+        self._uid = uid
+        self._pod = pod
+        self._tell = tell
+
+    async def carry_out(self, action: model.Action) -> None:
+        """Runs one action to its end and tells what came of it. Raises nothing but CancelledError."""
+        try:
+            await self._do(action)
+        except Exception as error:
+            if not isinstance(error, (MinipodError, OSError)):
+                log.exception("pod %s: %s", self._pod().metadata.name, type(action).__name__)
+            answer = _failure(action, one_line(error), self._node.clock())
+            if answer is not None:
+                self._tell(answer)
+
+    def _do(self, action: model.Action) -> Awaitable[None]:
+        match action:
+            case model.SetUpVolumes():
+                return self._set_up_volumes()
+            case model.CreateSandbox(attempt=attempt):
+                return self._create_sandbox(attempt)
+            case model.StartContainer():
+                return self._start_container(action)
+            case model.KillContainer(name=name, container_id=container_id, grace_s=grace_s):
+                return self._kill_container(name, container_id, grace_s)
+            case model.RunHook():
+                return self._run_hook(action)
+            case model.ResizePod():
+                return self._resize()
+            case model.RemoveContainer(container_id=container_id):
+                return self._node.runtime.remove_container(container_id)
+            case model.StopSandbox(id=sandbox_id):
+                return self._stop_sandbox(sandbox_id)
+            case model.TearDown():
+                return self._tear_down()
+            case _:
+                raise TypeError(f"no hands for {action!r}")
+
+    # -- what is on the host ------------------------------------------------------------------------------------
+
+    def sandboxes(self) -> list[SandboxStatus]:
+        """The pod's sandboxes that the runtime has, newest attempt last."""
+        mine = [found for found in self._node.runtime.list_pod_sandboxes() if found.config.uid == self._uid]
+        return sorted(mine, key=lambda found: found.config.attempt)
+
+    def containers(self) -> list[ContainerStatus]:
+        """The pod's containers that the runtime has, newest attempt last."""
+        mine = {found.id for found in self.sandboxes()}
+        found = [status for status in self._node.runtime.list_containers() if status.sandbox_id in mine]
+        return sorted(found, key=lambda status: (status.config.attempt, status.created_at_ns))
+
+    def _sandbox(self) -> SandboxStatus:
+        ready = [found for found in self.sandboxes() if found.state == "SANDBOX_READY"]
+        if not ready:
+            raise NotFoundError(f"pod {self._pod().metadata.name}: its sandbox is gone")
+        return ready[-1]
+
+    # -- volumes ------------------------------------------------------------------------------------------------
+
+    async def _set_up_volumes(self) -> None:
+        pod = self._pod()
+        found = await self._node.find_sources(pod)
+        operations = self._node.planner.volume_operations(pod, found)
+        # Saved first: what a crash interrupts is undone all the same, undo is idempotent.
+        self._node.store.put_operations(self._uid, self._node.planner.encode_operations(operations))
+        for operation in operations:
+            if isinstance(operation, MountNfs | GiveToGroup):
+                await asyncio.to_thread(operation.execute)  # waits for a server, or for a great many files
+            else:
+                operation.execute()
+        await self._node.configuration.write(pod)
+        self._tell(model.VolumesReady())
+
+    def redo_volumes(self) -> None:
+        """After a reboot: what was mounted is mounted again. Raises MinipodError, OSError."""
+        for operation in self._operations():
+            operation.execute()
+        try:
+            self._node.configuration.write_now(self._pod())
+        except VolumeError as error:
+            # It is written as soon as what is missing is there again.
+            log.warning("pod %s: %s", self._pod().metadata.name, error)
+
+    def _operations(self) -> tuple[HostOperation, ...]:
+        data = self._node.store.operations(self._uid)
+        return () if data is None else self._node.planner.decode_operations(data)
+
+    # -- sandbox ------------------------------------------------------------------------------------------------
+
+    async def _create_sandbox(self, attempt: int) -> None:
+        for old in self.sandboxes():
+            await self._remove_sandbox(old.id)
+        self._warn()
+        config = self._node.planner.sandbox_config(self._pod(), attempt)
+        status = await self._node.runtime.run_pod_sandbox(config, lambda text: self._tell_warning("Network", text))
+        self._weigh_burstable()
+        self._tell(model.SandboxReady(id=status.id, ips=status.ips))
+
+    def _warn(self) -> None:
+        """What the kubelet tells of a pod that runs nevertheless."""
+        for warning in pod_warnings(self._pod(), self._node.config, self._node.facts):
+            self._tell_warning(warning.reason, warning.message, quietly=warning.reason == "MissingClusterDNS")
+
+    def _tell_warning(self, reason: str, message: str, quietly: bool = False) -> None:
+        """As an event, and to the `run` that waits for the pod unless `quietly`: what is so for every ordinary pod."""
+        node, metadata = self._node, self._pod().metadata
+        reference = PodReference(metadata.namespace, metadata.name, self._uid)
+        node.events.record(reference, "Warning", reason, message, node.clock())
+        if not quietly:
+            node.pod_changes.publish(PodStep(self._uid, Step(step="warning", message=message)))
+
+    def _weigh_burstable(self) -> None:
+        """The Burstable class weighs what its pods request together, as by the kubelet's QoS container manager."""
+        node = self._node
+        ready = [found.config for found in node.runtime.list_pod_sandboxes() if found.state == "SANDBOX_READY"]
+        set_burstable_shares(node.paths, node.facts, burstable_shares(ready, node.paths)).execute()
+
+    async def _stop_sandbox(self, sandbox_id: str) -> None:
+        with contextlib.suppress(NotFoundError):
+            await self._node.runtime.stop_pod_sandbox(sandbox_id)
+        self._tell(model.SandboxStopped(id=sandbox_id))
+
+    async def _remove_sandbox(self, sandbox_id: str) -> None:
+        with contextlib.suppress(NotFoundError):
+            await self._node.runtime.stop_pod_sandbox(sandbox_id)
+            for status in self.containers():
+                if status.sandbox_id == sandbox_id:
+                    await self._node.runtime.remove_container(status.id)
+            await self._node.runtime.remove_pod_sandbox(sandbox_id)
+            self._weigh_burstable()
+
+    async def _tear_down(self) -> None:
+        for found in self.sandboxes():
+            await self._remove_sandbox(found.id)
+        operations = self._operations()
+        if operations:
+            # An emptyDir may hold a great many files: not on the loop.
+            await asyncio.to_thread(_undo, operations)
+        self._node.store.delete_operations(self._uid)
+        self._tell(model.TornDown())
+
+    # -- containers ---------------------------------------------------------------------------------------------
+
+    async def _start_container(self, action: model.StartContainer) -> None:
+        """Images, configuration, creation, start. Each step tells its own failure, and then there is no next one."""
+        if not await self._mount_images(action):
+            return
+        spec = container_spec(self._pod(), action.name)
+        own = pulls.Wanted(action.name, spec.image, spec.image_pull_policy)
+        image = await self._image(own, action.pull_allowed)
+        wanted = None if image is None else self._configure(action, image)
+        created = None if wanted is None else await self._create(*wanted)
+        if image is None or created is None:
+            return
+        self._tell(
+            model.ContainerCreated(
+                name=action.name, container_id=created.id, image=image.reference, image_id=image_id(created)
+            )
+        )
+        await self._start(action.name, created.id)
+
+    def _configure(self, action: model.StartContainer, image: Image) -> tuple[SandboxStatus, ContainerConfig] | None:
+        try:
+            sandbox, pod = self._sandbox(), self._pod()
+            sources = self._node.configuration.sources(pod)
+            config = self._node.planner.container_config(pod, action.name, action.attempt, image, sandbox, sources)
+            return sandbox, self._in_target(config)
+        except (MinipodError, OSError, ValueError) as error:
+            self._tell(_create_failed(action.name, "CreateContainerConfigError", error))
+            return None
+
+    async def _create(self, sandbox: SandboxStatus, config: ContainerConfig) -> ContainerStatus | None:
+        pod = self._pod()
+        try:
+            for path in host_paths(pod, container_spec(pod, config.name)):
+                path.execute()
+            return await self._node.runtime.create_container(sandbox.id, config)
+        except ImageError as error:
+            self._tell(model.ImageFailed(name=config.name, reason=error.reason, message=one_line(error)))
+        except (MinipodError, OSError) as error:
+            reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
+            if reason == ContainerError.reason:
+                reason = "CreateContainerError"
+            self._tell(_create_failed(config.name, reason, error))
+        return None
+
+    async def _start(self, name: str, container_id: str) -> None:
+        try:
+            started = await self._node.runtime.start_container(container_id)
+        except (MinipodError, OSError) as error:
+            now = self._node.clock()
+            self._tell(
+                model.ContainerStartFailed(name=name, container_id=container_id, at=now, message=one_line(error))
+            )
+            return
+        self._tell(
+            model.ContainerStarted(
+                name=name,
+                container_id=started.id,
+                pid=started.pid,
+                at=started.started_at_ns / NS,
+                user=user_of(started),
+                image_id=image_id(started),
+            )
+        )
+
+    async def _resize(self) -> None:
+        from minipod.agent.pods import resizing  # few pods are resized
+
+        running = [one for one in self.containers() if one.state == "CONTAINER_RUNNING"]
+        done = await resizing.resize(self._node, self._pod(), self._sandbox(), running)
+        self._weigh_burstable()
+        self._tell(model.ResizeDone(resized=done))
+
+    def _in_target(self, config: ContainerConfig) -> ContainerConfig:
+        """An ephemeral container with targetContainerName is born in that one's PID namespace."""
+        spec = container_spec(self._pod(), config.name)
+        target = spec.target_container_name if isinstance(spec, EphemeralContainer) else ""
+        security = config.security
+        if not target or security.namespaces.pid != "container":
+            return config
+        found = [one for one in self.containers() if one.config.name == target and one.state == "CONTAINER_RUNNING"]
+        if not found:
+            raise NotFoundError(f'unable to find target container "{target}"')
+        namespaces = msgspec.structs.replace(security.namespaces, pid="target", target_id=found[-1].id)
+        return msgspec.structs.replace(config, security=msgspec.structs.replace(security, namespaces=namespaces))
+
+    async def _image(self, wanted: pulls.Wanted, pull_allowed: bool) -> Image | None:
+        """None when that was told as a failure."""
+        try:
+            return await pulls.find_image(self._node, self._pod, wanted, pull_allowed, self._tell)
+        except ImageError as error:
+            volume = wanted.reference if wanted.is_volume else ""
+            failed = model.ImageFailed(
+                name=wanted.container, reason=error.reason, message=one_line(error), reference=volume
+            )
+            self._tell(failed)
+            return None
+
+    async def _mount_images(self, action: model.StartContainer) -> bool:
+        """The images that the container mounts, where that was not done for another; whether it can go on."""
+        mounted = {mount.name for mount in container_spec(self._pod(), action.name).volume_mounts}
+        for volume in self._pod().spec.volumes:
+            if volume.image is None or volume.name not in mounted:
+                continue
+            known, path = self._operations(), volume_path(self._pod(), volume, self._node.paths)
+            if any(isinstance(operation, MountImage) and operation.path == path for operation in known):
+                continue
+            source = volume.image
+            wanted = pulls.Wanted(action.name, source.reference, source.pull_policy, is_volume=True)
+            image = await self._image(wanted, source.reference not in action.no_pull)
+            if image is None:
+                return False
+            operation = MountImage(path, source.reference, image.layers)
+            operations = self._node.planner.encode_operations((*known, operation))
+            self._node.store.put_operations(self._uid, operations)
+            try:
+                operation.execute()
+            except (MinipodError, OSError) as error:
+                self._tell(_create_failed(action.name, "CreateContainerError", error))
+                return False
+        return True
+
+    async def _kill_container(self, name: str, container_id: str, grace_s: float) -> None:
+        try:
+            status = await self._node.runtime.stop_container(container_id, grace_s)
+        except NotFoundError:
+            # Nobody can say any more how it ended (the kubelet's ContainerStatusUnknown).
+            self._tell(
+                model.ContainerExited(
+                    name=name,
+                    container_id=container_id,
+                    exit_code=137,
+                    reason="ContainerStatusUnknown",
+                    message="The container could not be located when the pod was terminated",
+                    finished_at=self._node.clock(),
+                )
+            )
+            return
+        self.exited(status)
+
+    def exited(self, status: ContainerStatus) -> None:
+        """Tells the end of a container. May be told twice; the core takes the first."""
+        if status.state != "CONTAINER_EXITED":
+            return
+        self._tell(
+            model.ContainerExited(
+                name=status.config.name,
+                container_id=status.id,
+                exit_code=status.exit_code,
+                signal=status.signal,
+                reason=status.reason,
+                message=termination.message_of(self._pod(), status),
+                started_at=status.started_at_ns / NS,
+                finished_at=status.finished_at_ns / NS,
+            )
+        )
+
+    async def _run_hook(self, action: model.RunHook) -> None:
+        failure = await hooks.run(self._node, self._pod(), self._sandbox(), action)
+        self._tell(
+            model.HookDone(
+                name=action.name,
+                container_id=action.container_id,
+                hook=action.hook,
+                ok=not failure,
+                message=failure,
+            )
+        )
+
+
+def _failure(action: model.Action, message: str, now: float) -> model.Event | None:
+    """The answer to an action that broke where nobody expected it."""
+    match action:
+        case model.SetUpVolumes():
+            return model.VolumesFailed(message=message)
+        case model.CreateSandbox():
+            return model.SandboxFailed(message=message)
+        case model.StartContainer(name=name):
+            return model.ContainerCreateFailed(name=name, reason="CreateContainerError", message=message)
+        case model.KillContainer(name=name, container_id=container_id):
+            return model.ContainerKillFailed(name=name, container_id=container_id, message=message)
+        case model.RunHook(name=name, container_id=container_id, hook=hook):
+            return model.HookDone(name=name, container_id=container_id, hook=hook, ok=False, message=message)
+        case model.ResizePod():
+            return model.ResizeDone(message=message)
+        case model.StopSandbox(id=sandbox_id):
+            # What is left of it is told and taken away by the removal, which always follows.
+            log.warning("sandbox %s: stop: %s", sandbox_id[:12], message)
+            return model.SandboxStopped(id=sandbox_id)
+        case model.TearDown():
+            return model.TearDownFailed(message=message)
+        case _:
+            log.warning("%s: %s", type(action).__name__, message)
+            return None
+
+
+def _create_failed(name: str, reason: str, error: BaseException) -> model.ContainerCreateFailed:
+    return model.ContainerCreateFailed(name=name, reason=reason, message=one_line(error))
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _undo(operations: tuple[HostOperation, ...]) -> None:
+    """Backwards, all of them, whatever fails; then the first failure."""
+    errors: list[Exception] = []
+    for operation in reversed(operations):
+        try:
+            operation.undo()
+        except (MinipodError, OSError) as error:
+            errors.append(error)
+    if errors:
+        for other in errors[1:]:
+            errors[0].add_note(str(other))
+        raise errors[0]
+
+
+def image_id(status: ContainerStatus) -> str:
+    return status.image_ref or status.image_id
+
+
+def user_of(status: ContainerStatus) -> model.User | None:
+    user = status.user
+    if user is None:
+        return None
+    return model.User(uid=user.uid, gid=user.gid, supplemental_groups=user.supplemental_groups)
+
+
+def run_of(status: ContainerStatus, message: str) -> model.Run:
+    """A container as the lifecycle knows it, from what the runtime found. `message`: its termination message."""
+    states = {
+        "CONTAINER_CREATED": "created",
+        "CONTAINER_RUNNING": "running",
+        "CONTAINER_EXITED": "exited",
+    }
+    return model.Run(
+        id=status.id,
+        attempt=status.config.attempt,
+        state=states.get(status.state, "unknown"),
+        image=status.config.image,
+        image_id=image_id(status),
+        pid=status.pid,
+        user=user_of(status),
+        created_at=status.created_at_ns / NS,
+        started_at=status.started_at_ns / NS,
+        finished_at=status.finished_at_ns / NS,
+        exit_code=status.exit_code,
+        signal=status.signal,
+        reason=status.reason,
+        message=message,
+    )

@@ -1,0 +1,154 @@
+"""A container's image, from the store or from its registry (layer 5). Asks; the rules are the store's and lifecycle's.
+
+Pulls run in threads of their own: no pull waits for another pod's volumes, nothing waits for a pull but its container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from minipod.agent.events import PodReference
+from minipod.agent.node import Node, PodChange, PodStep
+from minipod.api.types import Pod, Secret
+from minipod.errors import ImageError
+from minipod.lifecycle import model
+from minipod.plan.configs import Image
+
+if TYPE_CHECKING:
+    from minipod.runtime.images.registry.credentials import AuthFile
+
+T = TypeVar("T")
+
+SECRET_KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """An image that a container cannot start without: its own, or one that it mounts."""
+
+    container: str
+    reference: str
+    pull_policy: str
+    is_volume: bool = False
+
+
+async def find_image(
+    node: Node,
+    pod: Callable[[], Pod],
+    wanted: Wanted,
+    pull_allowed: bool,
+    tell: Callable[[model.Event], None],
+) -> Image:
+    """The image; tells on the way what the kubelet's image manager records.
+
+    Raises ImageError with the waiting reason. `pod` gives the object as it is now: a deletion ends the pull.
+    """
+    images = node.runtime.images
+    name, volume = wanted.container, wanted.reference if wanted.is_volume else ""
+    image = images.present(wanted.reference, wanted.pull_policy)
+    if image is not None:
+        tell(model.ImageReady(name=name, reference=volume))
+        return image
+    if not pull_allowed:
+        raise ImageError(f'Back-off pulling image "{wanted.reference}"', "ImagePullBackOff")
+    if images.is_default(wanted.reference) and images.resolve(wanted.reference) is None:
+        image = await asyncio.to_thread(images.require, wanted.reference)  # builds it
+        tell(model.ImageReady(name=name, reference=volume))
+        return image
+    tell(model.ImagePulling(name=name, reference=volume))
+    secrets = pull_secrets(node, pod())
+    stop = threading.Event()
+    pulling = asyncio.ensure_future(in_thread(lambda: images.fetch(wanted.reference, secrets, stop=stop)))
+    try:
+        pulled = await _unless_deleted(pulling, node, pod)
+    finally:
+        stop.set()
+    took, size = pulled.seconds, pulled.image.size_bytes
+    tell(model.ImageReady(name=name, reference=volume, present=False, seconds=took, size_bytes=size))
+    return pulled.image
+
+
+async def _unless_deleted(pulling: asyncio.Future[T], node: Node, pod: Callable[[], Pod]) -> T:
+    """What `pulling` gives, or ImageError as soon as the pod is to go."""
+    uid = pod().metadata.uid
+
+    def is_deletion(change: PodChange | PodStep) -> bool:
+        return isinstance(change, PodChange) and change.pod.metadata.uid == uid and _is_deleted(change.pod)
+
+    with node.pod_changes.watch(is_deletion) as watch:
+        deletion = asyncio.ensure_future(watch.next())
+        try:
+            if not _is_deleted(pod()):
+                both: set[asyncio.Future[Any]] = {pulling, deletion}
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            deletion.cancel()
+    if pulling.done():
+        return pulling.result()
+    pulling.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody asks any more
+    raise ImageError("stopped, as the pod is being deleted")
+
+
+def _is_deleted(pod: Pod) -> bool:
+    return pod.metadata.deletion_timestamp is not None
+
+
+def pull_secrets(node: Node, pod: Pod) -> list[tuple[str, AuthFile]]:
+    """What the pod's imagePullSecrets hold; an event tells of those that are missing (kubelet_pods.go).
+
+    Raises ImageError.
+    """
+    names = [reference.name for reference in pod.spec.image_pull_secrets if reference.name]
+    if not names:
+        return []
+    from minipod.runtime.images.registry.credentials import parse_legacy_secret, parse_secret
+
+    found, missing = [], []
+    for name in names:
+        secret = node.objects.find(Secret, pod.metadata.namespace, name)
+        data = None if secret is None else secret.data.get(SECRET_KEYS.get(secret.type or "", ""))
+        if secret is None or data is None:
+            missing.append(name)
+            continue
+        parse = parse_secret if secret.type == "kubernetes.io/dockerconfigjson" else parse_legacy_secret
+        found.append((f"secret {name}", parse(data, f"secret {name}")))
+    if missing:
+        message = (
+            f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
+            "attempting to pull the image may not succeed."
+        )
+        reference = PodReference(pod.metadata.namespace, pod.metadata.name, pod.metadata.uid)
+        node.events.record(reference, "Warning", "FailedToRetrieveImagePullSecret", message, node.clock())
+    return found
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Runs `work` in a daemon thread of its own: an agent that leaves waits for no registry."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def answer(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]  # None only where T is None
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:  # handed to whoever waits
+            failure = error
+        try:
+            loop.call_soon_threadsafe(answer, result, failure)
+        except RuntimeError:
+            pass  # the loop has gone, and with it whoever wanted to know
+
+    threading.Thread(target=run, name="pull", daemon=True).start()
+    return await future

@@ -1,0 +1,194 @@
+"""In-place resize (layer 5): whether this node has room, and the order in which groups get their new limits.
+
+What the pod is allocated and what is told of it is `lifecycle.resize`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from minipod.agent.node import Node
+from minipod.agent.pods.table import Pods
+from minipod.agent.verbs.debug import next_generation, refuse, stored
+from minipod.agent.verbs.listing import converted
+from minipod.agent.wire import Connection, Message
+from minipod.api import quantity
+from minipod.api.status import pod_requests
+from minipod.api.types import Container, Pod, PodSpec, ResourceRequirements
+from minipod.api.validation import validate_pod_resize
+from minipod.api.validation.same import same
+from minipod.errors import ConflictError, ContainerError, NotFoundError
+from minipod.lifecycle import model
+from minipod.lifecycle.allocation import allocated_pod
+from minipod.plan.configs import CgroupResources, SandboxConfig
+from minipod.plan.resources import container_resources
+from minipod.runtime.status import ContainerStatus, SandboxStatus
+
+_NAMES = ("cpu", "memory")
+PENDING = "Deferred"
+
+
+class ResizeRequest(msgspec.Struct, frozen=True):
+    """`container` None: the pod as a whole. Quantities by name; what is not named stays as it is."""
+
+    namespace: str
+    pod: str
+    container: str | None = None
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+
+
+def too_large(node: Node, pod: Pod) -> str:
+    """What the node could not give even to this pod alone (plugin/pkg/admission/podresize), else nothing."""
+    found = [
+        f"{name}, requested: {amount}, allocatable: {capacity}"
+        for name, amount, capacity in zip(_NAMES, _requests(pod), _capacity(node), strict=True)
+        if amount > capacity
+    ]
+    return f"node didn't have enough allocatable resources: {'; '.join(found)}" if found else ""
+
+
+def no_room(node: Node, new: Pod, old: Pod, others: Iterable[model.PodState]) -> tuple[str, str]:
+    """Reason and message where a larger request finds no room beside `others` (lifecycle/predicate.go), or nothing."""
+    pods = [state for state in others if state.stage in ("syncing", "terminating")]
+    elsewhere = [_requests(allocated_pod(state)) for state in pods if state.pod.metadata.uid != new.metadata.uid]
+    for place, (name, capacity) in enumerate(zip(_NAMES, _capacity(node), strict=True)):
+        amount, used = _requests(new)[place], sum(one[place] for one in elsewhere)
+        if amount > capacity - used and amount > _requests(old)[place]:
+            words = f"Node didn't have enough resource: {name}, requested: {amount}, used: {used}, capacity: {capacity}"
+            return f"OutOf{name}", words
+    return "", ""
+
+
+async def ask(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
+    """The verb `resize`, as the resize subresource. Raises NotFoundError, UsageError, ManifestError."""
+    request = converted(message, ResizeRequest)
+    worker = pods.find(request.namespace, request.pod)
+    old = worker.state.pod
+    new = next_generation(replace(old, spec=_resized(old.spec, request)))
+    refuse(worker.name, validate_pod_resize(stored(new, worker), stored(old, worker)))
+    if same(new.spec, old.spec):
+        return {"changed": False}
+    if words := too_large(node, new):
+        raise ConflictError(f'pods "{worker.name}" is forbidden: {words}')
+    reason, words = no_room(node, new, allocated_pod(worker.state), _states(pods))
+    worker.tell(model.ResizeAsked(pod=new, reason=reason, message=words))
+    return {"changed": True, "reason": PENDING if reason else "", "message": words}
+
+
+def retry(node: Node, pods: Pods) -> None:
+    """Somebody else has gone: those that waited for room are looked at again."""
+    for worker in pods.select(None, None):
+        state = worker.state
+        if state.resizing.reason:
+            reason, _ = no_room(node, state.pod, allocated_pod(state), _states(pods))
+            if not reason:
+                worker.tell(model.ResizeAsked(pod=state.pod))
+
+
+def _states(pods: Pods) -> list[model.PodState]:
+    return [worker.state for worker in pods.select(None, None)]
+
+
+def _resized(spec: PodSpec, request: ResizeRequest) -> PodSpec:
+    if request.container is None:
+        return replace(spec, resources=_merged(spec.resources or ResourceRequirements(), request))
+    names = [one.name for one in (*spec.init_containers, *spec.containers)]
+    if request.container not in names:
+        raise NotFoundError(f"container {request.container} is not valid for the pod: it has {', '.join(names)}")
+
+    def each(containers: tuple[Container, ...]) -> tuple[Container, ...]:
+        return tuple(
+            replace(one, resources=_merged(one.resources, request)) if one.name == request.container else one
+            for one in containers
+        )
+
+    return replace(spec, containers=each(spec.containers), init_containers=each(spec.init_containers))
+
+
+def _merged(old: ResourceRequirements, request: ResizeRequest) -> ResourceRequirements:
+    return replace(old, requests={**old.requests, **request.requests}, limits={**old.limits, **request.limits})
+
+
+def _requests(pod: Pod) -> tuple[int, int]:
+    """As _NAMES: cpu in millis, memory in bytes."""
+    requests = pod_requests(pod)
+    return quantity.millis(requests.get("cpu", "0")), quantity.value(requests.get("memory", "0"))
+
+
+def _capacity(node: Node) -> tuple[int, int]:
+    return node.facts.cpus * 1000, node.facts.memory_bytes
+
+
+async def resize(node: Node, pod: Pod, sandbox: SandboxStatus, running: Iterable[ContainerStatus]) -> tuple[str, ...]:
+    """Gives every group what the pod is allocated; the ids of the containers. Raises ContainerError.
+
+    The pod's group is never smaller than what is in it: it grows first and shrinks last.
+    """
+    specs: dict[str, Container] = {one.name: one for one in (*pod.spec.init_containers, *pod.spec.containers)}
+    wanted = node.planner.sandbox_config(pod, sandbox.config.attempt)
+    resized = [
+        (status, container_resources(pod, specs[status.config.name]))
+        for status in running
+        if status.config.name in specs
+    ]
+    _check_usage(node, sandbox, wanted, resized)
+    larger = _larger(sandbox.config.cgroup_resources, wanted.cgroup_resources)
+    await node.runtime.update_pod_sandbox_resources(sandbox.id, replace(wanted, cgroup_resources=larger))
+    for status, resources in resized:
+        await node.runtime.update_container_resources(status.id, resources)
+    await node.runtime.update_pod_sandbox_resources(sandbox.id, wanted)
+    return tuple(status.id for status, _ in resized)
+
+
+def _check_usage(
+    node: Node,
+    sandbox: SandboxStatus,
+    wanted: SandboxConfig,
+    containers: Iterable[tuple[ContainerStatus, CgroupResources]],
+) -> None:
+    """Nothing is changed while a memory limit would fall below what is used (kuberuntime_manager.go
+    validateMemoryResizeAction): the kernel would refuse it (v1), or end processes until it holds (v2).
+
+    Raises ContainerError.
+    """
+    errors = []
+    if limit := _smaller_limit(sandbox.config.cgroup_resources, wanted.cgroup_resources):
+        used = node.runtime.pod_sandbox_stats(sandbox.id).memory_usage_bytes
+        if used >= limit:
+            errors.append(f"attempting to set pod memory limit ({limit}) below current usage ({used})")
+    for status, resources in containers:
+        if limit := _smaller_limit(status.config.resources, resources):
+            used = node.runtime.container_stats(status.id).memory_usage_bytes
+            if used >= limit:
+                name = status.config.name
+                errors.append(
+                    f'attempting to set container "{name}" memory limit ({limit}) below current usage ({used})'
+                )
+    if errors:
+        text = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
+        raise ContainerError(f"cannot decrease memory limits: {text}")
+
+
+def _smaller_limit(before: CgroupResources, after: CgroupResources) -> int | None:
+    """The new memory limit, where there was none or a larger one."""
+    new, old = after.memory_limit_bytes, before.memory_limit_bytes
+    return new if new and (not old or new < old) else None
+
+
+def _larger(one: CgroupResources, other: CgroupResources) -> CgroupResources:
+    """The more generous of each; None is no limit, or one that stays as it is."""
+
+    def more(this: int | None, that: int | None) -> int | None:
+        return None if this is None or that is None else max(this, that)
+
+    return replace(
+        other,
+        cpu_shares=more(one.cpu_shares, other.cpu_shares),
+        cpu_quota_us=more(one.cpu_quota_us, other.cpu_quota_us),
+        memory_limit_bytes=more(one.memory_limit_bytes, other.memory_limit_bytes),
+    )

@@ -1,0 +1,205 @@
+"""All pods of this node (layer 5): made, found, deleted, and told of their containers' ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from minipod.agent import processes
+from minipod.agent.node import Node
+from minipod.agent.pods.worker import PodWorker
+from minipod.api.timestamps import human_duration, timestamp
+from minipod.api.types import Pod
+from minipod.errors import ConflictError, NotFoundError
+from minipod.lifecycle import core, model
+from minipod.runtime.status import ContainerStatus
+
+log = logging.getLogger("minipod.agent")
+
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery util/rand: no vowels, so no words
+_SUFFIX_LENGTH = 5
+_GENERATED_MAX = 63 - _SUFFIX_LENGTH
+
+
+class Pods:
+    """Every pod has a worker here, from its creation until nothing of it is left."""
+
+    def __init__(self, node: Node, on_change: Callable[[], None] = lambda: None) -> None:
+        self._node = node
+        self._on_change = on_change
+        self._workers: dict[tuple[str, str], PodWorker] = {}
+        self._by_uid: dict[str, PodWorker] = {}
+        self._owners: dict[str, Callable[[], None]] = {}
+        self.keep_logs: set[str] = set()  # of these uids somebody else removes the logs
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    # -- finding ------------------------------------------------------------------------------------------------
+
+    def find(self, namespace: str, name: str) -> PodWorker:
+        """Raises NotFoundError in the API server's words."""
+        worker = self._workers.get((namespace, name))
+        if worker is None:
+            raise NotFoundError(f'pods "{name}" not found')
+        return worker
+
+    def select(self, namespace: str | None, name: str | None) -> list[PodWorker]:
+        """By namespace and name; None: any."""
+        found = sorted(self._workers.items())
+        return [
+            worker
+            for (of, called), worker in found
+            if (namespace is None or of == namespace) and (name is None or called == name)
+        ]
+
+    def by_uid(self, uid: str) -> PodWorker | None:
+        return self._by_uid.get(uid)
+
+    # -- making -------------------------------------------------------------------------------------------------
+
+    def create(self, pods: Sequence[Pod], owner: str = "") -> list[PodWorker]:
+        """All of them or none. `owner`: the process that they belong to, by `processes.identity`.
+
+        Raises ConflictError naming the pod that has the name, and HostError where the store cannot take them.
+        """
+        named = [self._completed(pod) for pod in pods]
+        self._check_names(named)
+        workers = []
+        now = self._node.clock()
+        ceiling = self._node.config.max_container_restart_period_s
+        with self._node.store.transaction():
+            for pod in named:
+                worker = PodWorker(
+                    self._node, core.new_state(pod, now, max_backoff_s=ceiling), on_forgotten=self._forgotten
+                )
+                worker.store_new()
+                if owner:
+                    self._node.store.put_owner(worker.uid, owner)
+                workers.append(worker)
+        for worker in workers:
+            self._add(worker)
+            worker.announce_new()
+            worker.tell(model.PodAdded())
+        self._on_change()
+        return workers
+
+    def _completed(self, pod: Pod) -> Pod:
+        """With what the API server and the scheduler fill in at creation."""
+        metadata = pod.metadata
+        name = metadata.name or metadata.generate_name[:_GENERATED_MAX] + _suffix()
+        metadata = msgspec.structs.replace(
+            metadata,
+            name=name,
+            namespace=metadata.namespace or "default",
+            uid=str(uuid.uuid4()),
+            creation_timestamp=timestamp(self._node.clock()),
+            deletion_timestamp=None,
+            deletion_grace_period_seconds=None,
+            generation=1,
+            resource_version="",
+            self_link="",
+        )
+        spec = pod.spec
+        if not spec.node_name and not spec.scheduling_gates:
+            spec = msgspec.structs.replace(spec, node_name=self._node.facts.node_name)
+        return msgspec.structs.replace(pod, metadata=metadata, spec=spec)
+
+    def check_free(self, pods: Sequence[Pod]) -> None:
+        """Raises ConflictError where a pod of that name is there, or is given twice."""
+        self._check_names([pod for pod in pods if pod.metadata.name])
+
+    def _check_names(self, pods: Sequence[Pod]) -> None:
+        seen = set()
+        for pod in pods:
+            key = (pod.metadata.namespace, pod.metadata.name)
+            if key in seen:
+                raise ConflictError(f'pod "{key[1]}" is given twice: every pod needs a name of its own')
+            seen.add(key)
+            if (worker := self._workers.get(key)) is not None:
+                raise ConflictError(self._in_use(worker))
+
+    def _in_use(self, worker: PodWorker) -> str:
+        age = human_duration(self._node.clock() - worker.state.added_at)
+        phase = "Terminating" if worker.pod.metadata.deletion_timestamp else worker.pod.status.phase
+        option = "" if worker.namespace == "default" else f" -n {worker.namespace}"
+        return (
+            f'pod "{worker.name}" already exists (started {age} ago, {phase}): '
+            f"delete it first: minipod delete pod {worker.name}{option}, or change it: minipod apply -f FILE"
+        )
+
+    def adopt(self, state: model.PodState, owner: str, first: model.Event) -> PodWorker:
+        """A pod of an earlier agent goes on. `first`: what was found of it."""
+        worker = PodWorker(self._node, state, on_forgotten=self._forgotten)
+        worker.restore()
+        self._add(worker)
+        worker.tell(first)
+        if owner:
+            self.owned_by(worker, owner)
+        return worker
+
+    def _add(self, worker: PodWorker) -> None:
+        self._workers[worker.namespace, worker.name] = worker
+        self._by_uid[worker.uid] = worker
+
+    # -- ownership ----------------------------------------------------------------------------------------------
+
+    def owned_by(self, worker: PodWorker, owner: str) -> None:
+        """The pod is deleted when that process ends: a foreground run that survived its agent."""
+        stop = processes.when_gone(owner, lambda: worker.tell(model.DeleteRequested()))
+        self._owners[worker.uid] = stop
+
+    # -- ends ---------------------------------------------------------------------------------------------------
+
+    def delete(self, namespace: str, name: str, grace_period_s: int | None = None) -> PodWorker:
+        """Begins a graceful deletion; `worker.forgotten` tells its end. Raises NotFoundError."""
+        worker = self.find(namespace, name)
+        worker.tell(model.DeleteRequested(grace_period_s=grace_period_s))
+        return worker
+
+    def container_exited(self, status: ContainerStatus) -> None:
+        """The runtime's on_exit."""
+        uid = next(
+            (found.config.uid for found in self._node.runtime.list_pod_sandboxes() if found.id == status.sandbox_id), ""
+        )
+        worker = self._by_uid.get(uid)
+        if worker is not None:
+            worker.container_exited(status)
+
+    def _forgotten(self, worker: PodWorker) -> None:
+        del self._workers[worker.namespace, worker.name]
+        del self._by_uid[worker.uid]
+        self._node.events.forget_pod(worker.uid)
+        if (stop := self._owners.pop(worker.uid, None)) is not None:
+            stop()
+        if worker.uid not in self.keep_logs:
+            self.remove_logs(worker)
+        if any(other.state.resizing.reason for other in self._by_uid.values()):
+            from minipod.agent.pods import resizing  # few pods are resized
+
+            resizing.retry(self._node, self)
+        self._on_change()
+
+    def log_directory(self, pod: Pod) -> str:
+        metadata = pod.metadata
+        return self._node.paths.pod_log_directory(metadata.namespace, metadata.name, metadata.uid)
+
+    def remove_logs(self, worker: PodWorker) -> None:
+        """The last thing that is left of a pod. Only the agent writes there, so there is no link to follow."""
+        self.keep_logs.discard(worker.uid)
+        shutil.rmtree(self.log_directory(worker.pod), ignore_errors=True)
+
+    async def close(self) -> None:
+        for stop in self._owners.values():
+            stop()
+        await asyncio.gather(*(worker.close() for worker in self._by_uid.values()))
+
+
+def _suffix() -> str:
+    return "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(_SUFFIX_LENGTH))

@@ -1,0 +1,227 @@
+"""Runs one pod (layer 5): feeds the lifecycle's core with events, saves what it says, has its actions carried out.
+
+The order is what makes a kill -9 harmless: the state is saved before an action begins, and what an action did is
+found on the host by the next agent (`recovery`). Decides nothing: that is `lifecycle.core`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from minipod.agent.events import PodReference
+from minipod.agent.node import Node, PodChange, PodStep
+from minipod.agent.pods import steps
+from minipod.agent.pods.hands import Hands
+from minipod.agent.probes.prober import Prober
+from minipod.agent.store import Record
+from minipod.api.types import Pod
+from minipod.errors import HostError
+from minipod.lifecycle import core, model
+from minipod.lifecycle.allocation import allocated_pod
+from minipod.runtime.status import ContainerStatus
+
+log = logging.getLogger("minipod.agent")
+
+SAVE_AGAIN_S = 5.0  # after a failed save (a full disk); the pod goes on meanwhile
+
+_state_encoder = msgspec.json.Encoder()
+
+
+class PodWorker:
+    """One pod. `tell` is its only input; `on_forgotten` is called once, when nothing of the pod is left."""
+
+    def __init__(self, node: Node, state: model.PodState, on_forgotten: Callable[[PodWorker], None]) -> None:
+        self._node = node
+        self._loop = asyncio.get_running_loop()
+        self._on_forgotten = on_forgotten
+        self.state = state
+        self.pod = state.pod
+        self.record: Record | None = None
+        self.uid = state.pod.metadata.uid
+        self.hands = Hands(node, self.uid, lambda: allocated_pod(self.state), self.tell)
+        self._prober = Prober(node, self.tell)
+        self.forgotten: asyncio.Future[None] = self._loop.create_future()
+        self._inbox: deque[model.Event] = deque()
+        self._scheduled = False
+        self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._unsaved = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._now = 0.0
+
+    @property
+    def namespace(self) -> str:
+        return self.state.pod.metadata.namespace
+
+    @property
+    def name(self) -> str:
+        return self.state.pod.metadata.name
+
+    @property
+    def reference(self) -> PodReference:
+        return PodReference(self.namespace, self.name, self.uid, self.pod.metadata.resource_version)
+
+    # -- input --------------------------------------------------------------------------------------------------
+
+    def tell(self, event: model.Event) -> None:
+        """Queues one event; it is taken on the loop's next turn."""
+        self._inbox.append(event)
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._take)
+
+    def container_exited(self, status: ContainerStatus) -> None:
+        self.hands.exited(status)
+
+    def store_new(self) -> None:
+        """Stores a new pod, inside the caller's transaction."""
+        self._save(None)
+
+    def restore(self) -> None:
+        """The object as an earlier agent stored it last; until the first event this is what is shown."""
+        metadata = self.state.pod.metadata
+        record = self._node.store.get("Pod", metadata.namespace, metadata.name)
+        if record is not None and record.uid == self.uid:
+            self.record = record
+            self.pod = msgspec.json.decode(record.data, type=Pod)
+
+    def announce_new(self) -> None:
+        """Tells the watchers of it, once that transaction stands."""
+        self._announce("ADDED")
+
+    async def close(self) -> None:
+        """The agent leaves: what is under way is dropped here and found again by the next one."""
+        self._closed = True
+        self._prober.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # -- one turn -----------------------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        self._scheduled = False
+        before = self.state
+        while self._inbox and not self._closed:
+            self._take_one(self._inbox.popleft())
+        if self._closed or (self.state is before and self._timer is not None):
+            return  # a probe that says what it always said has changed nothing
+        self._prober.update(self.state)
+        self._set_timer()
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.tell(model.Tick())
+
+    def _take_one(self, event: model.Event) -> None:
+        """One event, one saved state, one word to the watchers: they see every status that there was."""
+        before = self.state
+        self._now = max(self._now, self._node.clock())  # the core wants no time to run backwards
+        try:
+            self.state, actions = core.step(before, event, self._now)
+        except Exception:
+            # One event of one pod must not stop the agent: the state before it stands.
+            log.exception("pod %s/%s: %s", self.namespace, self.name, type(event).__name__)
+            return
+        # Told before the change of status that they lead to.
+        for step in (*steps.of_event(event, before, self.state), *steps.of_status(before.status, self.state.status)):
+            self._node.pod_changes.publish(PodStep(self.uid, step))
+        self._keep(before, actions)
+        for action in actions:
+            self._begin(action)
+
+    def _keep(self, before: model.PodState, actions: Sequence[model.Action]) -> None:
+        """Saves the state and the events in one transaction, then tells the watchers."""
+        changed = before.published != self.state.published or before.pod is not self.state.pod
+        if before is self.state and not actions and not self._unsaved:
+            return
+        try:
+            with self._node.store.transaction():
+                self._save(None if changed or self.record is None or self._unsaved else self.record)
+                for action in actions:
+                    if isinstance(action, model.RecordEvent):
+                        self._record(action)
+            self._unsaved = False
+        except HostError as error:
+            log.error("pod %s/%s: %s", self.namespace, self.name, error)
+            self._unsaved = True
+        if changed:
+            self._announce("MODIFIED")
+
+    def _save(self, record: Record | None) -> None:
+        """`record` None: the object is written too, with a new resourceVersion."""
+        if record is None:
+            version = self._node.store.next_version()
+            self.pod = self._object(version)
+            metadata = self.pod.metadata
+            data = msgspec.json.encode(self.pod)
+            self.record = Record("Pod", metadata.namespace, metadata.name, metadata.uid, version, data)
+            self._node.store.put(self.record)
+        self._node.store.put_state(self.uid, _state_encoder.encode(self.state))
+
+    def _object(self, version: int) -> Pod:
+        pod = self.state.pod
+        return msgspec.structs.replace(
+            pod,
+            metadata=msgspec.structs.replace(pod.metadata, resource_version=str(version)),
+            status=core.pod_status(self.state, self._node.clock(), self._node.facts),
+        )
+
+    def _announce(self, kind: str) -> None:
+        if self.record is not None:
+            self._node.pod_changes.publish(PodChange(kind, self.pod, self.record))
+
+    def _record(self, action: model.RecordEvent) -> None:
+        now = self._node.clock()
+        what = (action.type, action.reason, action.message)
+        self._node.events.record(self.reference, *what, now, action.field_path, action.component)
+
+    def _begin(self, action: model.Action) -> None:
+        if isinstance(action, model.RecordEvent):
+            return  # was recorded with the state
+        if isinstance(action, model.Forget):
+            self._forget()
+            return
+        task = self._loop.create_task(self.hands.carry_out(action))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _forget(self) -> None:
+        self._closed = True
+        self._prober.close()
+        try:
+            with self._node.store.transaction():
+                version = self._node.store.next_version()
+                self.pod = self._object(version)
+                self._node.store.delete("Pod", self.namespace, self.name)
+                self._node.objects.forget_applied("Pod", self.namespace, self.name)
+                self._node.store.delete_pod(self.uid)
+        except HostError as error:
+            # Nothing of it runs any more; the next agent takes it up where it stands and forgets it then.
+            log.error("pod %s/%s: %s", self.namespace, self.name, error)
+        if self.record is not None:
+            self.record = msgspec.structs.replace(self.record, data=msgspec.json.encode(self.pod))
+        self._on_forgotten(self)
+        self._announce("DELETED")
+        self.forgotten.set_result(None)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._closed:
+            return
+        at = core.next_wakeup(self.state)
+        now = self._node.clock()
+        if self._unsaved:
+            at = min(at or now + SAVE_AGAIN_S, now + SAVE_AGAIN_S)
+        if at is not None:
+            self._timer = self._loop.call_later(max(0.0, at - now), self._wake)

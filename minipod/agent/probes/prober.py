@@ -1,0 +1,156 @@
+"""Makes the probes of one pod when they are due (layer 5) and tells the lifecycle their results.
+
+Whom to probe, from when on and what a result means is `lifecycle.probes`'; how one is made is `probe_kinds`'.
+After pkg/kubelet/prober/worker.go: a probe's attempts follow one another, a turn that was missed meanwhile is made up
+for once, one that could not be made is tried three times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from minipod.agent.node import Node
+from minipod.agent.probes.kinds.connection import Answer, Attempt
+from minipod.lifecycle import model, probes
+from minipod.lifecycle.probes import WantedProbe
+
+if TYPE_CHECKING:
+    from minipod.agent.probes.targets import Make
+
+MAX_TRIES = 3
+
+
+class Prober:
+    """One pod's probes. `update` after every step; `close` when the pod or the agent goes."""
+
+    def __init__(self, node: Node, tell: Callable[[model.Event], None]) -> None:
+        self._node = node
+        self._tell = tell
+        self._seen: model.PodState | None = None
+        self._workers: dict[tuple[str, str], _Worker] = {}
+
+    def update(self, state: model.PodState) -> None:
+        """Starts and ends what has become wanted and unwanted; a change of status asks anew for readiness."""
+        before, self._seen = self._seen, state
+        if before is state:
+            return
+        wanted = {(probe.name, probe.kind): probe for probe in probes.wanted_probes(state)}
+        for key, worker in list(self._workers.items()):
+            if wanted.get(key) != worker.wanted:
+                worker.close()
+                del self._workers[key]
+        changed = before is not None and before.published != state.published
+        for key, probe in wanted.items():
+            known = self._workers.get(key)
+            if known is None:
+                self._workers[key] = self._begin(state, probe)
+            elif changed and probes.is_asked_at_once(state, probe):
+                known.ask()
+
+    def _begin(self, state: model.PodState, probe: WantedProbe) -> _Worker:
+        from minipod.agent.probes.targets import maker  # most pods have no probes: an agent starts without it
+
+        return _Worker(self._node, probe, maker(self._node, state.pod, state.sandbox.ips, probe), self._tell)
+
+    def close(self) -> None:
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+
+
+class _Worker:
+    """One probe of one instance of a container, from its first turn to its last."""
+
+    def __init__(self, node: Node, wanted: WantedProbe, make: Make, tell: Callable[[model.Event], None]) -> None:
+        self.wanted = wanted
+        self._make = make
+        self._tell = tell
+        self._clock = node.clock
+        self._figures = node.probe_figures
+        self._loop = asyncio.get_running_loop()
+        self._attempt: Attempt | None = None
+        self._number = 0  # of the attempt under way; an answer to an earlier one is nobody's
+        self._busy = False
+        self._tries = 0
+        self._asked = False
+        self._limit: asyncio.TimerHandle | None = None
+        self._turn_at = probes.first_at(wanted, self._clock())
+        self._timer = self._wait()
+
+    def close(self) -> None:
+        self._timer.cancel()
+        self._busy = False
+        self._number += 1
+        if self._limit is not None:
+            self._limit.cancel()
+        if self._attempt is not None:
+            self._attempt.give_up()
+
+    def ask(self) -> None:
+        """A turn at once, from which the others are counted; after the present attempt, if there is one."""
+        if self._busy:
+            self._asked = True
+            return
+        now = self._clock()
+        self._turn_at = probes.first_at(self.wanted, now)
+        self._timer.cancel()
+        self._timer = self._wait()
+
+    def _wait(self) -> asyncio.TimerHandle:
+        # A clock that was set back must not silence a probe.
+        longest = self.wanted.probe.period_seconds + self.wanted.probe.initial_delay_seconds
+        self._due = self._loop.time() + max(0.0, min(self._turn_at - self._clock(), longest))
+        return self._loop.call_at(self._due, self._turn)
+
+    def _turn(self) -> None:
+        self._figures.count(self._loop.time() - self._due)
+        self._tries = 0
+        self._try()
+
+    def _try(self) -> None:
+        self._tries += 1
+        self._number += 1
+        number = self._number
+        self._busy = True
+        attempt = self._make(partial(self._answered, number))
+        if self._busy and self._number == number:  # otherwise it was answered at once
+            self._attempt = attempt
+            self._limit = self._loop.call_later(self.wanted.probe.timeout_seconds, attempt.time_is_up)
+
+    def _answered(self, number: int, answer: Answer) -> None:
+        if number != self._number or not self._busy:
+            return
+        self._busy = False
+        self._attempt = None
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+        if answer.result == "error" and self._tries < MAX_TRIES:
+            self._timer = self._loop.call_later(0, self._try)
+            return
+        wanted = self.wanted
+        self._tell(
+            model.ProbeResult(
+                name=wanted.name,
+                container_id=wanted.container_id,
+                kind=wanted.kind,
+                result=answer.result,
+                message=answer.message,
+            )
+        )
+        self._next()
+
+    def _next(self) -> None:
+        now = self._clock()
+        if self._asked:
+            self._asked = False
+            self._turn_at = probes.first_at(self.wanted, now)
+        else:
+            period = self.wanted.probe.period_seconds
+            missed = self._turn_at + period
+            # The turns that were missed are made up for by one, now.
+            self._turn_at = max(missed, missed + (now - missed) // period * period)
+        self._timer = self._wait()

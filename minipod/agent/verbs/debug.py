@@ -1,0 +1,173 @@
+"""The verbs `debug` and `attach` (layer 5): one container more in a pod, and somebody at a container's streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from minipod.agent.node import Node, PodChange
+from minipod.agent.pods.table import Pods
+from minipod.agent.pods.worker import PodWorker
+from minipod.agent.verbs.execute import running
+from minipod.agent.verbs.listing import converted, or_gone
+from minipod.agent.wire import Connection, Message
+from minipod.api.defaults import defaulted
+from minipod.api.field_error import FieldError
+from minipod.api.types import EphemeralContainer, Pod
+from minipod.api.validation import validate_ephemeral_containers_update
+from minipod.errors import ManifestError, UsageError
+from minipod.lifecycle import model
+
+_ON_ITS_WAY = ("", "ContainerCreating", "PodInitializing")  # reasons to wait that are no trouble
+_MAX_UNREAD = 4 << 20  # of a reader that does not read
+
+
+class DebugRequest(msgspec.Struct, frozen=True):
+    """`container`: a v1 EphemeralContainer. `wait`: answer once it runs, or has come to nothing."""
+
+    namespace: str
+    pod: str
+    container: dict[str, Any]
+    wait: bool = False
+
+
+class AttachRequest(msgspec.Struct, frozen=True):
+    """`whole`: what it has written until now comes first."""
+
+    namespace: str
+    pod: str
+    container: str
+    stdin: bool = False
+    whole: bool = False
+
+
+async def debug(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
+    """Adds the container as the ephemeralContainers subresource does. Raises NotFoundError, ManifestError."""
+    request = converted(message, DebugRequest)
+    worker = pods.find(request.namespace, request.pod)
+    old = worker.state.pod
+    try:
+        added = msgspec.convert(request.container, EphemeralContainer)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"debug: {error}") from None
+    every = (*old.spec.ephemeral_containers, added)
+    new = next_generation(
+        msgspec.structs.replace(old, spec=msgspec.structs.replace(old.spec, ephemeral_containers=every))
+    )
+    refuse(worker.name, validate_ephemeral_containers_update(stored(new, worker), stored(old, worker)))
+    with node.pod_changes.watch(
+        lambda change: isinstance(change, PodChange) and change.record.uid == worker.uid
+    ) as watch:
+        worker.tell(model.PodUpdated(pod=new))
+        while request.wait and not _has_begun(worker, added.name):
+            if await or_gone(connection, watch.next()) is None:
+                break
+    return {"container": added.name}
+
+
+def next_generation(pod: Pod) -> Pod:
+    """With defaults, as a new generation of its spec."""
+    metadata = msgspec.structs.replace(pod.metadata, generation=pod.metadata.generation + 1)
+    return msgspec.structs.replace(defaulted(pod, metadata.namespace), metadata=metadata)
+
+
+def stored(pod: Pod, worker: PodWorker) -> Pod:
+    """As a client would send it back: with the version that it has seen."""
+    version = worker.pod.metadata.resource_version
+    return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, resource_version=version))
+
+
+def refuse(name: str, errors: Sequence[FieldError]) -> None:
+    """Raises ManifestError where there are errors."""
+    if errors:
+        texts: list[object] = [f"{error.field}: {error.message}" for error in errors]
+        raise ManifestError(f'Pod "{name}" is invalid: {"; ".join(map(str, texts))}', texts)
+
+
+def _has_begun(worker: PodWorker, name: str) -> bool:
+    """It runs, has ended, or will not come: the pod ends, or the status says why it waits."""
+    if worker.state.stage != "syncing":
+        return True
+    statuses = worker.state.status.ephemeral_container_statuses
+    state = next((status.state for status in statuses if status.name == name), None)
+    if state is None:
+        return False
+    return state.waiting is None or state.waiting.reason not in _ON_ITS_WAY
+
+
+async def attach(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
+    """Hands the streams over, ends with the container. Raises NotFoundError, ConflictError."""
+    request = converted(message, AttachRequest)
+    run = running(pods.find(request.namespace, request.pod).state, request.container)
+    attachment = node.runtime.attach(run.id)
+    names, fds = [], []
+    with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as handed_over:
+            for stream in ("stdout",) if attachment.tty else ("stdout", "stderr"):
+                ours, theirs = socket.socketpair()
+                handed_over.callback(theirs.close)
+                outlet = _Outlet(ours)
+                stack.callback(outlet.close)
+                stack.callback(attachment.tap(stream, outlet, request.whole))
+                names.append(stream)
+                fds.append(theirs.fileno())
+            input_fd = await attachment.take_input() if request.stdin or attachment.tty else -1
+            if input_fd >= 0:
+                handed_over.callback(os.close, input_fd)
+                names.append("tty" if attachment.tty else "stdin")
+                fds.append(input_fd)
+            connection.send({"event": "started", "fds": names}, tuple(fds))
+        code = await or_gone(connection, attachment.wait())
+        return {"exit_code": code or 0}
+
+
+class _Outlet:
+    """What a container writes, into a socket; of a reader that does not read the rest is dropped, not waited for."""
+
+    def __init__(self, to: socket.socket) -> None:
+        to.setblocking(False)
+        self._socket = to
+        self._unread = b""
+        self._at_end = False
+        self._watched = False
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, chunk: bytes) -> None:
+        self._at_end = not chunk
+        if len(self._unread) < _MAX_UNREAD:
+            self._unread += chunk
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._socket.fileno() < 0:
+            return
+        try:
+            while self._unread:
+                self._unread = self._unread[self._socket.send(self._unread) :]
+        except BlockingIOError:
+            if not self._watched:
+                self._watched = True
+                self._loop.add_writer(self._socket.fileno(), self._flush)
+            return
+        except OSError:
+            self.close()
+            return
+        self._unwatch()
+        if self._at_end:
+            self.close()
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_writer(self._socket.fileno())
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._unwatch()
+            self._socket.close()

@@ -1,0 +1,157 @@
+"""The verb `gc` (layer 5): what is on the host and belongs to no pod of the store is told and taken away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Set
+from typing import Any
+
+from minipod.agent.node import Leftover, Node
+from minipod.agent.pods.hands import one_line
+from minipod.agent.pods.table import Pods
+from minipod.agent.wire import Connection
+from minipod.errors import MinipodError, NotFoundError, RuntimeFailure
+from minipod.kernel.mount import mounts_below, umount_if_mounted
+from minipod.kernel.remove import remove_tree
+from minipod.runtime.status import ContainerStatus
+
+log = logging.getLogger("minipod.agent")
+
+
+async def collect(node: Node, pods: Pods, connection: Connection, *, dry_run: bool) -> dict[str, Any]:
+    """Tells each finding, removes it unless `dry_run`. Raises RuntimeFailure when something would not go."""
+    failures = []
+    count = 0
+    for sandbox in node.runtime.list_pod_sandboxes():
+        if pods.by_uid(sandbox.config.uid) is not None:
+            continue
+        count += 1
+        what = f"sandbox {sandbox.id[:12]} of pod {sandbox.config.namespace}/{sandbox.config.name}, which is not known"
+        connection.send({"event": "found", "message": what})
+        if not dry_run:
+            failures += await _remove_sandbox(node, sandbox.id)
+    for status in strays(node):
+        count += 1
+        what = f"container {status.id[:12]} ({status.config.name}) of a sandbox that is gone"
+        connection.send({"event": "found", "message": what})
+        if not dry_run:
+            failures += await _remove_container(node, status.id)
+    everything: list[Leftover] = [*node.runtime.find_leftovers(), *_folders(node, pods)]
+    for leftover in everything:
+        count += 1
+        connection.send({"event": "found", "message": leftover.describe()})
+        if not dry_run:
+            try:
+                await asyncio.to_thread(leftover.undo)
+            except (MinipodError, OSError) as error:
+                failures.append(f"{leftover.describe()}: {one_line(error)}")
+    if failures:
+        raise RuntimeFailure("gc: not everything could be removed: " + "; ".join(failures))
+    return {"found": count, "removed": 0 if dry_run else count}
+
+
+def strays(node: Node) -> list[ContainerStatus]:
+    """Containers whose sandbox was removed without them: a removal that was cut in two."""
+    known = {sandbox.id for sandbox in node.runtime.list_pod_sandboxes()}
+    return [status for status in node.runtime.list_containers() if status.sandbox_id not in known]
+
+
+async def _remove_container(node: Node, container_id: str) -> list[str]:
+    try:
+        await node.runtime.remove_container(container_id)
+    except (MinipodError, OSError) as error:
+        return [f"container {container_id[:12]}: {one_line(error)}"]
+    return []
+
+
+async def remove_strays(node: Node) -> None:
+    """As part of recovery. Raises nothing: what stays is told in the log."""
+    for status in strays(node):
+        for failure in await _remove_container(node, status.id):
+            log.warning("the last agent left a %s", failure)
+
+
+def sweep(node: Node, pods: Pods) -> None:
+    """After an agent's sudden end: removes what its half-done removals left. What still has a sandbox is let alone.
+
+    In one go on the loop, so that nothing new is half made meanwhile. Raises nothing: what stays is told in the log.
+    """
+    alive = {sandbox.config.uid for sandbox in node.runtime.list_pod_sandboxes()}
+    try:
+        found: list[Leftover] = [*node.runtime.find_leftovers(), *_folders(node, pods, alive)]
+    except (MinipodError, OSError) as error:
+        log.warning("what the last agent left cannot be found: %s", one_line(error))
+        return
+    for leftover in found:
+        try:
+            leftover.undo()
+            log.info("the last agent left a %s: removed", leftover.describe())
+        except (MinipodError, OSError) as error:
+            log.warning("the last agent left a %s: %s", leftover.describe(), one_line(error))
+
+
+async def _remove_sandbox(node: Node, sandbox_id: str) -> list[str]:
+    try:
+        await node.runtime.stop_pod_sandbox(sandbox_id)
+        for status in node.runtime.list_containers():
+            if status.sandbox_id == sandbox_id:
+                await node.runtime.remove_container(status.id)
+        await node.runtime.remove_pod_sandbox(sandbox_id)
+    except NotFoundError:
+        pass
+    except (MinipodError, OSError) as error:
+        return [f"sandbox {sandbox_id[:12]}: {one_line(error)}"]
+    return []
+
+
+class Folder:
+    """A folder of a pod that is not known any more."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def describe(self) -> str:
+        return f"folder {self.path}"
+
+    def undo(self) -> None:
+        remove_tree(self.path)
+
+
+class PodFolder(Folder):
+    """With its volumes: what was mounted there for the pod goes first, nothing that somebody mounted further below."""
+
+    def undo(self) -> None:
+        volumes = f"{self.path}/volumes/"
+        for place in mounts_below(self.path):
+            if place.startswith(volumes) and place[len(volumes) :].count("/") == 1:
+                umount_if_mounted(place)
+        super().undo()
+
+
+def _folders(node: Node, pods: Pods, alive: Set[str] = frozenset()) -> list[Folder]:
+    """Of pods without an object: their volumes, and their logs where the log folder is minipod's alone.
+
+    `alive`: uids that are left out.
+    """
+    paths = node.paths
+    kept = alive | pods.keep_logs
+    found: list[Folder] = [
+        PodFolder(f"{paths.state}/pods/{uid}")
+        for uid in _names(f"{paths.state}/pods")
+        if pods.by_uid(uid) is None and uid not in alive
+    ]
+    if paths.pod_logs.startswith(f"{paths.state}/"):  # a kubelet of this host may keep its own in /var/log/pods
+        for name in _names(paths.pod_logs):
+            uid = name.rpartition("_")[2]
+            if pods.by_uid(uid) is None and uid not in kept:
+                found.append(Folder(f"{paths.pod_logs}/{name}"))
+    return found
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,74 @@
+"""The verb `root` (layer 5): a descriptor of a running container's root folder, for `minipod cp`.
+
+Nothing of the image is run and nothing of it is trusted: whoever gets the descriptor resolves every path below it with
+openat2, so that links the container prepared stay inside. Only root reaches the socket, so nothing is given away.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import Any
+
+import msgspec
+
+from minipod.agent.node import Node
+from minipod.agent.pods.table import Pods
+from minipod.agent.verbs.execute import default_container, running
+from minipod.agent.verbs.listing import converted
+from minipod.agent.wire import Connection, Message
+from minipod.errors import ConflictError
+
+
+class RootRequest(msgspec.Struct, frozen=True):
+    namespace: str
+    pod: str
+    container: str | None = None
+
+
+async def send_root(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
+    """Raises NotFoundError, ConflictError."""
+    request = converted(message, RootRequest)
+    state = pods.find(request.namespace, request.pod).state
+    name = request.container or default_container(state.pod)
+    run = running(state, name)
+    status = node.runtime.container_status(run.id)
+    root_fd = _open_root(status.pid, name)
+    try:
+        user = status.user
+        body = {
+            "event": "root",
+            "fds": ["root"],
+            "cwd": status.config.working_dir or "/",
+            "uid": user.uid if user is not None else 0,
+            "gid": user.gid if user is not None else 0,
+        }
+        connection.send(body, (root_fd,))
+        await connection.drain()
+    finally:
+        os.close(root_fd)
+    return {}
+
+
+def _open_root(pid: int, name: str) -> int:
+    """The folder that is `/` for the process; the process is held meanwhile, so that it is that one and no later."""
+    try:
+        pid_fd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        raise ConflictError(f"container {name} has just ended") from None
+    try:
+        root_fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if select.select([pid_fd], [], [], 0)[0] or _is_the_hosts(root_fd):
+            os.close(root_fd)
+            raise ConflictError(f"container {name} has just ended")
+        return root_fd
+    except OSError as error:
+        raise ConflictError(f"container {name}: its root folder: {error.strerror}") from None
+    finally:
+        os.close(pid_fd)
+
+
+def _is_the_hosts(root_fd: int) -> bool:
+    """A process that has not pivoted yet: its root is ours."""
+    ours, theirs = os.stat("/"), os.fstat(root_fd)
+    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)

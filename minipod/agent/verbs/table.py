@@ -1,0 +1,159 @@
+"""The control socket's verbs (layer 5), by name. What each does is in the module that it calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from minipod import __version__
+from minipod.agent.node import Node
+from minipod.agent.objects.claims import Claims
+from minipod.agent.pods.table import Pods
+from minipod.agent.pods.worker import PodWorker
+from minipod.agent.server import Verb
+from minipod.agent.verbs import debug
+from minipod.agent.verbs.apply import apply
+from minipod.agent.verbs.execute import execute
+from minipod.agent.verbs.gc import collect
+from minipod.agent.verbs.listing import Get, GetRequest, converted, or_gone, send_events
+from minipod.agent.verbs.objects import DeleteObjects, GetObjects, kind_wanted
+from minipod.agent.verbs.roots import send_root
+from minipod.agent.verbs.run import Run
+from minipod.agent.wire import Connection, Message
+from minipod.errors import NotFoundError, UsageError
+
+
+class DeleteRequest(msgspec.Struct, frozen=True):
+    names: list[str]
+    kind: str = "pods"
+    namespace: str = "default"
+    grace_period: int | None = None
+    force: bool = False
+
+
+class GcRequest(msgspec.Struct, frozen=True):
+    dry_run: bool = False
+
+
+class Verbs:
+    """`leave` has the agent go; `connections` counts the open ones."""
+
+    def __init__(
+        self,
+        node: Node,
+        pods: Pods,
+        leave: Callable[[], None],
+        connections: Callable[[], int],
+        claims: Claims | None = None,
+    ) -> None:
+        self._node = node
+        self._pods = pods
+        self._claims = claims or Claims(node, pods)
+        self._leave = leave
+        self._connections = connections
+
+    def table(self) -> Mapping[str, Verb]:
+        return {
+            "run": self.run,
+            "apply": self.apply,
+            "get": self.get,
+            "events": self.events,
+            "delete": self.delete,
+            "exec": self.execute,
+            "root": self.root,
+            "debug": self.debug,
+            "attach": self.attach,
+            "resize": self.resize,
+            "status": self.status,
+            "shutdown": self.shutdown,
+            "gc": self.collect,
+        }
+
+    async def run(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await Run(self._node, self._pods, connection, request).answer()
+
+    async def apply(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await apply(self._node, self._pods, connection, request)
+
+    async def get(self, connection: Connection, request: Message) -> dict[str, Any]:
+        wanted = converted(request, GetRequest)
+        kind = kind_wanted(wanted.kind, "get")
+        if kind.name != "Pod":
+            return await GetObjects(self._node, connection, wanted, kind).answer()
+        return await Get(self._node, self._pods, connection, request).answer()
+
+    async def events(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await send_events(self._node, connection, request)
+
+    async def execute(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await execute(self._node, self._pods, connection, request)
+
+    async def debug(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await debug.debug(self._node, self._pods, connection, request)
+
+    async def resize(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.agent.pods import resizing  # few pods are resized
+
+        return await resizing.ask(self._node, self._pods, connection, request)
+
+    async def attach(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await debug.attach(self._node, self._pods, connection, request)
+
+    async def root(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await send_root(self._node, self._pods, connection, request)
+
+    async def delete(self, connection: Connection, request: Message) -> dict[str, Any]:
+        """All that exist begin to end at once; those that do not exist are told at the end, as kubectl does."""
+        wanted = converted(request, DeleteRequest)
+        kind = kind_wanted(wanted.kind, "delete")
+        if kind.name != "Pod":
+            deletion = DeleteObjects(self._node, self._pods, self._claims, connection)
+            return await deletion.answer(kind, wanted.namespace, wanted.names)
+        if wanted.grace_period is not None and wanted.grace_period < 0:
+            raise UsageError(f"delete: grace period {wanted.grace_period}: must not be negative")
+        grace_s = 0 if wanted.force and wanted.grace_period is None else wanted.grace_period
+        going: list[PodWorker] = []
+        missing: list[str] = []
+        for name in dict.fromkeys(wanted.names):
+            try:
+                going.append(self._pods.delete(wanted.namespace, name, grace_s))
+            except NotFoundError as error:
+                missing.append(str(error))
+        for worker in going:
+            if await or_gone(connection, _forgotten(worker)) is None:
+                return {}
+            connection.send({"event": "deleted", "name": worker.name})
+        if missing:
+            raise NotFoundError("; ".join(missing))
+        return {}
+
+    async def status(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "pods": len(self._pods),
+            "connections": self._connections(),
+            "probes_made": self._node.probe_figures.made,
+            "probes_late": self._node.probe_figures.late,
+            "node": self._node.facts.node_name,
+            "root": self._node.paths.root,
+            "state": self._node.paths.state,
+        }
+
+    async def shutdown(self, connection: Connection, request: Message) -> dict[str, Any]:
+        """The answer goes out first."""
+        asyncio.get_running_loop().call_soon(self._leave)
+        return {"pods": len(self._pods)}
+
+    async def collect(self, connection: Connection, request: Message) -> dict[str, Any]:
+        wanted = converted(request, GcRequest)
+        return await collect(self._node, self._pods, connection, dry_run=wanted.dry_run)
+
+
+async def _forgotten(worker: PodWorker) -> bool:
+    await asyncio.shield(worker.forgotten)
+    return True

@@ -1,0 +1,1 @@
+"""How things are printed (layer 6): tables, YAML, JSONPath, progress, colours."""

@@ -1,0 +1,59 @@
+"""`minipod attach` (layer 6): this terminal, or our standard streams, at a container that runs. Starts nothing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from minipod.cli.client import Client
+from minipod.cli.options import namespace_of, one_pod
+from minipod.cli.pods import check_container, default_container, get_pod
+from minipod.cli.relay import Relay, TerminalRelay
+from minipod.cli.values import Object
+from minipod.cli.verbs.exec import exit_code
+from minipod.errors import UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Attach to a running container: see what it prints, say what it reads."
+    parser.usage = "minipod attach POD [-c CONTAINER] [-i] [-t]"
+    parser.add_argument("words", nargs="*", metavar="POD", help="the pod: NAME or pod/NAME")
+    parser.add_argument("-c", "--container", metavar="C", help="the container; default: the annotated or first one")
+    parser.add_argument("-i", "--stdin", action="store_true", help="pass standard input to the container")
+    parser.add_argument("-t", "--tty", action="store_true", help="standard input is a terminal")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only what the container prints")
+
+
+def run(args: argparse.Namespace) -> int:
+    if len(args.words) != 1:
+        raise UsageError("attach: give one pod: minipod attach POD -it")
+    client, name = Client.of(args, "attach"), one_pod(args.words[0])
+    pod = get_pod(client, namespace_of(args), name)
+    container = args.container or default_container(pod, tell=not args.quiet)
+    return attach(client, namespace_of(args), name, check_container(pod, container), args.stdin, quiet=args.quiet)
+
+
+def attach(
+    client: Client, namespace: str, pod: str, container: str, stdin: bool, *, quiet: bool = False, whole: bool = False
+) -> int:
+    """Until the container ends; its exit status. `whole`: also what it has printed before."""
+    message: Object = {"verb": "attach", "namespace": namespace, "pod": pod, "container": container, "stdin": stdin}
+    message["whole"] = whole
+    with client.request(message) as request:
+        started = request.next()
+        if started is not None:
+            given = {name: request.take_fd() for name in started["fds"]}
+            if not quiet and os.isatty(0):
+                print("If you don't see a command prompt, try pressing enter.", file=sys.stderr)
+            if "tty" in given:
+                with TerminalRelay(given["tty"], stdin=stdin, output_fd=given["stdout"]) as terminal:
+                    terminal.run(request)
+            else:
+                relay = Relay()
+                for source, name in ((1, "stdout"), (2, "stderr")):
+                    relay.add(given[name], source)
+                if "stdin" in given:
+                    relay.add(0, given["stdin"])
+                relay.run(request)
+        return exit_code(request.result)

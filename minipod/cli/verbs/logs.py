@@ -1,0 +1,336 @@
+"""`minipod logs` (layer 6): reads a container's log files itself; the agent only says which, and when one ended."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import sys
+
+from minipod.cli import crilog
+from minipod.cli.client import AgentLostError, Client, Request
+from minipod.cli.crilog import Follower, Joiner
+from minipod.cli.options import duration_s, integer, namespace_of, one_pod, paths_of
+from minipod.cli.pods import all_containers, check_container, default_container, get_pod, status_of
+from minipod.cli.show.output import write
+from minipod.cli.values import Object
+from minipod.errors import NotFoundError, UsageError
+from minipod.kernel import inotify
+
+SELECTED_TAIL = 10  # lines of each container, where pods are chosen by labels
+WATCHED = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Print the logs of a container of a pod, read from the log files (rotated ones too)."
+    parser.add_argument("pod", nargs="?", metavar="POD", help="the pod: NAME or pod/NAME")
+    parser.add_argument("inline", nargs="?", metavar="CONTAINER", help="the container, as with -c")
+    parser.add_argument("-c", "--container", metavar="C", help="the container; default: the annotated or first one")
+    parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="the pods with these labels, 10 lines of each")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is logged until the end")
+    parser.add_argument("-p", "--previous", action="store_true", help="the instance before the last restart")
+    parser.add_argument("--tail", type=integer, metavar="N", help="only the last N lines; -1 for all (the default)")
+    parser.add_argument("--since", metavar="D", help="only what is newer than a duration: 5s, 2m, 3h")
+    parser.add_argument("--since-time", metavar="T", help="only what is newer than a time: 2026-01-02T15:04:05Z")
+    parser.add_argument("--timestamps", action="store_true", help="the time in front of each line")
+    parser.add_argument("--all-containers", action="store_true", help="the logs of all containers of the pod")
+    parser.add_argument("--prefix", action="store_true", help="[pod/NAME/CONTAINER] in front of each line")
+    parser.add_argument("--limit-bytes", type=integer, default=0, metavar="N", help="at most so many bytes")
+    parser.add_argument(
+        "--max-log-requests", type=integer, default=5, metavar="N", help="at most so many containers at once with -f"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    check(args)
+    client = Client.of(args, "logs")
+    pods = chosen_pods(client, args)
+    sources = [Source(args, pod, container) for pod in pods for container in chosen_containers(args, pod)]
+    if not sources:
+        print(f"No resources found in {namespace_of(args)} namespace.", file=sys.stderr)
+        return 0
+    if args.follow and len(sources) > args.max_log_requests:
+        raise UsageError(
+            f"you are attempting to follow {len(sources)} log streams, but maximum allowed concurrency is "
+            f"{args.max_log_requests}, use --max-log-requests to increase the limit"
+        )
+    if args.follow:
+        follow(client, sources)
+    else:
+        for source in sources:
+            source.print_all()
+    return 0
+
+
+def check(args: argparse.Namespace) -> None:
+    if args.inline:
+        if args.container:
+            raise UsageError("only one of -c or an inline [CONTAINER] arg is allowed")
+        args.container = args.inline
+    if args.all_containers and args.container:
+        raise UsageError(f"--all-containers=true should not be specified with container name {args.container}")
+    if args.since and args.since_time:
+        raise UsageError("at most one of --since-time and --since may be used")
+    if bool(args.pod) == bool(args.selector):
+        raise UsageError("logs: give a pod, or pods by -l: minipod logs POD [-c CONTAINER]")
+    if args.tail is None:
+        args.tail = SELECTED_TAIL if args.selector else -1
+    if args.tail < -1:
+        raise UsageError("--tail must be greater than or equal to -1")
+    if args.limit_bytes < 0:
+        raise UsageError("--limit-bytes must be greater than 0")
+    args.since_key = since_key(args)
+
+
+def since_key(args: argparse.Namespace) -> bytes:
+    """The earliest time to show, as it sorts among stamps; empty for all."""
+    if not args.since and not args.since_time:
+        return b""
+    from datetime import UTC, datetime, timedelta
+
+    if args.since:
+        seconds = duration_s(args.since)
+        if seconds <= 0:
+            raise UsageError("--since must be greater than 0")
+        moment = datetime.now(UTC) - timedelta(seconds=seconds)
+    else:
+        try:
+            moment = datetime.fromisoformat(args.since_time)
+        except ValueError:
+            raise UsageError(f'--since-time: "{args.since_time}" is no RFC 3339 time') from None
+        if moment.tzinfo is None:
+            raise UsageError(f'--since-time: "{args.since_time}" has no time zone: end it with Z or +01:00')
+        moment = moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f").encode()
+
+
+def chosen_pods(client: Client, args: argparse.Namespace) -> list[Object]:
+    """The named one, or those with the labels. Raises NotFoundError."""
+    if args.pod:
+        return [get_pod(client, namespace_of(args), one_pod(args.pod))]
+    from minipod.cli.verbs.get import fetch
+
+    message: Object = {"verb": "get", "kind": "pods", "namespace": namespace_of(args), "name": None}
+    return fetch(args, {**message, "output": "object", "selector": args.selector})
+
+
+def chosen_containers(args: argparse.Namespace, pod: Object) -> list[str]:
+    if args.all_containers:
+        return [name for name, _ in all_containers(pod)]
+    if args.container:
+        return [check_container(pod, args.container)]
+    return [default_container(pod)]
+
+
+class Source:
+    """One container's log and how it is printed."""
+
+    def __init__(self, args: argparse.Namespace, pod: Object, container: str) -> None:
+        meta = pod["metadata"]
+        self.container = container
+        self.pod, self.uid, self.namespace = meta["name"], meta["uid"], meta.get("namespace", "default")
+        self._args = args
+        self._since = args.since_key
+        self._left = args.limit_bytes or None
+        self._prefix = f"[pod/{meta['name']}/{container}] ".encode() if args.prefix else b""
+        self._joiner = Joiner()
+        self._in_line = False
+        self.ended = False
+        self.attempt = instance(pod, container, args.previous, lenient=args.all_containers)
+        logs = paths_of(args).pod_log_directory(self.namespace, self.pod, self.uid)
+        self.folder = f"{logs}/{container}"
+        self.path = f"{self.folder}/{self.attempt}.log"
+        self._follower: Follower | None = None
+
+    def files(self) -> list[tuple[str, int]]:
+        """The files to print, oldest first, with the offset where to begin."""
+        if self._args.tail >= 0:
+            return crilog.tail(self.path, self._args.tail)
+        return [(name, 0) for name in [*crilog.generations(self.path), self.path]]
+
+    def print_all(self) -> None:
+        for path, start in self.files() if self.attempt >= 0 else []:
+            for data in crilog.chunks(path, start):
+                self._print(data if data.endswith(b"\n") else data + b"\n")
+        self.finish()
+
+    def start_following(self) -> None:
+        """Print what there is of older files; the newest is then read as it grows."""
+        if self.attempt < 0:
+            return
+        self._follower = Follower(self.path)
+        while True:
+            self._follower.open()
+            files = self.files()
+            if self._follower.is_newest():
+                break
+            self._follower.close()  # rotated in between: offsets and file do not belong together
+        for path, start in files:
+            if path == self.path:
+                self._follower.skip(start)
+                continue
+            for data in crilog.chunks(path, start):
+                self._print(data)
+
+    def print_new(self) -> None:
+        if self._follower is not None:
+            for data in self._follower.read():
+                self._print(data)
+
+    def finish(self) -> None:
+        """The last, unfinished line."""
+        if self._follower is not None:
+            rest = self._follower.remainder()
+            if rest:
+                self._print(rest + b"\n")
+            self._follower.close()
+        self.ended = True
+        if self._plain:
+            return
+        for line in self._joiner.flush():
+            self._write(self._decorated(line))
+
+    @property
+    def _plain(self) -> bool:
+        return not (self._prefix or self._args.timestamps)
+
+    def _print(self, data: bytes) -> None:
+        if self._since:
+            data = self._newer(data)
+            if not data:
+                return
+        if self._plain:
+            self._write(crilog.plain_text(data))
+        else:
+            self._write(b"".join(map(self._decorated, self._joiner.feed(crilog.parse(data)))))
+
+    def _newer(self, data: bytes) -> bytes:
+        """What is not older than --since; lines are in order, so the first new one ends the search."""
+        last = data[data.rfind(b"\n", 0, -1) + 1 :].split(b" ", 1)[0]
+        if crilog.stamp_key(last) < self._since:
+            return b""
+        offset = 0
+        for raw in data.split(b"\n"):
+            if crilog.stamp_key(raw.split(b" ", 1)[0]) >= self._since:
+                break
+            offset += len(raw) + 1
+        self._since = b""
+        return data[offset:]
+
+    def _decorated(self, line: crilog.Line) -> bytes:
+        start = b"" if self._in_line else self._prefix + (line.stamp + b" " if self._args.timestamps else b"")
+        self._in_line = not line.whole
+        return start + line.text + (b"\n" if line.whole else b"")
+
+    def _write(self, data: bytes) -> None:
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+            self.ended = self.ended or not self._left
+        write(1, data)
+
+
+IMAGE_TROUBLE = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+
+
+def instance(pod: Object, container: str, previous: bool, lenient: bool = False) -> int:
+    """Which instance's log is meant, as the kubelet chooses it (validateContainerLogStatus). Raises NotFoundError.
+
+    -1 where there is none and `lenient` (one of --all-containers that has not run).
+    """
+    name = pod["metadata"]["name"]
+    status = status_of(pod, container) or {}
+    state = status.get("state") or {}
+    restarts = int(status.get("restartCount") or 0)
+    has_last = "terminated" in (status.get("lastState") or {})
+    if previous:
+        if has_last:
+            return restarts if "waiting" in state else restarts - 1
+        if lenient:
+            return -1
+        raise NotFoundError(f'previous terminated container "{container}" in pod "{name}" not found')
+    if "running" in state or "terminated" in state or has_last:
+        return restarts
+    if lenient:
+        return -1
+    reason = (state.get("waiting") or {}).get("reason")
+    if reason:
+        why = IMAGE_TROUBLE.get(reason, reason)
+        raise NotFoundError(f'container "{container}" in pod "{name}" is waiting to start: {why}')
+    raise NotFoundError(f'container "{container}" in pod "{name}" is not available')
+
+
+def has_ended(pod: Object, source: Source) -> bool:
+    """Whether the instance that is followed has ended: nothing more will be logged."""
+    status = status_of(pod, source.container)
+    if status is None:
+        return False
+    restarts = int(status.get("restartCount") or 0)
+    if restarts != source.attempt:
+        return restarts > source.attempt
+    return "running" not in (status.get("state") or {})
+
+
+def follow(client: Client, sources: list[Source]) -> None:
+    """Print until every container followed has ended. The kernel says when a file grew, the agent when one ended."""
+    pods = {source.pod for source in sources}
+    message = {"verb": "get", "kind": "pods", "namespace": sources[0].namespace, "output": "object", "watch": True}
+    message["name"] = pods.pop() if len(pods) == 1 else None
+    with inotify.Inotify() as watches:
+        for source in sources:
+            if os.path.isdir(source.folder):
+                watches.add_watch(source.folder, WATCHED)
+            source.start_following()
+        while not all(source.ended for source in sources):
+            try:
+                with client.request(message) as request:
+                    follow_with(request, watches, sources)
+            except AgentLostError:
+                continue  # it was replaced or killed: the pod goes on, and a new agent is asked
+            except NotFoundError:
+                finish_all(sources)
+
+
+def follow_with(request: Request, watches: inotify.Inotify, sources: list[Source]) -> None:
+    """Follow as long as this connection lives. Raises AgentError when it ends."""
+    while True:
+        for source in sources:
+            if not source.ended:
+                source.print_new()
+        if all(source.ended for source in sources):
+            return
+        poll = select.poll()
+        poll.register(watches, select.POLLIN)
+        poll.register(request, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll()}
+        if watches.fileno() in ready:
+            watches.read()
+        if request.fileno() in ready:
+            request.fill()
+            end_what_ended(request, sources)
+            if request.result is not None:
+                finish_all(sources)
+
+
+def finish_all(sources: list[Source]) -> None:
+    for source in sources:
+        if not source.ended:
+            source.print_new()
+            source.finish()
+
+
+def end_what_ended(request: Request, sources: list[Source]) -> None:
+    """Take the agent's news: what has ended is printed to its end."""
+    while (event := request.poll()) is not None:
+        item = event["object"]
+        meta = item["metadata"]
+        for source in sources:
+            if source.ended or source.pod != meta["name"]:
+                continue
+            gone = event["type"] == "DELETED" or meta["uid"] != source.uid
+            if gone or has_ended(item, source):
+                source.print_new()
+                source.finish()

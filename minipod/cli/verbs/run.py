@@ -1,0 +1,224 @@
+"""`minipod run` (layer 6): sends manifests to the agent, shows each step and the logs, ends as the pods end.
+
+Steps go to stderr, what the containers write goes where they wrote it (stdout or stderr). The agent owns the pods:
+when this process ends in any way, it ends them too (unless `--detach`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from minipod.cli.client import AgentLostError, Client, Request
+from minipod.cli.files import read_files
+from minipod.cli.options import duration_s
+from minipod.cli.values import TYPE_CHECKING, Object
+from minipod.errors import MinipodError, UsageError
+
+if TYPE_CHECKING:
+    from minipod.cli.show.progress import Progress
+    from minipod.kernel.inotify import Inotify
+
+UNTIL = ("created", "running", "ready", "succeeded")
+EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIMEOUT = 1, 130, 1
+TERMINAL = ("Succeeded", "Failed")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run the pods of the manifests: shows each step, then the logs of all containers. Ctrl-C ends the pods "
+        "gracefully, a second one at once. Exit status: 0 when they succeeded, 1 when one failed (of a single "
+        "container: its exit code), 2 for a bad manifest, 3 when the runtime failed."
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="manifests, YAML or JSON; - is stdin")
+    parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="the same as FILE")
+    parser.add_argument("-d", "--detach", action="store_true", help="leave the pods with the agent, print pod/NAME")
+    parser.add_argument(
+        "--until",
+        choices=UNTIL,
+        metavar="STATE",
+        help="with -d, return when the pods are created, running, ready or succeeded (default: running)",
+    )
+    parser.add_argument(
+        "--timeout", metavar="D", help="with -d, how long to wait for --until: 30s, 5m (default: for ever)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    names = args.files + args.filename
+    if not names:
+        raise UsageError("run: which manifest? use for example: minipod run pod.yaml")
+    if (args.until or args.timeout) and not args.detach:
+        raise UsageError("--until and --timeout go with --detach: without it, run returns when the pods have ended")
+    message: Object = {
+        "verb": "run",
+        "files": read_files(names),
+        "namespace": args.namespace,
+        "detach": args.detach,
+        "until": args.until,
+        "config": config_file(args),
+    }
+    client = Client.of(args, "run")
+    if args.detach:
+        return run_detached(client, message, duration_s(args.timeout) if args.timeout else None)
+    return run_foreground(client, message)
+
+
+def config_file(args: argparse.Namespace) -> str | None:
+    """The configuration that was asked for: the agent says so when it runs with another one."""
+    chosen = args.config or os.environ.get("MINIPOD_CONFIG")
+    return os.path.abspath(chosen) if chosen else None
+
+
+def run_detached(client: Client, message: Object, timeout_s: float | None) -> int:
+    """Print `pod/NAME` for each pod when what was waited for is reached."""
+    from minipod.cli.show.progress import Progress
+
+    progress = Progress(quiet=True)
+    try:
+        with client.request(message) as request, deadline(timeout_s):
+            while (event := request.next()) is not None:
+                progress.show(event)
+    except TimeIsUpError:
+        raise too_late(client, progress.pod_events, message["until"] or "running") from None
+    for pod in (request.result or {}).get("pods") or []:
+        print(f"pod/{pod['name']}")
+    return 0
+
+
+class TimeIsUpError(Exception):
+    """`--timeout` has passed."""
+
+
+def too_late(client: Client, pods: list[Object], until: str) -> MinipodError:
+    """What is said then: how each pod stands, as `get pods` has it. They go on."""
+    from minipod.cli.client import RemoteError
+
+    stand = []
+    for pod in pods:
+        message = {"verb": "get", "kind": "pods", "namespace": pod["namespace"], "name": pod["name"], "output": "table"}
+        for table in client.call({**message, "watch": False})[0]:
+            for row in table["rows"]:
+                cells = dict(zip(table["columns"], row, strict=True))
+                stand.append(f"pod/{cells['NAME']} {cells['READY']} {cells['STATUS']}")
+    how = f": {', '.join(stand)}" if stand else ""
+    return RemoteError(
+        f"timed out waiting for the pods to be {until}{how}; they go on: minipod describe pod NAME", EXIT_TIMEOUT
+    )
+
+
+@contextmanager
+def deadline(timeout_s: float | None) -> Iterator[None]:
+    """Raises TimeIsUpError when the time is up; the pods stay as they are."""
+    if timeout_s is None:
+        yield
+        return
+
+    def expire(_number: int, _frame: FrameType | None) -> None:
+        raise TimeIsUpError
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout_s, 1e-6))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def run_foreground(client: Client, message: Object) -> int:
+    """Show everything until the pods have ended; signals end them."""
+    from minipod.cli.show.progress import Progress
+    from minipod.kernel.inotify import Inotify
+
+    progress = Progress()
+    with Inotify() as watches, client.request(message) as request, interrupts(request.send, progress.note) as signals:
+        progress.watch_with(watches)
+        try:
+            follow(request, watches, progress)
+            pods = (request.result or {}).get("pods") or []
+        except AgentLostError:
+            progress.drain()
+            if not progress.pod_events:
+                raise
+            pods = go_on(client, watches, progress, signals)
+        except MinipodError:
+            progress.finish()
+            raise
+        progress.finish()
+        request.channel.leave()  # now the agent removes the logs, and then closes
+    for pod in pods:
+        progress.ended(pod)
+    return exit_status(pods, progress.container_count())
+
+
+def go_on(client: Client, watches: Inotify, progress: Progress, signals: Signals) -> list[Object]:
+    """The agent has gone: the pods belong to this process still, the next agent takes them over."""
+    from minipod.cli.resume import Resumed
+
+    progress.note("the agent went away; the next one takes over", "warning")
+    resumed = Resumed(client, progress, watches)
+    signals.send = lambda message: resumed.end(kill=message["verb"] == "kill")
+    if signals.count:
+        resumed.end(kill=signals.count > 1)
+    return resumed.follow()
+
+
+def follow(request: Request, watches: Inotify, progress: Progress) -> None:
+    """Events and log lines, in the order in which they come, until the last answer."""
+    while request.result is None:
+        poll = select.poll()
+        poll.register(request, select.POLLIN)
+        poll.register(watches, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll()}
+        if watches.fileno() in ready:
+            watches.read()
+        if request.fileno() in ready:
+            request.fill()
+        # the logs first: what a container wrote was written before its end was told
+        progress.drain()
+        while (event := request.poll()) is not None:
+            progress.show(event)
+
+
+class Signals:
+    """Counts the signals that ask for the end, and says so to whoever has the pods."""
+
+    def __init__(self, send: Callable[[Object], None], note: Callable[[str], None]) -> None:
+        self.send = send
+        self.count = 0
+        self._note = note
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """The first one asks to end the pods gracefully, any further one to end them at once."""
+        self.count += 1
+        self.send({"verb": "interrupt" if self.count == 1 else "kill"})
+        self._note("ending gracefully; interrupt again to end at once" if self.count == 1 else "ending at once")
+
+
+@contextmanager
+def interrupts(send: Callable[[Object], None], note: Callable[[str], None]) -> Iterator[Signals]:
+    signals = Signals(send, note)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signals.handle) for number in numbers}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_status(pods: list[Object], containers: int) -> int:
+    """0 when all Succeeded; of a single container its own code; 1 when one Failed; 130 when ended before its time."""
+    if all(pod.get("phase") == "Succeeded" for pod in pods):
+        return 0
+    codes = [code for pod in pods for code in (pod.get("exit_codes") or {}).values()]
+    if containers == 1 and len(codes) == 1 and codes[0]:
+        return int(codes[0])
+    if all(pod.get("phase") in TERMINAL for pod in pods):
+        return EXIT_FAILED
+    return EXIT_INTERRUPTED

@@ -1,0 +1,206 @@
+"""The pod's network as operations (layer 2): bridge, veth pair, addresses, masquerading, hostPorts. Decides no address.
+
+Two lists. `shared_network` stands while any pod of the instance has an address: `runtime.network` makes it with the
+first and takes it away with the last. `pod_network` is one pod's own and is undone with its sandbox. The pod's network
+namespace itself is made by the sandbox's plan, before these run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from ipaddress import ip_interface
+
+from minipod.kernel import netlink
+from minipod.plan.configs import NetworkFacts, SandboxConfig
+from minipod.plan.network.forwarding import EnableForwarding, write_sysctl
+from minipod.plan.network.nat import AddPortMappings, EnsureNat
+from minipod.plan.operation import HostOperation
+
+INTERFACE = "eth0"  # what every pod calls its own end
+
+
+def shared_network(facts: NetworkFacts) -> list[HostOperation]:
+    """What all pods of an instance share, in the order in which it is made.
+
+    The table comes before the bridge: it keeps pods off the host's 127.0.0.0/8 from the bridge's first moment.
+    """
+    addresses = _with_prefix(facts)
+    return [
+        EnsureNat(
+            table=facts.table,
+            bridge=facts.bridge,
+            subnets=tuple(str(ip_interface(address).network) for address in addresses),
+        ),
+        EnsureBridge(name=facts.bridge, addresses=addresses, mtu=facts.mtu),
+        EnableForwarding(instance=facts.table, bridge=facts.bridge, ipv6=bool(facts.ipv6)),
+    ]
+
+
+def pod_network(config: SandboxConfig, facts: NetworkFacts, netns: str) -> list[HostOperation]:
+    """One pod's own operations; `netns` is the path of its namespace. None at all with the host's network."""
+    if config.namespaces.network == "node":
+        return []
+    published = tuple(mapping for mapping in config.port_mappings if mapping.host_port)
+    operations: list[HostOperation] = [
+        CreateVeth(
+            netns=netns,
+            name=facts.host_interface,
+            bridge=facts.bridge,
+            mtu=facts.mtu,
+            address=mac_address(facts.ipv4 or facts.ipv6),
+            hairpin=bool(published),
+        ),
+        ConfigureInterface(
+            netns=netns,
+            addresses=tuple(address for address in (facts.ipv4, facts.ipv6) if address),
+            gateways=tuple(gateway for gateway in (facts.ipv4_gateway, facts.ipv6_gateway) if gateway),
+        ),
+    ]
+    if published:
+        operations.append(
+            AddPortMappings(
+                table=facts.table,
+                ipv4=facts.ipv4.partition("/")[0],
+                ipv6=facts.ipv6.partition("/")[0],
+                mappings=published,
+            )
+        )
+    return operations
+
+
+def mac_address(address: str) -> str:
+    """A locally administered MAC address made of the last four bytes of an IP address.
+
+    So an address that is used again belongs to the same MAC, and no neighbour's cache is ever wrong.
+    """
+    return ":".join(f"{byte:02x}" for byte in (0x0A, 0x58, *ip_interface(address).ip.packed[-4:]))
+
+
+def _with_prefix(facts: NetworkFacts) -> tuple[str, ...]:
+    """The bridge's own addresses in CIDR form: the gateways, in the subnets of the pods."""
+    pairs = ((facts.ipv4_gateway, facts.ipv4), (facts.ipv6_gateway, facts.ipv6))
+    return tuple(f"{gateway}/{address.partition('/')[2]}" for gateway, address in pairs if gateway)
+
+
+class EnsureBridge(HostOperation, frozen=True, kw_only=True):
+    """The bridge that all pods are ports of. It keeps its MAC address while ports come and go."""
+
+    name: str
+    addresses: tuple[str, ...]  # CIDR
+    mtu: int
+
+    def describe(self) -> str:
+        return f"bridge {self.name} mtu {self.mtu} address {' '.join(self.addresses)} stp off forward-delay 0 up"
+
+    def execute(self) -> None:
+        with netlink.Netlink() as socket:
+            try:
+                index = socket.index(self.name)
+            except OSError:
+                socket.apply([netlink.new_bridge(self.name, self.mtu, mac_address(self.addresses[0]))])
+                index = socket.index(self.name)
+            self._set_sysctls()
+            requests = [netlink.add_address(index, address) for address in self.addresses]
+            socket.apply([*requests, netlink.set_up(index)])
+
+    def _set_sysctls(self) -> None:
+        # hostPorts on 127.0.0.1 leave by the bridge; the table's first chain drops what pods send to 127.0.0.0/8
+        write_sysctl(f"net/ipv4/conf/{self.name}/route_localnet", "1")
+        if any(":" in address for address in self.addresses):
+            write_sysctl(f"net/ipv6/conf/{self.name}/accept_dad", "0")
+            write_sysctl(f"net/ipv6/conf/{self.name}/accept_ra", "0")
+
+    def undo(self) -> None:
+        netlink.remove_link(self.name)
+
+
+class CreateVeth(HostOperation, frozen=True, kw_only=True):
+    """The veth pair, both ends made where they belong: moving one later would cost an RCU grace period."""
+
+    netns: str
+    name: str
+    bridge: str
+    mtu: int
+    address: str  # of the inner end
+    hairpin: bool = False  # br_netfilter bridges a pod's way to its own hostPort back to its own port
+
+    def describe(self) -> str:
+        port = " hairpin" if self.hairpin else ""
+        return (
+            f"veth {self.name} master {self.bridge}{port} up, "
+            f"peer {INTERFACE} address {self.address} in netns {self.netns}, mtu {self.mtu}"
+        )
+
+    def execute(self) -> None:
+        netns_fd = os.open(self.netns, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with netlink.Netlink() as socket:
+                try:
+                    socket.apply([self._request(socket, netns_fd)])
+                except OSError as error:
+                    if error.errno != errno.EEXIST:
+                        raise
+                    if self._stands(socket, netns_fd):
+                        return
+                    socket.apply([netlink.delete_link(self.name), self._request(socket, netns_fd)])
+                if self.hairpin:
+                    socket.apply([netlink.set_hairpin(socket.index(self.name))])
+        finally:
+            os.close(netns_fd)
+
+    def _request(self, socket: netlink.Netlink, netns_fd: int) -> netlink.Request:
+        return netlink.new_veth(
+            self.name,
+            mtu=self.mtu,
+            master=socket.index(self.bridge),
+            netns_fd=netns_fd,
+            peer=INTERFACE,
+            peer_address=self.address,
+        )
+
+    def _stands(self, socket: netlink.Netlink, netns_fd: int) -> bool:
+        """Whether the pair of an earlier execute() is there, whole."""
+        outer = socket.link(self.name)
+        with netlink.Netlink(netns_fd) as inside:
+            inner = inside.link(INTERFACE)
+        return (
+            outer is not None
+            and inner is not None
+            and inner.address == self.address
+            and (outer.peer, inner.peer) == (inner.index, outer.index)
+        )
+
+    def undo(self) -> None:
+        """Both ends are gone when this returns; deleting the namespace would do it too, but some time later."""
+        netlink.remove_link(self.name)
+
+
+class ConfigureInterface(HostOperation, frozen=True, kw_only=True):
+    """Addresses and default routes inside; goes with the namespace, so there is nothing to undo."""
+
+    netns: str
+    addresses: tuple[str, ...]  # CIDR
+    gateways: tuple[str, ...]
+
+    def describe(self) -> str:
+        routes = ", ".join(f"default via {gateway}" for gateway in self.gateways)
+        return f"{INTERFACE} address {' '.join(self.addresses)} up, {routes} in netns {self.netns}"
+
+    def execute(self) -> None:
+        with netlink.in_netns(self.netns, self._open) as socket:
+            index = socket.index(INTERFACE)
+            socket.apply(
+                [
+                    *(netlink.add_address(index, address) for address in self.addresses),
+                    netlink.set_up(index),
+                    *(netlink.add_default_route(index, gateway) for gateway in self.gateways),
+                ]
+            )
+
+    def _open(self) -> netlink.Netlink:
+        if any(":" in address for address in self.addresses):
+            # the link-local address too: a bridge port in hairpin mode would answer the pod's own question
+            write_sysctl(f"net/ipv6/conf/{INTERFACE}/accept_dad", "0")
+            write_sysctl(f"net/ipv6/conf/{INTERFACE}/accept_ra", "0")
+        return netlink.Netlink()

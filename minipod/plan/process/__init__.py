@@ -1,0 +1,1 @@
+"""How a process becomes a container (layer 2): namespaces, root, user, capabilities, seccomp, as operations."""

@@ -1,0 +1,341 @@
+"""What a child makes of itself before exec (layer 2): session, user, capabilities, seccomp, terminal, exec."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import stat
+import struct
+import termios
+
+from minipod.kernel import mount as kmount
+from minipod.kernel import process
+from minipod.kernel.path import make_in_root, open_in_root, read_regular
+from minipod.plan.operation import ChildContext, ChildOperation
+from minipod.plan.process import passwd
+from minipod.plan.process.security import CAPABILITIES
+
+_ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
+_PASSWD_LIMIT = 1 << 20  # bytes; an image's passwd is a few lines, whatever else it is
+
+
+class NewSession(ChildOperation, frozen=True):
+    """A session, a process group and a session keyring of its own."""
+
+    def describe(self) -> str:
+        return "setsid; keyctl JOIN_SESSION_KEYRING"
+
+    def execute(self, ctx: ChildContext) -> None:
+        os.setsid()
+        process.join_new_session_keyring()
+
+
+class SetOomScoreAdj(ChildOperation, frozen=True):
+    """What the kernel's OOM killer adds to this process' badness, -1000 to 1000."""
+
+    value: int
+
+    def describe(self) -> str:
+        return f"oom_score_adj {self.value}"
+
+    def execute(self, ctx: ChildContext) -> None:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            try:
+                file.write(str(self.value))
+                file.flush()
+            except PermissionError:
+                # Lowering needs CAP_SYS_RESOURCE, which this host's root may lack (restrict_oom_score_adj).
+                ctx.facts["oom_score_adj"] = "not permitted"
+                with contextlib.suppress(OSError):
+                    file.close()
+
+
+class ResolveUser(ChildOperation, frozen=True, kw_only=True):
+    """Find uid, gid, groups and home in the image's own passwd and group, before any volume covers them.
+
+    `user` is the image's User (name, number, name:group …) or a number; `gid` None: the user's own group.
+    """
+
+    user: str = ""
+    gid: int | None = None
+    groups: tuple[int, ...] = ()
+    merge_image_groups: bool = True  # supplementalGroupsPolicy Merge
+    phase = "security"
+
+    def describe(self) -> str:
+        group = f" group {self.gid}" if self.gid is not None else ""
+        return f"look up user {self.user or '0'}{group} in the image's /etc/passwd and /etc/group"
+
+    def execute(self, ctx: ChildContext) -> None:
+        found = passwd.resolve(
+            self.user,
+            self.gid,
+            self.groups,
+            passwd_text=_read_in_root(ctx.fds["root"], "/etc/passwd"),
+            group_text=_read_in_root(ctx.fds["root"], "/etc/group"),
+            merge_image_groups=self.merge_image_groups,
+        )
+        ctx.facts.update(uid=found.uid, gid=found.gid, groups=list(found.groups), home=found.home)
+
+
+def _read_in_root(root_fd: int, path: str) -> str:
+    """The text of a regular file inside the root; empty where there is none."""
+    try:
+        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return read_regular(fd, _PASSWD_LIMIT)
+
+
+class AssumeUser(ChildOperation, frozen=True, kw_only=True):
+    """The user that the container started with, for an exec in it."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    home: str = "/"
+    phase = "security"
+
+    def describe(self) -> str:
+        return f"user {self.uid} group {self.gid} groups {list(self.groups)}"
+
+    def execute(self, ctx: ChildContext) -> None:
+        ctx.facts.update(uid=self.uid, gid=self.gid, groups=list(self.groups), home=self.home)
+
+
+class OpenTerminal(ChildOperation, frozen=True):
+    """A pty from the container's own devpts becomes stdin, stdout and stderr; the master goes to the spawner.
+
+    With `console` the slave is bound at /dev/console, as the container's first process has it.
+    """
+
+    rows: int = 0
+    columns: int = 0
+    console: bool = False
+
+    def describe(self) -> str:
+        return "open /dev/pts/ptmx, TIOCGPTPEER" + (", bind at /dev/console" if self.console else "")
+
+    def execute(self, ctx: ChildContext) -> None:
+        root_fd = ctx.fds.get("root", -1)
+        if root_fd < 0:
+            root_fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        master = open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        if not stat.S_ISCHR(os.fstat(master).st_mode) or os.major(os.fstat(master).st_rdev) != 5:
+            raise OSError(errno.ENOTTY, "/dev/pts/ptmx is not a pty master")
+        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        if self.rows and self.columns:
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
+        if "uid" in ctx.facts:
+            os.fchown(slave, int(str(ctx.facts["uid"])), -1)
+        if self.console:
+            place = make_in_root(root_fd, "/dev/console", directory=False)
+            kmount.bind(slave, place, recursive=False)
+            os.close(place)
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        ctx.fds["terminal"] = master
+        for fd in (0, 1, 2):
+            os.dup2(slave, fd, inheritable=True)
+        os.close(slave)
+
+
+class ChangeFolder(ChildOperation, frozen=True):
+    path: str
+
+    def describe(self) -> str:
+        return f"chdir {self.path}"
+
+    def execute(self, ctx: ChildContext) -> None:
+        os.chdir(self.path)
+
+
+class SetNoNewPrivs(ChildOperation, frozen=True):
+    """allowPrivilegeEscalation: false."""
+
+    phase = "security"
+
+    def describe(self) -> str:
+        return "prctl PR_SET_NO_NEW_PRIVS"
+
+    def execute(self, ctx: ChildContext) -> None:
+        process.set_no_new_privs()
+
+
+class InstallSeccompFilter(ChildOperation, frozen=True):
+    """A compiled filter, in base64 (struct sock_filter)."""
+
+    profile: str
+    program: str
+    phase = "security"
+
+    def describe(self) -> str:
+        return f"seccomp SECCOMP_SET_MODE_FILTER {self.profile} ({len(self.program) * 3 // 4 // 8} instructions)"
+
+    def execute(self, ctx: ChildContext) -> None:
+        process.install_seccomp_filter(base64.b64decode(self.program))
+
+
+class BecomeUser(ChildOperation, frozen=True, kw_only=True):
+    """Groups, gid, uid and capabilities, in the one order that works; a user other than root keeps none effective.
+
+    `capabilities` is the 64-bit mask of the bounding set; root's permitted and effective set are the same.
+    Ambient and inheritable sets are empty, as containerd leaves them.
+    """
+
+    capabilities: int
+    phase = "security"
+
+    def describe(self) -> str:
+        return f"setgroups, setresgid, setresuid; capset bounding {self.capabilities:#018x}, ambient and inheritable 0"
+
+    def execute(self, ctx: ChildContext) -> None:
+        uid, gid, groups = ctx.facts["uid"], ctx.facts["gid"], ctx.facts["groups"]
+        assert isinstance(uid, int)
+        assert isinstance(gid, int)
+        assert isinstance(groups, list)
+        process.drop_bounding_capabilities(self.capabilities, int(str(ctx.facts["last_capability"])))
+        process.clear_ambient_capabilities()
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)  # from 0 to another: the kernel clears permitted and effective by itself
+        if uid == 0:
+            mask = root_capabilities(self.capabilities, process.permitted_capabilities())
+            process.capset(effective=mask, permitted=mask, inheritable=0)
+
+
+def root_capabilities(wanted: int, permitted: int) -> int:
+    """All means all that there are to give (containerd)."""
+    return wanted & permitted if wanted == _ALL_CAPABILITIES else wanted
+
+
+class Exec(ChildOperation, frozen=True, kw_only=True):
+    """The container's own program. `env` lacks HOME where the user's passwd entry is to say it."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"execve {' '.join(_quoted(word) for word in self.argv)}"
+
+    def environment(self, home: str) -> dict[str, str]:
+        environment = dict(entry.split("=", 1) for entry in self.env if "=" in entry)
+        environment.setdefault("HOME", home)
+        return environment
+
+    def execute(self, ctx: ChildContext) -> None:
+        environment = self.environment(str(ctx.facts.get("home", "/")))
+        path = _find_program(self.argv[0], environment.get("PATH", ""))
+        process.close_on_exec_from(3)
+        _reset_signals()
+        os.umask(0o022)
+        try:
+            os.execve(path, list(self.argv), environment)
+        except OSError as error:
+            raise OSError(error.errno, f'exec: "{self.argv[0]}": {_why_not(path, error)}') from None
+
+
+def _why_not(path: str, error: OSError) -> str:
+    if error.errno == errno.ENOENT and os.path.exists(path):
+        return "its interpreter is not there (the first line of a script, or a program's dynamic loader)"
+    if error.errno == errno.EACCES and os.path.isdir(path):
+        return "is a directory"
+    return (error.strerror or str(error)).lower()
+
+
+def _quoted(word: str) -> str:
+    plain = word and all(c.isalnum() or c in "-_./=:,@%+" for c in word)
+    return word if plain else "'" + word.replace("'", "'\\''").replace("\n", "\\n") + "'"
+
+
+def _find_program(name: str, search_path: str) -> str:
+    """The file to execute, searched as execvp(3) does; the error is what users know from runc."""
+    if "/" in name:
+        return name
+    denied = False
+    for folder in search_path.split(":"):
+        candidate = f"{folder or '.'}/{name}"
+        try:
+            if stat.S_ISREG(os.stat(candidate).st_mode):
+                if os.access(candidate, os.X_OK):
+                    return candidate
+                denied = True
+        except OSError:
+            continue
+    if denied:
+        raise PermissionError(errno.EACCES, f'exec: "{name}": permission denied')
+    raise FileNotFoundError(errno.ENOENT, f'exec: "{name}": executable file not found in $PATH')
+
+
+#: all that the C library lets anybody set (32 and 33 are its own)
+_RESETTABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+
+
+def _reset_signals() -> None:
+    """What the spawner and the interpreter ignore, exec would hand on, and a shell could not trap it any more."""
+    for number in _RESETTABLE:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+# `pause` in each architecture's machine code, in a loop: the whole program of a pod's PID 1.
+_PAUSE = {
+    "x86_64": bytes.fromhex("b8220000000f05ebf7"),  # mov eax,34; syscall; jmp -9
+    "aarch64": bytes.fromhex(
+        "080980d2"  # mov x8,#72 (pselect6)
+        "000080d2"
+        "010080d2"
+        "020080d2"
+        "030080d2"
+        "040080d2"
+        "050080d2"
+        "010000d4"
+        "f8ffff17"
+    ),  # svc #0; b back
+}
+
+
+def pause_program(machine: str) -> bytes | None:
+    """A static ELF that does nothing but wait, about 130 bytes; None for an unknown architecture."""
+    code = _PAUSE.get(machine)
+    if code is None:
+        return None
+    base, headers = 0x400000, 64 + 56
+    machine_number = {"x86_64": 62, "aarch64": 183}[machine]
+    size = headers + len(code)
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header = ident + struct.pack("<HHIQQQIHHHHHH", 2, machine_number, 1, base + headers, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    program = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
+    return header + program + code
+
+
+class ExecPause(ChildOperation, frozen=True):
+    """PID 1 of a shared PID namespace: a program of a few instructions that waits for ever.
+
+    SIGCHLD is ignored before the exec, and stays so: the kernel then reaps every orphan by itself (wait(2)).
+    """
+
+    machine: str
+
+    def describe(self) -> str:
+        return "ignore SIGCHLD; execve pause (PID 1 of the pod)"
+
+    def execute(self, ctx: ChildContext) -> None:
+        program = pause_program(self.machine)
+        if program is None:
+            raise OSError(errno.ENOEXEC, f"shareProcessNamespace: no pause program for {self.machine}")
+        fd = os.memfd_create("pause", os.MFD_CLOEXEC)
+        os.write(fd, program)
+        reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        os.close(fd)  # a file open for writing can't be executed
+        process.close_on_exec_from(3)
+        _reset_signals()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        os.execve(reader, ["pause"], {})

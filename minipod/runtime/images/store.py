@@ -1,0 +1,474 @@
+"""The image store (layer 3): names → unpacked layers. Verifies and unpacks what it is given.
+
+    <state>/images/index.json       which names there are; written whole and renamed, so readers need no lock
+    <state>/images/blobs/sha256/    configs, manifests and layers as they came
+    <state>/images/layers/<hex>/    each layer unpacked once, named by its diff id
+    <state>/images/empty/           the layer of an image that has none
+    <state>/images/ingest/          layers in the making (`ingest.py`)
+    <state>/images/tmp/             what is being made under the lock; leftovers are removed
+    <state>/images/lock             flock'd by whoever changes any of these
+
+Everything becomes visible by a rename, blobs and layers before the index that names them. So whoever is killed
+leaves at most something in tmp/ or a layer without a name; the next change sweeps both away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from minipod.api.references import (
+    DEFAULT_DOMAIN,
+    InvalidReference,
+    Reference,
+    is_image_id,
+    is_short,
+    parse_reference,
+)
+from minipod.errors import ConflictError, ImageError, NotFoundError
+from minipod.paths import Paths
+from minipod.plan.configs import Image
+from minipod.runtime.images.errors import store_errors
+from minipod.runtime.images.index import (
+    DEFAULT_REFERENCE,
+    Entry,
+    Index,
+    each_once,
+    entry_of,
+    hex_of,
+    matches,
+    with_entry,
+)
+from minipod.runtime.images.manifests import Descriptor, FoundImage
+
+if TYPE_CHECKING:
+    from minipod.runtime.images import ingest
+    from minipod.runtime.images.ingest import Progress, Source
+    from minipod.runtime.images.registry.credentials import AuthFile
+    from minipod.runtime.images.registry.pull import Pulled
+
+DIRECTORY_PREFIX = "dir:"
+MIN_SHORT_ID = 4
+VANISHED_TRIES = 3
+
+
+class ImageStore:
+    """All methods block; the agent calls the slow ones (`load_layout`, `remove`) from a thread."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.path = Path(paths.state) / "images"
+        self._containers = Path(paths.root) / "containers"
+        self._pods = Path(paths.state) / "pods"
+        self._seen: tuple[int, int, int] | None = None  # of index.json: inode, mtime, size
+        self._index = Index()
+
+    # ---- looking up
+
+    def resolve(self, reference: str) -> Image | None:
+        """The image for what a manifest says, or None where the store has none.
+
+        `reference`: a name with tag or digest, an image's id, or `dir:/path` for a root folder.
+        Raises ImageError, reason InvalidImageName, for what is no reference.
+        """
+        if reference.startswith(DIRECTORY_PREFIX):
+            return _directory_image(reference)
+        entries = self.read_index().images
+        if is_image_id(reference):
+            wanted_id = f"sha256:{reference.removeprefix('sha256:')}"
+            for entry in entries:
+                if wanted_id in (entry.id, entry.digest, entry.target):
+                    return self.image(entry)
+            if reference.startswith("sha256:"):
+                return None
+        for wanted in complete(reference):
+            for entry in entries:
+                if matches(entry, wanted):
+                    return self.image(entry)
+        return None
+
+    def present(self, reference: str, pull_policy: str = "IfNotPresent") -> Image | None:
+        """What needs no registry under this policy; None where `fetch` is needed. Reads only. Raises ImageError.
+
+        The kubelet's rules (images/image_manager.go EnsureImageExists), but for an image that was never pulled: under
+        Always too it is used as it is (decisions/062).
+        """
+        image = self.resolve(reference)
+        if image is None and pull_policy == "Never" and not self.is_default(reference):
+            raise ImageError(
+                f'Container image "{reference}" is not present with pull policy of Never', "ErrImageNeverPull"
+            )
+        if pull_policy == "Always" and not reference.startswith(DIRECTORY_PREFIX) and not is_image_id(reference):
+            return None if any(map(self.pulled_digest, complete(reference))) else image
+        return image
+
+    def is_default(self, reference: str) -> bool:
+        """Whether it is the image that minipod builds itself where it is missing."""
+        if reference.startswith(DIRECTORY_PREFIX) or is_image_id(reference):
+            return False
+        return str(complete(reference)[0]) == DEFAULT_REFERENCE
+
+    def fetch(
+        self,
+        reference: str,
+        secrets: Sequence[tuple[str, AuthFile]] = (),
+        told: Progress = lambda progress: None,
+        *,
+        stop: threading.Event | None = None,
+    ) -> Pulled:
+        """Pulls what has changed. Raises ImageError: ErrImagePull in the registry's words; Stopped."""
+        from minipod.runtime.images.registry.pull import RefusedError, pull
+
+        if is_image_id(reference):
+            raise ImageError(f'failed to pull image "{reference}": no image has this id; registries know names only')
+        errors = []
+        for wanted in complete(reference):
+            try:
+                return pull(self, wanted, secrets=secrets, told=told, stop=stop)
+            except RefusedError as error:  # by this registry; the next may have it
+                errors.append(error)
+        raise ImageError("; ".join(map(str, errors))) from errors[-1]
+
+    def require(
+        self, reference: str, pull_policy: str = "IfNotPresent", secrets: Sequence[tuple[str, AuthFile]] = ()
+    ) -> Image:
+        """The image: from the store, built, or pulled. Blocks. Raises ImageError with the waiting reason."""
+        image = self.present(reference, pull_policy)
+        if image is not None:
+            return image
+        if self.is_default(reference) and self.resolve(reference) is None:
+            return self.ensure_default()
+        return self.fetch(reference, secrets).image
+
+    def pulled_digest(self, reference: Reference) -> str:
+        """What a registry said the name stands for when it was pulled; empty for what never was."""
+        for entry in self.read_index().images:
+            if entry.pulled and matches(entry, reference):
+                return reference.digest or entry.target or entry.digest
+        return ""
+
+    def find(self, text: str) -> Image:
+        """As `resolve`, for the command line: also the beginning of an id. Raises NotFoundError."""
+        return self.image(self.find_entry(text))
+
+    # ---- changing
+
+    def collect(self, high_percent: int, low_percent: int) -> Sequence[str]:
+        """`upkeep.collect` for the agent; the names of what has gone. Raises ImageError, OSError."""
+        from minipod.runtime.images.upkeep import collect
+
+        return [image.reference for image in collect(self, high_percent, low_percent).images]
+
+    def load(self, path: str | Path, reference: str | None = None) -> list[Image]:
+        """Loads a folder or an archive: an OCI layout, what `docker save` wrote, what skopeo's `dir:` is.
+
+        `reference`: the name to give, or which of several is meant; else the names that stand in it. Raises ImageError.
+        """
+        from minipod.runtime.images.layout import DockerArchive, Layout, SkopeoFolder, has, open_files
+
+        wanted = complete(reference)[0] if reference else None
+        with open_files(Path(path)) as files:
+            if has(files, "index.json"):
+                layout = Layout(files)
+                found_all = layout.find_all(wanted)
+                return [self.add(one, wanted or _name_in_layout(one, layout.where), layout) for one in found_all]
+            if has(files, "version"):
+                folder = SkopeoFolder(files)
+                found = folder.find()
+                return [self.add(found, wanted or _name_in_layout(found, folder.where), folder)]
+            archive = DockerArchive(files)
+            images = []
+            for found, names in archive.find_all(wanted):
+                references = [wanted] if wanted else [_parse(name) for name in names]
+                if not references:
+                    raise ImageError(f"{files.where} does not name the image: --name NAME")
+                images += [self.add(found, name, archive) for name in references]
+            return images
+
+    def load_layout(self, path: str | Path, reference: str | None = None) -> Image:
+        """As `load`, for what holds one image."""
+        return self.load(path, reference)[0]
+
+    def add(
+        self,
+        found: FoundImage,
+        name: Reference,
+        source: Source,
+        told: Progress = lambda progress: None,
+        stop: threading.Event | None = None,
+        *,
+        pulled: bool = False,
+    ) -> Image:
+        """Fetches and unpacks layers that are missing, then gives the image its name. Raises ImageError, Stopped."""
+        from minipod.runtime.images import (
+            ingest,  # late, as in other places here: what only looks something up is to be quick
+        )
+
+        verb = "pull" if pulled else "load"
+        ingest_folder = self.path / "ingest"
+        stop = stop or threading.Event()
+        for _ in range(VANISHED_TRIES):
+            with self.locked():
+                pass  # makes the folders, sweeps
+            with (
+                store_errors(f"{verb} image {name}"),
+                ingest.layers_of(found, ingest_folder, self._has, source, told, stop, keep=pulled) as layers,
+                self.locked(),
+            ):
+                if self._keep(found, layers):
+                    entry = entry_of(name, found, pulled)
+                    self.write_index(with_entry(self.read_index(), entry))
+                    return self.image(entry)
+        raise ImageError(f"cannot {verb} image {name}: its layers are removed as fast as they come; try again")
+
+    def ensure_default(self, rebuild: bool = False) -> Image:
+        """The default image, built from this host's busybox where the store lacks it. Raises ImageError."""
+        image = self.resolve(DEFAULT_REFERENCE)
+        if image is not None and not rebuild:
+            return image
+        import tempfile
+
+        from minipod.runtime.images import busybox
+
+        with tempfile.TemporaryDirectory(prefix="minipod-busybox-") as folder, store_errors("build image busybox"):
+            try:
+                busybox.build(Path(folder))
+            except busybox.BuildError as error:
+                raise ImageError(f'failed to pull image "busybox": it cannot be built: {error}') from error
+            return self.load_layout(folder)
+
+    def remove(self, text: str) -> tuple[Image, ...]:
+        """Takes away a name, or an image with all its names by its id, and what only it needed. Returns what is gone.
+
+        Raises NotFoundError; ConflictError while a container uses it.
+        """
+        with self.locked(), store_errors(f"remove image {text}"):
+            gone = self._find_entries(text)
+            if not gone:
+                raise NotFoundError(f"image {text!r} not found; minipod image ls shows what there is")
+            if len({entry.id for entry in gone}) > 1:
+                raise ConflictError(f"image {text!r}: several images begin so; give more digits of the id")
+            rest = tuple(entry for entry in self.read_index().images if entry not in gone)
+            if all(entry.id != gone[0].id for entry in rest):
+                self.refuse_if_used(gone[0])
+            self.write_index(Index(images=rest))
+            self.sweep()
+        return tuple(map(self.image, gone))
+
+    def tag(self, text: str, name: str) -> Image:
+        """Gives an image one more name. Raises NotFoundError, ImageError."""
+        wanted = complete(name)[0]
+        if wanted.digest:
+            raise ImageError(f"{name!r}: a name with a digest cannot be given", "InvalidImageName")
+        with self.locked(), store_errors(f"tag image {text}"):
+            entry = self.find_entry(text)
+            renamed = msgspec.structs.replace(entry, reference=str(wanted), name=wanted.name, pulled=False)
+            self.write_index(with_entry(self.read_index(), renamed))
+        return self.image(renamed)
+
+    def find_entry(self, text: str) -> Entry:
+        """Raises NotFoundError."""
+        found = self._find_entries(text)
+        if not found:
+            raise NotFoundError(f"image {text!r} not found; minipod image ls shows what there is")
+        return found[0]
+
+    def list(self) -> list[Image]:
+        """Every image, ordered by name; nameless ones have the reference `<repository>@<digest>`."""
+        return sorted(map(self.image, self.read_index().images), key=lambda image: (image.reference, image.id))
+
+    # ---- inside
+
+    def image(self, entry: Entry) -> Image:
+        return Image(
+            id=entry.id,
+            reference=entry.reference or f"{entry.name}@{entry.target or entry.digest}",
+            digest=entry.target or entry.digest,
+            repo_digest=f"{entry.name}@{entry.target or entry.digest}" if entry.pulled else "",
+            layers=tuple(str(self.layer_path(diff_id)) for diff_id in each_once(entry.diff_ids))
+            or (str(self.path / "empty"),),  # overlayfs wants one
+            config=entry.config,
+            size_bytes=entry.size_bytes,
+        )
+
+    def blob_path(self, digest: str) -> Path:
+        return self.path / "blobs" / "sha256" / hex_of(digest)
+
+    def layer_path(self, diff_id: str) -> Path:
+        return self.path / "layers" / hex_of(diff_id)
+
+    def _find_entries(self, text: str) -> tuple[Entry, ...]:
+        entries = self.read_index().images
+        digits = text.removeprefix("sha256:")
+        if len(digits) >= MIN_SHORT_ID and set(digits) <= set("0123456789abcdef"):
+            by_id = tuple(e for e in entries if hex_of(e.id).startswith(digits) or hex_of(e.digest) == digits)
+            if by_id:
+                return by_id
+        if is_image_id(text):
+            return ()
+        return tuple(entry for wanted in complete(text) for entry in entries if matches(entry, wanted))[:1]
+
+    def read_index(self) -> Index:
+        path = self.path / "index.json"
+        try:
+            found = path.stat()
+            identity = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if identity != self._seen:
+                self._index = msgspec.json.decode(path.read_bytes(), type=Index)
+                self._seen = identity
+        except FileNotFoundError:
+            self._index, self._seen = Index(), None
+        except PermissionError as error:
+            raise ImageError(f"image store {self.path}: permission denied; run as root") from error
+        except msgspec.DecodeError as error:
+            raise ImageError(f"image store: {path} is damaged: {error}; remove it and load the images again") from error
+        return self._index
+
+    def write_index(self, index: Index) -> None:
+        self._write(self.path / "index.json", msgspec.json.format(msgspec.json.encode(index), indent=1))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with the store; what a killed predecessor left is gone."""
+        with store_errors("change the image store"):
+            # set-uid programs inside layers are nothing for this host's users
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with store_errors("change the image store"):
+                fcntl.flock(lock_fd, fcntl.LOCK_EX)
+                for name in ("tmp", "ingest", "layers", "blobs/sha256"):
+                    (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+                (self.path / "empty").mkdir(exist_ok=True)
+                self.sweep()
+            yield
+        finally:
+            os.close(lock_fd)
+
+    def sweep(self) -> None:
+        """Removes what the index does not name. Only under the lock: then nobody is making anything."""
+        import tempfile
+
+        from minipod.kernel.remove import remove_tree
+        from minipod.runtime.images import ingest
+
+        index = self.read_index()
+        layers = {hex_of(diff_id) for entry in index.images for diff_id in entry.diff_ids}
+        blobs = {hex_of(digest) for entry in index.images for digest in entry.blobs}
+        tmp = self.path / "tmp"
+        for path in (self.path / "layers").iterdir():
+            if path.name not in layers:
+                os.rename(path, tempfile.mkdtemp(dir=tmp))  # a removal that is killed half-way leaves no half layer
+        for path in (self.path / "blobs" / "sha256").iterdir():
+            if path.name not in blobs:
+                path.unlink()
+        ingest.sweep(self.path / "ingest")
+        for path in tmp.iterdir():
+            remove_tree(os.fspath(path))
+
+    def _has(self, descriptor: Descriptor, diff_id: str) -> bool:
+        return self.layer_path(diff_id).exists() and self.blob_path(descriptor.digest).exists()
+
+    def _keep(self, found: FoundImage, layers: Sequence[ingest.Layer]) -> bool:
+        """Moves finished layers and small blobs to their places; False where one has gone since it was seen."""
+        for layer in layers:
+            for made, place in (
+                (layer.blob, self.blob_path(layer.descriptor.digest)),
+                (layer.tree, self.layer_path(layer.diff_id)),
+            ):
+                if not place.exists():
+                    with suppress(FileNotFoundError):
+                        os.rename(made, place)
+            layer.discard()
+        if not all(self._has(*pair) for pair in zip(found.layers, found.diff_ids, strict=True)):
+            return False
+        for digest, data in found.small.items():
+            self._write(self.blob_path(digest), data)
+        return True
+
+    def _write(self, path: Path, data: bytes) -> None:
+        import tempfile
+
+        fd, temporary = tempfile.mkstemp(dir=self.path / "tmp")
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+
+    def refuse_if_used(self, entry: Entry) -> None:
+        """Raises ConflictError."""
+        user = self.user_of(entry)
+        if user:
+            raise ConflictError(f"image {entry.reference or entry.id} is in use by {user}; delete its pod first")
+
+    def user_of(self, entry: Entry) -> str:
+        """A container that exists, running or not, or a volume of a pod, that needs its layers; empty without any."""
+        try:
+            containers = sorted(self._containers.iterdir())
+        except FileNotFoundError:
+            containers = []
+        for container in containers:
+            try:
+                saved = (container / "container.json").read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if entry.id.encode() in saved:
+                return f"container {container.name}"
+        layers = [hex_of(diff_id) for diff_id in entry.diff_ids]
+        pods = f"{os.path.realpath(self._pods)}/"  # not those of other minipods of this host
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                place = line.split()[4]
+                if place.startswith(pods) and "/kubernetes.io~image/" in place and any(one in line for one in layers):
+                    return f"the volume {place}"
+        return ""
+
+
+def _directory_image(reference: str) -> Image:
+    path = reference.removeprefix(DIRECTORY_PREFIX)
+    if not path.startswith("/"):
+        raise ImageError(
+            f'image "{reference}": the root folder must be an absolute path: dir:/path', "InvalidImageName"
+        )
+    path = os.path.normpath(path)
+    if not os.path.isdir(path):
+        raise ImageError(f'failed to pull image "{reference}": {path} is no folder; unpack a root file system there')
+    return Image(id=f"{DIRECTORY_PREFIX}{path}", reference=f"{DIRECTORY_PREFIX}{path}", layers=(path,))
+
+
+def complete(reference: str) -> list[Reference]:
+    """What the name may stand for, the likeliest first: a short one is completed as registries.toml says.
+
+    Raises ImageError, reason InvalidImageName.
+    """
+    if not is_short(reference):
+        return [_parse(reference)]
+    from minipod.runtime.images.registry.hosts import load_registries
+
+    return [_parse(reference, domain) for domain in load_registries().short_names]
+
+
+def _parse(reference: str, default_domain: str = DEFAULT_DOMAIN) -> Reference:
+    try:
+        return parse_reference(reference, default_domain)
+    except InvalidReference as error:
+        raise ImageError(
+            f'Failed to apply default image tag "{reference}": couldn\'t parse image name "{reference}": {error}',
+            "InvalidImageName",
+        ) from error
+
+
+def _name_in_layout(found: FoundImage, where: str) -> Reference:
+    from minipod.runtime.images.layout import is_full_name
+
+    name = found.name
+    if not is_full_name(name):
+        raise ImageError(f"{where} names no repository; name the image: --name NAME")
+    return _parse(name)

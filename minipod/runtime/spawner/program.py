@@ -1,0 +1,469 @@
+"""The spawner (layer 3): a small program that forks, waits and keeps descriptors. It executes plans, decides nothing.
+
+One thread, few modules, no asyncio. It is the parent and subreaper of every container, writes each end to
+`<exits>/<key>` before it tells it, and holds the read ends of stdout and stderr, so that neither dies with the agent.
+
+Messages are JSON over SOCK_SEQPACKET, descriptors beside them; `spawner_client` speaks the other end:
+
+    {"id", "do": "spawn", "key", "clone", "ops", "stdio": "pipes"|"fds"|"terminal", "stdin", "keep", "fds": [names]}
+        -> {"id", "pid", "started_at_ns", "facts", "fds": [names]} or {"id", "error": {message, errno, reason, op}}
+    {"id", "do": "launch", "key", "to_end", "fds": ["program", "target", stdin, stdout, stderr: those there are]}
+        -> as spawn; with `to_end` {"id", "exit": {…}} when it has ended; an error says only that it did not start
+    {"id", "do": "kill", "key"} -> {"id"}    a command that was launched
+    {"id", "do": "list"} -> {"id", "children": [{key, pid, started_at_ns, facts, exit}]}
+    {"id", "do": "reattach", "key"} -> {"id", "fds": [names]}
+    {"id", "do": "hold", "key", "fds": [names]} -> {"id"}    what another spawner held, which died
+    {"id", "do": "close_stdin", "key"} -> {"id"}    another has the writing end now, alone
+    {"id", "do": "forget", "key"} -> {"id"}
+    and, whenever a child that was told as started has ended: {"exit": {key, pid, code, signal, finished_at_ns}}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import msgspec
+
+from minipod.kernel import process
+from minipod.plan import cgroup
+from minipod.plan.operation import ChildContext, ChildOperation
+from minipod.plan.process import identity as plan_process
+from minipod.plan.process import namespaces, rootfs
+from minipod.plan.process.namespaces import Clone
+from minipod.runtime.spawner.inbox import MESSAGE_LIMIT, Inbox
+from minipod.runtime.spawner.launches import STREAMS, Launches
+
+_PIPE_BYTES = 256 << 10  # what a container may say while nobody reads
+_DESCRIPTION_LIMIT = 300  # characters of what failed
+_LONELY_S = 10.0  # how long a spawner without children waits for an agent
+
+
+#: Every operation that a child may have to execute, by its name on the wire. Nothing is imported after the fork.
+CHILD_OPERATIONS: dict[str, type[ChildOperation]] = {
+    name: kind
+    for module in (cgroup, namespaces, plan_process, rootfs)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and issubclass(kind, ChildOperation) and kind is not ChildOperation
+}
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """Any request; `ops` stays raw until it is known to be a spawn."""
+
+    id: int
+    do: str
+    key: str = ""
+    clone: Clone = Clone()
+    ops: msgspec.Raw = msgspec.Raw(b"[]")
+    stdio: str = "pipes"
+    stdin: bool = False
+    keep: bool = True  # record the end on disk and hold the stdio until `forget`
+    to_end: bool = False
+    fds: tuple[str, ...] = ()
+
+
+class Child:
+    """One forked process: what it was asked, what it holds, how it ended."""
+
+    def __init__(self, key: str, pid: int, request_id: int, keep: bool) -> None:
+        self.key = key
+        self.pid = pid
+        self.request_id = request_id
+        self.keep = keep
+        self.status: socket.socket | None = None  # open until exec succeeded or failed
+        self.held: dict[str, int] = {}  # kept for the next agent: pidfd, stdin, stdout, stderr, terminal
+        self.facts: dict[str, Any] = {}
+        self.reported = False  # it got as far as exec
+        self.failure: dict[str, Any] | None = None
+        self.started_at_ns = 0
+        self.exit: dict[str, Any] | None = None
+
+    def close_held(self) -> None:
+        for fd in self.held.values():
+            os.close(fd)
+        self.held.clear()
+
+
+class Spawner:
+    """The loop. All state is here; one agent at a time is connected."""
+
+    def __init__(self, listener: socket.socket, exits: str) -> None:
+        self.listener = listener
+        self.exits = exits
+        self.agent: socket.socket | None = None
+        self.inbox = Inbox()
+        self.by_pid: dict[int, Child] = {}
+        self.by_key: dict[str, Child] = {}
+        self.by_status_fd: dict[int, Child] = {}
+        self.last_capability = process.last_capability()
+        self.arguments = process.argument_area()
+        self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self.decode_ops = msgspec.json.Decoder(list[msgspec.Raw]).decode
+        self.decoders = {name: msgspec.json.Decoder(kind) for name, kind in CHILD_OPERATIONS.items()}
+        self.poll = select.epoll()
+        self.launches = Launches(self.poll, self._send_to)
+        self.wakeup, wakeup_writer = socket.socketpair()
+        self.wakeup.setblocking(False)
+        wakeup_writer.setblocking(False)
+        self.wakeup_writer = wakeup_writer
+        signal.set_wakeup_fd(wakeup_writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for sock in (self.listener, self.wakeup):
+            self.poll.register(sock.fileno(), select.EPOLLIN)
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until there is neither an agent nor a living child."""
+        deadline = time.monotonic() + _LONELY_S
+        while self.agent is not None or self.by_pid or self.launches or time.monotonic() < deadline:
+            lonely = self.agent is None and not self.by_pid and not self.launches
+            for fd, _ in self.poll.poll(max(0.0, deadline - time.monotonic()) if lonely else None):
+                if fd == self.wakeup.fileno():
+                    self.wakeup.recv(4096)
+                elif fd == self.listener.fileno():
+                    self._accept()
+                elif self.agent is not None and fd == self.agent.fileno():
+                    self._serve()
+                    if self.agent is not None:
+                        deadline = 0.0  # an agent that has asked something: when it goes, nobody is to come
+                elif fd in self.by_status_fd:
+                    self._read_status(self.by_status_fd[fd])
+                else:
+                    self.launches.read(fd)
+            self._reap()
+
+    def _accept(self) -> None:
+        connection, _ = self.listener.accept()
+        if self.agent is not None:
+            self._drop_agent()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_LIMIT)
+        self.agent = connection
+        self.poll.register(connection.fileno(), select.EPOLLIN)
+
+    def _drop_agent(self) -> None:
+        if self.agent is not None:
+            self.poll.unregister(self.agent.fileno())
+            self.agent.close()
+            self.agent = None
+
+    def _serve(self) -> None:
+        assert self.agent is not None
+        try:
+            data, fds = self.inbox.receive(self.agent)
+        except OSError:
+            data, fds = None, []
+        if not data:
+            self._drop_agent()
+            return
+        request = msgspec.json.decode(data, type=Request)
+        named = dict(zip(request.fds, fds, strict=False))
+        try:
+            if request.do == "launch":
+                self.launches.begin(request.key, request.id, named, to_end=request.to_end, agent=self.agent)
+            elif request.do == "spawn":
+                self._spawn(request, named)
+            elif request.do == "list":
+                self._send({"id": request.id, "children": [self._told(c) for c in self.by_key.values()]})
+            elif request.do == "reattach":
+                self._reattach(request)
+            elif request.do == "hold":
+                held = Child(request.key, 0, 0, keep=True)
+                held.held = {name: os.dup(fd) for name, fd in named.items()}
+                self.by_key[request.key] = held
+                self._send({"id": request.id})
+            elif request.do == "close_stdin":
+                self._close_stdin(request.key)
+                self._send({"id": request.id})
+            elif request.do == "forget":
+                self._forget(request.key)
+                self._send({"id": request.id})
+            elif request.do == "kill":
+                self.launches.kill(request.key)
+                self._send({"id": request.id})
+        except Exception as error:  # one request must never take the spawner down
+            self._send({"id": request.id, "error": _error(error, request.do)})
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        if self.agent is None:
+            return
+        try:
+            socket.send_fds(self.agent, [msgspec.json.encode(message)], fds or [])
+        except OSError:
+            self._drop_agent()
+
+    def _send_to(self, message: dict[str, Any], fds: list[int], agent: socket.socket) -> None:
+        if agent is self.agent:
+            self._send(message, fds)
+
+    # --- requests --------------------------------------------------------------------------------------------------
+
+    def _told(self, child: Child) -> dict[str, Any]:
+        return {
+            "key": child.key,
+            "pid": child.pid,
+            "started_at_ns": child.started_at_ns,
+            "facts": child.facts,
+            "exit": child.exit,
+        }
+
+    def _reattach(self, request: Request) -> None:
+        child = self.by_key.get(request.key)
+        held = child.held if child else {}
+        self._send({"id": request.id, "fds": list(held)}, list(held.values()))
+
+    def _close_stdin(self, key: str) -> None:
+        child = self.by_key.get(key)
+        if child is not None and "stdin" in child.held:
+            os.close(child.held.pop("stdin"))
+
+    def _forget(self, key: str) -> None:
+        child = self.by_key.pop(key, None)
+        if child is not None:
+            child.close_held()
+        try:
+            os.unlink(f"{self.exits}/{key}")
+        except FileNotFoundError:
+            pass
+
+    def _spawn(self, request: Request, named: dict[str, int]) -> None:
+        operations = []
+        for raw in self.decode_ops(request.ops):
+            tag = msgspec.json.decode(raw, type=_Tagged).op
+            operations.append(self.decoders[tag].decode(raw))
+        ours, theirs = _make_stdio(request, named)
+        status, child_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        context = ChildContext(named)
+        context.facts["last_capability"] = self.last_capability
+
+        try:
+            pid, pidfd = self._clone(
+                request.clone, named, lambda: _child(operations, context, child_status, theirs, self.arguments)
+            )
+        except BaseException:
+            for fd in (*ours.values(), *theirs.values()):
+                os.close(fd)
+            status.close()
+            raise
+        finally:
+            child_status.close()
+        for fd in theirs.values():
+            os.close(fd)
+        child = Child(request.key, pid, request.id, request.keep)
+        child.status, child.held = status, {**ours, "pidfd": pidfd}
+        status.setblocking(False)
+        self.by_pid[pid] = self.by_key[request.key] = self.by_status_fd[status.fileno()] = child
+        self.poll.register(status.fileno(), select.EPOLLIN)
+
+    def _clone(self, clone: Clone, named: dict[str, int], child: Callable[[], NoReturn]) -> tuple[int, int]:
+        flags = 0
+        for kind in clone.namespaces:
+            flags |= process.NAMESPACE_FLAGS[kind]
+        opened = []
+        try:
+            cgroup_fd = -1
+            if clone.cgroup2:
+                cgroup_fd = os.open(clone.cgroup2, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                opened.append(cgroup_fd)
+            if not clone.pid_namespace:
+                return _clone3(flags, cgroup_fd, child)
+            if clone.pid_namespace == "target":
+                process.setns(named["target"], process.CLONE_NEWPID)
+            else:
+                opened.append(os.open(clone.pid_namespace, os.O_RDONLY | os.O_CLOEXEC))
+                process.setns(opened[-1], process.CLONE_NEWPID)
+            try:
+                return _clone3(flags, cgroup_fd, child)
+            finally:
+                # The namespace that children are born in, not our own: setns(2) lets us take it back.
+                process.setns(self.own_pid_namespace, process.CLONE_NEWPID)
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    # --- children --------------------------------------------------------------------------------------------------
+
+    def _read_status(self, child: Child) -> None:
+        """What the child says before exec: facts (with the terminal), then nothing (it has exec'ed) or a failure."""
+        assert child.status is not None
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(child.status, 65536, 1, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            if not data:
+                break
+            message = msgspec.json.decode(data)
+            child.reported = True
+            child.facts.update(message.get("facts", {}))
+            child.failure = message.get("error", child.failure)
+            if fds:
+                child.held["terminal"] = fds[0]
+        self.poll.unregister(child.status.fileno())
+        del self.by_status_fd[child.status.fileno()]
+        child.status.close()
+        child.status = None
+        if not child.reported:
+            child.failure = {"message": "killed before exec", "errno": 0, "reason": "", "op": ""}
+        if child.failure is not None:
+            self.by_key.pop(child.key, None)
+            child.close_held()
+            self._send({"id": child.request_id, "error": child.failure})
+            return
+        child.started_at_ns = time.time_ns()
+        answer = {"id": child.request_id, **self._told(child), "fds": list(child.held)}
+        self._send(answer, list(child.held.values()))
+        if not child.keep:
+            child.close_held()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            status = ended.si_status
+            code, number = (status, 0) if ended.si_code == os.CLD_EXITED else (128 + status, status)
+            child = self.by_pid.pop(ended.si_pid, None)
+            if child is not None:
+                self._ended(child, code, number)
+            else:  # a command that was launched, or an orphan that was reparented to us
+                self.launches.ended(ended.si_pid, code, number)
+
+    def _ended(self, child: Child, code: int, number: int) -> None:
+        if child.status is not None:
+            self._read_status(child)
+        if child.failure is not None:
+            return
+        child.exit = {
+            "key": child.key,
+            "pid": child.pid,
+            "code": code,
+            "signal": number,
+            "started_at_ns": child.started_at_ns,
+            "finished_at_ns": time.time_ns(),
+        }
+        if child.keep:
+            self._record(child.key, child.exit)
+        else:
+            self.by_key.pop(child.key, None)
+        self._send({"exit": child.exit})
+
+    def _record(self, key: str, exit_record: dict[str, Any]) -> None:
+        path = f"{self.exits}/{key}"
+        try:
+            with open(path + ".new", "wb") as file:
+                file.write(msgspec.json.encode(exit_record))
+            os.rename(path + ".new", path)
+        except OSError as error:
+            print(f"spawner: exit record {key}: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                os.unlink(path + ".new")
+
+
+def _clone3(flags: int, cgroup_fd: int, child: Callable[[], NoReturn]) -> tuple[int, int]:
+    pid, pidfd = process.clone3(flags, cgroup_fd)
+    if pid == 0:
+        child()  # right here: no `finally` of the parent's may run in the child
+    return pid, pidfd
+
+
+class _Tagged(msgspec.Struct):
+    op: str
+
+
+def _make_stdio(request: Request, named: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """(ours, the child's) descriptors. What nobody gave is /dev/null."""
+    ours: dict[str, int] = {}
+    theirs: dict[str, int] = {}
+    if request.stdio == "pipes":
+        theirs["stdout"], theirs["stderr"] = -1, -1
+        for name in ("stdout", "stderr"):
+            ours[name], theirs[name] = os.pipe2(os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # the user's limit (pipe(7))
+                fcntl.fcntl(ours[name], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        if request.stdin:
+            theirs["stdin"], ours["stdin"] = os.pipe2(os.O_CLOEXEC)
+    elif request.stdio == "fds":
+        theirs = {name: os.dup(named[name]) for name in STREAMS if name in named}
+    for name in STREAMS:
+        if name not in theirs:
+            theirs[name] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    return ours, theirs
+
+
+def _child(
+    operations: list[ChildOperation],
+    context: ChildContext,
+    status: socket.socket,
+    stdio: dict[str, int],
+    arguments: tuple[int, int],
+) -> NoReturn:
+    """The whole life of the child until exec; never returns."""
+    doing, described = "stdio", None
+    try:
+        process.erase(arguments)  # in a PID namespace that it shares, its command line would tell of the host
+        for number, name in enumerate(STREAMS):
+            os.dup2(stdio[name], number, inheritable=True)
+        for operation in operations[:-1]:
+            doing, described = type(operation).__name__, operation.describe
+            operation.execute(context)
+        doing, described = type(operations[-1]).__name__, None  # its own errors say it all
+        terminal = [context.fds["terminal"]] if "terminal" in context.fds else []
+        socket.send_fds(status, [msgspec.json.encode({"facts": context.facts})], terminal)
+        operations[-1].execute(context)
+    except BaseException as error:
+        try:
+            status.send(msgspec.json.encode({"error": _error(error, doing, described)}))
+        except BaseException:
+            pass
+    finally:
+        os._exit(127)
+
+
+def _error(error: BaseException, doing: str, described: Callable[[], str] | None = None) -> dict[str, Any]:
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.filename:
+        message = f"{error.filename}: {message}"
+    if described is not None:
+        message = f"{described()[:_DESCRIPTION_LIMIT]}: {message}"
+    return {
+        "message": message,
+        "errno": getattr(error, "errno", 0) or 0,
+        "reason": getattr(error, "reason", ""),
+        "op": doing,
+    }
+
+
+def main(listener_fd: int, exits: str) -> None:
+    """The program. `listener_fd`: the listening socket, made by the agent so that it can connect at once."""
+    os.dup2(listener_fd, 3)
+    os.closerange(4, 256)
+    os.setsid()
+    process.set_name("minipod-spawner")
+    process.set_dumpable(False)
+    process.set_child_subreaper()
+    process.reset_internal_signals()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it leaves when it has nothing left to look after
+    spawner = Spawner(socket.socket(fileno=os.dup(3)), exits)
+    os.close(3)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    spawner.run()

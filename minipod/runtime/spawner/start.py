@@ -1,0 +1,69 @@
+"""Starts a spawner (layer 3). Imports little: the agent does this first, and what it then imports runs beside."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+from minipod.kernel import mount
+
+_AT_FDCWD = -100
+_started: list[int] = []  # pids of our children
+
+
+def start_spawner(socket_path: str, exits: str) -> None:
+    """Start a spawner that listens at `socket_path`. It can be connected to at once.
+
+    It runs from a detached read-only mount of the interpreter: whatever a container makes of its parent's
+    /proc/self/exe, there is nothing that could be written to (CVE-2019-5736).
+    """
+    os.makedirs(os.path.dirname(socket_path), mode=0o700, exist_ok=True)
+    os.makedirs(exits, mode=0o700, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    temporary = f"{socket_path}.{os.getpid()}"
+    listener.bind(temporary)
+    os.chmod(temporary, 0o600)
+    listener.listen(4)
+    os.rename(temporary, socket_path)
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; sys.modules['typing_extensions'] = None; "
+        f"from minipod.runtime.spawner.program import main; main({listener.fileno()}, {exits!r})"
+    )
+    interpreter = _read_only_interpreter()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-X", "frozen_modules=on", "-c", code],
+            executable=f"/proc/self/fd/{interpreter}",
+            pass_fds=(listener.fileno(), interpreter),
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+        )
+        process.returncode = 0  # nobody waits for it: it outlives us; `reap` is for one that did not
+        _started.append(process.pid)
+    finally:
+        os.close(interpreter)
+        listener.close()
+
+
+def reap() -> None:
+    """Let the spawners that have ended be gone: they are this process' children."""
+    for pid in tuple(_started):
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            _started.remove(pid)
+
+
+def _read_only_interpreter() -> int:
+    path = os.path.realpath(sys.executable)
+    try:
+        fd = mount.open_tree(_AT_FDCWD, path, mount.OPEN_TREE_CLONE)
+        mount.mount_setattr(fd, attr_set=mount.MOUNT_ATTR_RDONLY)
+    except OSError:  # before Linux 5.12
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    return fd

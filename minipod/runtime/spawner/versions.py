@@ -1,0 +1,138 @@
+"""The spawners of one instance (layer 3): this version's own, and older ones that still have containers.
+
+A newer agent starts a spawner of its own version and leaves the older one its containers; a spawner that died is
+replaced, and its containers are watched through their pidfds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+import minipod
+from minipod.errors import AgentError
+from minipod.paths import Paths
+from minipod.runtime.spawner.client import ChildExit, SpawnerClient, SpawnError
+from minipod.runtime.spawner.start import reap, start_spawner
+
+_REAP_AFTER_S = 0.2  # its socket closes a moment before it is a zombie
+
+
+class Spawners:
+    """Connections by socket path. `current` makes the new children."""
+
+    def __init__(self, paths: Paths, on_exit: Callable[[ChildExit], None], on_lost: Callable[[], None]) -> None:
+        self._folder = f"{paths.root}/spawners"
+        self._exits = f"{paths.root}/exits"
+        self._own = f"{self._folder}/{minipod.__version__}.sock"
+        self._on_exit = on_exit
+        self._on_lost = on_lost
+        self._clients: dict[str, SpawnerClient] = {}
+        self._pause_ends: dict[str, asyncio.Event] = {}
+
+    @property
+    def current(self) -> SpawnerClient:
+        client = self._clients.get(self._own)
+        if client is None:
+            raise AgentError("the spawner is gone: try again")
+        return client
+
+    def open(self) -> None:
+        """Connect to every spawner that lives, and start this version's own where it does not."""
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._folder):
+                path = f"{self._folder}/{name}"
+                if not self._connect(path):
+                    os.unlink(path)
+        if self._own not in self._clients:
+            self._start()
+
+    def _start(self) -> None:
+        start_spawner(self._own, self._exits)
+        if not self._connect(self._own):
+            raise AgentError(f"the spawner does not answer at {self._own}: see the agent's log")
+
+    def _connect(self, path: str) -> bool:
+        client = SpawnerClient(self._exited, lambda: self._lost(path))
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+        self._clients[path] = client
+        return True
+
+    def _lost(self, path: str) -> None:
+        self._clients.pop(path, None)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        if path == self._own:
+            self._start()
+        asyncio.get_running_loop().call_later(_REAP_AFTER_S, reap)
+        self._on_lost()
+
+    def _exited(self, ended: ChildExit) -> None:
+        waiting = self._pause_ends.get(ended.key)
+        if waiting is not None:
+            waiting.set()
+        self._on_exit(ended)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+    async def children(self) -> dict[str, tuple[SpawnerClient, int, ChildExit | None]]:
+        """Key -> (who has it, pid, how it ended or None while it runs)."""
+        found = {}
+        for client in list(self._clients.values()):
+            for child in await client.list():
+                ended = child["exit"]
+                found[child["key"]] = (client, child["pid"], ChildExit(**ended) if ended else None)
+        return found
+
+    async def reattach(self, key: str) -> dict[str, int]:
+        """The descriptors that a spawner keeps for `key`; the caller's own."""
+        for client in list(self._clients.values()):
+            fds = await client.reattach(key)
+            if fds:
+                return fds
+        return {}
+
+    async def close_stdin(self, key: str) -> None:
+        """Whoever holds the writing end of its standard input lets go of it."""
+        for client in list(self._clients.values()):
+            with contextlib.suppress(SpawnError):
+                await client.close_stdin(key)
+
+    async def forget(self, key: str) -> None:
+        """Whoever has it lets go of it; a record on disk goes too. An older spawner leaves after its last child."""
+        for path, client in list(self._clients.items()):
+            with contextlib.suppress(SpawnError):
+                await client.forget(key)
+                if path != self._own and not await client.list():
+                    self._dismiss(path, client)
+
+    def _dismiss(self, path: str, client: SpawnerClient) -> None:
+        del self._clients[path]
+        client.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    async def kill_and_forget(self, key: str, timeout_s: float = 10.0) -> None:
+        """End a child that nobody else waits for (a pod's pause process)."""
+        fds = await self.reattach(key)
+        ended = self._pause_ends[key] = asyncio.Event()
+        try:
+            if "pidfd" in fds:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fds["pidfd"], signal.SIGKILL)
+                    async with asyncio.timeout(timeout_s):
+                        await ended.wait()
+        finally:
+            del self._pause_ends[key]
+            for fd in fds.values():
+                os.close(fd)
+        await self.forget(key)
