@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -226,7 +227,18 @@ def test_a_port_that_can_be_connected_to_is_well() -> None:
     refused, _ = ask(tcp)
     assert refused.result == "failure"
     assert refused.message.endswith(": connect: connection refused")
-    assert ask(tcp, lambda _: b"", impatient=True, first=b"x")[0].message.endswith("i/o timeout")
+
+
+def test_a_port_that_does_not_answer_in_time_has_failed() -> None:
+    async def main() -> None:
+        answers: list[Answer] = []
+        tcp(asyncio.get_running_loop(), port, answers.append).time_is_up()
+        assert answers == [Answer("failure", f"dial tcp 127.0.0.1:{port}: i/o timeout")]
+
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):  # all that it lets wait
+            asyncio.run(main())
 
 
 def test_ports_are_numbers_numbers_in_quotes_or_names() -> None:

@@ -75,6 +75,8 @@ def _of_event(event: model.Event, state: model.PodState) -> Step | None:
 
 def of_status(before: PodStatus, after: PodStatus) -> list[Step]:
     """The steps that a change of status is: readiness and back-off."""
+    if before is after:
+        return []
     steps = []
     if not _is_ready(before) and _is_ready(after):
         steps.append(Step(step="ready", message="all containers are ready"))

@@ -50,6 +50,7 @@ class PodWorker:
         self._scheduled = False
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timed = False  # whether `_timer` is what the state wants: none, perhaps
         self._unsaved = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._now = 0.0
@@ -112,13 +113,13 @@ class PodWorker:
         before = self.state
         while self._inbox and not self._closed:
             self._take_one(self._inbox.popleft())
-        if self._closed or (self.state is before and self._timer is not None):
+        if self._closed or (self.state is before and self._timed):
             return  # a probe that says what it always said has changed nothing
         self._prober.update(self.state)
         self._set_timer()
 
     def _wake(self) -> None:
-        self._timer = None
+        self._timer, self._timed = None, False
         self.tell(model.Tick())
 
     def _take_one(self, event: model.Event) -> None:
@@ -219,6 +220,7 @@ class PodWorker:
             self._timer = None
         if self._closed:
             return
+        self._timed = not self._unsaved
         at = core.next_wakeup(self.state)
         now = self._node.clock()
         if self._unsaved:

@@ -90,7 +90,19 @@ class Connection:
         if number not in _IN_PROGRESS:
             self._fail("dial", OSError(number, os.strerror(number)))
             return
-        self._when_writable(self._connected)
+        if self._is_open():
+            self._connected()
+        else:
+            self._when_writable(self._connected)
+
+    def _is_open(self) -> bool:
+        """A pod of this host answers while connect(2) sends: then the loop need not be asked to watch."""
+        assert self._socket is not None
+        try:
+            self._socket.getpeername()
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         if self._socket is not None:
