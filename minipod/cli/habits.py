@@ -22,7 +22,6 @@ COMMANDS: dict[str, str] = {
     "kube": "minipod run FILE, or apply -f FILE",
     "load": "minipod image load ARCHIVE",
     "ls": "minipod get pods",
-    "patch": "minipod edit pod NAME, or apply -f FILE",
     "play": "minipod run FILE, or apply -f FILE",
     "pod": "minipod get pods",
     "pods": "minipod get pods",

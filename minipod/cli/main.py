@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "replace": "replace objects by those of manifests",
     "label": "set and take away labels",
     "annotate": "set and take away annotations",
+    "patch": "set conditions in a pod's status: readiness gates",
     "delete": "delete pods and wait until they are gone",
     "wait": "wait for a condition of a pod",
     "events": "list what happened to pods",

@@ -17,6 +17,7 @@ from minipod.agent.pods.worker import PodWorker
 from minipod.agent.server import Verb
 from minipod.agent.verbs import debug
 from minipod.agent.verbs.apply import apply
+from minipod.agent.verbs.conditions import set_conditions
 from minipod.agent.verbs.execute import execute
 from minipod.agent.verbs.gc import collect
 from minipod.agent.verbs.listing import Get, GetRequest, converted, or_gone, send_events
@@ -68,6 +69,7 @@ class Verbs:
             "debug": self.debug,
             "attach": self.attach,
             "resize": self.resize,
+            "conditions": self.conditions,
             "status": self.status,
             "shutdown": self.shutdown,
             "gc": self.collect,
@@ -99,6 +101,10 @@ class Verbs:
         from minipod.agent.pods import resizing  # few pods are resized
 
         return await resizing.ask(self._node, self._pods, connection, request)
+
+    async def conditions(self, connection: Connection, request: Message) -> dict[str, Any]:
+        set_conditions(self._pods, request)
+        return {}
 
     async def attach(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await debug.attach(self._node, self._pods, connection, request)

@@ -1,0 +1,50 @@
+"""Conditions that others than the agent set, by the control socket (unit, virtual clock)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.agent_client import MANIFEST, Agent, with_agent
+
+GATE = "example.com/gate"
+
+
+async def patch(agent: Agent, **condition: str) -> dict[str, Any]:
+    events = await agent.ask(verb="conditions", namespace="default", pod="web", conditions=[condition])
+    return events[-1]
+
+
+def ready(agent: Agent) -> str:
+    status = agent.pods.find("default", "web").pod.status
+    return next(c.status for c in status.conditions if c.type == "Ready")
+
+
+def test_a_readiness_gate_holds_the_pod_until_its_condition_is_true(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached(MANIFEST.replace("spec:", f"spec:\n  readinessGates: [{{conditionType: {GATE}}}]", 1))
+        assert ready(agent) == "False"
+        assert "ok" in await patch(agent, type=GATE, status="True")
+        assert ready(agent) == "True"
+        assert "ok" in await patch(agent, type=GATE, status="False", reason="Drained")
+        assert ready(agent) == "False"
+
+    with_agent(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ({"type": "Ready", "status": "True"}, "the agent itself says this one"),
+        ({"type": GATE, "status": "yes"}, "Invalid enum value 'yes'"),
+        ({"type": GATE}, "missing required field `status`"),
+    ],
+)
+def test_what_cannot_be_set_is_refused(tmp_path: Path, condition: dict[str, str], words: str) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        assert words in (await patch(agent, **condition))["error"]["message"]
+
+    with_agent(tmp_path, test)
