@@ -24,6 +24,7 @@ from minipod.plan.process.identity import (
     SetOomScoreAdj,
 )
 from minipod.plan.process.namespaces import Clone, JoinContainer
+from minipod.runtime.spawner.launches import outcome
 
 pytestmark = pytest.mark.skipif(not launcher.is_known(), reason="no launcher for this architecture")
 
@@ -150,3 +151,13 @@ def test_the_program_is_looked_for_in_the_path_and_home_is_the_users() -> None:
 def test_a_terminal_takes_more_than_system_calls() -> None:
     assert launch_calls(INSIDE, [OpenTerminal(), *OPERATIONS], 2, 0) is None
     assert launch_calls(Clone(namespaces=("mnt",)), OPERATIONS, 2, 0) is None
+
+
+def test_a_failure_counts_in_whatever_order_program_and_fork_report() -> None:
+    started, failed = REPORT.pack(4711, 0), REPORT.pack(-errno.ENOENT, 0)
+    assert outcome(started) == (4711, None)
+    for reports in (started + failed, failed + started):
+        pid, failure = outcome(reports)
+        assert (pid, failure and failure[1]) == (4711, errno.ENOENT)
+    assert outcome(failed)[0] == 0
+    assert outcome(b"") == (0, ("killed before exec", 0))

@@ -26,6 +26,20 @@ _TARGET_FD = REPORT_FD + 1
 Send = Callable[[dict[str, Any], list[int], socket.socket], None]
 
 
+def outcome(reports: bytes) -> tuple[int, tuple[str, int] | None]:
+    """The command's pid, 0 where there was no fork; and what failed: message and errno.
+
+    The program tells the pid and its fork what it failed at, in whatever order the two come to it.
+    """
+    pid, failure = 0, None
+    for result, place in REPORT.iter_unpack(reports):
+        if result > 0:
+            pid = result
+        else:
+            failure = f"call {index_of(place)}: {os.strerror(-result)}", -result
+    return pid, failure if pid or failure else ("killed before exec", 0)
+
+
 class _Launch:
     """One command: what was asked by whom, and how far it is."""
 
@@ -106,16 +120,11 @@ class Launches:
         return True
 
     def _reported(self, launch: _Launch) -> None:
-        failure = "killed before exec", 0
-        for result, place in REPORT.iter_unpack(launch.reports):
-            if result > 0:
-                launch.pid = result
-            else:
-                launch.pid, failure = -launch.pid, (f"call {index_of(place)}: {os.strerror(-result)}", -result)
-        early = self._early.pop(abs(launch.pid), None)
-        if launch.pid <= 0:
+        launch.pid, failure = outcome(launch.reports)
+        early = self._early.pop(launch.pid, None)
+        if failure is not None:
             if launch.pid and early is None:
-                self._nobodys.add(-launch.pid)
+                self._nobodys.add(launch.pid)
             message, number = failure
             error = {"message": message, "errno": number, "reason": "", "op": "launch"}
             self._send({"id": launch.request_id, "error": error}, [], launch.agent)
