@@ -113,10 +113,8 @@ class SpawnerClient:
         if self._socket is None:
             raise SpawnError("the spawner is gone", 0, "")
         self._next_id += 1
-        message = {"id": self._next_id, "fds": list(fds or ()), **message}
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[tuple[dict[str, Any], dict[str, int]]] = loop.create_future()
-        self._waiting[self._next_id] = future
+        number = self._next_id
+        message = {"id": number, "fds": list(fds or ()), **message}
         encoded = msgspec.json.encode(message)
         if len(encoded) > MESSAGE_LIMIT // 2:
             raise SpawnError("the container's command and environment are too long", 7, "Exec")
@@ -128,6 +126,9 @@ class SpawnerClient:
                 await _writable(self._socket)
             except OSError as error:
                 raise SpawnError(f"the spawner is gone: {error.strerror}", error.errno or 0, "") from None
+        # Only now is there an answer to come, or the spawner's end to be told.
+        future: asyncio.Future[tuple[dict[str, Any], dict[str, int]]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
         answer, named = await future
         if "error" in answer:
             failure = answer["error"]
