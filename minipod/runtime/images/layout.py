@@ -181,19 +181,12 @@ def _expand(source: Any, target: IO[bytes], max_bytes: int, path: Path) -> None:
     target.seek(0)
 
 
-class Layout:
-    """`oci-layout`, `index.json` and `blobs/`. Everything read by digest is checked."""
+class _Blobs:
+    """Blobs by their digests, checked as they are read; where one lies is the subclass's."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
         self.where = files.where
-
-    def find_all(self, wanted: Reference | None) -> list[FoundImage]:
-        """All images that have names, or the one that is meant. Raises ImageError."""
-        with _open(self._files, "index.json", f"{self.where}: no OCI image layout: it has no index.json") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-        manifests = decode(data, Index, "index.json", self.where).manifests
-        return [read_image(one, self._read, self.where) for one in self._choose(manifests, wanted)]
 
     def fetch(self, descriptor: Descriptor, part: Path, told: Callable[[int], None]) -> None:
         """Copies a blob to the file `part` and checks it on the way. Raises ImageError, OSError."""
@@ -203,6 +196,21 @@ class Layout:
     def _read(self, descriptor: Descriptor) -> bytes:
         with self._blob(descriptor) as file:
             return check_data(self.where, descriptor, file.read(descriptor.size + 1))
+
+    def _blob(self, descriptor: Descriptor) -> IO[bytes]:
+        """Raises ImageError where it is missing."""
+        raise NotImplementedError
+
+
+class Layout(_Blobs):
+    """`oci-layout`, `index.json` and `blobs/`. Everything read by digest is checked."""
+
+    def find_all(self, wanted: Reference | None) -> list[FoundImage]:
+        """All images that have names, or the one that is meant. Raises ImageError."""
+        with _open(self._files, "index.json", f"{self.where}: no OCI image layout: it has no index.json") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        manifests = decode(data, Index, "index.json", self.where).manifests
+        return [read_image(one, self._read, self.where) for one in self._choose(manifests, wanted)]
 
     def _blob(self, descriptor: Descriptor) -> IO[bytes]:
         missing = f"{self.where}: blob {descriptor.digest} is missing"
@@ -225,12 +233,8 @@ class Layout:
         raise ImageError(f"{self.where} holds several images: {names}; say which one with --name")
 
 
-class SkopeoFolder:
+class SkopeoFolder(_Blobs):
     """What skopeo's `dir:` and `podman save --format docker-dir` write: a manifest, blobs by their digests, no name."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-        self.where = files.where
 
     def find(self) -> FoundImage:
         """Raises ImageError."""
@@ -238,14 +242,6 @@ class SkopeoFolder:
             data = file.read(MAX_JSON_BYTES + 1)
         top = Descriptor(f"sha256:{hashlib.sha256(data).hexdigest()}", len(data), "")
         return read_image(top, lambda wanted: data if wanted is top else self._read(wanted), self.where)
-
-    def fetch(self, descriptor: Descriptor, part: Path, told: Callable[[int], None]) -> None:
-        with self._blob(descriptor) as source:
-            copy_checked(source, part, descriptor, told, self.where)
-
-    def _read(self, descriptor: Descriptor) -> bytes:
-        with self._blob(descriptor) as file:
-            return check_data(self.where, descriptor, file.read(descriptor.size + 1))
 
     def _blob(self, descriptor: Descriptor) -> IO[bytes]:
         try:
