@@ -19,7 +19,7 @@ import pytest
 import minipod
 from minipod.paths import Paths
 from minipod.runtime.images.store import ImageStore
-from tests import leaks
+from tests import guard, leaks
 from tests.conftest import CHECKOUT
 from tests.patience import SLOWNESS
 
@@ -113,9 +113,13 @@ def session() -> leaks.Session:
 
 @pytest.fixture(scope="session")
 def image_folder() -> Iterator[str]:
-    """An image store with busybox in it, made once; each test's state links to it. Do not change it."""
+    """An image store with busybox (marked: `tests/guard.py`) in it, made once; each test's state links to it.
+
+    Do not change it.
+    """
     with tempfile.TemporaryDirectory(prefix="mpi") as folder:
-        ImageStore(Paths(f"{folder}/root", folder)).ensure_default()
+        layout = guard.write_marked_busybox(Path(folder, "layout"))
+        ImageStore(Paths(f"{folder}/root", folder)).load_layout(layout)
         yield f"{folder}/images"
 
 

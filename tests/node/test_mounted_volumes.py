@@ -22,6 +22,7 @@ from minipod.plan.volumes.mounted import MountImage
 from minipod.plan.volumes.sources import MakePodFolder, kernel_at_least
 from minipod.runtime.facts import host_facts
 from tests import volume_pods
+from tests.guard import guarded
 from tests.node_fixtures import Node
 
 
@@ -153,7 +154,7 @@ def test_a_raw_block_volume_is_a_device_that_only_its_container_may_use(node: No
 
     wanted = volume_pods.claim(storageClassName="raw", volumeMode="Block")
     number = os.stat(disk).st_rdev
-    write = "printf third | dd of=/dev/xvda conv=notrunc 2>/dev/null && echo written || echo refused"
+    write = guarded("printf third | dd of=/dev/xvda conv=notrunc 2>/dev/null && echo written || echo refused")
     first = using("p", f"head -c 5 /dev/xvda; {write}; stat -c %t:%T /dev/xvda")
     out = volume_pods.run(node, raw_volume(disk), wanted, first)
     assert out == f"firstwritten\n{os.major(number):x}:{os.minor(number):x}\n"

@@ -179,7 +179,8 @@ def test_volumes_of_the_image_stay_writable_below_a_read_only_root(own_store: No
     root = archive([folder("data", mode=0o1777, uid=7), entry("data/old", b"content"), *copy_of(Path(image.layers[0]))])
     layout = make_layout(tmp_path / "l", root, name="own/box:1", config={"Volumes": {"/data": {}, "/new/deep": {}}})
     own_store("image", "load", layout)
-    script = "cat /data/old; echo x > /data/new; echo y > /new/deep/f; stat -c %a:%u /data; echo z > /etc/f || echo ro"
+    script = "cat /data/old || exit; echo x > /data/new; echo y > /new/deep/f; stat -c %a:%u /data"
+    script += "; echo z > /etc/f || echo ro"
     text = Path(manifest(tmp_path, "own/box:1", script=script)).read_text()
     path = tmp_path / "read-only.yaml"
     path.write_text(text.replace("    command:", "    securityContext: {readOnlyRootFilesystem: true}\n    command:"))

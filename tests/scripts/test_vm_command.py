@@ -12,10 +12,10 @@ from tests.vm.__main__ import command
 @pytest.mark.parametrize(
     ("every", "arguments", "then"),
     [
-        (False, [], ["tests/node", "-m", "vm"]),
-        (False, ["-x"], ["-x", "tests/node", "-m", "vm"]),
-        (True, ["-x"], ["-x", "tests/node"]),
-        (False, ["-k", "groups or limits"], ["-k", "groups or limits", "tests/node"]),
+        (False, [], ["tests/node", "tests/attacks", "-m", "vm"]),
+        (False, ["-x"], ["-x", "tests/node", "tests/attacks", "-m", "vm"]),
+        (True, ["-x"], ["-x", "tests/node", "tests/attacks"]),
+        (False, ["-k", "groups or limits"], ["-k", "groups or limits", "tests/node", "tests/attacks"]),
         (False, ["tests/node/test_groups.py::test_usage_is_told"], ["tests/node/test_groups.py::test_usage_is_told"]),
         (False, ["tests/manifests", "-m", "vm"], ["tests/manifests", "-m", "vm"]),
     ],

@@ -15,7 +15,7 @@ from tests.vm.image import root_image
 from tests.vm.kernel import RELEASES, kernel_of
 from tests.vm.tools import CHECKOUT, VmError, cache_folder, install_tools, locked, say
 
-NODE_TESTS = "tests/node"
+NODE_TESTS = ("tests/node", "tests/attacks")
 #: how much longer the tests' own time limits are: software emulation is 20 to 30 times slower
 SLOWNESS = {"kvm": 1, "tcg": 10}
 DID_NOT_RUN = 3
@@ -81,7 +81,7 @@ def command(every: bool, arguments: list[str], slowness: int) -> str:
     colour = "yes" if sys.stdout.isatty() else "no"
     words = ["python3", "-m", "pytest", "-p", "no:cacheprovider", f"--color={colour}", *arguments]
     if not paths:
-        words.append(NODE_TESTS)
+        words += NODE_TESTS
     if not chosen and not every:
         words += ["-m", "vm"]
     return f"export MINIPOD_TEST_SLOWNESS={slowness}\n{shlex.join(words)}\n"
