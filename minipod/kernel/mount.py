@@ -42,6 +42,9 @@ FLAG_NAMES = {
     "relatime": MS_RELATIME,
 }
 
+PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
+
+_fstatfs = function("fstatfs", c_int, ctypes.c_void_p)
 _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount2 = function("umount2", c_char_p, c_int)
 
@@ -104,6 +107,14 @@ def mount_setattr(
     attr = MountAttr(attr_set, 0, propagation, 0)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     syscall("mount_setattr", fd, b"", flags, ctypes.byref(attr), ctypes.sizeof(attr), what=f"fd {fd}")
+
+
+def file_system_type(fd: int) -> int:
+    """f_type of the file system that `fd` is on, as linux/magic.h numbers them (statfs(2))."""
+    answer = (ctypes.c_ulong * 32)()  # struct statfs is 120 bytes and begins with f_type
+    if _fstatfs(fd, ctypes.byref(answer)) != 0:
+        fail("fstatfs", f"fd {fd}")
+    return int(answer[0])
 
 
 def is_shared(fd: int) -> bool:
