@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -30,26 +30,37 @@ class Hierarchy(msgspec.Struct, frozen=True):
     controllers: tuple[str, ...] = ()
 
 
-def find_mounts(mountinfo: str | None = None) -> dict[str, str]:
+def find_mounts(mountinfo: str | None = None, is_there: Callable[[str, int], bool] | None = None) -> dict[str, str]:
     """Controller -> mount point of its v1 hierarchy, and `""` -> that of cgroup2; `name=x` for v1 without controllers.
 
-    Of several mounts the shortest path wins. `mountinfo` is the text of /proc/self/mountinfo, read when None.
+    Of several mounts one of the hierarchy's root is preferred, then a writable one, then the shortest path. A mount
+    that another one covers is none: `is_there(path, device)`, by default a look at the path, says so.
+    `mountinfo` is the text of /proc/self/mountinfo, read when None.
     """
     if mountinfo is None:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             mountinfo = file.read()
-    found: dict[str, str] = {}
+    found: dict[str, tuple[bool, bool, int, str]] = {}
     for line in mountinfo.splitlines():
         before, separator, after = line.partition(" - ")
         left, right = before.split(" "), after.split(" ")
-        if not separator or len(left) < 5 or len(right) < 3 or right[0] not in ("cgroup", "cgroup2"):
+        if not separator or len(left) < 6 or len(right) < 3 or right[0] not in ("cgroup", "cgroup2"):
             continue
         mount = _unescape(left[4])
-        keys = [UNIFIED] if right[0] == "cgroup2" else _v1_controllers(right[2])
-        for key in keys:
-            if key not in found or len(mount) < len(found[key]):
-                found[key] = mount
-    return found
+        major, _, minor = left[2].partition(":")
+        if not (is_there or _is_there)(mount, os.makedev(int(major), int(minor))):
+            continue
+        rank = (left[3] != "/", "ro" in left[5].split(","), len(mount), mount)
+        for key in [UNIFIED] if right[0] == "cgroup2" else _v1_controllers(right[2]):
+            found[key] = min(found.get(key, rank), rank)
+    return {key: rank[-1] for key, rank in found.items()}
+
+
+def _is_there(mount: str, device: int) -> bool:
+    try:
+        return os.stat(mount).st_dev == device
+    except OSError:
+        return False
 
 
 def _v1_controllers(super_options: str) -> list[str]:
@@ -127,6 +138,8 @@ def make(hierarchy: Hierarchy, path: str, *, delegate: bool = False) -> bool:
         make(hierarchy, parent, delegate=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(directory, 0o755)
+    if hierarchy.version == 1 and parent == "/" and made:
+        _prepare_top(directory)
     if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
         _copy_cpuset(directory)
     if hierarchy.version == 2 and delegate:
@@ -142,6 +155,13 @@ def _prepare_root(hierarchy: Hierarchy) -> None:
         with contextlib.suppress(OSError):
             if read(hierarchy.mount, "memory.use_hierarchy") == "0":
                 write(hierarchy.mount, "memory.use_hierarchy", "1")
+
+
+def _prepare_top(directory: str) -> None:
+    """What groups below it are made with: a cpuset its parent's values, and no call of the host's release agent."""
+    for name, value in (("cgroup.clone_children", "1"), ("notify_on_release", "0")):
+        with contextlib.suppress(OSError):
+            write(directory, name, value)
 
 
 def enable(directory: str, controllers: Sequence[str]) -> None:
@@ -163,8 +183,11 @@ def enable(directory: str, controllers: Sequence[str]) -> None:
 
 
 def _copy_cpuset(directory: str) -> None:
-    """A new v1 cpuset has no cpus and no memory nodes, and nothing can join it until it has."""
-    for name in ("cpuset.cpus", "cpuset.mems"):
+    """A v1 cpuset has no cpus and no memory nodes unless its parent clones its own, and nothing can join it until it
+    has; a parent does not clone next to an exclusive sibling (kernel/cgroup/cpuset.c)."""
+    if read(directory, "cpuset.cpus"):
+        return
+    for name in ("cpuset.mems", "cpuset.cpus"):
         if not read(directory, name):
             write(directory, name, read(os.path.dirname(directory), name))
 
@@ -236,6 +259,16 @@ def kill_all(directory: str) -> None:
     finally:
         # v1: a frozen process dies only when it thaws
         _freeze(directory, False)
+
+
+def thaw(directories: Iterable[str]) -> None:
+    """Thaw a group and all below it where its directory in the v1 freezer is among these: a container that may write
+    there can have frozen itself, and SIGKILL would wait for ever. (v2 kills what is frozen.)"""
+    for directory in directories:
+        if os.path.exists(f"{directory}/freezer.state"):
+            for group in groups(directory):
+                with contextlib.suppress(OSError):
+                    write(group, "freezer.state", "THAWED")
 
 
 def _freeze(directory: str, frozen: bool) -> None:

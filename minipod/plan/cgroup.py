@@ -10,7 +10,7 @@ import errno
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -21,7 +21,8 @@ from minipod.paths import Paths
 from minipod.plan.configs import CgroupResources, HostFacts
 from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
 
-#: v1: limits (cpu, memory, pids), what a workload reads of itself (cpuacct), safety (devices, against mknod)
+#: v1: limits (cpu, memory, pids), what a workload reads of itself (cpuacct), safety (devices, against mknod).
+#: A container sees these in its /sys/fs/cgroup; it has a group of its own in all others as well.
 V1_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "devices")
 V2_CONTROLLERS = ("cpu", "memory", "pids")
 
@@ -62,21 +63,36 @@ class CgroupSetting(msgspec.Struct, frozen=True):
 
 
 def hierarchies(facts: HostFacts) -> tuple[Hierarchy, ...]:
-    """The hierarchies that pods get groups in on this host; one for cgroup v2, one per mount for v1.
+    """Every hierarchy of this host: pods and containers have a group in each of them.
+
+    Whatever a container did not join it would be in the root group of, and its cgroup namespace would have the
+    host's root there: with CAP_SYS_ADMIN it could mount that hierarchy, freeze the host or open release_agent.
 
     On a hybrid host the cgroup2 mount comes first although it limits nothing: a process is cloned right into it, and
-    it kills and tells of the end of a whole group. Without it the v1 freezer serves for killing.
+    it kills and reports the end of a whole group. Without it the v1 freezer serves for killing.
     """
     mounts = facts.cgroup_mounts
-    if facts.cgroup_version == 2:
-        controllers = tuple(c for c in V2_CONTROLLERS if c in facts.cgroup_controllers)
-        return (Hierarchy(mounts[UNIFIED], 2, controllers),) if UNIFIED in mounts else ()
-    wanted = V1_CONTROLLERS if UNIFIED in mounts else (*V1_CONTROLLERS, "freezer")
-    found = [Hierarchy(mounts[UNIFIED], 2)] if UNIFIED in mounts else []
-    for mount in dict.fromkeys(mounts[controller] for controller in wanted if controller in mounts):
+    found = []
+    if UNIFIED in mounts:
+        limiting = V2_CONTROLLERS if facts.cgroup_version == 2 else ()
+        found = [Hierarchy(mounts[UNIFIED], 2, tuple(c for c in limiting if c in facts.cgroup_controllers))]
+    v1 = sorted((key for key in mounts if key != UNIFIED), key=_place_in_order)
+    for mount in dict.fromkeys(mounts[key] for key in v1):
         # all of a mount's controllers are named: a co-mounted cpuset has to be filled before anything can join
-        found.append(Hierarchy(mount, 1, tuple(c for c, place in mounts.items() if place == mount)))
+        found.append(Hierarchy(mount, 1, tuple(key for key, place in mounts.items() if place == mount)))
     return tuple(found)
+
+
+def _place_in_order(key: str) -> tuple[int, str]:
+    return (V1_CONTROLLERS.index(key), "") if key in V1_CONTROLLERS else (len(V1_CONTROLLERS), key)
+
+
+def visible_hierarchies(facts: HostFacts) -> tuple[Hierarchy, ...]:
+    """The v1 hierarchies that a container sees below /sys/fs/cgroup: those that limit or count it.
+
+    The rest would cost a mount each and has nothing to say.
+    """
+    return tuple(h for h in hierarchies(facts) if h.version == 1 and not set(V1_CONTROLLERS).isdisjoint(h.controllers))
 
 
 def controller_directory(path: str, controller: str, facts: HostFacts) -> str:
@@ -191,7 +207,8 @@ class CreateCgroup(HostOperation, frozen=True):
         return f"cgroup {self.path}" + (f": {values}" if values else "")
 
     def execute(self) -> None:
-        if self.shared and all(os.path.isdir(hierarchy.mount + self.path) for hierarchy in self.hierarchies):
+        # They come and go in order: with the first and the last all are there (`make` adds a parent that is not).
+        if self.shared and all(os.path.isdir(self.hierarchies[i].mount + self.path) for i in (0, -1)):
             return
         for hierarchy in self.hierarchies:
             cgroup.make(hierarchy, self.path, delegate=self.delegate)
@@ -301,33 +318,39 @@ def remove_with_processes(directories: Iterable[str], timeout_s: float = KILL_TI
 
     Raises TimeoutError that names the processes that would not die.
     """
-    present = [directory for directory in directories if os.path.isdir(directory)]
-    for directory in present:
-        if not _emptied(directory, timeout_s):
-            left = ", ".join(map(str, cgroup.pids(directory)))
+    # Most groups are empty by now, and the kernel refuses to remove one that is not: only those are looked into.
+    left = [directory for directory in directories if not _remove_if_unused(directory)]
+    if not left:
+        return
+    cgroup.thaw(left)
+    for directory in left:
+        if not _emptied(directory, left, timeout_s):
+            pids = ", ".join(map(str, cgroup.pids(directory)))
             raise TimeoutError(
                 errno.ETIMEDOUT,
-                f"processes {left} do not end by SIGKILL (uninterruptible sleep? see /proc/PID/stack)",
+                f"processes {pids} do not end by SIGKILL (uninterruptible sleep? see /proc/PID/stack)",
                 directory,
             )
-    for directory in present:
+    for directory in left:
         _remove_patiently(directory)
 
 
-def _emptied(directory: str, timeout_s: float) -> bool:
-    """Kill again and again: without cgroup.kill a process may fork between being listed and being killed."""
+def _emptied(directory: str, group: Sequence[str], timeout_s: float) -> bool:
+    """Kill again and again: without cgroup.kill a process may fork between being listed and being killed, and one
+    that was not dead yet may have frozen the others. `group`: all directories of the group."""
     if not cgroup.populated(directory):
         return True
     rounds = 10
     for _ in range(rounds):
         cgroup.kill_all(directory)
+        cgroup.thaw(group)
         if cgroup.wait_empty(directory, timeout_s / rounds):
             return True
     return False
 
 
 def _remove_patiently(directory: str) -> None:
-    """A dying process is not told of any more but still in its group; of least weight on a busy host it dies slowly."""
+    """A dying process is not listed any more but still in its group; of least weight on a busy host it dies slowly."""
     deadline = time.monotonic() + KILL_TIMEOUT_S
     pause_s = 0.001
     while True:
@@ -340,9 +363,14 @@ def _remove_patiently(directory: str) -> None:
         pause_s = min(pause_s * 2, 0.1)
 
 
-def _remove_if_unused(directory: str) -> None:
+def _remove_if_unused(directory: str) -> bool:
+    """Whether it is gone; False: there are processes or groups in it."""
     try:
         os.rmdir(directory)
+    except FileNotFoundError:
+        return True
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY):
-            raise
+        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
+        raise
+    return True

@@ -13,8 +13,8 @@ from minipod.plan.cgroup import (
     clone_directory,
     container_cgroup_path,
     create_container_cgroup,
-    hierarchies,
     join_cgroup,
+    visible_hierarchies,
 )
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, Mount, SandboxConfig
 from minipod.plan.operation import ChildOperation, HostOperation
@@ -263,11 +263,10 @@ def _cgroup_mounts(facts: HostFacts, flags: tuple[str, ...]) -> list[ChildOperat
             fstype="tmpfs", target="/sys/fs/cgroup", flags=("nosuid", "nodev", "noexec", "relatime"), data="mode=755"
         )
     ]
-    for hierarchy in hierarchies(facts):
-        if hierarchy.version == 1:
-            names = ",".join(hierarchy.controllers)
-            place = f"/sys/fs/cgroup/{names}"
-            operations.append(MountFilesystem(fstype="cgroup", target=place, flags=(*flags, "relatime"), data=names))
+    for hierarchy in visible_hierarchies(facts):
+        names = ",".join(hierarchy.controllers)
+        place = f"/sys/fs/cgroup/{names}"
+        operations.append(MountFilesystem(fstype="cgroup", target=place, flags=(*flags, "relatime"), data=names))
     if "ro" in flags:
         operations.append(RemountReadOnly("/sys/fs/cgroup", ("nosuid", "nodev", "noexec", "relatime")))
     return operations

@@ -74,6 +74,12 @@ def kill(path: str, facts: HostFacts) -> None:
     for directory in directories(path, facts):
         if cgroup.populated(directory):
             cgroup.kill_all(directory)
+    thaw(path, facts)
+
+
+def thaw(path: str, facts: HostFacts) -> None:
+    """What a container froze by itself in the v1 freezer, so that it can die."""
+    cgroup.thaw(directories(path, facts))
 
 
 def wait_empty(path: str, facts: HostFacts, timeout_s: float) -> bool:

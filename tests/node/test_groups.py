@@ -112,6 +112,51 @@ def test_a_child_is_in_its_group_in_every_hierarchy(pod_group: str, facts: HostF
     assert not any(os.path.exists(directory) for directory in runtime.directories(created.path, facts))
 
 
+def test_no_hierarchy_of_the_host_is_left_out(paths: Paths) -> None:
+    """As the kernel lists them, wherever they are mounted: the cgroup namespace has its root in each of them."""
+    facts = host_facts()
+    created = cgroup.create_container_cgroup(f"{paths.cgroup_root}/c", CgroupResources(), facts)
+    created.execute()
+    pid = start(created.path, facts, sleep_long)
+    try:
+        wait_for(lambda: all(line.endswith(f":{created.path}") for line in cgroup_lines(pid)))
+    finally:
+        created.undo()
+        os.waitpid(pid, 0)
+        runtime.remove_instance(paths, facts)
+
+
+def cgroup_lines(pid: int) -> list[str]:
+    """Of a process, but for a cgroup2 that is mounted nowhere: the kernel lists it on every host."""
+    mounted = host_facts().cgroup_mounts
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return [line for line in lines if not line.startswith("0::") or kernel.UNIFIED in mounted]
+
+
+def test_a_container_that_froze_itself_can_be_killed_and_removed(pod_group: str, facts: HostFacts) -> None:
+    freezer = facts.cgroup_mounts.get("freezer")
+    if facts.cgroup_version != 1 or freezer is None:
+        pytest.skip("no v1 freezer here")
+    created = container(pod_group, facts)
+    pid = start(created.path, facts, sleep_long)
+    wait_for(lambda: runtime.pids(created.path, facts) == [pid])
+    kernel.write(freezer + created.path, "freezer.state", "FROZEN")
+    wait_for(lambda: kernel.read(freezer + created.path, "freezer.state") == "FROZEN")
+    began = time.monotonic()
+    created.undo()
+    assert time.monotonic() - began < KILL_WAIT_S
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def test_a_group_below_one_that_the_host_runs_its_release_agent_for_calls_it_never(paths: Paths) -> None:
+    for hierarchy in cgroup.hierarchies(host_facts()):
+        if hierarchy.version == 1:
+            kernel.make(hierarchy, f"{paths.cgroup_root}/x")
+            directory = f"{hierarchy.mount}{paths.cgroup_root}"
+            assert kernel.read(f"{directory}/x", "notify_on_release") == "0"
+            kernel.remove(directory)
+
+
 def test_values_are_what_the_kernel_then_shows(pod_group: str, facts: HostFacts) -> None:
     created = container(pod_group, facts, cpu_shares=512, cpu_quota_us=50000, memory_limit_bytes=1 << 25, pids_max=7)
     for setting in created.settings:

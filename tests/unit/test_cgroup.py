@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from minipod.plan.configs import CgroupResources, Device, HostFacts
 from minipod.plan.process.devices import HostDevice, limit_devices
 
 V1 = {c: f"/sys/fs/cgroup/{c}" for c in ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids")}
+EVERY_V1 = ("cpu", "cpuacct", "memory", "pids", "devices", "cpuset", "freezer")
 COMMON = {"node_name": "n", "cpus": 2, "memory_bytes": 1 << 33}
 PURE_V1 = HostFacts(node_name="n", cpus=2, memory_bytes=1 << 33, cgroup_version=1, cgroup_mounts=V1)
 HYBRID = msgspec.structs.replace(PURE_V1, cgroup_mounts={**V1, "": "/sys/fs/cgroup/unified"})
@@ -40,8 +42,12 @@ MOUNTINFO = """\
 """
 
 
+def anywhere(mount: str, device: int) -> bool:
+    return True
+
+
 def test_hierarchies_are_found_in_mountinfo() -> None:
-    mounts = kernel.find_mounts(MOUNTINFO)
+    mounts = kernel.find_mounts(MOUNTINFO, anywhere)
     assert mounts == {
         "cpu": "/sys/fs/cgroup/cpu,cpuacct",
         "cpuacct": "/sys/fs/cgroup/cpu,cpuacct",
@@ -53,17 +59,45 @@ def test_hierarchies_are_found_in_mountinfo() -> None:
 
 
 def test_a_host_with_cgroup2_alone_is_version_2() -> None:
-    assert kernel.version_of(kernel.find_mounts("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")) == 2
+    assert kernel.version_of(kernel.find_mounts("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", anywhere)) == 2
     assert kernel.version_of({"": "/a", "name=systemd": "/b"}) == 2
     assert kernel.version_of({}) == 0
 
 
-def test_groups_are_made_where_they_are_useful() -> None:
+def test_of_several_mounts_the_whole_and_writable_one_is_taken_and_a_covered_one_never() -> None:
+    lines = """\
+40 31 0:31 /lxc/c1 /a rw - cgroup cgroup rw,freezer
+41 31 0:31 / /bb ro - cgroup cgroup rw,freezer
+42 31 0:31 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer
+43 31 0:32 / /covered rw - cgroup cgroup rw,cpuset
+44 31 0:32 / /elsewhere/cpuset rw - cgroup cgroup rw,cpuset
+"""
+    found = kernel.find_mounts(lines, lambda mount, device: mount != "/covered")
+    assert found == {"freezer": "/sys/fs/cgroup/freezer", "cpuset": "/elsewhere/cpuset"}
+    assert kernel.find_mounts(f"1 1 0:{os.minor(os.stat('/').st_dev) + 1} / / rw - cgroup cgroup rw,cpu\n") == {}
+
+
+def test_there_is_a_group_in_every_hierarchy_also_in_those_that_limit_nothing() -> None:
+    def names(facts: HostFacts) -> list[str]:
+        return [hierarchy.mount.rpartition("/")[2] for hierarchy in cgroup.hierarchies(facts)]
+
     assert cgroup.hierarchies(V2) == (Hierarchy("/sys/fs/cgroup", 2, ("cpu", "memory", "pids")),)
-    names = [hierarchy.mount.rpartition("/")[2] for hierarchy in cgroup.hierarchies(HYBRID)]
-    assert names == ["unified", "cpu", "cpuacct", "memory", "pids", "devices"]
-    names = [hierarchy.mount.rpartition("/")[2] for hierarchy in cgroup.hierarchies(PURE_V1)]
-    assert names == ["cpu", "cpuacct", "memory", "pids", "devices", "freezer"]
+    assert names(HYBRID) == ["unified", "cpu", "cpuacct", "memory", "pids", "devices", "cpuset", "freezer"]
+    assert names(PURE_V1) == ["cpu", "cpuacct", "memory", "pids", "devices", "cpuset", "freezer"]
+    more = {key: f"/elsewhere/{key}" for key in ("net_cls", "perf_event", "rdma", "misc", "name=systemd")}
+    assert set(more.values()) < {h.mount for h in cgroup.hierarchies(with_mounts(HYBRID, more))}
+    named = with_mounts(V2, {"name=systemd": "/s"})
+    assert cgroup.hierarchies(named)[1:] == (Hierarchy("/s", 1, ("name=systemd",)),)
+    assert cgroup.join_cgroup("/m/p", named).directories == ("/s/m/p",)
+
+
+def test_a_container_sees_the_hierarchies_that_limit_or_count_it() -> None:
+    seen = [hierarchy.mount.rpartition("/")[2] for hierarchy in cgroup.visible_hierarchies(HYBRID)]
+    assert seen == ["cpu", "cpuacct", "memory", "pids", "devices"]
+
+
+def with_mounts(facts: HostFacts, more: dict[str, str]) -> HostFacts:
+    return msgspec.structs.replace(facts, cgroup_mounts={**facts.cgroup_mounts, **more})
 
 
 def test_controllers_mounted_together_are_one_hierarchy() -> None:
@@ -144,7 +178,7 @@ def test_only_v1_groups_are_joined_after_the_clone() -> None:
     assert cgroup.join_cgroup("/m/p", V2).directories == ()
     assert cgroup.clone_directory("/m/p", V2) == "/sys/fs/cgroup/m/p"
     joined = cgroup.join_cgroup("/m/p", HYBRID).directories
-    assert joined == tuple(f"/sys/fs/cgroup/{c}/m/p" for c in ("cpu", "cpuacct", "memory", "pids", "devices"))
+    assert joined == tuple(f"/sys/fs/cgroup/{c}/m/p" for c in EVERY_V1)
     assert cgroup.clone_directory("/m/p", HYBRID) == "/sys/fs/cgroup/unified/m/p"
     assert cgroup.clone_directory("/m/p", PURE_V1) == ""
 
