@@ -5,9 +5,11 @@ Groups are named by their path (`/minipod/kubepods/…`), the same in every hier
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -17,6 +19,7 @@ from minipod.plan.cgroup import controller_directory, hierarchies, remove_with_p
 from minipod.plan.configs import HostFacts
 
 _GONE = (errno.ENOENT, errno.ENODEV)
+_THAW_PAUSE_S = 0.1
 
 
 class CgroupStats(msgspec.Struct, frozen=True):
@@ -80,6 +83,22 @@ def kill(path: str, facts: HostFacts) -> None:
 def thaw(path: str, facts: HostFacts) -> None:
     """What a container froze by itself in the v1 freezer, so that it can die."""
     cgroup.thaw(directories(path, facts))
+
+
+@contextlib.asynccontextmanager
+async def kept_thawed(path: str, facts: HostFacts) -> AsyncIterator[None]:
+    """For as long as the group is being killed. Few freeze themselves, so each has a moment to end without."""
+
+    async def work() -> None:
+        while True:
+            await asyncio.sleep(_THAW_PAUSE_S)
+            thaw(path, facts)
+
+    task = asyncio.ensure_future(work())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def wait_empty(path: str, facts: HostFacts, timeout_s: float) -> bool:

@@ -26,7 +26,7 @@ from minipod.plan.container import container_plan
 from minipod.plan.process.identity import Exec
 from minipod.runtime import cgroup, resize
 from minipod.runtime.attachment import Attachment
-from minipod.runtime.cgroup import CgroupStats
+from minipod.runtime.cgroup import CgroupStats, kept_thawed
 from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, prepare, seccomp_filter, signal_number
 from minipod.runtime.execs import Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
@@ -40,7 +40,6 @@ from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ContainerStatus, ContainerUser, ExecResult, SandboxStatus
 
 _KILL_TIMEOUT_S = 10.0
-_THAW_PAUSE_S = 0.1
 _DRAIN_TIMEOUT_S = 2.0
 _REAP_ATTEMPTS, _REAP_PAUSE_S = 25, 0.02
 
@@ -320,24 +319,15 @@ class Runtime:
         container = self._get(container_id)
         if container.status.state == RUNNING:
             container.send_signal(9)
-            thawing = asyncio.ensure_future(self._keep_thawed(container))
             try:
-                async with asyncio.timeout(_KILL_TIMEOUT_S):
+                async with kept_thawed(self._cgroup(container), self._facts), asyncio.timeout(_KILL_TIMEOUT_S):
                     await container.ended.wait()
             except TimeoutError:
                 raise ContainerError(
                     f"process {container.status.pid} does not end by SIGKILL: see /proc/{container.status.pid}/stack",
                     "FailedKillPod",
                 ) from None
-            finally:
-                thawing.cancel()
         return container.status
-
-    async def _keep_thawed(self, container: Container) -> None:
-        """For as long as it is being killed; a container that freezes itself is rare, so it is given a moment."""
-        while True:
-            await asyncio.sleep(_THAW_PAUSE_S)
-            cgroup.thaw(self._cgroup(container), self._facts)
 
     async def remove_container(self, container_id: str) -> None:
         """Kill it if need be and take everything of it away but its log. Idempotent."""
