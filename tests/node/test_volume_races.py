@@ -9,12 +9,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from minipod.errors import ContainerError
 from minipod.plan.volumes.configuration import File
 from minipod.plan.volumes.sub_path import MakeSubPath, open_source
 from minipod.runtime import atomic
 
 
+@pytest.mark.attack(row=23)
 def test_a_sub_path_that_is_swapped_for_a_link_never_leads_outside(tmp_path: Path) -> None:
     """CVE-2017-1002101, CVE-2021-25741: a container exchanges the folder for a link while it is being looked up."""
     outside, volume = tmp_path / "outside", tmp_path / "volume"
