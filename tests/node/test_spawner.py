@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -195,5 +198,77 @@ def test_the_spawner_can_not_be_read_or_traced_by_others_and_runs_from_a_read_on
         assert os.stat(f"/proc/{pid}/fd").st_uid == 0
         with pytest.raises(OSError, match=r"Read-only file system|Text file busy"):
             os.open(f"/proc/{pid}/exe", os.O_WRONLY)
+
+    on_host(paths, body)
+
+
+LIST = b'{"id":1,"do":"list"}'
+MALFORMED = (
+    b'{"id":1,"do":"forget","key":"\xff"}',
+    b'{"id":1,"do":"list"',
+    b'{"id":1,"do":"list","x":' + b"[" * 100_000,
+    b'{"id":1,"do":"fly","key":"k"}',
+    b'{"id":1,"do":"forget","key":"../k"}',
+    b'{"id":1,"do":"launch","key":"k"}',
+    b'{"id":1,"do":"spawn","key":"k"}',
+    b'{"id":1,"do":"spawn","key":"k","ops":5}',
+    b'{"id":1,"do":"spawn","key":"k","ops":[{"op":"Fly"}]}',
+    b'{"id":1,"do":"spawn","key":"k","ops":[{"op":"Exec","argv":5}]}',
+    b'{"id":1,"do":"spawn","key":"k","clone":{"namespaces":["fly"]},"ops":[{"op":"Exec","argv":["x"],"env":[]}]}',
+    b'{"id":1,"do":"spawn","key":"k","clone":{"cgroup2":"/no/such"},"ops":[{"op":"Exec","argv":["x"],"env":[]}]}',
+    b'{"id":1,"do":"list","fds":["a","a"]}',
+)
+
+
+def connected(paths: Paths) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.settimeout(WAIT_S)
+    (name,) = os.listdir(f"{paths.root}/spawners")
+    sock.connect(f"{paths.root}/spawners/{name}")
+    return sock
+
+
+def answer_of(sock: socket.socket, data: bytes, fds: list[int]) -> dict[str, Any]:
+    socket.send_fds(sock, [data], fds)
+    answer: dict[str, Any] = json.loads(sock.recv(1 << 20))
+    return answer
+
+
+def test_a_malformed_message_is_answered_and_leaves_no_descriptor(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        # What it has to look after, so that it stays without an agent.
+        closed((await host.spawners.current.spawn("stays", HERE, shell("read x; exit 6"), stdin=True)).fds)
+        host.spawners.close()
+        spawner = host.process()
+        with connected(paths) as sock:
+            assert [child["key"] for child in answer_of(sock, LIST, [])["children"]] == ["stays"]
+            before = spawner.num_fds()
+            for data in MALFORMED:
+                for fds in ([], [0], [0] * 8, [0] * 20):
+                    answer = answer_of(sock, data, fds)
+                    assert answer["id"] == 1, data
+                    assert answer["error"]["message"], data
+        for data in (b"", b"\xff"):  # as if it were the end; whose it is cannot be known
+            with connected(paths) as sock:
+                socket.send_fds(sock, [data], [0])
+                assert sock.recv(100) == b""
+        with connected(paths) as sock:
+            assert "children" in answer_of(sock, LIST, [])
+            assert spawner.num_fds() == before
+        host.spawners.open()
+        await host.spawners.close_stdin("stays")
+        assert (await host.end_of("stays")).code == 6
+        assert host.process() == spawner
+
+    on_host(paths, body)
+
+
+def test_a_key_that_is_taken_is_refused_and_its_child_stays(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        closed((await host.spawners.current.spawn("k", HERE, shell("read x; exit 4"), stdin=True)).fds)
+        with pytest.raises(SpawnError, match="there already"):
+            await host.spawners.current.spawn("k", HERE, shell("exit 5"))
+        await host.spawners.close_stdin("k")
+        assert (await host.end_of("k")).code == 4
 
     on_host(paths, body)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from minipod.errors import ContainerError
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process.namespaces import Clone
-from minipod.runtime.spawner.inbox import MESSAGE_LIMIT, Inbox
+from minipod.runtime.spawner.inbox import MESSAGE_LIMIT, BadMessage, Inbox, close_all, decode, named, widen
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class SpawnError(ContainerError):
@@ -45,6 +49,48 @@ class ChildExit(msgspec.Struct, frozen=True):
     finished_at_ns: int
 
 
+class Child(msgspec.Struct, frozen=True):
+    """One that the spawner knows; `exit` is None while it runs."""
+
+    key: str
+    pid: int
+    exit: ChildExit | None
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    message: str
+    errno: int
+    op: str
+    reason: str = ""
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """Anything that a spawner says: an answer to `id`, or an end."""
+
+    id: int | None = None
+    fds: tuple[str, ...] = ()
+    error: _Failure | None = None
+    exit: ChildExit | None = None
+
+
+class _Started(msgspec.Struct, frozen=True):
+    pid: int
+    started_at_ns: int
+    facts: dict[str, Any]
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    exit: ChildExit
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    children: list[Child]
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """An answer that says nothing but that it was done."""
+
+
 class SpawnerClient:
     """One connection. Requests may be made at the same time; each is answered by its number."""
 
@@ -52,7 +98,7 @@ class SpawnerClient:
         self._on_exit = on_exit
         self._on_lost = on_lost
         self._socket: socket.socket | None = None
-        self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], dict[str, int]]]] = {}
+        self._waiting: dict[int, asyncio.Future[tuple[bytes, dict[str, int]]]] = {}
         self._next_id = 0
         self._inbox = Inbox()
 
@@ -64,7 +110,7 @@ class SpawnerClient:
         except OSError:
             sock.close()
             raise
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_LIMIT)
+        widen(sock)
         sock.setblocking(False)
         self._socket = sock
         asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
@@ -82,34 +128,55 @@ class SpawnerClient:
     def _readable(self) -> None:
         """All there is: what has ended must be known before anybody's patience is."""
         while self._socket is not None:
+            fds: list[int] = []
             try:
                 data, fds = self._inbox.receive(self._socket)
+                if not data:
+                    self._lose()
+                    return
+                self._heard(data, fds)
             except BlockingIOError:
                 return
             except OSError:
-                data, fds = None, []
-            if not data:
-                self.close()
-                self._on_lost()
-                return
-            message = msgspec.json.decode(data)
-            if "id" in message:
-                self._answered(message, fds)
-            else:
-                self._on_exit(msgspec.convert(message["exit"], ChildExit))
+                self._lose()
+            except BadMessage as error:
+                close_all(fds)
+                self._misunderstood(error)
 
-    def _answered(self, message: dict[str, Any], fds: list[int]) -> None:
-        named = dict(zip(message.get("fds", ()), fds, strict=True))
-        future = self._waiting.pop(message["id"], None)
+    def _lose(self) -> None:
+        self.close()
+        self._on_lost()
+
+    def _heard(self, data: memoryview, fds: list[int]) -> None:
+        """Takes over `fds`, unless it raises BadMessage."""
+        message = decode(data, _Message)
+        by_name = named(message.fds, fds, message.id)
+        if message.id is None:
+            if message.exit is None or fds:
+                raise BadMessage("neither an answer nor an end", None)
+            self._on_exit(message.exit)
+            return
+        future = self._waiting.pop(message.id, None)
+        if future is None or future.done() or message.error is not None:
+            close_all(fds)
         if future is None or future.done():
-            for fd in fds:
-                os.close(fd)
+            return
+        if (failure := message.error) is not None:
+            future.set_exception(SpawnError(failure.message, failure.errno, failure.op, failure.reason))
         else:
-            future.set_result((message, named))
+            future.set_result((bytes(data), by_name))
+
+    def _misunderstood(self, error: BadMessage) -> None:
+        """Its request has failed. Where it cannot be known whose it is, none may wait for ever: the spawner is lost."""
+        log.error("the spawner sent what is %s", error)
+        if error.number is None:
+            self._lose()
+        elif (future := self._waiting.pop(error.number, None)) is not None and not future.done():
+            future.set_exception(SpawnError(f"the spawner's answer is {error}", 0, ""))
 
     async def _request(
-        self, message: dict[str, Any], fds: dict[str, int] | None = None
-    ) -> tuple[dict[str, Any], dict[str, int]]:
+        self, message: dict[str, Any], kind: type[T], fds: dict[str, int] | None = None
+    ) -> tuple[T, dict[str, int]]:
         if self._socket is None:
             raise SpawnError("the spawner is gone", 0, "")
         self._next_id += 1
@@ -127,13 +194,19 @@ class SpawnerClient:
             except OSError as error:
                 raise SpawnError(f"the spawner is gone: {error.strerror}", error.errno or 0, "") from None
         # Only now is there an answer to come, or the spawner's end to be told.
-        future: asyncio.Future[tuple[dict[str, Any], dict[str, int]]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[tuple[bytes, dict[str, int]]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        answer, named = await future
-        if "error" in answer:
-            failure = answer["error"]
-            raise SpawnError(failure["message"], failure["errno"], failure["op"], failure.get("reason", ""))
-        return answer, named
+        try:
+            answer, by_name = await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.exception() is None:  # answered a moment before
+                close_all(future.result()[1].values())
+            raise
+        try:
+            return decode(answer, kind), by_name
+        except BadMessage as error:
+            close_all(by_name.values())
+            raise SpawnError(f"the spawner's answer is {error}", 0, "") from None
 
     async def spawn(
         self,
@@ -147,56 +220,49 @@ class SpawnerClient:
         fds: dict[str, int] | None = None,
     ) -> Spawned:
         """Make a child; returns when it has exec'ed. Raises SpawnError."""
-        answer, named = await self._request(
-            {
-                "do": "spawn",
-                "key": key,
-                "clone": clone,
-                "ops": operations,
-                "stdio": stdio,
-                "stdin": stdin,
-                "keep": keep,
-            },
-            fds,
-        )
-        return Spawned(answer["pid"], answer["started_at_ns"], answer["facts"], named)
+        request = {
+            "do": "spawn",
+            "key": key,
+            "clone": clone,
+            "ops": operations,
+            "stdio": stdio,
+            "stdin": stdin,
+            "keep": keep,
+        }
+        answer, theirs = await self._request(request, _Started, fds)
+        return Spawned(answer.pid, answer.started_at_ns, answer.facts, theirs)
 
     async def launch(self, key: str, fds: dict[str, int]) -> Spawned:
         """Start a program of `kernel.launcher`; returns when the command was executed. Raises SpawnError."""
-        answer, named = await self._request({"do": "launch", "key": key}, fds)
-        return Spawned(answer["pid"], answer["started_at_ns"], answer["facts"], named)
+        answer, theirs = await self._request({"do": "launch", "key": key}, _Started, fds)
+        return Spawned(answer.pid, answer.started_at_ns, answer.facts, theirs)
 
     async def launch_to_end(self, key: str, fds: dict[str, int]) -> ChildExit:
         """The same, until the command has ended. Raises SpawnError."""
-        answer, _ = await self._request({"do": "launch", "key": key, "to_end": True}, fds)
-        return msgspec.convert(answer["exit"], ChildExit)
+        answer, _ = await self._request({"do": "launch", "key": key, "to_end": True}, _Ended, fds)
+        return answer.exit
 
     async def kill(self, key: str) -> None:
         """A command that was launched to its end. One that has ended is left alone."""
-        await self._request({"do": "kill", "key": key})
+        await self._request({"do": "kill", "key": key}, _Done)
 
-    async def list(self) -> list[dict[str, Any]]:
-        """Every child it knows: key, pid, started_at_ns, facts, exit (None while it runs)."""
-        answer, _ = await self._request({"do": "list"})
-        children: list[dict[str, Any]] = answer["children"]
-        return children
+    async def list(self) -> list[Child]:
+        """Every child it knows."""
+        answer, _ = await self._request({"do": "list"}, _Listed)
+        return answer.children
 
     async def reattach(self, key: str) -> dict[str, int]:
         """The stdio descriptors that are kept for `key`, by name; empty where there are none."""
-        _, named = await self._request({"do": "reattach", "key": key})
-        return named
-
-    async def hold(self, key: str, fds: dict[str, int]) -> None:
-        """Have descriptors kept that a spawner which died had held."""
-        await self._request({"do": "hold", "key": key}, fds)
+        _, theirs = await self._request({"do": "reattach", "key": key}, _Done)
+        return theirs
 
     async def close_stdin(self, key: str) -> None:
         """Another has the writing end of its standard input now, and its end is the input's end (stdinOnce)."""
-        await self._request({"do": "close_stdin", "key": key})
+        await self._request({"do": "close_stdin", "key": key}, _Done)
 
     async def forget(self, key: str) -> None:
         """The end of `key` is known and saved: its record and descriptors can go."""
-        await self._request({"do": "forget", "key": key})
+        await self._request({"do": "forget", "key": key}, _Done)
 
 
 async def _writable(sock: socket.socket) -> None:

@@ -3,11 +3,72 @@
 from __future__ import annotations
 
 import array
+import os
+import re
 import socket
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
 
 MESSAGE_LIMIT = 4 << 20  # bytes; an environment may be 2 MiB (execve(2))
 DESCRIPTOR_LIMIT = 8
 _ANCILLARY_BYTES = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
+_SO_SNDBUFFORCE = 32
+_FIRST_FIELD = re.compile(rb'\{"id":(\d{1,15})[,}]')
+
+T = TypeVar("T")
+
+
+class BadMessage(Exception):  # noqa: N818 - what it is
+    """What came is no message of the protocol. `number`: whose it is; None where that cannot be read."""
+
+    def __init__(self, why: str, number: int | None) -> None:
+        super().__init__(why)
+        self.number = number
+
+
+class _Numbered(msgspec.Struct):
+    id: int | None = None
+
+
+def number_of(data: bytes | memoryview) -> int | None:
+    """The `id` of a message that may be anything: of JSON wherever it is, of what is none only as the first field."""
+    try:
+        return msgspec.json.decode(data, type=_Numbered).id
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        found = _FIRST_FIELD.match(data)
+        return int(found[1]) if found else None
+
+
+def decode(data: bytes | memoryview, kind: type[T]) -> T:
+    """Raises BadMessage."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: UTF-8
+        raise BadMessage(f"not understood: {error}", number_of(data)) from None
+
+
+def named(names: tuple[str, ...], fds: list[int], number: int | None) -> dict[str, int]:
+    """Raises BadMessage where there is not one descriptor for each name."""
+    if len(set(names)) != len(names):
+        raise BadMessage("two descriptors have the same name", number)
+    if len(names) != len(fds):
+        raise BadMessage(f"{len(names)} descriptors are named, {len(fds)} came", number)
+    return dict(zip(names, fds, strict=True))
+
+
+def close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def widen(sock: socket.socket) -> None:
+    """Let a whole message into the socket: root may have more than net.core.wmem_max, often 208 KiB."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, MESSAGE_LIMIT)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_LIMIT)
 
 
 class Inbox:
@@ -17,11 +78,23 @@ class Inbox:
         self._buffer = bytearray(MESSAGE_LIMIT)
         self._view = memoryview(self._buffer)
 
-    def receive(self, sock: socket.socket, flags: int = 0) -> tuple[memoryview, list[int]]:
-        """(the message, until the next one comes; its descriptors). Empty at the end. Raises OSError."""
-        size, ancillary, _, _ = sock.recvmsg_into([self._buffer], _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC | flags)
+    def receive(self, sock: socket.socket) -> tuple[memoryview, list[int]]:
+        """(the message, until the next one comes; its descriptors). Empty at the end, then without any.
+
+        Raises OSError; BadMessage where something was cut off, after having closed what came.
+        """
+        size, ancillary, flags, _ = sock.recvmsg_into([self._buffer], _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
         fds = array.array("i")
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-        return self._view[:size], fds.tolist()
+        if size == 0 or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            close_all(fds)
+        if flags & socket.MSG_TRUNC:
+            raise BadMessage(f"a message is longer than {MESSAGE_LIMIT >> 20} MiB", number_of(self._view[:64]))
+        if flags & socket.MSG_CTRUNC:
+            raise BadMessage(
+                f"more than {DESCRIPTOR_LIMIT} descriptors, or than this process may open, came with a message",
+                number_of(self._view[:size]),
+            )
+        return self._view[:size], fds.tolist() if size else []

@@ -12,10 +12,11 @@ Messages are JSON over SOCK_SEQPACKET, descriptors beside them; `spawner_client`
     {"id", "do": "kill", "key"} -> {"id"}    a command that was launched
     {"id", "do": "list"} -> {"id", "children": [{key, pid, started_at_ns, facts, exit}]}
     {"id", "do": "reattach", "key"} -> {"id", "fds": [names]}
-    {"id", "do": "hold", "key", "fds": [names]} -> {"id"}    what another spawner held, which died
     {"id", "do": "close_stdin", "key"} -> {"id"}    another has the writing end now, alone
     {"id", "do": "forget", "key"} -> {"id"}
     and, whenever a child that was told as started has ended: {"exit": {key, pid, code, signal, finished_at_ns}}
+
+What is no such request is answered with an error where its id can be read; else the agent is dropped.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import identity as plan_process
 from minipod.plan.process import namespaces, rootfs
 from minipod.plan.process.namespaces import Clone
-from minipod.runtime.spawner.inbox import MESSAGE_LIMIT, Inbox
+from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, widen
 from minipod.runtime.spawner.launches import STREAMS, Launches
+from minipod.runtime.spawner.requests import Request, request_of
 
 _PIPE_BYTES = 256 << 10  # what a container may say while nobody reads
 _DESCRIPTION_LIMIT = 300  # characters of what failed
@@ -55,21 +57,6 @@ CHILD_OPERATIONS: dict[str, type[ChildOperation]] = {
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, ChildOperation) and kind is not ChildOperation
 }
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """Any request; `ops` stays raw until it is known to be a spawn."""
-
-    id: int
-    do: str
-    key: str = ""
-    clone: Clone = Clone()
-    ops: msgspec.Raw = msgspec.Raw(b"[]")
-    stdio: str = "pipes"
-    stdin: bool = False
-    keep: bool = True  # record the end on disk and hold the stdio until `forget`
-    to_end: bool = False
-    fds: tuple[str, ...] = ()
 
 
 class Child:
@@ -134,7 +121,7 @@ class Spawner:
                 elif fd == self.listener.fileno():
                     self._accept()
                 elif self.agent is not None and fd == self.agent.fileno():
-                    self._serve()
+                    self._serve(self.agent)
                     if self.agent is not None:
                         deadline = 0.0  # an agent that has asked something: when it goes, nobody is to come
                 elif fd in self.by_status_fd:
@@ -144,10 +131,14 @@ class Spawner:
             self._reap()
 
     def _accept(self) -> None:
-        connection, _ = self.listener.accept()
+        try:
+            connection, _ = self.listener.accept()
+        except OSError as error:
+            print(f"spawner: accept: {error.strerror}", file=sys.stderr, flush=True)
+            return
         if self.agent is not None:
             self._drop_agent()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_LIMIT)
+        widen(connection)
         self.agent = connection
         self.poll.register(connection.fileno(), select.EPOLLIN)
 
@@ -157,31 +148,38 @@ class Spawner:
             self.agent.close()
             self.agent = None
 
-    def _serve(self) -> None:
-        assert self.agent is not None
+    def _serve(self, agent: socket.socket) -> None:
+        fds: list[int] = []
         try:
-            data, fds = self.inbox.receive(self.agent)
+            data, fds = self.inbox.receive(agent)
+            if data:
+                self._answer(*request_of(data, fds), agent)
+            else:
+                self._drop_agent()
         except OSError:
-            data, fds = None, []
-        if not data:
             self._drop_agent()
+        except BadMessage as error:
+            self._refuse(error)
+        finally:
+            close_all(fds)
+
+    def _refuse(self, error: BadMessage) -> None:
+        if error.number is not None:
+            self._send({"id": error.number, "error": _error(error, "")})
             return
-        request = msgspec.json.decode(data, type=Request)
-        named = dict(zip(request.fds, fds, strict=False))
+        print(f"spawner: the agent is dropped: {error}"[:_DESCRIPTION_LIMIT], file=sys.stderr, flush=True)
+        self._drop_agent()
+
+    def _answer(self, request: Request, named: dict[str, int], agent: socket.socket) -> None:
         try:
             if request.do == "launch":
-                self.launches.begin(request.key, request.id, named, to_end=request.to_end, agent=self.agent)
+                self.launches.begin(request.key, request.id, named, to_end=request.to_end, agent=agent)
             elif request.do == "spawn":
                 self._spawn(request, named)
             elif request.do == "list":
                 self._send({"id": request.id, "children": [self._told(c) for c in self.by_key.values()]})
             elif request.do == "reattach":
                 self._reattach(request)
-            elif request.do == "hold":
-                held = Child(request.key, 0, 0, keep=True)
-                held.held = {name: os.dup(fd) for name, fd in named.items()}
-                self.by_key[request.key] = held
-                self._send({"id": request.id})
             elif request.do == "close_stdin":
                 self._close_stdin(request.key)
                 self._send({"id": request.id})
@@ -193,9 +191,6 @@ class Spawner:
                 self._send({"id": request.id})
         except Exception as error:  # one request must never take the spawner down
             self._send({"id": request.id, "error": _error(error, request.do)})
-        finally:
-            for fd in fds:
-                os.close(fd)
 
     def _send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
         if self.agent is None:
@@ -240,10 +235,16 @@ class Spawner:
             pass
 
     def _spawn(self, request: Request, named: dict[str, int]) -> None:
+        if request.key in self.by_key:
+            raise ValueError(f"{request.key} is there already")
         operations = []
         for raw in self.decode_ops(request.ops):
             tag = msgspec.json.decode(raw, type=_Tagged).op
+            if tag not in self.decoders:
+                raise ValueError(f"unknown operation {tag}")
             operations.append(self.decoders[tag].decode(raw))
+        if not operations:
+            raise ValueError("nothing to execute")
         ours, theirs = _make_stdio(request, named)
         status, child_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         context = ChildContext(named)
@@ -443,7 +444,7 @@ def _error(error: BaseException, doing: str, described: Callable[[], str] | None
     if described is not None:
         message = f"{described()[:_DESCRIPTION_LIMIT]}: {message}"
     return {
-        "message": message,
+        "message": message.encode(errors="backslashreplace").decode(),  # a path need not be UTF-8
         "errno": getattr(error, "errno", 0) or 0,
         "reason": getattr(error, "reason", ""),
         "op": doing,

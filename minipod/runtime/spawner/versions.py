@@ -89,8 +89,7 @@ class Spawners:
         found = {}
         for client in list(self._clients.values()):
             for child in await client.list():
-                ended = child["exit"]
-                found[child["key"]] = (client, child["pid"], ChildExit(**ended) if ended else None)
+                found[child.key] = (client, child.pid, child.exit)
         return found
 
     async def reattach(self, key: str) -> dict[str, int]:
