@@ -14,6 +14,7 @@ import pytest
 from minipod.agent import lock, main, processes, server, start
 from minipod.errors import HostError, UsageError
 from minipod.paths import Paths
+from tests.descriptors import open_fds
 
 
 def made_paths(folder: Path) -> Paths:
@@ -151,9 +152,9 @@ def test_the_end_of_an_owner_is_told(who: str) -> None:
             await asyncio.wait_for(called, 5)
             owner.kill()
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_fds()
     asyncio.run(told())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_fds() == before
 
 
 def test_an_owner_that_is_no_longer_watched_is_not_told() -> None:

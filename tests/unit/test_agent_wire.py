@@ -18,6 +18,7 @@ from minipod import __version__
 from minipod.agent import server
 from minipod.agent.wire import MAX_LINE_BYTES, Connection, Message, WireError
 from minipod.errors import ConflictError, HostError, ManifestError, NotFoundError, RuntimeFailure, UsageError
+from tests.descriptors import open_fds
 
 
 def pair() -> tuple[Connection, socket.socket]:
@@ -38,10 +39,6 @@ async def received(connection: Connection) -> Message:
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
-
-
-def open_fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_lines_arrive_whole_however_they_are_cut() -> None:

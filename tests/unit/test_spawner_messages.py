@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,14 +14,11 @@ import pytest
 from minipod.runtime.spawner.client import ChildExit, SpawnerClient, SpawnError
 from minipod.runtime.spawner.inbox import DESCRIPTOR_LIMIT, MESSAGE_LIMIT, BadMessage, Inbox, number_of, widen
 from minipod.runtime.spawner.requests import request_of
+from tests.descriptors import open_fds
 
 
 def encoded(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
-
-
-def open_fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def refusal(data: bytes, fds: list[int]) -> BadMessage:
