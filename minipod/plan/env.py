@@ -6,7 +6,8 @@ pkg/api/v1/resource/helpers.go. ConfigMaps and Secrets come from whoever impleme
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -27,6 +28,11 @@ from minipod.errors import ContainerError
 from minipod.plan.configs import HostFacts
 
 CONFIG_ERROR = "CreateContainerConfigError"
+
+# execve(2) refuses a longer string, and more strings than these together (`argument list too long`). So expansion stops
+# where either is exceeded: a manifest of a few hundred bytes could expand to gigabytes that no process ever gets.
+MAX_STRING = 32 * mmap.PAGESIZE  # MAX_ARG_STRLEN, linux/binfmts.h
+MAX_STRINGS = 6 << 20  # three quarters of _STK_LIM, fs/exec.c bprm_stack_limits
 
 
 class Sources(Protocol):
@@ -79,15 +85,17 @@ def expand(text: str, *variables: Mapping[str, str]) -> str:
     """`text` with each `$(NAME)` replaced by the first of `variables` that knows it.
 
     `$$` is a single `$` (so `$$(NAME)` stays a reference), an unknown name and an unclosed `$(` stay as they are.
+    What is longer than MAX_STRING is cut off somewhere beyond it.
     """
     if "$" not in text:
         return text
     result = []
-    position = 0
+    position = length = 0
+    last_end = text.rfind(")")
     while (dollar := text.find("$", position)) >= 0 and dollar + 1 < len(text):
         result.append(text[position:dollar])
         following = text[dollar + 1]
-        end = text.find(")", dollar + 2) if following == "(" else -1
+        end = text.find(")", dollar + 2) if following == "(" and dollar < last_end else -1
         if following == "$":
             result.append("$")
             position = dollar + 2
@@ -97,6 +105,9 @@ def expand(text: str, *variables: Mapping[str, str]) -> str:
         else:
             result.append(text[dollar : dollar + 2])
             position = dollar + 2
+        length += len(result[-1]) + len(result[-2])
+        if length > MAX_STRING:
+            return "".join(result)
     result.append(text[position:])
     return "".join(result)
 
@@ -109,8 +120,15 @@ def _value_of(name: str, variables: Sequence[Mapping[str, str]]) -> str:
 
 
 def expand_all(texts: Sequence[str], variables: Mapping[str, str]) -> tuple[str, ...]:
-    """Command and arguments of a container."""
-    return tuple(expand(text, variables) for text in texts)
+    """Command and arguments of a container; what comes after MAX_STRINGS is left out."""
+    result = []
+    length = 0
+    for text in texts:
+        result.append(expand(text, variables))
+        length += len(result[-1])
+        if length > MAX_STRINGS:
+            break
+    return tuple(result)
 
 
 def expand_sub_path(expression: str, variables: Mapping[str, str]) -> str:
@@ -138,25 +156,35 @@ def expand_sub_path(expression: str, variables: Mapping[str, str]) -> str:
 def environment(pod: Pod, container: Container, facts: PodFacts, sources: Sources | None = None) -> dict[str, str]:
     """The variables that the pod declares for a container, in order of declaration: envFrom, then env over it.
 
-    The image's own variables lie below these and are not seen by `$(NAME)`. Raises ContainerError with reason
-    CreateContainerConfigError where a source that is not optional is missing.
+    The image's own variables lie below these and are not seen by `$(NAME)`. What comes after MAX_STRINGS is left out.
+    Raises ContainerError with reason CreateContainerConfigError where a source that is not optional is missing.
     """
-    found = sources or NoSources()
     result: dict[str, str] = {}
+    length = 0
+    for name, value in _declared(pod, container, facts, sources or NoSources(), result):
+        if "\0" in value:
+            raise ContainerError(f"env {name}: a value with a NUL byte can not be given to a process", CONFIG_ERROR)
+        length += len(value) - len(result.get(name, ""))
+        result[name] = value
+        if length > MAX_STRINGS:
+            break
+    return result
+
+
+def _declared(
+    pod: Pod, container: Container, facts: PodFacts, sources: Sources, before: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Names and values in their order; `before`: those that were taken until now."""
     for source in container.env_from:
-        result.update(_env_from(source, found))
+        yield from _env_from(source, sources).items()
     for variable in container.env:
         value: str | None = variable.value
         if variable.value:
-            value = expand(variable.value, result)
+            value = expand(variable.value, before)
         elif variable.value_from is not None:
-            value = _from_source(variable.value_from, pod, container, facts, found)
+            value = _from_source(variable.value_from, pod, container, facts, sources)
         if value is not None:
-            result[variable.name] = value
-    for name, value in result.items():
-        if "\0" in value:
-            raise ContainerError(f"env {name}: a value with a NUL byte can not be given to a process", CONFIG_ERROR)
-    return result
+            yield variable.name, value
 
 
 def _env_from(source: EnvFromSource, sources: Sources) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 
 from minipod.api.types import Pod
 from minipod.errors import ContainerError
-from minipod.plan.env import PodFacts, environment, expand, expand_sub_path, format_map
+from minipod.plan.env import (
+    MAX_STRING,
+    MAX_STRINGS,
+    PodFacts,
+    environment,
+    expand,
+    expand_all,
+    expand_sub_path,
+    format_map,
+)
 
 FACTS = PodFacts(
     "node-1",
@@ -71,6 +81,36 @@ def test_a_variable_sees_only_those_declared_before_it() -> None:
         {"name": "A", "value": "$(A)3"},
     ]
     assert env_of({"env": env}) == {"LATE": "$(A)", "A": "13", "B": "12"}
+
+
+def test_expansion_stops_where_no_process_could_be_started_with_it() -> None:
+    """Six variables of sixteen references each: 268 MB from 859 bytes."""
+    env = [{"name": "V0", "value": "x" * 16}]
+    env += [{"name": f"V{level}", "value": f"$(V{level - 1})" * 16} for level in range(1, 7)]
+    found = env_of({"env": env})
+    assert len(found["V3"]) == 65536
+    assert MAX_STRING < len(found["V6"]) <= 2 * MAX_STRING
+
+
+def test_all_variables_and_all_arguments_together_stop_there_too() -> None:
+    """Ten thousand references to 100 KB: a gigabyte."""
+    env = [{"name": "A", "value": "x" * 100_000}, *({"name": f"V{n}", "value": "$(A)"} for n in range(10_000))]
+    assert MAX_STRINGS < sum(map(len, env_of({"env": env}).values())) <= MAX_STRINGS + MAX_STRING
+    arguments = expand_all(["$(A)"] * 10_000, {"A": "x" * 100_000})
+    assert MAX_STRINGS < sum(map(len, arguments)) <= MAX_STRINGS + MAX_STRING
+
+
+def test_what_replaces_a_long_variable_counts_instead_of_it() -> None:
+    env = [{"name": "A", "value": "x" * 1_000_000}] * 20
+    assert list(env_of({"env": [*env, {"name": "B", "value": "1"}]})) == ["A", "B"]
+
+
+def test_half_a_million_unclosed_references_are_looked_through_once() -> None:
+    """A search for `)` at each of them is a hundred gigabytes of reading."""
+    written = "$(" * 500_000
+    begun = time.process_time()
+    assert written.startswith(expand(written, {}))
+    assert time.process_time() - begun < 0.5
 
 
 def test_env_from_is_prefixed_and_later_ones_and_env_win() -> None:
