@@ -64,7 +64,9 @@ def ask(
             while serve is not None and not asked and not first:
                 await asyncio.sleep(0)
             attempt.time_is_up()
-        answer = await answered
+        if not answered.done():
+            await asyncio.wait_for(answered, 10)
+        answer = answered.result()
         attempt.give_up()
         server.close()
         while talks:

@@ -6,6 +6,8 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 from minipod.agent.node import Node
 from minipod.agent.probes.kinds.connection import Answer, Attempt, Done
@@ -71,7 +73,7 @@ def http(
     action: HTTPGetAction,
     purpose: str = "probe",
 ) -> Make:
-    """Raises ValueError: there is no such port."""
+    """Raises ValueError: there is no such port, or no such host can be."""
     request = http_request(action, address, port_number(action.port, container), purpose)
 
     def make(numeric: str, done: Done) -> Attempt:
@@ -107,6 +109,16 @@ def _at(loop: asyncio.AbstractEventLoop, host: str, make: Callable[[str, Done], 
     return lambda done: make(host, done)
 
 
+@cache
+def _look_ups() -> ThreadPoolExecutor:
+    """Threads for these alone: names whose servers do not answer hold up no other work of the agent."""
+    return ThreadPoolExecutor(16, "look-up")
+
+
+def _address_of(host: str) -> str:
+    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+
+
 class _Named:
     """An attempt that begins with a look-up on the node; each attempt looks up anew."""
 
@@ -127,11 +139,11 @@ class _Named:
 
     async def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            found = await loop.getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
-        except OSError:
+            found = await loop.run_in_executor(_look_ups(), _address_of, self._host)
+        except (OSError, ValueError):  # what is no name cannot be encoded as one
             self._done(Answer("failure", f"{self._prefix}dial tcp: lookup {self._host}: no such host"))
             return
-        self._attempt = self._make(str(found[0][4][0]), self._done)
+        self._attempt = self._make(found, self._done)
 
     def time_is_up(self) -> None:
         if self._attempt is not None:

@@ -1,12 +1,14 @@
 """The grpc probe (layer 5): one unary grpc.health.v1.Health/Check without TLS, after pkg/probe/grpc.
 
 A client of HTTP/2 (RFC 9113) for exactly this call. As the kubelet's, it says nothing before the server has, and
-dials again while there is time.
+dials again while there is time. Whoever listens in a pod chooses what is read: an answer has some hundred bytes, and
+of more than `_MAX_RECEIVED` no frame is looked at, whatever kind it is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
@@ -18,7 +20,8 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _CONTINUATION = 0, 1, 3, 4, 6, 7, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 _MAX_FRAME = 16384
-_MAX_MESSAGE = 65535  # what a server may send before it is told to go on; an answer has two bytes
+_MAX_RECEIVED = 256 << 10  # on one connection
+_MAX_HEADERS = 16384  # one block, compressed
 _STREAM = 1
 _FIRST_PAUSE_S, _PAUSE_FACTOR = 1.0, 1.6  # gRPC's connection back-off
 _SERVING = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
@@ -28,6 +31,7 @@ _CODES = (
     "Internal", "Unavailable", "DataLoss", "Unauthenticated",
 )  # fmt: skip
 _UNIMPLEMENTED = 12
+_CODE = re.compile(r"[0-9]{1,10}")
 
 
 class _ProtocolError(Exception):
@@ -52,6 +56,8 @@ class GrpcProbe:
 
     def _dial(self) -> None:
         self._asked = False
+        self._is_over = self._last = False
+        self._received = 0
         self._rest = b""
         self._headers: dict[bytes, bytes] = {}
         self._block = b""
@@ -82,8 +88,11 @@ class GrpcProbe:
 
     def received(self, data: bytes) -> bytes:
         self._rest += data
+        self._received += len(data)
         answer = b""
         try:
+            if self._received > _MAX_RECEIVED:
+                raise _ProtocolError("an answer that is too large")
             for kind, flags, stream, payload in self._frames():
                 answer += self._on_frame(kind, flags, stream, payload)
         except (_ProtocolError, HpackError) as error:
@@ -99,8 +108,8 @@ class GrpcProbe:
     def _broken(self, why: str) -> None:
         """Before the server has said hello it is dialled again; afterwards the call has failed."""
         self._connection.close()
-        self._rest = b""
         if self._asked:
+            self._is_over = True
             self._finish_rpc(14, why)
             return
         self._again = self._loop.call_later(self._pause_s, self._dial)
@@ -109,16 +118,20 @@ class GrpcProbe:
     # -- frames -------------------------------------------------------------------------------------------------
 
     def _frames(self) -> Iterator[tuple[int, int, int, bytes]]:
-        while len(self._rest) >= 9:
-            length = int.from_bytes(self._rest[:3], "big")
+        """Those that are whole, until the call is over."""
+        data, at = self._rest, 0
+        while not self._is_over and len(data) - at >= 9:
+            length = int.from_bytes(data[at : at + 3], "big")
             if length > _MAX_FRAME:
                 raise _ProtocolError("a frame that is too large")
-            if len(self._rest) < 9 + length:
-                return
-            kind, flags = self._rest[3], self._rest[4]
-            stream = int.from_bytes(self._rest[5:9], "big") & 0x7FFFFFFF
-            payload, self._rest = self._rest[9 : 9 + length], self._rest[9 + length :]
-            yield kind, flags, stream, payload
+            end = at + 9 + length
+            if len(data) < end:
+                break
+            kind, flags = data[at + 3], data[at + 4]
+            stream = int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF
+            yield kind, flags, stream, data[at + 9 : end]
+            at = end
+        self._rest = data[at:]
 
     def _on_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> bytes:
         """What is to be answered."""
@@ -143,8 +156,6 @@ class GrpcProbe:
             raise _ProtocolError("stream terminated by RST_STREAM")
         if kind == _DATA:
             self._body += _unpadded(payload, flags)
-            if len(self._body) > _MAX_MESSAGE:
-                raise _ProtocolError("an answer that is too large")
         elif kind in (_HEADERS, _CONTINUATION):
             if kind == _HEADERS:
                 payload = _unpadded(payload, flags)
@@ -152,7 +163,7 @@ class GrpcProbe:
                 self._last = bool(flags & _END_STREAM)
             else:
                 self._block += payload
-            if len(self._block) > _MAX_MESSAGE:
+            if len(self._block) > _MAX_HEADERS:
                 raise _ProtocolError("headers that are too large")
             if flags & _END_HEADERS:
                 self._headers.update(self._decoder.decode(self._block))
@@ -182,10 +193,10 @@ class GrpcProbe:
 
     def _over(self) -> None:
         self._connection.close()
-        self._rest = b""
+        self._is_over = True
         status = self._headers.get(b":status", b"").decode("latin-1")
         code = self._headers.get(b"grpc-status", b"").decode("latin-1")
-        if not code.isdigit():
+        if not _CODE.fullmatch(code):
             self._finish_rpc(2, f"unexpected HTTP status code received from server: {status}")
         elif code != "0":
             self._finish_rpc(int(code), unquote(self._headers.get(b"grpc-message", b"").decode("latin-1")))

@@ -6,6 +6,7 @@ One GET without keep-alive; redirects to the same host are followed, ten of them
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from functools import cache
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 from minipod.agent.probes.kinds.connection import Answer, Connection, Done, join_host_port, unverified_tls, words
 from minipod.agent.probes.kinds.http_answer import HttpAnswer, MalformedError
 from minipod.api.types import HTTPGetAction
+from minipod.plan.env import go_quote
 
 VERSION = "1.36"  # of the Kubernetes that the probed one sees
 MAX_REDIRECTS = 10
@@ -21,6 +23,11 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
 _IN_PATH = "/%:@!$&'()*+,;=~-._"
 _IN_QUERY = _IN_PATH + "?"
+_IN_LOCATION = _IN_QUERY + "#[]"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NO_HOST = re.compile(r'[\x00-\x20\x7f/?#@\\<>"^`{|}]')
+_BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: a header's name
 
 
 class HttpRequest(NamedTuple):
@@ -35,23 +42,34 @@ class HttpRequest(NamedTuple):
         """What is sent."""
         url = urlsplit(self.url)
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        lines = [f"GET {target} HTTP/1.1", f"Host: {self.host_header or url.netloc}"]
+        host = self.host_header or url.netloc.rpartition("@")[2]
+        lines = [f"GET {target} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         if self.referer:
             lines.append(f"Referer: {self.referer}")
         lines += ["Connection: close", "", ""]
-        return "\r\n".join(lines).encode("utf-8")
+        return "\r\n".join(lines).encode("utf-8", "replace")
+
+    def fault(self) -> str:
+        """Why it is not sent, in net/http's words: a header could end itself and begin another, or a request."""
+        for name, value in (*self.headers, ("Host", self.host_header)):
+            if not _TOKEN.fullmatch(name):
+                return f"net/http: invalid header field name {go_quote(name)}"
+            if _CONTROL.search(value.replace("\t", "")):  # the value may be a secret
+                return f"net/http: invalid header field value for {go_quote(name)}"
+        return ""
 
 
 def http_request(action: HTTPGetAction, pod_ip: str, port: int, purpose: str = "probe") -> HttpRequest:
-    """request.go NewRequestForHTTPGetAction. `purpose`: probe | lifecycle, told by the User-Agent."""
+    """request.go NewRequestForHTTPGetAction. `purpose`: probe | lifecycle, told by the User-Agent.
+
+    Raises ValueError for a host that no URL can hold.
+    """
     scheme = (action.scheme or "HTTP").lower()
-    found = urlsplit(action.path)
-    path = quote(found.path, safe=_IN_PATH)
-    if not path.startswith("/"):
-        path = "/" + path
-    netloc = join_host_port(action.host or pod_ip, port)
-    url = urlunsplit((scheme, netloc, path, quote(found.query, safe=_IN_QUERY), ""))
+    if found := _NO_HOST.search(action.host):
+        raise ValueError(f"parse {go_quote(action.host)}: invalid character {go_quote(found[0])} in host name")
+    path, query = _path_and_query(action.path)
+    url = urlunsplit((scheme, join_host_port(action.host or pod_ip, port), path, query, ""))
     headers = [(_canonical(header.name), header.value) for header in action.http_headers]
     names = {name for name, _ in headers}
     host_header = next((value for name, value in headers if name == "Host"), "")
@@ -60,6 +78,18 @@ def http_request(action: HTTPGetAction, pod_ip: str, port: int, purpose: str = "
     # Set to nothing, these two are not sent.
     sent += [(name, value) for name, value in headers if name != "Host" and (value or name not in _OWN)]
     return HttpRequest(url, tuple(sent), host_header)
+
+
+def _path_and_query(written: str) -> tuple[str, str]:
+    """formatURL: what is no URL reference (a control character, a broken escape) is a path, every byte of it quoted."""
+    try:
+        if _CONTROL.search(written) or _BAD_ESCAPE.search(written):
+            raise ValueError(written)
+        found = urlsplit(written)
+        path, query = quote(found.path, safe=_IN_PATH), quote(found.query, safe=_IN_QUERY)
+    except ValueError:
+        path, query = quote(written, safe=_IN_PATH.replace("%", ""), errors="replace"), ""
+    return path if path.startswith("/") else "/" + path, query
 
 
 SPEAKS_HTTP = "http: server gave HTTP response to HTTPS client"
@@ -93,6 +123,9 @@ class HttpProbe:
     def _open(self, request: HttpRequest) -> None:
         self._request = request
         self._answer = HttpAnswer()
+        if fault := request.fault():
+            self._fail(fault)
+            return
         url = urlsplit(request.url)
         try:
             port = url.port or _PORTS[url.scheme]
@@ -115,7 +148,10 @@ class HttpProbe:
             self._answer.feed(data)
         except MalformedError as error:
             self._connection.close()
-            self._fail(str(error))
+            if self._answer.status:
+                self._done(Answer("error", str(error)))
+            else:
+                self._fail(str(error))
             return b""
         if self._answer.whole:
             self._connection.close()
@@ -174,11 +210,13 @@ class HttpProbe:
         location = self._answer.headers.get(b"location", b"").decode("utf-8", "replace")
         if not location:
             return False
-        url = urljoin(self._request.url, location)
         try:
+            if _CONTROL.search(location):
+                raise ValueError(location)
+            url = urljoin(self._request.url, quote(location, safe=_IN_LOCATION))
             same_host = urlsplit(url).hostname == urlsplit(self._first.url).hostname
         except ValueError:
-            self._fail(f'failed to parse Location header "{location}"')
+            self._fail(f"failed to parse Location header {go_quote(location)}")
             return True
         if not same_host:
             return False

@@ -1,13 +1,22 @@
-"""Reads an answer of HTTP/1 as it comes (layer 5, pure): status, headers, the first 10 KiB of the body."""
+"""Reads an answer of HTTP/1 as it comes (layer 5, pure): status, headers, the first 10 KiB of the body.
+
+Whoever listens in a pod chooses what is read here: every loop is bounded, and so is what is kept. The limits and the
+words are those of Go's net/http, but for the size of headers (there 10 MiB) and the number of interim answers.
+"""
 
 from __future__ import annotations
 
 import re
 
 MAX_BODY = 10 << 10  # pkg/probe/http maxRespBodyLength
-MAX_HEAD = 1 << 20
+MAX_HEAD = 256 << 10  # of all headers together, those of interim answers too
+MAX_INTERIM = 5
+_MAX_CHUNK_LINE = 4096
+_MAX_CHUNK_EXCESS = 16 << 10  # of what is not data: net/http/internal chunkedReader.excess
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3})(?: |$)")
+_STATUS_LINE = re.compile(rb"HTTP/\d\.\d ([1-9]\d\d)(?: |$)")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;.*)?", re.DOTALL)
 
 
 class MalformedError(Exception):
@@ -22,19 +31,25 @@ class HttpAnswer:
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self.whole = False
-        self._rest = b""
+        self._rest = bytearray()
+        self._searched = 0
+        self._head_bytes = 0
+        self._interim = 0
         self._length: int | None = None
         self._chunked = False
+        self._excess = 0
 
     def feed(self, data: bytes) -> None:
         """Raises MalformedError."""
         self._rest += data
-        if not self.status and not self._head():
-            return
+        while not self.status:
+            if not self._head():
+                return
         if self._chunked:
             self._chunks()
         else:
-            self.body, self._rest = self.body + self._rest, b""
+            self.body += self._rest
+            self._rest.clear()
             self.whole = self._length is not None and len(self.body) >= self._length
         if len(self.body) >= MAX_BODY:
             self.whole = True
@@ -47,60 +62,75 @@ class HttpAnswer:
         return self.whole
 
     def _head(self) -> bool:
-        """Whether the head of the final answer is there."""
-        end = _END_OF_HEAD.search(self._rest)
-        if end is None:
-            if len(self._rest) > MAX_HEAD:
-                raise MalformedError(f"response headers exceeded {MAX_HEAD} bytes")
+        """Takes one head; whether there was one. `status` stays 0 after that of an interim answer."""
+        found = _END_OF_HEAD.search(self._rest, max(0, self._searched - 3))
+        self._searched = len(self._rest)
+        if self._head_bytes + (found.end() if found else len(self._rest)) > MAX_HEAD:
+            raise MalformedError(f"net/http: server response headers exceeded {MAX_HEAD} bytes; aborted")
+        if found is None:
             if not self._rest.startswith(b"HTTP/"[: len(self._rest)]):
                 raise MalformedError("malformed HTTP response " + _quoted(self._rest.split(b"\n")[0]))
             return False
-        lines = self._rest[: end.start()].split(b"\n")
-        self._rest = self._rest[end.end() :]
-        found = _STATUS_LINE.match(lines[0].rstrip(b"\r"))
-        if found is None:
+        lines = bytes(self._rest[: found.start()]).split(b"\n")
+        del self._rest[: found.end()]
+        self._searched = 0
+        self._head_bytes += found.end()
+        line = _STATUS_LINE.match(lines[0].rstrip(b"\r"))
+        if line is None:
             raise MalformedError("malformed HTTP response " + _quoted(lines[0]))
-        status = int(found[1])
+        status = int(line[1])
         if 100 <= status < 200 and status != 101:
-            return self._head()  # 103 Early Hints and the like come before the answer
-        for line in lines[1:]:
-            name, _, value = line.partition(b":")
+            self._interim += 1  # 103 Early Hints and the like come before the answer
+            if self._interim > MAX_INTERIM:
+                raise MalformedError("net/http: too many 1xx informational responses")
+            return True
+        for each in lines[1:]:
+            name, _, value = each.partition(b":")
             self.headers[name.strip().lower()] = value.strip()
         self.status = status
-        self._chunked = self.headers.get(b"transfer-encoding", b"").lower() == b"chunked"
-        length = self.headers.get(b"content-length", b"")
-        if status in (204, 304):
-            self._length, self._chunked = 0, False
-        elif length and not self._chunked:
-            if not length.isdigit():
-                raise MalformedError(f"bad Content-Length {_quoted(length)}")
-            self._length = int(length)
+        self._measure()
         return True
 
+    def _measure(self) -> None:
+        """How long the body is, or how its end is known."""
+        self._chunked = self.headers.get(b"transfer-encoding", b"").lower() == b"chunked"
+        length = self.headers.get(b"content-length", b"")
+        if self.status in (204, 304):
+            self._length, self._chunked = 0, False
+        elif length and not self._chunked:
+            if not _LENGTH.fullmatch(length):
+                raise MalformedError(f"bad Content-Length {_quoted(length)}")
+            self._length = int(length)
+
     def _chunks(self) -> None:
-        while True:
-            line, newline, after = self._rest.partition(b"\n")
-            if not newline:
-                if len(self._rest) > MAX_BODY:
-                    raise MalformedError("malformed chunked encoding")
-                return
-            if not line.strip():  # what ends the chunk before
-                self._rest = after
-                continue
-            try:
-                size = int(line.split(b";")[0].strip(), 16)
-            except ValueError:
-                raise MalformedError("malformed chunked encoding") from None
-            if size == 0:
+        at = 0
+        while not self.whole:
+            newline = self._rest.find(b"\n", at)
+            if newline < 0 or newline - at > _MAX_CHUNK_LINE:
+                if len(self._rest) - at > _MAX_CHUNK_LINE:
+                    raise MalformedError("header line too long")
+                break
+            line = _CHUNK_LINE.fullmatch(bytes(self._rest[at:newline]).rstrip())
+            if line is None:
+                raise MalformedError("invalid byte in chunk length")
+            size = int(line[1], 16)
+            begin, end = newline + 1, newline + 1 + size
+            data = self._rest[begin:end]
+            if size == 0 or len(self.body) + len(data) >= MAX_BODY:
+                self.body += data
                 self.whole = True
-                return
-            if len(after) < size and len(self.body) + len(after) < MAX_BODY:
-                return
-            self.body += after[:size]
-            self._rest = after[size:]
-            if len(self.body) >= MAX_BODY:
-                return
+            elif len(self._rest) < end + 2:
+                break
+            elif self._rest[end : end + 2] != b"\r\n":
+                raise MalformedError("malformed chunked encoding")
+            else:
+                self.body += data
+                self._excess = max(0, self._excess + newline - at + 2 - 16 - 2 * size)
+                if self._excess > _MAX_CHUNK_EXCESS:
+                    raise MalformedError("chunked encoding contains too much non-data")
+                at = end + 2
+        del self._rest[:at]
 
 
-def _quoted(line: bytes) -> str:
-    return '"' + line.rstrip(b"\r").decode("latin-1")[:100].replace('"', '\\"') + '"'
+def _quoted(line: bytes | bytearray) -> str:
+    return '"' + bytes(line).rstrip(b"\r").decode("latin-1")[:100].replace('"', '\\"') + '"'
