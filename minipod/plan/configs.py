@@ -103,12 +103,16 @@ class Device(_Value, frozen=True, kw_only=True):
 
 
 class SecurityContext(_Value, frozen=True, kw_only=True):
-    """CRI LinuxContainerSecurityContext. `run_as_user` None and `run_as_username` empty: the image's user."""
+    """CRI LinuxContainerSecurityContext. `run_as_user` None and `run_as_username` empty: the image's user.
+
+    `run_as_non_root` is not CRI's: the kubelet's word, held against the uid that the process gets.
+    """
 
     privileged: bool = False
     run_as_user: int | None = None
     run_as_group: int | None = None
-    run_as_username: str = ""  # a name, a number, name:group …: the image's User
+    run_as_username: str = ""  # the name in the image's User
+    run_as_non_root: bool = False
     supplemental_groups: tuple[int, ...] = ()
     supplemental_groups_policy: str = "Merge"  # Merge | Strict
     readonly_rootfs: bool = False

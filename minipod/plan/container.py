@@ -188,6 +188,7 @@ def _user(config: ContainerConfig, image: Image) -> ResolveUser:
         gid=security.run_as_group,
         groups=security.supplemental_groups,
         merge_image_groups=security.supplemental_groups_policy != "Strict",
+        run_as_non_root=security.run_as_non_root,
     )
 
 
@@ -291,10 +292,14 @@ def capabilities_of(config: ContainerConfig) -> frozenset[str]:
 
 
 def _argv(config: ContainerConfig, image: Image) -> tuple[str, ...]:
-    """`command` replaces the image's entrypoint and drops its cmd; `args` alone replaces the cmd."""
+    """`command` replaces the image's entrypoint and drops its cmd; `args` alone replaces the cmd.
+
+    An image that resets the entrypoint of its base says [""] (containerd's WithProcessArgs, Docker's commit).
+    """
     if config.command:
         return (*config.command, *config.args)
-    argv = (*image.config.entrypoint, *(config.args or image.config.cmd))
+    entrypoint = () if image.config.entrypoint == ("",) else image.config.entrypoint
+    argv = (*entrypoint, *(config.args or image.config.cmd))
     if not argv:
         raise ContainerError(
             f'no command: image "{config.image}" has neither Entrypoint nor Cmd: set command', "CreateContainerError"
@@ -307,11 +312,11 @@ def _environment(config: ContainerConfig, image: Image) -> tuple[str, ...]:
     env = {"PATH": DEFAULT_PATH}
     if config.tty:
         env["TERM"] = "xterm"
-    env.update(_pair(entry) for entry in image.config.env)
+    for entry in image.config.env:
+        name, equals, value = entry.partition("=")
+        if name and equals:
+            env[name] = value
+        else:  # a bare name takes the variable away (containerd's replaceOrAppendEnvValues); nothing is the host's
+            env.pop(name, None)
     env.update(config.envs)
     return tuple(f"{name}={value}" for name, value in env.items())
-
-
-def _pair(entry: str) -> tuple[str, str]:
-    name, _, value = entry.partition("=")
-    return name, value

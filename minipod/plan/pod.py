@@ -6,6 +6,7 @@ kuberuntime_container.go, security_context.go, labels.go), pkg/securitycontext/u
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from minipod.api.types import Capabilities, Container, Pod, PodSecurityContext, SeccompProfile
@@ -26,6 +27,7 @@ from minipod.plan.configs import (
 )
 from minipod.plan.env import CONFIG_ERROR, Sources, environment, expand_all, pod_facts
 from minipod.plan.files import PlanWarning, pod_dns, pod_hostname
+from minipod.plan.process.passwd import MAX_ID
 from minipod.plan.volumes.sources import devices_for, fs_group, mounts_for, pod_directory
 
 DEFAULT_TERMINATION_MESSAGE_PATH = "/dev/termination-log"
@@ -188,7 +190,7 @@ def container_config(
         raise ContainerError(refusal, CONFIG_ERROR)
     ips = facts.node_ips if pod.spec.host_network else pod_ips
     env = environment(pod, container, pod_facts(facts, ips), sources)
-    security = security_context(pod, container, config, paths)
+    security = security_context(pod, container, config, paths, image_user)
     kernel_hostname = pod_hostname(pod, config, facts).kernel
     directory = f"{pod_directory(pod, paths)}/containers/{container.name}/{attempt}"
     mounts = mounts_for(pod, container, paths, facts, env)
@@ -252,17 +254,24 @@ def _container_annotations(pod: Pod, container: Container, attempt: int) -> dict
 # ---- security
 
 
-def security_context(pod: Pod, container: Container, config: Config, paths: Paths) -> SecurityContext:
-    """The container's own security context over the pod's (DetermineEffectiveSecurityContext), in CRI's words."""
+def security_context(
+    pod: Pod, container: Container, config: Config, paths: Paths, image_user: str | None = None
+) -> SecurityContext:
+    """The container's own security context over the pod's (determineEffectiveSecurityContext), in CRI's words."""
     of_pod = pod.spec.security_context or PodSecurityContext()
     own = container.security_context or ApiSecurityContext()
     capabilities = own.capabilities or Capabilities()
     privileged = bool(own.privileged)
     seccomp, profile = _seccomp(own.seccomp_profile or of_pod.seccomp_profile, privileged, config, paths)
     group = fs_group(pod)
+    user, name = own.run_as_user if own.run_as_user is not None else of_pod.run_as_user, ""
+    if user is None and image_user is not None:
+        user, name = image_identity(image_user)
     return SecurityContext(
         privileged=privileged,
-        run_as_user=own.run_as_user if own.run_as_user is not None else of_pod.run_as_user,
+        run_as_user=user,
+        run_as_username=name,
+        run_as_non_root=_run_as_non_root(pod, container),
         run_as_group=own.run_as_group if own.run_as_group is not None else of_pod.run_as_group,
         supplemental_groups=(*(() if group is None else (group,)), *of_pod.supplemental_groups),
         supplemental_groups_policy=of_pod.supplemental_groups_policy or "Merge",
@@ -290,26 +299,49 @@ def _seccomp(profile: SeccompProfile | None, privileged: bool, config: Config, p
     return ("RuntimeDefault" if profile.type == "RuntimeDefault" else "Unconfined"), ""
 
 
+def image_identity(image_user: str) -> tuple[int | None, str]:
+    """(uid, name) of an image's User: what a CRI runtime reports of it and the kubelet passes on, without the group.
+
+    containerd's getUserFromImage, the kubelet's getImageUser: a number as Go reads it, otherwise a name, nothing: root.
+    """
+    name = image_user.partition(":")[0]
+    if not name:
+        return 0, ""
+    if _GO_INTEGER.fullmatch(name) and len(name) <= 19:
+        return int(name), ""
+    return None, name
+
+
+#: 19 characters are always an int64
+_GO_INTEGER = re.compile("[+-]?[0-9]+", re.ASCII)
+
+
 def verify_run_as_non_root(pod: Pod, container: Container, image_user: str) -> str | None:
     """Why a container with runAsNonRoot must not start, for CreateContainerConfigError; None when it may.
 
     `image_user` is the image's User (`""`, `name`, `1000`, `1000:1000`). Only a number proves that it is not root.
     """
+    if not _run_as_non_root(pod, container):
+        return None
     of_pod = pod.spec.security_context or PodSecurityContext()
     own = container.security_context or ApiSecurityContext()
-    non_root = own.run_as_non_root if own.run_as_non_root is not None else of_pod.run_as_non_root
-    if not non_root:
-        return None
     user = own.run_as_user if own.run_as_user is not None else of_pod.run_as_user
     where = f'(pod: "{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})", container: {container.name})'
     if user is not None:
         return f"container's runAsUser breaks non-root policy {where}" if user == 0 else None
-    name = image_user.partition(":")[0]
-    if not name or (name.isascii() and name.isdigit() and int(name) == 0):
-        return f"container has runAsNonRoot and image will run as root {where}"
-    if not (name.isascii() and name.isdigit()):
+    uid, name = image_identity(image_user)
+    if uid is None:
         reason = f"image has non-numeric user ({name}), cannot verify user is non-root"
         return f"container has runAsNonRoot and {reason} {where}"
-    if int(name) > 2**31 - 1:
-        return f"container has runAsNonRoot and image has an invalid user id ({name}) {where}"
+    if uid == 0:
+        return f"container has runAsNonRoot and image will run as root {where}"
+    if not 0 < uid <= MAX_ID:
+        rule = f"(Must be 1-({MAX_ID})): must be between 0 and {MAX_ID}, inclusive"
+        return f"container has runAsNonRoot and image has an invalid user id ({uid}). {rule} {where}"
     return None
+
+
+def _run_as_non_root(pod: Pod, container: Container) -> bool:
+    of_pod = pod.spec.security_context or PodSecurityContext()
+    own = container.security_context or ApiSecurityContext()
+    return bool(own.run_as_non_root if own.run_as_non_root is not None else of_pod.run_as_non_root)

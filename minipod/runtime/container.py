@@ -7,14 +7,16 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from minipod.kernel.layers import read_in_layers
 from minipod.paths import Paths
-from minipod.plan.configs import ContainerConfig
-from minipod.plan.container import SeccompFilter, capabilities_of
-from minipod.plan.operation import HostOperation
+from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.container import ContainerPlan, SeccompFilter, capabilities_of, container_plan
+from minipod.plan.operation import ChildOperation, HostOperation
+from minipod.plan.process.identity import ResolveUser
 from minipod.plan.volumes.sub_path import MakeSubPath
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.records import ContainerRecord, save
@@ -100,6 +102,23 @@ async def prepare(operations: Iterable[HostOperation]) -> None:
             await asyncio.to_thread(operation.execute)
         else:
             operation.execute()
+
+
+def plan_of(
+    config: ContainerConfig, sandbox: SandboxConfig, image: Image, facts: HostFacts, paths: Paths
+) -> ContainerPlan:
+    """With its filter compiled: so a wrong profile is known before anything is made. Raises ContainerError."""
+    return container_plan(config, sandbox, image, facts, paths, seccomp_filter(config, paths))
+
+
+def check_user(operations: Iterable[ChildOperation], layers: Sequence[str]) -> None:
+    """Whether the image knows its user, before anything is made: it is the creation that fails (containerd).
+
+    The child looks again, in the root that it has mounted. Raises ContainerError.
+    """
+    for operation in operations:
+        if isinstance(operation, ResolveUser):
+            operation.find(lambda path, limit: read_in_layers(layers, path, limit))
 
 
 def seccomp_filter(config: ContainerConfig, paths: Paths) -> SeccompFilter:

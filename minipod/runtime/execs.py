@@ -25,6 +25,7 @@ from minipod.plan.launch import launch_calls
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process.identity import AssumeUser, Exec
 from minipod.plan.process.namespaces import Clone
+from minipod.plan.process.passwd import refuse_root
 from minipod.runtime.container import RUNNING, Container, seccomp_filter
 from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
@@ -146,6 +147,7 @@ class Execs:
         status, user = container.status, container.status.user
         if status.state != RUNNING or container.pidfd < 0 or user is None:
             raise ContainerError(f'container "{status.config.name}" is not running')
+        refuse_root(user.uid, status.config.security.run_as_non_root)
         return exec_operations(
             status.config,
             container.record.sandbox,

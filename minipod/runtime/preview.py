@@ -16,13 +16,12 @@ from minipod.config import Config
 from minipod.errors import MinipodError
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts, Image, ImageConfig, NetworkFacts, SandboxConfig
-from minipod.plan.container import container_plan
 from minipod.plan.network.pod_network import shared_network
 from minipod.plan.pod import container_config, sandbox_config
 from minipod.plan.render import Section
 from minipod.plan.sandbox import pause_process, sandbox_operations
 from minipod.plan.volumes.sources import volume_operations
-from minipod.runtime.container import seccomp_filter
+from minipod.runtime.container import plan_of
 from minipod.runtime.facts import host_facts
 from minipod.runtime.images.store import ImageStore
 from minipod.runtime.network import Network
@@ -114,7 +113,7 @@ def _container(
         image_user=image.config.user if image.id else None,
         sources=sources,
     )
-    plan = container_plan(wanted, sandbox, image, facts, paths, seccomp_filter(wanted, paths))
+    plan = plan_of(wanted, sandbox, image, facts, paths)
     return [
         Section(f"{title}: create", "host", plan.host),
         Section(f"{title}: start", "child", (plan.clone, *plan.child)),

@@ -22,12 +22,20 @@ from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Image, SandboxConfig
-from minipod.plan.container import container_plan
 from minipod.plan.process.identity import Exec
 from minipod.runtime import cgroup, resize
 from minipod.runtime.attachment import Attachment
 from minipod.runtime.cgroup import CgroupStats, kept_thawed
-from minipod.runtime.container import CREATED, EXITED, RUNNING, Container, prepare, seccomp_filter, signal_number
+from minipod.runtime.container import (
+    CREATED,
+    EXITED,
+    RUNNING,
+    Container,
+    check_user,
+    plan_of,
+    prepare,
+    signal_number,
+)
 from minipod.runtime.execs import Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
 from minipod.runtime.leftovers import Leftover, find_leftovers
@@ -164,11 +172,11 @@ class Runtime:
     # --- containers --------------------------------------------------------------------------------------------------
 
     async def create_container(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus:
-        """Prepare what is on the host. Raises ImageError, ContainerError (CreateContainerError)."""
+        """Prepare what is on the host. Raises ImageError, ContainerError (CreateContainerError; an unknown user, too)."""
         sandbox = self._sandboxes.get(sandbox_id).config
         image = self._image(config.image)
-        # compiled now, so that a wrong profile is known before anything is made
-        plan = container_plan(config, sandbox, image, self._facts, self._paths, seccomp_filter(config, self._paths))
+        plan = plan_of(config, sandbox, image, self._facts, self._paths)
+        check_user(plan.child, image.layers)
         launch = plan.child[-1]
         assert isinstance(launch, Exec)
         status = ContainerStatus(
@@ -218,14 +226,8 @@ class Runtime:
             raise ContainerError(f'container "{container_id[:12]}" was started already', "RunContainerError")
         config, status = container.status.config, container.status
         try:
-            plan = container_plan(
-                config,
-                container.record.sandbox,
-                self._image(status.image_id),  # by its id: since create the name may have come to mean another
-                self._facts,
-                self._paths,
-                seccomp_filter(config, self._paths),
-            )
+            image = self._image(status.image_id)  # by its id: since create the name may have come to mean another
+            plan = plan_of(config, container.record.sandbox, image, self._facts, self._paths)
             container.log = self._open_log(container)
             fds = self._target(config)
             spawned = await self._spawners.current.spawn(

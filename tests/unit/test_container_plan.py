@@ -23,7 +23,7 @@ from minipod.plan.configs import (
     SandboxConfig,
     SecurityContext,
 )
-from minipod.plan.container import ContainerPlan, SeccompFilter, container_plan, exec_operations
+from minipod.plan.container import DEFAULT_PATH, ContainerPlan, SeccompFilter, container_plan, exec_operations
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process.identity import AssumeUser, BecomeUser, Exec, pause_program
 from minipod.plan.process.rootfs import BindMount, MaskPaths, MountFilesystem, ReadOnlyPaths
@@ -66,10 +66,15 @@ IMAGE = Image(
 
 
 def plan(
-    facts: HostFacts = V1, sandbox: SandboxConfig = SANDBOX, seccomp: bytes = b"12345678", **fields: Any
+    facts: HostFacts = V1,
+    sandbox: SandboxConfig = SANDBOX,
+    seccomp: bytes = b"12345678",
+    image: ImageConfig = IMAGE.config,
+    **fields: Any,
 ) -> ContainerPlan:
     config = ContainerConfig(id="c", name="c", image="busybox", directory="/state/c", **fields)
-    return container_plan(config, sandbox, IMAGE, facts, Paths("/run/x", "/lib/x"), SeccompFilter("p", seccomp))
+    found = msgspec.structs.replace(IMAGE, config=image)
+    return container_plan(config, sandbox, found, facts, Paths("/run/x", "/lib/x"), SeccompFilter("p", seccomp))
 
 
 def names(operations: tuple[Any, ...]) -> list[str]:
@@ -202,6 +207,31 @@ def test_the_image_s_user_counts_unless_the_pod_names_one() -> None:
     assert users["ResolveUser"].user == "web"
     users = {type(op).__name__: op for op in plan(security=SecurityContext(run_as_user=0)).child}
     assert users["ResolveUser"].user == "0"
+    users = {type(op).__name__: op for op in plan(security=SecurityContext(run_as_username="app")).child}
+    assert (users["ResolveUser"].user, users["ResolveUser"].run_as_non_root) == ("app", False)
+    users = {type(op).__name__: op for op in plan(security=SecurityContext(run_as_non_root=True)).child}
+    assert users["ResolveUser"].run_as_non_root
+
+
+def test_an_entrypoint_of_one_empty_word_is_none() -> None:
+    """As in containerd: an image says so to be rid of its base's."""
+    reset = ImageConfig(entrypoint=("",), cmd=("default", ""))
+    assert launch(image=reset).argv == ("default", "")
+    assert launch(image=reset, args=("own",)).argv == ("own",)
+    assert launch(image=reset, command=("",)).argv == ("",)
+    assert launch(image=ImageConfig(entrypoint=("", "x"))).argv == ("", "x")
+    with pytest.raises(ContainerError, match="neither Entrypoint nor Cmd"):
+        launch(image=ImageConfig(entrypoint=("",)))
+
+
+def test_a_variable_of_the_image_without_a_value_is_taken_away_and_never_the_host_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """containerd's replaceOrAppendEnvValues; CVE-2020-14370's kin."""
+    monkeypatch.setenv("SECRET", "of the host")
+    said = ("SECRET", "A=1", "B=2", "B", "=x", "", "SEC*", "*", "C=", "D=\n=", "A=3")
+    assert launch(image=ImageConfig(cmd=("x",), env=said)).env == (f"PATH={DEFAULT_PATH}", "A=3", "C=", "D=\n=")
+    assert launch(image=ImageConfig(cmd=("x",), env=("PATH",))).env == ()
 
 
 def test_an_exec_has_the_container_s_limits_filter_and_capabilities() -> None:

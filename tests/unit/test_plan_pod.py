@@ -232,6 +232,16 @@ def test_a_privileged_container_is_not_confined() -> None:
         ({"runAsNonRoot": True}, "1000:0", False),
         ({"runAsNonRoot": True}, "\uff12", True),
         ({"runAsNonRoot": True}, "4294967296", True),
+        ({"runAsNonRoot": True}, "2147483648", True),
+        ({"runAsNonRoot": True}, "9" * 5000, True),
+        ({"runAsNonRoot": True}, "00", True),
+        ({"runAsNonRoot": True}, "+0", True),
+        ({"runAsNonRoot": True}, "-1", True),
+        ({"runAsNonRoot": True}, "1_0", True),
+        ({"runAsNonRoot": True}, " 0", True),
+        ({"runAsNonRoot": True}, ":5", True),
+        ({"runAsNonRoot": True}, "x:y:z", True),
+        ({"runAsNonRoot": True}, "2147483647", False),
         ({"runAsNonRoot": True, "runAsUser": 0}, "1000", True),
         ({"runAsNonRoot": True, "runAsUser": 7}, "root", False),
     ],
@@ -241,6 +251,57 @@ def test_run_as_non_root_believes_only_numbers(own: dict[str, Any], image_user: 
     assert (verify_run_as_non_root(pod, pod.spec.containers[0], image_user) is not None) == refused
     of_pod = pod_of(securityContext=own)
     assert (verify_run_as_non_root(of_pod, of_pod.spec.containers[0], image_user) is not None) == refused
+
+
+def test_run_as_non_root_is_refused_in_the_kubelet_s_words() -> None:
+    pod = pod_of({"securityContext": {"runAsNonRoot": True}})
+    said = {
+        user: str(verify_run_as_non_root(pod, pod.spec.containers[0], user)).partition(" (pod: ")[0]
+        for user in ("", "0:5", "app:0", "4294967296", "-1")
+    }
+    rule = "(Must be 1-(2147483647)): must be between 0 and 2147483647, inclusive"
+    assert said == {
+        "": "container has runAsNonRoot and image will run as root",
+        "0:5": "container has runAsNonRoot and image will run as root",
+        "app:0": "container has runAsNonRoot and image has non-numeric user (app), cannot verify user is non-root",
+        "4294967296": f"container has runAsNonRoot and image has an invalid user id (4294967296). {rule}",
+        "-1": f"container has runAsNonRoot and image has an invalid user id (-1). {rule}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("image_user", "user", "name"),
+    [
+        (None, None, ""),
+        ("", 0, ""),
+        (":5", 0, ""),
+        ("app:group", None, "app"),
+        ("1000:2000", 1000, ""),
+        ("007", 7, ""),
+        ("+7", 7, ""),
+        ("-7", -7, ""),
+        ("4294967296", 4294967296, ""),
+        ("9" * 30, None, "9" * 30),
+        ("1_0", None, "1_0"),
+        ("\uff12", None, "\uff12"),
+    ],
+)
+def test_of_the_image_s_user_the_kubelet_passes_on_the_number_or_the_name_and_no_group(
+    image_user: str | None, user: int | None, name: str
+) -> None:
+    """k/k#61967: the group is the passwd entry's."""
+    security = container_of(image_user=image_user).security
+    assert (security.run_as_user, security.run_as_username, security.run_as_group) == (user, name, None)
+    own = container_of({"securityContext": {"runAsUser": 5}}, image_user=image_user).security
+    assert (own.run_as_user, own.run_as_username) == (5, "")
+
+
+def test_run_as_non_root_goes_down_to_the_runtime() -> None:
+    assert not container_of().security.run_as_non_root
+    of_pod = {"runAsNonRoot": True}
+    assert container_of(image_user="7", securityContext=of_pod).security.run_as_non_root
+    own = {"securityContext": {"runAsNonRoot": False}}
+    assert not container_of(own, image_user="7", securityContext=of_pod).security.run_as_non_root
 
 
 def test_a_container_that_would_run_as_root_against_its_pods_will_is_not_configured() -> None:

@@ -11,10 +11,13 @@ import signal
 import stat
 import struct
 import termios
+from collections.abc import Callable
 
+from minipod.errors import ContainerError
 from minipod.kernel import mount as kmount
 from minipod.kernel import process
-from minipod.kernel.path import make_in_root, open_in_root, read_regular
+from minipod.kernel.layers import read_in_root
+from minipod.kernel.path import make_in_root, open_in_root
 from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import passwd
 from minipod.plan.process.security import CAPABILITIES
@@ -66,31 +69,40 @@ class ResolveUser(ChildOperation, frozen=True, kw_only=True):
     gid: int | None = None
     groups: tuple[int, ...] = ()
     merge_image_groups: bool = True  # supplementalGroupsPolicy Merge
+    run_as_non_root: bool = False
     phase = "security"
 
     def describe(self) -> str:
         group = f" group {self.gid}" if self.gid is not None else ""
-        return f"look up user {self.user or '0'}{group} in the image's /etc/passwd and /etc/group"
+        root = ", refuse uid 0" if self.run_as_non_root else ""
+        return f"look up user {self.user or '0'}{group} in the image's /etc/passwd and /etc/group{root}"
 
     def execute(self, ctx: ChildContext) -> None:
-        found = passwd.resolve(
+        found = self.find(lambda path, limit: read_in_root(ctx.fds["root"], path, limit))
+        ctx.facts.update(uid=found.uid, gid=found.gid, groups=list(found.groups), home=found.home)
+
+    def find(self, read: Callable[[str, int], bytes]) -> passwd.User:
+        """`read`: a file of the image, by its path and the most bytes. Raises ContainerError."""
+        return passwd.resolve(
             self.user,
             self.gid,
             self.groups,
-            passwd_text=_read_in_root(ctx.fds["root"], "/etc/passwd"),
-            group_text=_read_in_root(ctx.fds["root"], "/etc/group"),
+            passwd_text=_text(read, "/etc/passwd"),
+            group_text=_text(read, "/etc/group"),
             merge_image_groups=self.merge_image_groups,
+            run_as_non_root=self.run_as_non_root,
         )
-        ctx.facts.update(uid=found.uid, gid=found.gid, groups=list(found.groups), home=found.home)
 
 
-def _read_in_root(root_fd: int, path: str) -> str:
-    """The text of a regular file inside the root; empty where there is none."""
+def _text(read: Callable[[str, int], bytes], path: str) -> str:
+    """Empty where there is none. What is there and cannot be read must not count as nobody's: groups restrict, too."""
     try:
-        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        return read(path, _PASSWD_LIMIT).decode("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    return read_regular(fd, _PASSWD_LIMIT)
+    except OSError as error:
+        words = (error.strerror or str(error)).lower()
+        raise ContainerError(f"the image's {path}: {words}", "CreateContainerError") from None
 
 
 class AssumeUser(ChildOperation, frozen=True, kw_only=True):

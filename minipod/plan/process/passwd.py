@@ -1,26 +1,32 @@
 """Users and groups of an image (layer 2), from the texts of its /etc/passwd and /etc/group. Pure; reads no file.
 
-The rules are containerd's (oci.WithUser, WithAdditionalGIDs) and the kubelet's supplementalGroupsPolicy.
+The rules are containerd's (oci.WithUser, WithAdditionalGIDs over moby/sys/user) and the kubelet's
+supplementalGroupsPolicy. Where the reference takes what is no number for 0, and so for root, a line that is meant is
+an error here, and one that is not is left out.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import msgspec
 
 from minipod.errors import ContainerError
 
-_MAX_ID = 0xFFFFFFFE
+MAX_ID = 2**31 - 1  # the kubelet's, containerd's and runc's, though the kernel knows more
+MAX_GROUPS = 4096  # of one process; setgroups(2) takes 65536, but they are in every status of the pod too
+_SPACE = " \t\n\v\f\r\x85\xa0"  # Go's bytes.TrimSpace; str.strip() takes more
 
 
 class User(msgspec.Struct, frozen=True):
     uid: int
     gid: int
-    groups: tuple[int, ...]  # what setgroups gets: the primary group first
+    groups: tuple[int, ...]  # what setgroups gets, in ascending order: the primary group is one of them
     home: str
 
 
 class _Account(msgspec.Struct, frozen=True):
-    name: str
+    name: str  # empty: the image does not know the number
     uid: int
     gid: int
     home: str
@@ -34,71 +40,113 @@ def resolve(
     passwd_text: str,
     group_text: str,
     merge_image_groups: bool = True,
+    run_as_non_root: bool = False,
 ) -> User:
     """Who `user` ("", "name", "1000", "name:group", "1000:2000") is in this image.
 
-    `gid` (runAsGroup) wins over the group in `user`, which wins over the passwd entry's; without any it is 0.
-    Raises ContainerError (CreateContainerError) for a name that the image does not know.
+    Digits are a number and never a name. `gid` (runAsGroup) wins over the group in `user`, which wins over the passwd
+    entry's; without any it is 0. Raises ContainerError, reason CreateContainerError: a name that the image does not
+    know, a number beyond MAX_ID; reason CreateContainerConfigError: root in spite of `run_as_non_root`.
     """
     wanted, _, wanted_group = user.partition(":")
+    if ":" in wanted_group:
+        raise _refusal(f'invalid USER value "{user}"')
     account = _find_account(wanted or "0", passwd_text)
-    uid = account.uid
+    refuse_root(account.uid, run_as_non_root)
     if gid is None:
         gid = _find_group(wanted_group, group_text) if wanted_group else account.gid
-    found = [gid]
+    found = {gid, *groups}
     if merge_image_groups and account.name:
-        found += [number for number, members in _groups(group_text) if account.name in members]
-    found += groups
-    return User(uid, gid, tuple(dict.fromkeys(found)), account.home or "/")
+        found.update(_groups_of(account.name, group_text))
+    if len(found) > MAX_GROUPS:
+        raise _refusal(f"user {wanted or '0'} is in {len(found)} groups: at most {MAX_GROUPS} are supported")
+    return User(account.uid, gid, tuple(sorted(found)), account.home or "/")
+
+
+def refuse_root(uid: int, run_as_non_root: bool) -> None:
+    """The last word on runAsNonRoot, by the uid that the process gets. Raises ContainerError."""
+    if run_as_non_root and uid == 0:
+        message = "container has runAsNonRoot and would run as root (uid 0)"
+        raise ContainerError(message, "CreateContainerConfigError")
 
 
 def parse_id(text: str) -> int | None:
-    """ASCII digits within range, or not a number."""
-    if text.isascii() and text.isdigit() and int(text) <= _MAX_ID:
-        return int(text)
-    return None
+    """ASCII digits within range, or not an id."""
+    if not _is_digits(text):
+        return None
+    digits = text.lstrip("0") or "0"
+    if len(digits) > len(str(MAX_ID)) or int(digits) > MAX_ID:  # int() refuses thousands of digits
+        return None
+    return int(digits)
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _number(text: str, what: str) -> int | None:
+    """None for a name. Raises ContainerError for a number that is no id."""
+    if not _is_digits(text.removeprefix("-").removeprefix("+")):
+        return None
+    number = parse_id(text)
+    if number is None:
+        raise _refusal(f"invalid {what} {text[:32]}: out of range, must be from 0 to {MAX_ID}")
+    return number
 
 
 def _find_account(wanted: str, text: str) -> _Account:
-    number = parse_id(wanted)
-    for account in _accounts(text):
-        if account.name == wanted or (number is not None and account.uid == number):
-            return account
+    """The first line counts, as everywhere."""
+    number = _number(wanted, "user")
+    for name, _, uid, gid, _, home in _lines(text, 6):
+        if (parse_id(uid) == number) if number is not None else (name == wanted):
+            return _Account(
+                name, _id(uid, f"uid of user {wanted}"), _id(gid or "0", f"gid of user {wanted}"), _home(home)
+            )
     if number is None:
-        raise ContainerError(f'user "{wanted}" is not in the image\'s /etc/passwd', "CreateContainerError")
+        raise _refusal(f"unable to find user {wanted}: no matching entries in passwd file")
     return _Account("", number, 0, "/")
 
 
+def _home(text: str) -> str:
+    """NUL would end the variable HOME early: execve(2) takes no such string."""
+    return "/" if "\0" in text else text
+
+
 def _find_group(wanted: str, text: str) -> int:
-    number = parse_id(wanted)
+    number = _number(wanted, "group")
     if number is not None:
         return number
-    for line in text.splitlines():
-        fields = line.split(":")
-        if len(fields) >= 3 and fields[0] == wanted:
-            found = parse_id(fields[2])
-            if found is not None:
-                return found
-    raise ContainerError(f'group "{wanted}" is not in the image\'s /etc/group', "CreateContainerError")
+    for name, _, gid, _ in _group_lines(text):
+        if name == wanted:
+            return _id(gid, f"gid of group {wanted}")
+    raise _refusal(f"unable to find group {wanted}: no matching entries in group file")
 
 
-def _accounts(text: str) -> list[_Account]:
-    found = []
-    for line in text.splitlines():
-        fields = line.split(":")
-        if len(fields) >= 6:
-            uid, gid = parse_id(fields[2]), parse_id(fields[3])
-            if uid is not None and gid is not None:
-                found.append(_Account(fields[0], uid, gid, fields[5]))
-    return found
+def _groups_of(name: str, text: str) -> Iterator[int]:
+    """Of the groups that list the user; its own group, of the same name, is no supplementary one."""
+    for group, _, gid, members in _group_lines(text):
+        if group != name and _is_digits(gid) and name in members.split(","):
+            yield _id(gid, f"gid of group {group}")
 
 
-def _groups(text: str) -> list[tuple[int, list[str]]]:
-    found = []
-    for line in text.splitlines():
-        fields = line.split(":")
-        if len(fields) >= 4:
-            number = parse_id(fields[2])
-            if number is not None:
-                found.append((number, fields[3].strip().split(",")))
-    return found
+def _id(text: str, what: str) -> int:
+    number = parse_id(text)
+    if number is None:
+        raise _refusal(f'{what}: "{text[:32]}" is no number from 0 to {MAX_ID}')
+    return number
+
+
+def _group_lines(text: str) -> Iterator[list[str]]:
+    return (fields for fields in _lines(text, 4) if not fields[0].startswith("#"))
+
+
+def _lines(text: str, fields: int) -> Iterator[list[str]]:
+    """Each line's fields, so many of them: a short line has empty ones, an empty line is none."""
+    for line in text.split("\n"):
+        found = line.strip(_SPACE).split(":")
+        if found != [""]:
+            yield (found + [""] * fields)[:fields]
+
+
+def _refusal(message: str) -> ContainerError:
+    return ContainerError(message, "CreateContainerError")
