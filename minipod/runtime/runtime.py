@@ -172,7 +172,7 @@ class Runtime:
     # --- containers --------------------------------------------------------------------------------------------------
 
     async def create_container(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus:
-        """Prepare what is on the host. Raises ImageError, ContainerError (CreateContainerError; an unknown user, too)."""
+        """Prepare what is on the host. Raises ImageError, ContainerError: also where the image has no such user."""
         sandbox = self._sandboxes.get(sandbox_id).config
         image = self._image(config.image)
         plan = plan_of(config, sandbox, image, self._facts, self._paths)
