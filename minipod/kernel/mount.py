@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Iterable
 
 from minipod.kernel.libc import c_char_p, c_int, c_ulong, fail, function, syscall
 
@@ -33,6 +34,12 @@ AT_RECURSIVE = 0x8000
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 MOUNT_ATTR_RDONLY = 0x1
+#: those that belong to one mount and have the same value as MS_… and as MOUNT_ATTR_…
+_ATTRIBUTES = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 0x1
+_FSCONFIG_SET_FLAG = 0
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_CREATE = 6
 
 FLAG_NAMES = {
     "ro": MS_RDONLY,
@@ -42,7 +49,10 @@ FLAG_NAMES = {
     "relatime": MS_RELATIME,
 }
 
-PROC_SUPER_MAGIC = 0x9FA0  # linux/magic.h
+#: linux/magic.h
+DEVPTS_SUPER_MAGIC = 0x1CD1
+PROC_SUPER_MAGIC = 0x9FA0
+SYSFS_MAGIC = 0x62656572
 
 _fstatfs = function("fstatfs", c_int, ctypes.c_void_p)
 _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
@@ -100,9 +110,7 @@ def move_mount(from_fd: int, to_fd: int) -> None:
     )
 
 
-def mount_setattr(
-    fd: int, *, attr_set: int = 0, attr_clr: int = 0, propagation: int = 0, recursive: bool = False
-) -> None:
+def mount_setattr(fd: int, *, attr_set: int = 0, propagation: int = 0, recursive: bool = False) -> None:
     """mount_setattr(2) on an open mount. Linux 5.12."""
     attr = MountAttr(attr_set, 0, propagation, 0)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
@@ -117,13 +125,50 @@ def file_system_type(fd: int) -> int:
     return int(answer[0])
 
 
+def new_mount(fstype: str, options: Iterable[tuple[str, str | None]] = (), flags: int = 0) -> int:
+    """fsopen(2) to fsmount(2): a detached mount of a new file system; a descriptor (O_PATH) of its root.
+
+    An option is (key, value), or (key, None) for a flag of the file system. `flags`, of MS_RDONLY to MS_NOEXEC, hold
+    for this mount alone, also where its superblock is shared with others (sysfs, cgroup).
+    """
+    fs_fd = syscall("fsopen", fstype.encode(), _FSOPEN_CLOEXEC, what=fstype)
+    try:
+        for key, value in options:
+            command, text = (_FSCONFIG_SET_FLAG, None) if value is None else (_FSCONFIG_SET_STRING, value.encode())
+            syscall("fsconfig", fs_fd, command, key.encode(), text, 0, what=f"{fstype} {key}={value or ''}")
+        syscall("fsconfig", fs_fd, _FSCONFIG_CMD_CREATE, None, None, 0, what=fstype)
+        return syscall("fsmount", fs_fd, _FSMOUNT_CLOEXEC, flags & _ATTRIBUTES, what=fstype)
+    finally:
+        os.close(fs_fd)
+
+
+def restrict(mount_fd: int, flags: int) -> None:
+    """Add `flags`, of MS_RDONLY to MS_NOEXEC, to the mount that `mount_fd` is the root of. It has to be attached."""
+    try:
+        mount_setattr(mount_fd, attr_set=flags)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        _restrict_before_5_12(mount_fd, flags)
+
+
+def _restrict_before_5_12(mount_fd: int, flags: int) -> None:
+    kept = os.fstatvfs(mount_fd).f_flag & _ATTRIBUTES  # a remount sets all of them; the values of ST_… are the same
+    mount(None, f"/proc/self/fd/{mount_fd}", None, MS_REMOUNT | MS_BIND | flags | kept)
+
+
+def mount_id(fd: int) -> str:
+    """The number of the mount that `fd` is on, as mountinfo has it."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
+        return next(line.split()[1] for line in info if line.startswith("mnt_id:"))
+
+
 def is_shared(fd: int) -> bool:
     """Whether the mount that `fd` is on shares what is mounted in it (proc_pid_mountinfo(5), optional fields)."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
-        mount_id = next(line.split()[1] for line in info if line.startswith("mnt_id:"))
+    number = mount_id(fd)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in mounts:
-            if line.startswith(mount_id + " "):
+            if line.startswith(number + " "):
                 return " shared:" in line.partition(" - ")[0]
     return False
 
@@ -132,38 +177,35 @@ def bind(
     source_fd: int,
     target_fd: int,
     *,
-    readonly: bool = False,
+    flags: int = 0,
     recursive: bool = True,
     recursive_read_only: bool = False,
     propagation: int = MS_PRIVATE,
 ) -> None:
     """Bind what `source_fd` names at what `target_fd` names (both may be O_PATH), by descriptors only.
 
-    `recursive` takes the mounts below the source along; `readonly` holds for the uppermost mount alone unless
-    `recursive_read_only` (v1 VolumeMount.recursiveReadOnly, which needs Linux 5.12).
+    `recursive` takes the mounts below the source along. `flags`, of MS_RDONLY to MS_NOEXEC, are added to those of the
+    uppermost mount alone, or of all with `recursive_read_only` (v1 VolumeMount.recursiveReadOnly, from Linux 5.12).
     """
+    tree = open_tree(source_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0))
     try:
-        tree = open_tree(source_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0))
         try:
-            if readonly or recursive_read_only:
-                mount_setattr(tree, attr_set=MOUNT_ATTR_RDONLY, recursive=recursive_read_only)
-            mount_setattr(tree, propagation=propagation, recursive=True)
+            if flags and recursive and not recursive_read_only:
+                mount_setattr(tree, attr_set=flags)
+                mount_setattr(tree, propagation=propagation, recursive=True)
+            else:
+                mount_setattr(tree, attr_set=flags, propagation=propagation, recursive=recursive)
+        except OSError as error:
+            if error.errno != errno.ENOSYS or recursive_read_only:
+                raise
             move_mount(tree, target_fd)
-        finally:
-            os.close(tree)
-    except OSError as error:
-        if error.errno != errno.ENOSYS or recursive_read_only:
-            raise
-        _bind_before_5_12(source_fd, target_fd, readonly, recursive, propagation)
-
-
-def _bind_before_5_12(source_fd: int, target_fd: int, readonly: bool, recursive: bool, propagation: int) -> None:
-    target = f"/proc/self/fd/{target_fd}"
-    path = os.readlink(target)  # the new mount covers the descriptor: from here on its path is the only way to it
-    mount(f"/proc/self/fd/{source_fd}", target, None, MS_BIND | (MS_REC if recursive else 0))
-    mount(None, path, None, propagation | MS_REC)
-    if readonly:
-        mount(None, path, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+            mount(None, f"/proc/self/fd/{tree}", None, propagation | (MS_REC if recursive else 0))
+            if flags:
+                _restrict_before_5_12(tree, flags)
+        else:
+            move_mount(tree, target_fd)
+    finally:
+        os.close(tree)
 
 
 def overlay(lower: tuple[str, ...], upper: str, work: str, target: str) -> None:
@@ -183,15 +225,7 @@ def _overlay(lower: tuple[str, ...], upper: tuple[tuple[str, str], ...], target:
     if len(options) < os.sysconf("SC_PAGESIZE"):
         mount("overlay", target, "overlay", flags, options)
         return
-    fs_fd = syscall("fsopen", b"overlay", 1, what="overlay")  # FSOPEN_CLOEXEC
-    try:
-        for key, value in (*(("lowerdir+", layer) for layer in layers), *upper):
-            syscall("fsconfig", fs_fd, 1, key.encode(), value.encode(), 0, what=f"{key}={value}")  # FSCONFIG_SET_STRING
-        syscall("fsconfig", fs_fd, 6, None, None, 0, what="overlay")  # FSCONFIG_CMD_CREATE
-        attributes = flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)  # their MOUNT_ATTR_ have the same values
-        mount_fd = syscall("fsmount", fs_fd, 1, attributes, what="overlay")  # FSMOUNT_CLOEXEC
-    finally:
-        os.close(fs_fd)
+    mount_fd = new_mount("overlay", (*(("lowerdir+", layer) for layer in layers), *upper), flags)
     target_fd = os.open(target, os.O_PATH | os.O_CLOEXEC)
     try:
         move_mount(mount_fd, target_fd)

@@ -39,6 +39,26 @@ def open_in_root(root_fd: int, path: str, flags: int = os.O_PATH, mode: int = 0)
     return openat2(root_fd, path.lstrip("/") or ".", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
+def open_beneath(dir_fd: int, path: str, flags: int = os.O_PATH) -> int:
+    """Open `path` below `dir_fd` along no link and across no mount: ELOOP, EXDEV."""
+    return openat2(dir_fd, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV)
+
+
+def make_beneath(dir_fd: int, path: str) -> int:
+    """An O_PATH descriptor of a folder below `dir_fd`, along no link and across no mount; what is missing is made."""
+    flags = os.O_PATH | os.O_DIRECTORY
+    try:
+        return open_beneath(dir_fd, path or ".", flags)
+    except FileNotFoundError:
+        parent, _, name = path.rpartition("/")
+        parent_fd = make_beneath(dir_fd, parent)
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent_fd)
+        finally:
+            os.close(parent_fd)
+    return open_beneath(dir_fd, path, flags)
+
+
 def make_in_root(root_fd: int, path: str, *, directory: bool, mode: int = 0o755) -> int:
     """An O_PATH descriptor of `path` inside the root; what is missing of it is made (folders 0755, a file empty).
 

@@ -31,7 +31,9 @@ from minipod.plan.process.identity import (
     SetNoNewPrivs,
     SetOomScoreAdj,
 )
+from minipod.plan.process.kernel_mounts import MakeDevices, MaskPaths, MountFilesystem, ReadOnlyPaths, RemountReadOnly
 from minipod.plan.process.namespaces import Clone, JoinContainer, JoinNamespaces, UnshareCgroupNamespace
+from minipod.plan.process.places import PROC_FILES
 from minipod.plan.process.rootfs import (
     BindMount,
     DetachPropagation,
@@ -39,14 +41,9 @@ from minipod.plan.process.rootfs import (
     KeepWritable,
     MakeContainerFolder,
     MakeDeviceNode,
-    MakeDevices,
     MakeFolder,
-    MaskPaths,
-    MountFilesystem,
     MountRoot,
     PivotRoot,
-    ReadOnlyPaths,
-    RemountReadOnly,
     TouchFile,
 )
 from minipod.plan.process.security import READONLY_PATHS, capability_mask, capability_set, masked_paths
@@ -100,8 +97,8 @@ def container_plan(
         child.append(JoinNamespaces(pins))
     child += [KeepShared(m.host_path, m.below) for m in config.mounts if m.propagation == "bidirectional"]
     child += [DetachPropagation(), MountRoot(layers=image.layers, directory=config.directory), _user(config, image)]
-    child += _image_volumes(config, image)
-    child += _mounts(config, sandbox, facts, paths)
+    child += _kernel_mounts(config, facts)
+    child += _volumes(config, sandbox, image, paths)
     cwd = config.working_dir or image.config.working_dir or "/"
     child.append(MakeFolder(cwd))
     if config.tty:
@@ -192,11 +189,10 @@ def _user(config: ContainerConfig, image: Image) -> ResolveUser:
     )
 
 
-def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, paths: Paths) -> list[ChildOperation]:
-    """The kernel's file systems, then the container's own mounts, those nearer to the root first."""
+def _kernel_mounts(config: ContainerConfig, facts: HostFacts) -> list[ChildOperation]:
+    """The kernel's file systems with their devices, and masked, before any volume can cover or uncover them."""
     privileged = config.security.privileged
     sys_flags = ("nosuid", "nodev", "noexec") if privileged else ("ro", "nosuid", "nodev", "noexec")
-    shm = "/dev/shm" if sandbox.namespaces.ipc == "node" else f"{sandbox_directory(sandbox.id, paths)}/shm"
     operations: list[ChildOperation] = [
         MountFilesystem(fstype="proc", target="/proc", flags=("nosuid", "nodev", "noexec")),
         MountFilesystem(fstype="tmpfs", target="/dev", flags=("nosuid",), data="size=65536k,mode=755"),
@@ -210,8 +206,15 @@ def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, p
         MountFilesystem(fstype="mqueue", target="/dev/mqueue", flags=("nosuid", "nodev", "noexec")),
         MountFilesystem(fstype="sysfs", target="/sys", flags=sys_flags),
         *_cgroup_mounts(facts, sys_flags),
-        BindMount(source=shm, target="/dev/shm"),
     ]
+    if not privileged and config.security.proc_mount == "Default":
+        operations += [MaskPaths(masked_paths(facts.cpus)), ReadOnlyPaths(READONLY_PATHS)]
+    return operations
+
+
+def _volumes(config: ContainerConfig, sandbox: SandboxConfig, image: Image, paths: Paths) -> list[ChildOperation]:
+    """The container's own mounts, those nearer to the root first, over the image's volumes."""
+    shm = "/dev/shm" if sandbox.namespaces.ipc == "node" else f"{sandbox_directory(sandbox.id, paths)}/shm"
     mounts = list(config.mounts)
     if config.termination_message_host_path:
         mounts.append(
@@ -221,6 +224,7 @@ def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, p
         _refuse_in_proc(mount.container_path)
         _refuse_root(mount.container_path)
     mounts.sort(key=lambda mount: mount.container_path.rstrip("/").count("/"))
+    operations: list[ChildOperation] = [BindMount(source=shm, target="/dev/shm"), *_image_volumes(config, image)]
     operations += [
         BindMount(
             source=mount.host_path,
@@ -235,8 +239,6 @@ def _mounts(config: ContainerConfig, sandbox: SandboxConfig, facts: HostFacts, p
     for device in config.devices:
         _refuse_in_proc(device.container_path)
         operations.append(MakeDeviceNode(device.host_path, device.container_path))
-    if not privileged and config.security.proc_mount == "Default":
-        operations += [MaskPaths(masked_paths(facts.cpus)), ReadOnlyPaths(READONLY_PATHS)]
     return operations
 
 
@@ -248,9 +250,12 @@ def _refuse_root(path: str) -> None:
 
 
 def _refuse_in_proc(path: str) -> None:
-    """Whoever chooses what /proc is chooses what the masks hide (runc's checkProcMount, CVE-2019-16884)."""
+    """What the manifest itself asks for in /proc; where an image's links lead is looked at when it is mounted.
+
+    Who chooses what /proc is chooses what the masks hide (runc's checkProcMount, CVE-2019-16884).
+    """
     place = posixpath.normpath("/" + path.lstrip("/"))
-    if place == "/proc" or place.startswith("/proc/"):
+    if (place == "/proc" or place.startswith("/proc/")) and place not in PROC_FILES:
         message = f"mountPath {path}: nothing can be mounted in /proc: choose another place"
         raise ContainerError(message, "CreateContainerError")
 
@@ -269,7 +274,7 @@ def _cgroup_mounts(facts: HostFacts, flags: tuple[str, ...]) -> list[ChildOperat
         place = f"/sys/fs/cgroup/{names}"
         operations.append(MountFilesystem(fstype="cgroup", target=place, flags=(*flags, "relatime"), data=names))
     if "ro" in flags:
-        operations.append(RemountReadOnly("/sys/fs/cgroup", ("nosuid", "nodev", "noexec", "relatime")))
+        operations.append(RemountReadOnly("/sys/fs/cgroup"))
     return operations
 
 

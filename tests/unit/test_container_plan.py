@@ -26,7 +26,8 @@ from minipod.plan.configs import (
 from minipod.plan.container import DEFAULT_PATH, ContainerPlan, SeccompFilter, container_plan, exec_operations
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process.identity import AssumeUser, BecomeUser, Exec, pause_program
-from minipod.plan.process.rootfs import BindMount, MaskPaths, MountFilesystem, ReadOnlyPaths
+from minipod.plan.process.kernel_mounts import MaskPaths, MountFilesystem, ReadOnlyPaths
+from minipod.plan.process.rootfs import BindMount
 from minipod.plan.process.security import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
@@ -111,10 +112,11 @@ def test_exec_is_the_last_thing_that_happens() -> None:
     assert names(plan(tty=True).child)[-1] == "Exec"
 
 
-def test_masks_come_after_every_mount_so_that_none_uncovers_what_they_hide() -> None:
-    found = names(plan(mounts=(Mount(container_path="/data", host_path="/x"),)).child)
-    last_bind = max(i for i, name in enumerate(found) if name == "BindMount")
-    assert last_bind < found.index("MaskPaths")
+def test_masks_are_on_the_kernel_s_file_systems_before_any_volume_can_lie_over_them() -> None:
+    found = names(plan(mounts=(Mount(container_path="/data", host_path="/x"),), tty=True).child)
+    last_mount = max(i for i, name in enumerate(found) if name == "MountFilesystem")
+    first_volume = min(found.index(name) for name in ("BindMount", "MakeFolder", "OpenTerminal"))
+    assert last_mount < found.index("MaskPaths") < found.index("ReadOnlyPaths") < first_volume
 
 
 def test_what_is_masked_and_read_only_is_the_kubelets_list() -> None:

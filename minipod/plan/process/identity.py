@@ -17,12 +17,14 @@ from minipod.errors import ContainerError
 from minipod.kernel import mount as kmount
 from minipod.kernel import process
 from minipod.kernel.layers import read_in_root
-from minipod.kernel.path import make_in_root, open_in_root
+from minipod.kernel.path import open_in_root
 from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import passwd
+from minipod.plan.process.places import open_own, own_file
 from minipod.plan.process.security import CAPABILITIES
 
 _ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
+_PTMX = os.makedev(5, 2)
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
 _PASSWD_LIMIT = 1 << 20  # bytes; an image's passwd is a few lines, whatever else it is
@@ -135,11 +137,8 @@ class OpenTerminal(ChildOperation, frozen=True):
         return "open /dev/pts/ptmx, TIOCGPTPEER" + (", bind at /dev/console" if self.console else "")
 
     def execute(self, ctx: ChildContext) -> None:
-        root_fd = ctx.fds.get("root", -1)
-        if root_fd < 0:
-            root_fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        master = open_in_root(root_fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
-        if not stat.S_ISCHR(os.fstat(master).st_mode) or os.major(os.fstat(master).st_rdev) != 5:
+        master = self._open_master(ctx)
+        if os.fstat(master).st_rdev != _PTMX or kmount.file_system_type(master) != kmount.DEVPTS_SUPER_MAGIC:
             raise OSError(errno.ENOTTY, "/dev/pts/ptmx is not a pty master")
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
         slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
@@ -148,14 +147,23 @@ class OpenTerminal(ChildOperation, frozen=True):
         if "uid" in ctx.facts:
             os.fchown(slave, int(str(ctx.facts["uid"])), -1)
         if self.console:
-            place = make_in_root(root_fd, "/dev/console", directory=False)
-            kmount.bind(slave, place, recursive=False)
-            os.close(place)
+            with own_file(ctx, "/dev/console") as place:
+                kmount.bind(slave, place, recursive=False)
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
         ctx.fds["terminal"] = master
         for fd in (0, 1, 2):
             os.dup2(slave, fd, inheritable=True)
         os.close(slave)
+
+    def _open_master(self, ctx: ChildContext) -> int:
+        flags = os.O_RDWR | os.O_NOCTTY
+        if self.console:  # of the devpts that was made, whatever a volume has put over it since
+            return open_own(ctx, "/dev/pts/ptmx", flags)
+        root_fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        try:
+            return open_in_root(root_fd, "/dev/pts/ptmx", flags)
+        finally:
+            os.close(root_fd)
 
 
 class ChangeFolder(ChildOperation, frozen=True):

@@ -1,4 +1,4 @@
-"""A container's file system as operations (layer 2): overlay, kernel file systems, binds, masks, pivot_root.
+"""A container's file system as operations (layer 2): overlay, volumes, pivot_root; not the kernel's file systems.
 
 All of it happens in the child's own mount namespace: when the child ends, nothing of it is left. Every place inside
 the root is found by openat2 from the root's descriptor, because the image may have prepared it.
@@ -10,32 +10,16 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
 from minipod.kernel import mount as kmount
-from minipod.kernel.path import make_in_root, open_in_root
+from minipod.kernel.path import make_in_root
 from minipod.kernel.remove import remove_tree
 from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
+from minipod.plan.process.kernel_mounts import make_node
+from minipod.plan.process.places import kept_mount, volume_place
 from minipod.plan.volumes.sub_path import open_source
 
 _PROPAGATION = {"private": kmount.MS_PRIVATE, "host-to-container": kmount.MS_SLAVE}
-
-#: name, type, major, minor (runc's AllowedDevices that become nodes)
-DEVICES = (
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-)
-LINKS = (
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-)
 
 
 class MakeContainerFolder(HostOperation, frozen=True):
@@ -104,87 +88,11 @@ class MountRoot(ChildOperation, frozen=True, kw_only=True):
         ctx.fds["root"] = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-class MountFilesystem(ChildOperation, frozen=True, kw_only=True):
-    """A kernel file system (proc, tmpfs, devpts, mqueue, sysfs, cgroup, cgroup2) at a place inside the root."""
-
-    fstype: str
-    target: str
-    flags: tuple[str, ...] = ()
-    data: str = ""
-    phase = "mounts"
-
-    def describe(self) -> str:
-        options = ",".join([*self.flags, *filter(None, [self.data])])
-        return f"mount {self.fstype} {self.target}" + (f" {options}" if options else "")
-
-    def execute(self, ctx: ChildContext) -> None:
-        flags = 0
-        for name in self.flags:
-            flags |= kmount.FLAG_NAMES[name]
-        # A superblock that others use too can't be mounted with another ro (cgroup), or makes the first one's ro that
-        # of all (sysfs, one for each network namespace: a privileged container beside an ordinary one). So the mount
-        # itself is made ro.
-        readonly_later = flags & kmount.MS_RDONLY and self.fstype in ("cgroup", "cgroup2", "sysfs")
-        first = flags & ~kmount.MS_RDONLY if readonly_later else flags
-        with _place(ctx, self.target, directory=True) as fd:
-            kmount.mount(self.fstype, _path_of(fd), self.fstype, first, self.data or None)
-        if readonly_later:
-            with _place(ctx, self.target, directory=True) as fd:  # opened again: now it is the mount's root
-                kmount.mount(None, _path_of(fd), None, kmount.MS_REMOUNT | kmount.MS_BIND | flags)
-
-
-class MakeDevices(ChildOperation, frozen=True):
-    """The device nodes and links of /dev; `host` adds every device of the host (privileged)."""
-
-    host: bool = False
-    phase = "mounts"
-
-    def describe(self) -> str:
-        nodes = " ".join(name for name, _, _ in DEVICES)
-        return f"mknod /dev: {nodes}{' and all of the host' if self.host else ''}; symlink " + " ".join(
-            n for n, _ in LINKS
-        )
-
-    def execute(self, ctx: ChildContext) -> None:
-        with _place(ctx, "/dev", directory=True) as fd:
-            for name, major, minor in DEVICES:
-                _mknod(fd, name, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
-            for name, target in LINKS:
-                os.symlink(target, name, dir_fd=fd)
-            if self.host:
-                _copy_devices("/dev", fd)
-
-
-def _mknod(dir_fd: int, name: str, mode: int, device: int, uid: int = 0, gid: int = 0) -> None:
-    os.mknod(name, mode, device, dir_fd=dir_fd)
-    os.chmod(name, stat.S_IMODE(mode), dir_fd=dir_fd)  # mknod obeys the umask
-    if uid or gid:
-        os.chown(name, uid, gid, dir_fd=dir_fd)
-
-
-def _copy_devices(source: str, dir_fd: int) -> None:
-    """What the host's /dev holds, without what every container has of its own (containerd's HostDevices)."""
-    for entry in os.scandir(source):
-        found = entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name in ("pts", "shm", "mqueue", "fd", ".lxc", ".lxd-mounts", ".udev"):
-                continue
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(entry.name, 0o755, dir_fd=dir_fd)
-            below = os.open(entry.name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-            try:
-                _copy_devices(entry.path, below)
-            finally:
-                os.close(below)
-        elif stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
-            if entry.name == "console":
-                continue
-            with contextlib.suppress(FileExistsError):
-                _mknod(dir_fd, entry.name, found.st_mode, found.st_rdev, found.st_uid, found.st_gid)
-
-
 class MakeDeviceNode(ChildOperation, frozen=True):
-    """A node of the host's device at a place of the container's own: a volume of mode Block (volumeDevices)."""
+    """A node of the host's device at a place of the container's own: a volume of mode Block (volumeDevices).
+
+    Never in a volume: a node there would be for all who share the volume, and on the host it would stay.
+    """
 
     device: str
     target: str
@@ -196,10 +104,16 @@ class MakeDeviceNode(ChildOperation, frozen=True):
     def execute(self, ctx: ChildContext) -> None:
         found = os.stat(self.device)
         parent, name = os.path.split(self.target)
-        with _place(ctx, parent, directory=True) as fd:
+        fd = make_in_root(ctx.fds["root"], parent, directory=True)
+        try:
+            own = {os.fstat(kept_mount(ctx, place)).st_dev for place in ("/", "/dev")}
+            if os.fstat(fd).st_dev not in own:
+                raise PermissionError(errno.EPERM, f"devicePath {self.target}: neither in the image nor in /dev")
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=fd)  # of the image, or of the container before this one
-            _mknod(fd, name, found.st_mode, found.st_rdev, found.st_uid, found.st_gid)
+            make_node(fd, name, found.st_mode, found.st_rdev, found.st_uid, found.st_gid)
+        finally:
+            os.close(fd)
 
 
 class KeepShared(ChildOperation, frozen=True):
@@ -238,12 +152,11 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
     recursive_read_only: bool = False
     propagation: str = "private"
     sub_path: str = ""
-    flags: tuple[str, ...] = ()
     phase = "mounts"
 
     def describe(self) -> str:
         source = f"{self.source} (below it {self.sub_path})" if self.sub_path else self.source
-        options = [("rro" if self.recursive_read_only else "ro") if self.readonly else "rw", *self.flags]
+        options = [("rro" if self.recursive_read_only else "ro") if self.readonly else "rw"]
         if self.propagation != "private":
             options.append(self.propagation)
         return f"bind {source} at {self.target} {','.join(options)}"
@@ -255,11 +168,11 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
         source_fd = open_source(self.source, self.sub_path)
         try:
             directory = stat.S_ISDIR(os.fstat(source_fd).st_mode)
-            with _place(ctx, self.target, directory=directory) as fd:
+            with volume_place(ctx, self.target, directory=directory) as fd:
                 kmount.bind(
                     source_fd,
                     fd,
-                    readonly=self.readonly,
+                    flags=kmount.MS_RDONLY if self.readonly else 0,
                     recursive_read_only=self.recursive_read_only,
                     propagation=_PROPAGATION[self.propagation],
                 )
@@ -271,7 +184,7 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
         try:
             if self.readonly:
                 kmount.mount_setattr(tree, attr_set=kmount.MOUNT_ATTR_RDONLY, recursive=self.recursive_read_only)
-            with _place(ctx, self.target, directory=stat.S_ISDIR(os.fstat(tree).st_mode)) as fd:
+            with volume_place(ctx, self.target, directory=stat.S_ISDIR(os.fstat(tree).st_mode)) as fd:
                 kmount.move_mount(tree, fd)
         finally:
             os.close(tree)
@@ -280,7 +193,8 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
 class KeepWritable(ChildOperation, frozen=True):
     """A folder of the image that stays writable below a read-only root: a volume of the image's configuration.
 
-    Mounted onto itself, so what the image has there is there, and what is written goes with the container.
+    Mounted onto itself, so what the image has there is there, and what is written goes with the container. A place
+    that is not of the root file system (/dev/shm) has its own mount, and is as writable as that.
     """
 
     target: str
@@ -290,8 +204,9 @@ class KeepWritable(ChildOperation, frozen=True):
         return f"bind {self.target} at itself rw: a volume of the image"
 
     def execute(self, ctx: ChildContext) -> None:
-        with _place(ctx, self.target, directory=True) as fd:
-            kmount.bind(fd, fd)
+        with volume_place(ctx, self.target, directory=True) as fd:
+            if os.fstat(fd).st_dev == os.fstat(ctx.fds["root"]).st_dev:
+                kmount.bind(fd, fd, recursive=False)
 
 
 class MakeFolder(ChildOperation, frozen=True):
@@ -307,75 +222,6 @@ class MakeFolder(ChildOperation, frozen=True):
         os.close(make_in_root(ctx.fds["root"], self.path, directory=True))
 
 
-class MaskPaths(ChildOperation, frozen=True):
-    """Hide what the kernel tells too much in: folders under an empty read-only tmpfs, files under /dev/null."""
-
-    paths: tuple[str, ...]
-    phase = "mounts"
-
-    def describe(self) -> str:
-        return f"mask {' '.join(self.paths)}"
-
-    def execute(self, ctx: ChildContext) -> None:
-        null_fd = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
-        try:
-            for path in self.paths:
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    self._mask(ctx.fds["root"], path, null_fd)
-        finally:
-            os.close(null_fd)
-
-    @staticmethod
-    def _mask(root_fd: int, path: str, null_fd: int) -> None:
-        fd = open_in_root(root_fd, path)
-        try:
-            if stat.S_ISDIR(os.fstat(fd).st_mode):
-                kmount.mount("tmpfs", _path_of(fd), "tmpfs", kmount.MS_RDONLY, "size=0,nr_inodes=2")
-            else:
-                kmount.bind(null_fd, fd, recursive=False)
-        finally:
-            os.close(fd)
-
-
-class ReadOnlyPaths(ChildOperation, frozen=True):
-    """Make parts of /proc read-only by binding them over themselves."""
-
-    paths: tuple[str, ...]
-    phase = "mounts"
-
-    def describe(self) -> str:
-        return f"read-only {' '.join(self.paths)}"
-
-    def execute(self, ctx: ChildContext) -> None:
-        for path in self.paths:
-            try:
-                fd = open_in_root(ctx.fds["root"], path)
-            except FileNotFoundError:
-                continue
-            try:
-                kmount.bind(fd, fd, readonly=True)
-            finally:
-                os.close(fd)
-
-
-class RemountReadOnly(ChildOperation, frozen=True):
-    """Make one mount inside the root read-only (`/`: readOnlyRootFilesystem); those below it stay as they are."""
-
-    target: str
-    flags: tuple[str, ...] = ()
-    phase = "mounts"
-
-    def describe(self) -> str:
-        return f"remount {self.target} ro"
-
-    def execute(self, ctx: ChildContext) -> None:
-        flags = kmount.MS_REMOUNT | kmount.MS_BIND | kmount.MS_RDONLY
-        for name in self.flags:
-            flags |= kmount.FLAG_NAMES[name]
-        with _place(ctx, self.target, directory=True) as fd:
-            kmount.mount(None, _path_of(fd), None, flags)
-
-
 class PivotRoot(ChildOperation, frozen=True):
     """Make the assembled root the root; the host's is detached. Never chroot: it can be left again."""
 
@@ -389,17 +235,3 @@ class PivotRoot(ChildOperation, frozen=True):
         kmount.pivot_root(".", ".")  # the old root is now stacked on the new one: pivot_root(2), NOTES
         kmount.umount(".", kmount.MNT_DETACH)
         os.chdir("/")
-
-
-def _path_of(fd: int) -> str:
-    """A way to name an open place to mount(2) that no rename can redirect."""
-    return f"/proc/self/fd/{fd}"
-
-
-@contextlib.contextmanager
-def _place(ctx: ChildContext, path: str, *, directory: bool) -> Iterator[int]:
-    fd = make_in_root(ctx.fds["root"], path, directory=directory)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -39,7 +39,7 @@ from minipod.kernel import process
 from minipod.plan import cgroup
 from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import identity as plan_process
-from minipod.plan.process import namespaces, rootfs
+from minipod.plan.process import kernel_mounts, namespaces, rootfs
 from minipod.plan.process.namespaces import Clone
 from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, widen
 from minipod.runtime.spawner.launches import STREAMS, Launches
@@ -53,7 +53,7 @@ _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 #: Every operation that a child may have to execute, by its name on the wire. Nothing is imported after the fork.
 CHILD_OPERATIONS: dict[str, type[ChildOperation]] = {
     name: kind
-    for module in (cgroup, namespaces, plan_process, rootfs)
+    for module in (cgroup, kernel_mounts, namespaces, plan_process, rootfs)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, ChildOperation) and kind is not ChildOperation
 }
