@@ -15,6 +15,9 @@ _VERSION_AND_PID = "000.00.00-4194304"
 NAME_MAX = 255  # bytes of a file's name
 DEFAULT_ROOT = "/run/minipod"
 DEFAULT_STATE = "/var/lib/minipod"
+LOG_FOLDERS = (
+    3  # above a log file, no links: pods, the pod's, its container's; a pod may have a hostPath to any of them
+)
 
 
 def large_files() -> str:

@@ -7,15 +7,15 @@ A line is `<RFC 3339 time> stdout|stderr P|F <text>`; P says that the next line 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 
-from minipod.cli.values import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import gzip
-    from typing import IO
+from minipod.kernel.regular import open_regular, opened_folder
+from minipod.paths import LOG_FOLDERS
 
 CHUNK = 1 << 16  # bigger ones fall out of the cache: a third of the speed
+LINE_LIMIT = 1 << 20  # of what is no CRI line: those are 16 KiB
+MEMORY_LIMIT = 256 << 20  # of a file at once: a pod with a hostPath may have put anything in a log's place
 FULL, PARTIAL = b"F", b"P"
 
 
@@ -79,7 +79,8 @@ def generations(path: str) -> list[str]:
     folder, name = os.path.split(path)
     found: dict[str, str] = {}
     try:
-        entries = os.listdir(folder)
+        with opened_folder(folder, LOG_FOLDERS) as folder_fd:
+            entries = os.listdir(folder_fd)
     except OSError:
         return []
     for entry in entries:
@@ -97,33 +98,53 @@ def generation_of(path: str) -> str:
     return path.removesuffix(".gz")
 
 
-def _opened(path: str) -> IO[bytes] | gzip.GzipFile:
-    if not path.endswith(".gz"):
-        return open(path, "rb", buffering=CHUNK)
-    import gzip
+def _open(path: str) -> int:
+    folder, name = os.path.split(path)
+    with opened_folder(folder, LOG_FOLDERS) as folder_fd:
+        return open_regular(name, os.O_RDONLY, folder_fd, path)
 
-    return gzip.open(path, "rb")
+
+def _pieces(path: str, start: int) -> Iterator[bytes]:
+    """A file's content, also of a compressed one: as far as it is well."""
+    with open(_open(path), "rb", buffering=0) as source:
+        if not path.endswith(".gz"):
+            source.seek(start)
+            while data := source.read(CHUNK):
+                yield data
+            return
+        import gzip
+        import zlib
+
+        with gzip.GzipFile(fileobj=source, mode="rb") as text:
+            try:
+                text.seek(start)
+                while data := text.read(CHUNK):
+                    yield data
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                return
 
 
 def chunks(path: str, start: int = 0) -> Iterator[bytes]:
-    """A file's content in pieces that end with a newline (the last one may not); nothing where it is gone."""
+    """A file's content in pieces that end with a newline (the last one may not); nothing where it is gone.
+
+    Raises OSError where there is something else than a regular file.
+    """
+    rest = b""
     try:
-        source = _opened(path)
-    except FileNotFoundError:
-        return
-    with source:
-        if start:
-            source.seek(start)
-        rest = b""
-        while data := source.read(CHUNK):
+        for data in _pieces(path, start):
             cut = data.rfind(b"\n") + 1
             if not cut:
                 rest += data
+                if len(rest) > LINE_LIMIT:
+                    yield rest + b"\n"
+                    rest = b""
                 continue
             yield rest + data[:cut] if rest else data[:cut]
             rest = data[cut:]
-        if rest:
-            yield rest
+    except FileNotFoundError:
+        return
+    if rest:
+        yield rest
 
 
 def tail_offset(path: str, count: int) -> tuple[int, int]:
@@ -131,7 +152,7 @@ def tail_offset(path: str, count: int) -> tuple[int, int]:
 
     A container's line that was written in pieces counts once: a `P` line belongs to the one that follows.
     """
-    with open(path, "rb", buffering=0) as source:
+    with open(_open(path), "rb", buffering=0) as source:
         position = source.seek(0, os.SEEK_END)
         if count <= 0:
             return position, 0
@@ -142,8 +163,9 @@ def tail_offset(path: str, count: int) -> tuple[int, int]:
             source.seek(position)
             tail = source.read(step) + tail
             starts = _line_starts(tail, position == 0)
-            if len(starts) > count:
-                return position + starts[-count], count
+            if len(starts) > count or len(tail) > MEMORY_LIMIT:
+                found = min(count, len(starts))
+                return (position + starts[-found], found) if found else (source.seek(0, os.SEEK_END), 0)
             step = max(step, len(tail))
         return 0, len(_line_starts(tail, True))
 
@@ -154,9 +176,9 @@ def tail(path: str, count: int) -> list[tuple[str, int]]:
     for name in [path, *reversed(generations(path))]:
         try:
             if name.endswith(".gz"):
-                starts = _line_starts(b"".join(chunks(name)), True)
-                found = min(len(starts), count)
-                sources.append((name, starts[-found] if found else 0))
+                starts = _last_starts(name, count)
+                found = len(starts)
+                sources.append((name, starts[0] if starts else 0))
             else:
                 start, found = tail_offset(name, count)
                 sources.append((name, start))
@@ -166,6 +188,17 @@ def tail(path: str, count: int) -> list[tuple[str, int]]:
         if count <= 0:
             break
     return sources[::-1]
+
+
+def _last_starts(path: str, count: int) -> deque[int]:
+    """The offsets of the last lines of a compressed file."""
+    starts: deque[int] = deque(maxlen=count)
+    offset, continued = 0, False
+    for data in chunks(path):
+        starts.extend(offset + start for start in _line_starts(data, not continued))
+        continued = not parse(data[data.rfind(b"\n", 0, -1) + 1 :].rstrip(b"\n") + b"\n")[-1].whole
+        offset += len(data)
+    return starts
 
 
 def _line_starts(data: bytes, from_start: bool) -> list[int]:
@@ -223,7 +256,7 @@ class Follower:
     def is_newest(self) -> bool:
         """Whether what is open (or that nothing is) still is what the path says."""
         try:
-            found = os.stat(self.path)
+            found = os.lstat(self.path)
         except FileNotFoundError:
             return self._fd < 0
         return self._fd >= 0 and os.path.samestat(found, os.fstat(self._fd))
@@ -240,7 +273,7 @@ class Follower:
         while True:
             older = {generation_of(name) for name in generations(self.path)}
             try:
-                fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = _open(self.path)
             except FileNotFoundError:
                 return False
             if {generation_of(name) for name in generations(self.path)} <= older:
@@ -255,6 +288,8 @@ class Follower:
             cut = data.rfind(b"\n") + 1
             if not cut:
                 self._rest += data
+                if len(self._rest) > LINE_LIMIT:
+                    yield self.remainder() + b"\n"
                 continue
             yield self._rest + data[:cut] if self._rest else data[:cut]
             self._rest = data[cut:]
@@ -286,11 +321,14 @@ class Follower:
 def _open_generation(path: str) -> int:
     """A descriptor of a log file's text, also of a compressed one."""
     if not path.endswith(".gz"):
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return _open(path)
     fd = os.memfd_create("log", os.MFD_CLOEXEC)
     try:
+        size = 0
         for data in chunks(path):
-            os.write(fd, data)
+            size += os.write(fd, data)
+            if size > MEMORY_LIMIT:
+                break
     except BaseException:
         os.close(fd)
         raise

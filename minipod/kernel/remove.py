@@ -28,13 +28,16 @@ def remove_tree(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     try:
-        _remove_at(parent_fd, name, path)
+        remove_tree_at(parent_fd, name, path)
     finally:
         os.close(parent_fd)
 
 
-def _remove_at(parent_fd: int, name: str, path: str) -> None:
-    """Depth first with a bounded number of descriptors: what is nested deeper is first moved up to the top folder."""
+def remove_tree_at(parent_fd: int, name: str, path: str) -> None:
+    """The same in a folder that is open; `path`: for errors.
+
+    Depth first with a bounded number of descriptors: what is nested deeper is first moved up to the top folder.
+    """
     if _unlinked(parent_fd, name):
         return
     first = _entered(parent_fd, name, path)

@@ -1,4 +1,4 @@
-"""Container logs (layer 3): from the pipes into CRI's log format, with rotation. Reads no log back.
+"""Container logs (layer 3): from the pipes into CRI's log format, with rotation.
 
 A line is `<RFC3339Nano> stdout|stderr F|P <text>`; P is a part of a line longer than 16 KiB. The unfinished last line
 of a stream is also kept in a small file, so that an agent that is killed loses nothing of it.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import glob
 import gzip
 import logging
 import os
@@ -18,7 +17,11 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from minipod.kernel.regular import make_regular, open_regular, opened_folder
+from minipod.paths import LOG_FOLDERS
+
 LINE_LIMIT = 16 * 1024  # bytes; containerd's max_container_log_line_size
+READ_LIMIT = 64 << 20  # of a log at once: a pod with a hostPath to it may have put anything there
 MODE = 0o640  # of every log file: what containers say is not for everybody
 _CHUNK = 64 * 1024  # larger ones leave the processor's cache between being read and being written
 _BUSY_S = 0.01  # a stream that says something so soon again …
@@ -74,6 +77,7 @@ class LogFile:
     def __init__(self, path: str, max_size: int, max_files: int) -> None:
         """`max_size` bytes, 0: never rotate (a kubelet does it itself)."""
         self.path = path
+        self._folder, self._name = os.path.split(path)
         self._max_size = max_size
         self._max_files = max_files
         self._fd = -1
@@ -84,8 +88,9 @@ class LogFile:
     def reopen(self) -> None:
         """Open the file anew, after somebody renamed it (CRI ReopenContainerLog)."""
         self.close()
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
+        os.makedirs(self._folder.rsplit("/", LOG_FOLDERS)[0], exist_ok=True)
+        with opened_folder(self._folder, LOG_FOLDERS, make=True) as folder_fd:
+            self._fd = make_regular(self._name, os.O_WRONLY | os.O_APPEND, MODE, folder_fd, self.path)
         self._size = os.fstat(self._fd).st_size
 
     def write(self, text: bytes) -> None:
@@ -113,12 +118,19 @@ class LogFile:
             os.ftruncate(self._fd, self._size)
 
     def text_of(self, stream: bytes) -> bytes:
-        """What the file says of a stream, as it was written."""
+        """What the file says of a stream, as it was written; of a very long one the end."""
         try:
-            with open(self.path, "rb") as file:
-                lines = [line.split(b" ", 3) for line in file.read().split(b"\n")]
+            with (
+                opened_folder(self._folder, LOG_FOLDERS) as folder_fd,
+                open(open_regular(self._name, os.O_RDONLY, folder_fd, self.path), "rb") as file,
+            ):
+                start = max(0, file.seek(0, os.SEEK_END) - READ_LIMIT)
+                file.seek(start)
+                lines = [line.split(b" ", 3) for line in file.read(READ_LIMIT).split(b"\n")]
         except OSError:
             return b""
+        if start:
+            del lines[0]  # began before what was read
         found = (line for line in lines if len(line) == 4 and line[1] == stream)
         return b"".join(text + (b"\n" if tag == b"F" else b"") for _, _, tag, text in found)
 
@@ -128,34 +140,37 @@ class LogFile:
             self._fd = -1
 
     def _rotate(self) -> None:
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        rotated = f"{self.path}.{stamp}"
-        if os.path.exists(rotated):
-            return  # twice within a second: the file grows a little further
+        rotated = f"{self._name}.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         try:
-            found = sorted(glob.glob(glob.escape(self.path) + ".*"))
-            earlier = [path for path in found if not path.endswith(".tmp")]  # those are being compressed
-            os.rename(self.path, rotated)
-            self.reopen()
-            for path in earlier[: max(0, len(earlier) - (self._max_files - 2))]:
-                os.unlink(path)
-            for path in earlier[max(0, len(earlier) - (self._max_files - 2)) :]:
-                if not path.endswith(".gz"):
-                    asyncio.get_running_loop().run_in_executor(None, _compress, path)
+            with opened_folder(self._folder, LOG_FOLDERS) as folder_fd:
+                found = sorted(name for name in os.listdir(folder_fd) if name.startswith(f"{self._name}."))
+                if rotated in found:
+                    return  # twice within a second: the file grows a little further
+                earlier = [name for name in found if not name.endswith(".tmp")]  # those are being compressed
+                os.rename(self._name, rotated, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+                self.reopen()
+                too_many = max(0, len(earlier) - (self._max_files - 2))
+                for name in earlier[:too_many]:
+                    os.unlink(name, dir_fd=folder_fd)
+            for name in earlier[too_many:]:
+                if not name.endswith(".gz"):
+                    asyncio.get_running_loop().run_in_executor(None, _compress, self._folder, name)
         except OSError as error:
             log.warning("log %s: rotation: %s", self.path, error.strerror)
 
 
-def _compress(path: str) -> None:
+def _compress(folder: str, name: str) -> None:
+    path = f"{folder}/{name}"
     try:
-        with (
-            open(path, "rb") as source,
-            open(path + ".tmp", "wb", opener=lambda name, flags: os.open(name, flags, MODE)) as raw,
-            _gzip(raw) as target,
-        ):
-            shutil.copyfileobj(source, target, 1 << 20)
-        os.rename(path + ".tmp", path + ".gz")
-        os.unlink(path)
+        with opened_folder(folder, LOG_FOLDERS) as folder_fd:
+            with open(open_regular(name, os.O_RDONLY, folder_fd, path), "rb") as source:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{name}.tmp", dir_fd=folder_fd)
+                compressed_fd = make_regular(f"{name}.tmp", os.O_WRONLY, MODE, folder_fd, f"{path}.tmp")
+                with open(compressed_fd, "wb") as raw, _gzip(raw) as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+            os.rename(f"{name}.tmp", f"{name}.gz", src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+            os.unlink(name, dir_fd=folder_fd)
     except FileNotFoundError:
         pass  # the pod was removed meanwhile
     except OSError as error:

@@ -158,9 +158,9 @@ def falling_back(pod: Pod) -> Pod:
     return msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, containers=(container,)))
 
 
-def test_the_termination_message_is_the_file_s_beginning(tmp_path: Path) -> None:
-    (tmp_path / "termination-log").write_bytes(b"x" * 10_000)
-    assert termination.message_of(make_pod(), ended(tmp_path)) == "x" * 4096
+def test_the_termination_message_is_the_file_s_end(tmp_path: Path) -> None:
+    (tmp_path / "termination-log").write_bytes(b"a" * 10_000 + b"x" * 4000 + b"end")
+    assert termination.message_of(make_pod(), ended(tmp_path)) == "a" * 93 + "x" * 4000 + "end"
 
 
 def test_logs_are_the_message_only_of_failures_whose_policy_says_so(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+from minipod.kernel.regular import open_regular, opened_folder
+from minipod.paths import LOG_FOLDERS
+
 TAIL_BYTES = 16_384
 MAX_LINE = 200
 
@@ -11,9 +14,11 @@ MAX_LINE = 200
 def last_lines(directory: str, count: int = 3) -> list[str]:
     """The last lines of the newest log in a container's log folder, without CRI's prefix; [] where there is none."""
     try:
-        numbers = [int(name[:-4]) for name in os.listdir(directory) if name.endswith(".log") and name[:-4].isdecimal()]
+        with opened_folder(directory, LOG_FOLDERS) as folder_fd:
+            names = os.listdir(folder_fd)
     except OSError:
         return []
+    numbers = [int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdecimal()]
     if not numbers:
         return []
     texts = (text.strip() for text in _texts(f"{directory}/{max(numbers)}.log"))
@@ -29,7 +34,11 @@ def tail_text(path: str, max_lines: int, max_bytes: int) -> str:
 def _texts(path: str) -> list[str]:
     """The texts of the last lines of a CRI log: `<time> stdout|stderr P|F <text>` without the first three fields."""
     try:
-        with open(path, "rb") as file:
+        folder, name = os.path.split(path)
+        with (
+            opened_folder(folder, LOG_FOLDERS) as folder_fd,
+            open(open_regular(name, os.O_RDONLY, folder_fd, path), "rb") as file,
+        ):
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
             lines = file.read(TAIL_BYTES).split(b"\n")

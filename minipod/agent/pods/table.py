@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
-import shutil
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,10 @@ from minipod.agent.pods.worker import PodWorker
 from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
 from minipod.errors import ConflictError, NotFoundError
+from minipod.kernel.regular import opened_folder
+from minipod.kernel.remove import remove_tree_at
 from minipod.lifecycle import core, model
+from minipod.paths import LOG_FOLDERS
 from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
@@ -191,9 +194,17 @@ class Pods:
         return self._node.paths.pod_log_directory(metadata.namespace, metadata.name, metadata.uid)
 
     def remove_logs(self, worker: PodWorker) -> None:
-        """The last thing that is left of a pod. Only the agent writes there, so there is no link to follow."""
+        """The last thing that is left of a pod. Others may write there: a pod with a hostPath to it."""
         self.keep_logs.discard(worker.uid)
-        shutil.rmtree(self.log_directory(worker.pod), ignore_errors=True)
+        path = self.log_directory(worker.pod)
+        folder, name = os.path.split(path)
+        try:
+            with opened_folder(folder, LOG_FOLDERS - 2) as folder_fd:
+                remove_tree_at(folder_fd, name, path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("logs of pod %s: %s: %s", worker.name, error.filename or path, error.strerror)
 
     async def close(self) -> None:
         for stop in self._owners.values():

@@ -10,7 +10,7 @@ from minipod.agent.pods import logtail
 from minipod.agent.specs import container_spec
 from minipod.api.types import Pod
 from minipod.errors import NotFoundError
-from minipod.kernel.path import read_regular
+from minipod.kernel.regular import open_regular, opened_folder
 from minipod.runtime.status import ContainerStatus
 
 MAX_MESSAGE_BYTES = 4096
@@ -19,7 +19,7 @@ MAX_LOG_LINES = 80
 
 
 def message_of(pod: Pod, status: ContainerStatus) -> str:
-    """The file's beginning; of a failed container without one the log's end, where its policy says so."""
+    """The file's end; of a failed container without one the log's end, where its policy says so."""
     own = status.message
     text = _file_text(status.config.termination_message_host_path)
     if not text and status.exit_code != 0 and _falls_back(pod, status.config.name):
@@ -37,11 +37,14 @@ def _falls_back(pod: Pod, name: str) -> bool:
 
 
 def _file_text(path: str) -> str:
-    """Empty where there is none. The container wrote the file: only a regular one is read, and not much of it."""
-    if not path:
-        return ""
+    """The end of it (pkg/util/tail ReadAtMost); empty where there is none."""
+    folder, name = os.path.split(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with (
+            opened_folder(folder, 0) as folder_fd,
+            open(open_regular(name, os.O_RDONLY, folder_fd, path), "rb") as file,
+        ):
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_MESSAGE_BYTES))
+            return file.read(MAX_MESSAGE_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""
-    return read_regular(fd, MAX_MESSAGE_BYTES)

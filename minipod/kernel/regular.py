@@ -1,0 +1,81 @@
+"""Opening files in folders that others can write to (layer 1): along no link, and nothing but regular files. No policy.
+
+A pod with a hostPath volume can put a link, a FIFO or a device node where its log was, or a link where a folder was.
+Opening a FIFO waits for its other end, opening some devices acts (a watchdog is started): so what is there is looked at
+before it is opened, through the descriptor that is then opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_TRIES = 8
+
+
+@contextlib.contextmanager
+def opened_folder(path: str, own: int, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder; of its path, the last `own` names may not be links. `make`: those that are missing.
+
+    Raises OSError.
+    """
+    above, *names = path.rsplit("/", own)
+    fd = os.open(above or "/", _FOLDER)
+    try:
+        for name in names:
+            if name in ("", ".", ".."):
+                raise OSError(errno.EINVAL, "is no folder of the path", path)
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=fd)
+            try:
+                below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            except OSError as error:
+                raise _told(error, path) from None
+            os.close(fd)
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_regular(name: str, flags: int, folder_fd: int, told: str) -> int:
+    """A descriptor of a regular file, close-on-exec; `told`: its path, for errors. Raises OSError: ELOOP for a link,
+    EINVAL for what is neither link nor regular file."""
+    if "/" in name or name in ("", ".", ".."):
+        raise OSError(errno.EINVAL, "is no file's name", told)
+    seen_fd = -1
+    try:
+        seen_fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+        kind = os.fstat(seen_fd).st_mode
+        if stat.S_ISLNK(kind):
+            raise OSError(errno.ELOOP, "a link")
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "is no regular file")
+        return os.open(f"/proc/self/fd/{seen_fd}", flags | _FLAGS)
+    except OSError as error:
+        raise _told(error, told) from None
+    finally:
+        if seen_fd >= 0:
+            os.close(seen_fd)
+
+
+def make_regular(name: str, flags: int, mode: int, folder_fd: int, told: str) -> int:
+    """The same, of a file that is made where there is none."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileExistsError):
+            return os.open(name, flags | _FLAGS | os.O_CREAT | os.O_EXCL, mode, dir_fd=folder_fd)
+        with contextlib.suppress(FileNotFoundError):
+            return open_regular(name, flags, folder_fd, told)
+    raise OSError(errno.EAGAIN, "comes and goes", told)
+
+
+def _told(error: OSError, path: str) -> OSError:
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return OSError(error.errno, "is a link or no folder, which is not followed", path)
+    return OSError(error.errno, error.strerror, path)
