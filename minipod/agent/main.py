@@ -1,6 +1,7 @@
 """The node agent's start and end (layer 5): options, lock, spawner, then everything else.
 
-The order is for a cold `minipod run`: the lock and the spawner's process come first, so that the spawner's own
+What it has from its caller is set first: whatever is made or started afterwards has it from here. Then
+the order is for a cold `minipod run`: the lock and the spawner's process come first, so that the spawner's own
 start-up overlaps with this process importing what is heavy (asyncio, the API's types, netlink).
 """
 
@@ -75,8 +76,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(options: Options) -> int:
     from minipod.agent import lock, start
+    from minipod.agent.inheritance import take_over
 
-    start.check_host(options.paths)
+    start.check_rights(options.paths)
+    notes = take_over(options.ready_fd)
+    notes += start.check_host(options.paths)
     held = lock.acquire(options.paths)
     if held is None:
         if not options.auto:
@@ -94,7 +98,7 @@ def _run(options: Options) -> int:
             held.started()
             _tell(options.ready_fd, "ready")
 
-        return serve(options, ready)
+        return serve(options, ready, notes)
     finally:
         held.release()
 

@@ -8,7 +8,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from minipod.agent import server
 from minipod.agent.image_gc import ImageCollector
@@ -36,10 +36,15 @@ RUNNING = "running"  # the store's word for an agent that has not left properly
 SWEEP_AFTER_S = 1.0  # what an earlier agent left is no hurry; whoever started this one is
 
 
-def serve(options: Options, ready: Callable[[], None]) -> int:
-    """Runs until the agent leaves; `ready` is called once the control socket answers. Raises MinipodError."""
+def serve(options: Options, ready: Callable[[], None], notes: Sequence[str] = ()) -> int:
+    """Runs until the agent leaves; `ready` is called once the control socket answers. Raises MinipodError.
+
+    `notes`: what the log should have of the start, from before there was one.
+    """
     _shorten_log()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for note in notes:
+        log.warning("%s", note)
     return asyncio.run(_serve(options, ready))
 
 

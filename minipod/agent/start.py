@@ -5,23 +5,66 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 
 from minipod import __version__
 from minipod.errors import HostError
+from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 
+#: folders of root and state -> whether only root may look into them
+_PRIVATE = {"spawners": True, "exits": True, "leases": True, "sandboxes": False, "containers": False, "cache": True}
+_OTHERS_WRITE, _OTHERS = 0o022, 0o077
 
-def check_host(paths: Paths) -> None:
-    """Makes the folders. Raises HostError, UsageError with the remedy."""
+
+def check_rights(paths: Paths) -> None:
+    """Raises HostError, UsageError with the remedy."""
     paths.check_length()
     if os.geteuid() != 0:
         raise HostError("the agent needs root: it makes namespaces, mounts and cgroups: use sudo")
-    for option, folder, mode in (("--root", paths.root, 0o711), ("--state", paths.state, 0o711)):
+
+
+def check_host(paths: Paths) -> list[str]:
+    """Makes the folders, and repairs those that are there: what was repaired, a line each. Raises HostError."""
+    repaired = []
+    for option, folder in (("--root", paths.root), ("--state", paths.state)):
         try:
-            os.makedirs(folder, mode=mode, exist_ok=True)
+            os.makedirs(folder, mode=0o711, exist_ok=True)
+            repaired += repair(folder)
         except OSError as error:
             raise HostError(f"{folder}: cannot be made: {_words(error)}: choose another {option}") from error
         _check_writable(option, folder)
+    return repaired
+
+
+def repair(folder: str) -> list[str]:
+    """Only root may write into root and state and look into what is private in them, whatever an earlier umask or
+    chmod made of their modes. Compiled filters that another user could have written are removed: they are made anew.
+    Raises HostError for a folder that is everybody's, as /tmp.
+    """
+    if os.stat(folder).st_mode & stat.S_ISVTX:
+        raise HostError(f"{folder}: is for everybody's files (sticky): choose a folder in it")
+    done = []
+    for place in (folder, *(f"{folder}/{name}" for name in _PRIVATE)):
+        try:
+            found = os.lstat(place)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISDIR(found.st_mode):
+            continue
+        name = os.path.basename(place) if place != folder else ""
+        private = _PRIVATE.get(name, False)
+        mode = stat.S_IMODE(found.st_mode)
+        wanted = (mode | (0o700 if private else 0o711)) & ~(_OTHERS if private else _OTHERS_WRITE)
+        if found.st_uid != 0:
+            os.chown(place, 0, 0, follow_symlinks=False)
+            done.append(f"{place}: belonged to user {found.st_uid}: given to root")
+        if mode != wanted:
+            os.chmod(place, wanted)
+            done.append(f"{place}: mode was {mode:04o}: set to {wanted:04o}")
+        if name == "cache" and (found.st_uid != 0 or mode & _OTHERS_WRITE):
+            remove_tree(place)
+    return done
 
 
 def _check_writable(option: str, folder: str) -> None:

@@ -43,6 +43,15 @@ def privileges() -> list[Finding]:
     return [Finding("root", True if uid == 0 else None, f"uid {uid}", why, "sudo minipod …")]
 
 
+def inheritance() -> list[Finding]:
+    """What an agent that is started from here would have and could not undo."""
+    from minipod.agent.inheritance import stays
+
+    found = stays()
+    detail = "; ".join(found) or "an agent started from here has nothing that it could not undo"
+    return [Finding("caller", not found, detail, detail, "start the agent elsewhere, with systemd for one", False)]
+
+
 def namespaces() -> list[Finding]:
     return [
         Finding(
@@ -225,6 +234,7 @@ def _config_has(name: str) -> bool:
 ALL = (
     kernel,
     privileges,
+    inheritance,
     namespaces,
     user_namespaces,
     cgroups,

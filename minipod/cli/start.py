@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-#: dispositions and masks survive exec: the agent begins with the default ones
+#: dispositions and masks survive exec: the agent begins with the default ones, and sets all else that it has from
+#: its caller by itself (`agent.inheritance`)
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -24,13 +25,20 @@ def start_agent(paths: Paths, config: str | None) -> None:
     Two callers at once start two: the agents settle between themselves which of them stays (agent.lock).
     """
     try:
-        os.makedirs(paths.root, mode=0o711, exist_ok=True)
+        _make_root(paths.root)
         message = _spawn(paths, config)
     except OSError as error:
         where = error.filename or paths.root
         raise HostError(f"{where}: cannot start the agent: {(error.strerror or str(error)).lower()}") from None
     if message != "ready":
         raise AgentError(message or f"the agent ended before it was ready; see {paths.root}/agent.log")
+
+
+def _make_root(root: str) -> None:
+    """Its mode is no matter of the caller's umask, and one that is there is the agent's to repair."""
+    if not os.path.isdir(root):
+        os.makedirs(root, mode=0o711, exist_ok=True)
+        os.chmod(root, 0o711)
 
 
 def agent_command(paths: Paths, config: str | None, *more: str) -> list[str]:
@@ -44,8 +52,10 @@ def agent_command(paths: Paths, config: str | None, *more: str) -> list[str]:
 
 
 def agent_environment() -> dict[str, str]:
-    """The caller's environment; without isolation also the way to this very package."""
-    environment = dict(os.environ)
+    """What of the caller's is a setting; without isolation also the way to this very package."""
+    from minipod.agent.environment import kept_environment
+
+    environment = kept_environment(os.environ)
     if not sys.flags.isolated:
         environment["PYTHONPATH"] = os.path.dirname(_PACKAGE)
     return environment
@@ -57,13 +67,10 @@ def _spawn(paths: Paths, config: str | None) -> str:
     log_fd = os.open(f"{paths.root}/agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     back_fd = os.open(".", os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
     os.set_inheritable(child_fd, True)
-    keep = {0, 1, 2, child_fd}
-    others = [int(name) for name in os.listdir("/proc/self/fd") if int(name) not in keep]
-    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int] | tuple[int, int]] = [
+    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, log_fd, 1),
         (os.POSIX_SPAWN_DUP2, log_fd, 2),
-        *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
     ]
     command = agent_command(paths, config, "--auto", "--ready-fd", str(child_fd))
     try:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from minipod.agent import lock, main, processes, server, start
+from minipod.agent import inheritance, lock, main, processes, server, start
+from minipod.agent.environment import PATH, kept_environment
 from minipod.errors import HostError, UsageError
+from minipod.kernel import inherit
 from minipod.paths import Paths
 from tests.descriptors import open_fds
 
@@ -61,6 +63,72 @@ def test_a_full_disk_is_told_before_anything_begins(tmp_path: Path, monkeypatch:
         start.check_host(Paths(str(tmp_path / "r"), str(tmp_path / "s")))
     monkeypatch.undo()
     assert list((tmp_path / "r").iterdir()) == []
+
+
+def test_folders_that_others_could_write_to_are_repaired_and_what_they_may_have_forged_is_thrown_away(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "s"
+    for name, mode in (("", 0o777), ("cache", 0o775), ("exits", 0o755), ("sandboxes", 0o700), ("elsewhere", 0o777)):
+        (folder / name).mkdir()
+        (folder / name).chmod(mode)
+    (folder / "cache" / "forged.bpf").touch()
+    (folder / "spawners").symlink_to(tmp_path)  # none of ours: left alone
+    before = os.stat(tmp_path).st_mode
+    assert start.repair(str(folder)) == [
+        f"{folder}: mode was 0777: set to 0755",
+        f"{folder}/exits: mode was 0755: set to 0700",
+        f"{folder}/sandboxes: mode was 0700: set to 0711",
+        f"{folder}/cache: mode was 0775: set to 0700",
+    ]
+    assert (os.path.exists(folder / "cache"), os.stat(tmp_path).st_mode) == (False, before)
+    assert start.repair(str(folder)) == []
+
+
+def test_a_folder_for_everybodys_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(HostError, match=r"is for everybody's files \(sticky\): choose a folder in it"):
+        start.repair(str(tmp_path))
+    assert os.stat(tmp_path).st_mode & 0o7777 == 0o1777
+
+
+# -- what the agent has from its caller
+
+
+def test_of_the_callers_environment_only_settings_are_kept() -> None:
+    caller = {"SECRET": "x", "HOME": "/home/u", "TMPDIR": "/tmp/u", "LC_ALL": "C", "LD_PRELOAD": "/x.so", "PATH": "."}
+    settings = {"MINIPOD_REGISTRIES": "/r", "https_proxy": "p", "REGISTRY_AUTH_FILE": "/a"}
+    kept = kept_environment({**caller, **settings})
+    assert kept == {**settings, "PATH": PATH, "LANG": "C.UTF-8"}
+
+
+def test_what_cannot_be_undone_is_said_with_its_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        inherit, "namespace", lambda pid, kind: "net:[2]" if (pid, kind) == (1, "net") else f"{kind}:[1]"
+    )
+    monkeypatch.setattr(inherit, "status_field", lambda pid, name: {"Seccomp": "2"}.get(name, "3" if pid == 1 else "1"))
+    monkeypatch.setattr(inherit, "has_no_new_privs", lambda: True)
+    monkeypatch.setattr(inherit, "read_own", lambda name: "docker-default (enforce)")
+    words = "\n".join(inheritance.stays())
+    for part in ("no_new_privs", "seccomp filter", "docker-default (enforce)", "net namespace", "0x2 are missing"):
+        assert part in words
+    assert "uts namespace" not in words
+
+
+def test_a_call_that_is_refused_is_reported_and_the_rest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> str:
+        raise PermissionError(1, "Operation not permitted")
+
+    taken: list[str] = []
+    attributes = (
+        inheritance.Attribute("securebits", "0", refused),
+        inheritance.Attribute("umask", "0022", lambda: taken.append("umask") or ""),  # type: ignore[func-returns-value]
+    )
+    monkeypatch.setattr(inheritance, "ATTRIBUTES", attributes)
+    monkeypatch.setattr(inheritance, "stays", list)
+    monkeypatch.setattr(inherit, "close_descriptors", lambda *keep: None)
+    assert inheritance.take_over() == ["securebits: stays as the caller's, not 0: operation not permitted"]
+    assert taken == ["umask"]
 
 
 # -- the lock
