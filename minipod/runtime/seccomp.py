@@ -1,45 +1,32 @@
 """Compiled seccomp filters (layer 3): profile -> BPF program, compiled once and kept in `<state>/cache`.
 
-libseccomp (by pyseccomp) compiles; it is imported only when the cache has nothing (45 ms, and as much to compile).
-Installing the filter is the child's work: `plan.process.identity.InstallSeccompFilter`.
+RuntimeDefault is compiled here, a Localhost profile by a process of its own: libseccomp may take hours for comparisons
+that fit on one page. Installing the filter is the child's work: `plan.process.identity.InstallSeccompFilter`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
-import struct
+import signal
+import stat
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from minipod.errors import ContainerError
+from minipod.kernel.classic_bpf import INSTRUCTION
 from minipod.paths import Paths
-from minipod.plan.process.seccomp_profile import (
-    CONFIG_ERROR,
-    ENOSYS,
-    LAST_KNOWN_SYSCALL,
-    NUMBERS,
-    Profile,
-    Rule,
-    parse,
-    runtime_default,
-)
-from minipod.runtime.seccomp_ranges import shortened
+from minipod.plan.process.seccomp_json import MAX_BYTES, parse
+from minipod.plan.process.seccomp_profile import CONFIG_ERROR, Profile, runtime_default
+from minipod.runtime.seccomp_compile import CPU_LIMIT_S, FAILURES, compile_profile
 
-_COMPILER = 2  # part of the cache's key: raise it when the same profile is to become another program
-_BINARY_TREE = 2  # SCMP_FLTATR_CTL_OPTIMIZE: 10 steps instead of up to 400
-
-#: struct sock_filter, and the few instructions of the prologue (linux/bpf_common.h, linux/seccomp.h)
-_INSTRUCTION = struct.Struct("=HBBI")
-_LOAD, _JUMP, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_AT_LEAST, _RETURN = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
-_OFFSET_NUMBER, _OFFSET_ARCHITECTURE = 0, 4
-_RET_ALLOW, _RET_ERRNO = 0x7FFF0000, 0x00050000
-_X32_BIT = 0x40000000
+_COMPILER = 3  # part of the cache's key: raise it when the same profile is to become another program
+_PROGRAM = "import sys; sys.path[:0] = sys.argv[1:]; from minipod.runtime.seccomp_compile import main; main()"
 
 
 def compiled_filter(profile: str, capabilities: frozenset[str], paths: Paths) -> bytes:
@@ -53,15 +40,22 @@ def compiled_filter(profile: str, capabilities: frozenset[str], paths: Paths) ->
     machine = os.uname().machine
     if profile == "RuntimeDefault":
         return _of_runtime_default(machine, capabilities, paths.state)
+    return _cached(parse(_text(profile, paths.state), profile, machine, capabilities), profile, paths.state)
+
+
+def _text(path: str, state: str) -> bytes:
+    """A profile's file. A FIFO or a device in its place is an error, never a wait: the agent reads this."""
     try:
-        text = Path(profile).read_bytes()
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
-        raise ContainerError(
-            f"seccomp profile {profile}: {os.strerror(error.errno or 0)}: localhostProfile is a path below "
-            f"{paths.state}/seccomp",
-            CONFIG_ERROR,
-        ) from None
-    return _cached(parse(text, profile, machine, capabilities), profile, paths.state)
+        why = f"{os.strerror(error.errno or 0)}: localhostProfile is a path below {state}/seccomp"
+        raise ContainerError(f"seccomp profile {path}: {why}", CONFIG_ERROR) from None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ContainerError(f"seccomp profile {path}: is no regular file", CONFIG_ERROR)
+        return os.read(fd, MAX_BYTES + 1)
+    finally:
+        os.close(fd)
 
 
 @lru_cache(maxsize=64)
@@ -75,16 +69,29 @@ def _cached(profile: Profile, name: str, state: str) -> bytes:
     path = f"{state}/cache/seccomp-{key[:32]}.bpf"
     try:
         program = Path(path).read_bytes()
-        if program and len(program) % _INSTRUCTION.size == 0:
+        if program and len(program) % INSTRUCTION.size == 0:
             return program
     except OSError:  # not there yet, or `plan` without root
         pass
     try:
-        program = compile_profile(profile)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        program = compile_profile(profile) if name == "RuntimeDefault" else _compiled_apart(profile)
+    except FAILURES as error:
         raise ContainerError(f"seccomp profile {name}: cannot compile it: {error}", CONFIG_ERROR) from error
     _keep(path, program)
     return program
+
+
+def _compiled_apart(profile: Profile) -> bytes:
+    """As `compile_profile`, with bounds on time and memory. Raises ValueError."""
+    places = [place for place in sys.path if place]
+    command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _PROGRAM, *places]
+    text = msgspec.json.encode(profile)
+    done = subprocess.run(command, input=text, capture_output=True, env={}, cwd="/", check=False)
+    if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
+        raise ValueError(f"it takes more than {CPU_LIMIT_S} s: use fewer comparisons")
+    if done.returncode != 0:
+        raise ValueError(done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or "libseccomp failed")
+    return done.stdout
 
 
 def _keep(path: str, program: bytes) -> None:
@@ -97,94 +104,3 @@ def _keep(path: str, program: bytes) -> None:
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-
-
-def compile_profile(profile: Profile) -> bytes:
-    """The profile as a BPF program. Raises OSError or ValueError from libseccomp."""
-    import pyseccomp
-
-    beside = profile.architectures[1:]
-    built = pyseccomp.SyscallFilter(_action(pyseccomp, profile.default_action, profile.default_code))
-    for name in beside:
-        built.add_arch(getattr(pyseccomp.Arch, name))
-    unknown: list[int] = []
-    default = _action(pyseccomp, profile.default_action, profile.default_code)
-    for rule in profile.rules:
-        action = _action(pyseccomp, rule.action, rule.code)
-        if action == default:
-            continue  # libseccomp refuses rules that say nothing
-        for name in rule.names:
-            if pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) == -1:  # __NR_SCMP_ERROR
-                if name in NUMBERS and rule.action == "ALLOW" and not rule.arguments:
-                    unknown.append(NUMBERS[name])
-                continue
-            for arguments in _alternatives(pyseccomp, rule):
-                _add_rule(built, action, name, arguments)
-    try:
-        built.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, _BINARY_TREE)
-    except OSError:  # libseccomp before 2.5
-        pass
-    architectures = [getattr(pyseccomp.Arch, name) for name in profile.architectures if name != "X32"]
-    return shortened(_prologue(profile, unknown) + _exported(built), architectures)
-
-
-def _add_rule(built: Any, action: int, name: str, arguments: list[Any]) -> None:
-    try:
-        built.add_rule(action, name, *arguments)
-    except OSError as error:
-        if error.errno == errno.EEXIST:  # said already, by an earlier rule
-            return
-        raise OSError(error.errno, f"{name}: {os.strerror(error.errno or 0)}") from None
-
-
-def _action(pyseccomp: Any, name: str, code: int) -> int:
-    if name in ("ERRNO", "TRACE"):
-        return int(getattr(pyseccomp, name)(code))
-    return int(getattr(pyseccomp, name))
-
-
-def _alternatives(pyseccomp: Any, rule: Rule) -> list[list[Any]]:
-    """The argument lists of a rule: one, or one each where an argument is compared twice.
-
-    libseccomp takes one comparison per argument, all of which have to match; the OCI runtimes read the rest as "or".
-    """
-    arguments = [pyseccomp.Arg(a.index, getattr(pyseccomp, a.op), a.value, a.value_two) for a in rule.arguments]
-    if len({a.index for a in rule.arguments}) < len(arguments):
-        return [[argument] for argument in arguments]
-    return [arguments]
-
-
-def _exported(built: Any) -> bytes:
-    with open(os.memfd_create("seccomp", os.MFD_CLOEXEC), "r+b") as file:
-        built.export_bpf(file)
-        file.seek(0)
-        return file.read()
-
-
-def _prologue(profile: Profile, allowed: list[int]) -> bytes:
-    """What libseccomp cannot say: system calls it does not know yet, and ENOSYS for those that nobody knew.
-
-    A C library takes ENOSYS for "an older kernel" and goes on with an older call; EPERM it would hand to the program.
-    Numbers from 403 on are the same on all architectures here; x32's have a bit of their own and are left alone.
-    A jump skips so many instructions; a program of another architecture skips to the end, to libseccomp's own.
-    """
-    import pyseccomp
-
-    newest = [LAST_KNOWN_SYSCALL] if profile.new_is_enosys else []
-    if not allowed and not newest:
-        return b""
-    architectures = [getattr(pyseccomp.Arch, name) for name in profile.architectures if name != "X32"]
-    checks = 1 + len(allowed) + len(newest)  # the x32 bit, each allowed number, the newest one
-    program = [
-        (_LOAD, 0, 0, _OFFSET_ARCHITECTURE),
-        *((_JUMP_EQUAL, len(architectures) - n, 0, number) for n, number in enumerate(architectures)),
-        (_JUMP, 0, 0, checks + 4),
-        (_LOAD, 0, 0, _OFFSET_NUMBER),
-        (_JUMP_AT_LEAST, checks - 1, 0, _X32_BIT),
-        *((_JUMP_EQUAL, checks - 1 - n, 0, number) for n, number in enumerate(allowed)),
-        *((_JUMP_GREATER, 2, 0, number) for number in newest),
-        (_JUMP, 0, 0, 2),
-        (_RETURN, 0, 0, _RET_ALLOW),
-        (_RETURN, 0, 0, _RET_ERRNO | ENOSYS),
-    ]
-    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)

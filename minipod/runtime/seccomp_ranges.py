@@ -7,24 +7,28 @@ a call's arguments stays as libseccomp wrote it, behind the ranges.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter (linux/filter.h)
-_LOAD, _JUMP, _EQUAL, _GREATER, _AT_LEAST, _SET, _RETURN = 0x20, 0x05, 0x15, 0x25, 0x35, 0x45, 0x06
-_COMPARISONS = (_EQUAL, _GREATER, _AT_LEAST)
-_CONDITIONS = (*_COMPARISONS, _SET)
-_NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
+from minipod.kernel.classic_bpf import (
+    INSTRUCTION,
+    JUMP,
+    JUMP_AT_LEAST,
+    JUMP_EQUAL,
+    JUMP_GREATER,
+    JUMP_SET,
+    LOAD,
+    OFFSET_ARCHITECTURE,
+    OFFSET_NUMBER,
+    RETURN,
+    Instruction,
+    packed,
+)
+
+_COMPARISONS = (JUMP_EQUAL, JUMP_GREATER, JUMP_AT_LEAST)
+_CONDITIONS = (*_COMPARISONS, JUMP_SET)
 _FARTHEST = 255  # a condition's jump is one byte
 _NO_ARCHITECTURE = 0
-
-
-class Instruction(NamedTuple):
-    code: int
-    jt: int
-    jf: int
-    k: int
 
 
 class _Verdict(NamedTuple):
@@ -43,12 +47,12 @@ Program = list[Instruction]
 
 def shortened(text: bytes, architectures: Sequence[int]) -> bytes:
     """The program with the same verdicts. `architectures`: the AUDIT_ARCH_* that it tells apart."""
-    program = [Instruction(*fields) for fields in _INSTRUCTION.iter_unpack(text)]
+    program = [Instruction(*fields) for fields in INSTRUCTION.iter_unpack(text)]
     try:
         made = _made(program, architectures)
     except _UnknownError:
         return text
-    return b"".join(_INSTRUCTION.pack(*one) for one in made) if len(made) < len(program) else text
+    return packed(made) if len(made) < len(program) else text
 
 
 def _made(program: Program, architectures: Sequence[int]) -> Program:
@@ -63,13 +67,13 @@ def _made(program: Program, architectures: Sequence[int]) -> Program:
     starts = [dispatch + sum(1 + len(tree) for tree in trees[:number]) for number in range(len(trees))]
     first_behind = dispatch + sum(1 + len(tree) for tree in trees)
     moved = {old: first_behind + new for new, old in enumerate(behind)}
-    made = [Instruction(_LOAD, 0, 0, _ARCHITECTURE)]
+    made = [Instruction(LOAD, 0, 0, OFFSET_ARCHITECTURE)]
     for architecture, start in zip(architectures, starts, strict=True):
-        made.append(Instruction(_EQUAL, 0, 1, architecture))
-        made.append(Instruction(_JUMP, 0, 0, start - len(made) - 1))
+        made.append(Instruction(JUMP_EQUAL, 0, 1, architecture))
+        made.append(Instruction(JUMP, 0, 0, start - len(made) - 1))
     made.append(_leaf(others[0][1], len(made), moved))
     for tree in trees:
-        made.append(Instruction(_LOAD, 0, 0, _NUMBER))
+        made.append(Instruction(LOAD, 0, 0, OFFSET_NUMBER))
         for step in tree:
             made.append(_leaf(step, len(made), moved) if isinstance(step, _Verdict) else step)
     return made + [_relocated(program[old], old, moved) for old in behind]
@@ -90,17 +94,17 @@ def _run(program: Program, architecture: int, number: int) -> _Verdict:
     at, loaded = 0, None
     while True:
         code, jt, jf, k = program[at]
-        if code == _RETURN:
+        if code == RETURN:
             return _Verdict(k)
-        if code == _LOAD and k not in (_NUMBER, _ARCHITECTURE):
+        if code == LOAD and k not in (OFFSET_NUMBER, OFFSET_ARCHITECTURE):
             return _Verdict(at=at)
-        if code == _LOAD:
-            loaded = number if k == _NUMBER else architecture
+        if code == LOAD:
+            loaded = number if k == OFFSET_NUMBER else architecture
             at += 1
-        elif code == _JUMP:
+        elif code == JUMP:
             at += 1 + k
         elif code in _COMPARISONS and loaded is not None:
-            holds = {_EQUAL: loaded == k, _GREATER: loaded > k, _AT_LEAST: loaded >= k}[code]
+            holds = {JUMP_EQUAL: loaded == k, JUMP_GREATER: loaded > k, JUMP_AT_LEAST: loaded >= k}[code]
             at += 1 + (jt if holds else jf)
         else:
             raise _UnknownError
@@ -115,11 +119,11 @@ def _reachable(program: Program, entries: set[int]) -> list[int]:
             continue
         found.add(at)
         code, jt, jf, k = program[at]
-        if code == _JUMP:
+        if code == JUMP:
             waiting.append(at + 1 + k)
         elif code in _CONDITIONS:
             waiting += [at + 1 + jt, at + 1 + jf]
-        elif code != _RETURN:
+        elif code != RETURN:
             waiting.append(at + 1)
     return sorted(found)
 
@@ -136,7 +140,7 @@ def _tree(section: list[tuple[int, _Verdict]]) -> list[Instruction | _Verdict]:
         if first == last:
             return places[section[first][1]]
         place, middle = len(asked), (first + last + 1) // 2
-        asked.append(Instruction(_AT_LEAST, 0, 0, section[middle][0]))
+        asked.append(Instruction(JUMP_AT_LEAST, 0, 0, section[middle][0]))
         lower, upper = ask(first, middle - 1), ask(middle, last)
         asked[place] = asked[place]._replace(jt=_near(upper - place - 1), jf=_near(lower - place - 1))
         return place
@@ -153,18 +157,18 @@ def _near(distance: int) -> int:
 
 def _leaf(verdict: _Verdict, place: int, moved: dict[int, int]) -> Instruction:
     if verdict.at < 0:
-        return Instruction(_RETURN, 0, 0, verdict.returned)
-    return Instruction(_JUMP, 0, 0, moved[verdict.at] - place - 1)
+        return Instruction(RETURN, 0, 0, verdict.returned)
+    return Instruction(JUMP, 0, 0, moved[verdict.at] - place - 1)
 
 
 def _relocated(one: Instruction, old: int, moved: dict[int, int]) -> Instruction:
     def jump(distance: int) -> int:
         return moved[old + 1 + distance] - moved[old] - 1
 
-    if one.code == _JUMP:
+    if one.code == JUMP:
         return one._replace(k=jump(one.k))
     if one.code in _CONDITIONS:
         return one._replace(jt=_near(jump(one.jt)), jf=_near(jump(one.jf)))
-    if one.code != _RETURN and moved.get(old + 1) != moved[old] + 1:
+    if one.code != RETURN and moved.get(old + 1) != moved[old] + 1:
         raise _UnknownError
     return one

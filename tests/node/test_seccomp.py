@@ -25,7 +25,11 @@ CALLS = {
     "unshare nothing": (272, (0,)), "mount": (165, (0, 0, 0, 0, 0)), "clone3": (435, (0, 0)), "bpf": (321, (99, 0, 0)),
     "clone newuser": (56, (0x10000000, 0, 0, 0, 0)), "io_uring_setup": (425, (0, 0)), "fchmodat2": (452, (-1, 0, 0, 0)),
     "mseal": (462, (0, 0, 0)), "unheard of": (600, ()), "socket vsock": (41, (40, 1, 0)),
-    "socket unix": (41, (1, 1, 0)),
+    "socket unix": (41, (1, 1, 0)), "socket alg": (41, (38, 5, 0)),
+    "socket alg, upper half": (41, (1 << 32 | 38, 5, 0)),
+    "socket vsock, upper half": (41, (0xFFFFFFFF << 32 | 40, 1, 0)), "socketpair alg": (53, (38, 5, 0, 0)),
+    "tiocsti": (16, (-1, 0x5412, 0)), "tiocsti, upper half": (16, (-1, 1 << 32 | 0x5412, 0)),
+    "clone newuser, upper half": (56, (1 << 32 | 0x10000000, 0, 0, 0, 0)),
     "personality": (135, (0xFFFFFFFF,)), "personality addr_no_randomize": (135, (0x0040000,)),
     "kexec_load": (246, (0, 0, 0, 0)), "ptrace": (101, (99, 0, 0, 0)), "reboot": (169, (0, 0, 0, 0)),
     "mkdir": (83, (0, 0)), "userfaultfd": (323, (0xFFFF,)), "sethostname": (170, (0, 0)),
@@ -63,7 +67,9 @@ def default(paths: Paths, *capabilities: str) -> bytes:
 @pytest.mark.parametrize(
     "call",
     ["add_key", "keyctl", "unshare", "unshare nothing", "mount", "bpf", "clone newuser", "io_uring_setup",
-     "personality addr_no_randomize", "kexec_load", "reboot", "userfaultfd", "sethostname", "socket vsock"],
+     "personality addr_no_randomize", "kexec_load", "reboot", "userfaultfd", "sethostname", "socket vsock",
+     "socket alg", "socket alg, upper half", "socket vsock, upper half", "socketpair alg", "tiocsti",
+     "tiocsti, upper half", "clone newuser, upper half"],
 )  # fmt: skip
 @pytest.mark.vm
 def test_runtime_default_refuses(paths: Paths, call: str) -> None:
@@ -137,6 +143,20 @@ def test_localhost_profile_with_arguments_means_or_where_one_is_compared_twice(p
 
 def test_localhost_profile_that_only_logs(paths: Paths) -> None:
     assert errno_under(localhost(paths, {"defaultAction": "SCMP_ACT_LOG"}), "getpid") == 0
+
+
+def test_localhost_profile_that_would_compile_for_hours_is_an_error_after_seconds(paths: Paths) -> None:
+    """85 rules of three comparisons each: libseccomp's tree of them has no end."""
+    compared = [
+        [
+            {"index": (i + n) % 6, "op": f"SCMP_CMP_{('GE', 'NE', 'LT')[n % 3]}", "value": (n << 20) + n}
+            for i in range(3)
+        ]
+        for n in range(85)
+    ]
+    rules = [{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": one} for one in compared]
+    with pytest.raises(ContainerError, match="cannot compile it: it takes more than 3 s: use fewer comparisons"):
+        localhost(paths, {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules})
 
 
 def test_missing_localhost_profile_says_where_it_belongs(paths: Paths) -> None:

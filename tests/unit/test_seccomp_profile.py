@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from minipod.errors import ContainerError
+from minipod.plan.process.seccomp_json import parse
 from minipod.plan.process.seccomp_profile import (
     EPERM,
     LAST_KNOWN_SYSCALL,
@@ -15,7 +16,6 @@ from minipod.plan.process.seccomp_profile import (
     Argument,
     Profile,
     Rule,
-    parse,
     runtime_default,
 )
 from minipod.plan.process.security import CAPABILITIES, DEFAULT_CAPABILITIES
@@ -117,16 +117,16 @@ def test_dockers_conditions_are_kept() -> None:
 @pytest.mark.parametrize(
     ("profile", "message"),
     [
-        ([], "p.json: defaultAction: is missing"),
+        ([], "p.json: Expected `object`, got `array`"),
+        ({}, "p.json: Object missing required field `defaultAction`"),
         ({"defaultAction": "SCMP_ACT_DENY"}, "defaultAction: 'SCMP_ACT_DENY' is not known"),
         ({"defaultAction": "SCMP_ACT_NOTIFY"}, "SCMP_ACT_NOTIFY is not supported"),
         (
             {"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"]},
             "flags: SECCOMP_FILTER_FLAG_LOG is not",
         ),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": {}}, None),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": {"a": 1}}, "syscalls: is no list"),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [1]}, r"syscalls\[0\]: is no object"),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": {"a": 1}}, r"got `object` - at `\$.syscalls`"),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [1]}, r"got `int` - at `\$.syscalls\[0\]`"),
         (
             {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_LOG"}]},
             r"syscalls\[0\].names: has to be",
@@ -136,7 +136,7 @@ def test_dockers_conditions_are_kept() -> None:
                 "defaultAction": "SCMP_ACT_ALLOW",
                 "syscalls": [{"names": ["a"], "action": "SCMP_ACT_ERRNO", "errnoRet": -1}],
             },
-            r"syscalls\[0\].errnoRet: -1 is no error number",
+            r">= 0 - at `\$.syscalls\[0\].errnoRet`",
         ),
         (
             {
@@ -147,10 +147,7 @@ def test_dockers_conditions_are_kept() -> None:
         ),
     ],
 )
-def test_wrong_profile_names_the_file_and_the_field(profile: Any, message: str | None) -> None:
-    if message is None:
-        read(profile)
-        return
+def test_wrong_profile_names_the_file_and_the_field(profile: Any, message: str) -> None:
     with pytest.raises(ContainerError, match=message):
         read(profile)
 

@@ -3,50 +3,26 @@
 from __future__ import annotations
 
 import random
-import struct
 from pathlib import Path
 
 import pytest
 
-from minipod.plan.process.seccomp_profile import parse, runtime_default
-from minipod.runtime import seccomp
+from minipod.plan.process.seccomp_json import parse
+from minipod.plan.process.seccomp_profile import runtime_default
+from minipod.runtime import seccomp_compile
+from tests.seccomp_verdicts import OTHER, X32_BIT, X86, X86_64, verdict_of
 
 pytest.importorskip("pyseccomp")
 
-INSTRUCTION = struct.Struct("=HBBI")
-X86_64, X86, OTHER = 0xC000003E, 0x40000003, 0xC00000B7
-X32_BIT = 0x40000000
 NUMBERS = [*range(600), 1000, X32_BIT - 1, *range(X32_BIT, X32_BIT + 600), 0x7FFFFFFF, 0xFFFFFFFF]
 ARGUMENTS = (0, 1, 2, 8, 40, 0x20000, 0x7E020000, 0xFFFFFFFF, 0x100000000)
 
 
-def verdict(program: list[tuple[int, int, int, int]], data: bytes) -> int:
-    """Classic BPF as seccomp(2) has it, as far as libseccomp uses it."""
-    at = loaded = 0
-    while True:
-        code, jt, jf, k = program[at]
-        at += 1
-        match code:
-            case 0x06:
-                return k
-            case 0x20:
-                (loaded,) = struct.unpack_from("=I", data, k)
-            case 0x54:
-                loaded &= k
-            case 0x05:
-                at += k
-            case 0x15 | 0x25 | 0x35 | 0x45:
-                holds = {0x15: loaded == k, 0x25: loaded > k, 0x35: loaded >= k, 0x45: bool(loaded & k)}[code]
-                at += jt if holds else jf
-            case _:
-                raise NotImplementedError(hex(code))
-
-
-def both(profile: object, monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, int, int, int]]]:
-    texts = [seccomp.compile_profile(profile)]  # type: ignore[arg-type]
-    monkeypatch.setattr(seccomp, "shortened", lambda text, _: text)
-    texts.append(seccomp.compile_profile(profile))  # type: ignore[arg-type]
-    return [list(INSTRUCTION.iter_unpack(text)) for text in texts]
+def both(profile: object, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    texts = [seccomp_compile.compile_profile(profile)]  # type: ignore[arg-type]
+    monkeypatch.setattr(seccomp_compile, "shortened", lambda text, _: text)
+    texts.append(seccomp_compile.compile_profile(profile))  # type: ignore[arg-type]
+    return texts
 
 
 LOCALHOST = b"""{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "architectures": ["SCMP_ARCH_X86_64"],
@@ -68,7 +44,7 @@ def test_every_verdict_is_libseccomps(which: str, monkeypatch: pytest.MonkeyPatc
         for number in NUMBERS:
             for _ in range(3):
                 arguments = [chance.choice(ARGUMENTS) for _ in range(6)]
-                data = struct.pack("=IIQ6Q", number, architecture, 0, *arguments)
-                assert verdict(short, data) == verdict(full, data), (hex(architecture), number, arguments)
+                call = (architecture, number, *arguments)
+                assert verdict_of(short, *call) == verdict_of(full, *call), (hex(architecture), number, arguments)
     if not localhost:
         assert len(short) < len(full) / 3

@@ -1,12 +1,10 @@
-"""seccomp profiles as data (layer 2): RuntimeDefault, and Localhost profiles from their JSON. Pure; compiles nothing.
+"""seccomp profiles as data (layer 2), and the profile RuntimeDefault. Pure; compiles nothing.
 
-RuntimeDefault allows what containerd 2.x and Docker allow by default: the same system calls, the same exceptions for
-capabilities and arguments. Everything else fails with EPERM.
+RuntimeDefault allows no more than containerd 2.x allows by default; docs/seccomp.md shows the difference rule by rule.
+Everything else fails with EPERM.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
@@ -23,6 +21,15 @@ NUMBERS = {
     "lsm_set_self_attr": 460, "lsm_list_modules": 461, "mseal": 462, "setxattrat": 463, "getxattrat": 464,
     "listxattrat": 465, "removexattrat": 466,
 }  # fmt: skip
+
+#: numbers of the system calls that refusals and `closed` name. libseccomp knows i386's `socket` only as a call of
+#: `socketcall`, and opens that wherever `socket`, `bind`, … are allowed.
+NUMBER_OF = {
+    "ioctl": {"X86_64": 16, "X86": 54, "AARCH64": 29, "ARM": 54},
+    "socket": {"X86_64": 41, "X86": 359, "AARCH64": 198, "ARM": 281},
+    "socketcall": {"X86": 102},
+    "socketpair": {"X86_64": 53, "X86": 360, "AARCH64": 199, "ARM": 288},
+}
 
 #: uname's machine -> Docker's name of the architecture, then libseccomp's names: the native one and those beside it
 MACHINES = {
@@ -52,13 +59,28 @@ class Rule(msgspec.Struct, frozen=True):
     arguments: tuple[Argument, ...] = ()
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """A system call that fails with EPERM for some values of an argument, and is allowed with all others.
+
+    The kernel declares the argument as `int` and never reads the upper half of the register, so neither does this
+    comparison. libseccomp compares 64 bits: `0x100000000 | AF_ALG` is not AF_ALG to it, but is to the kernel.
+    """
+
+    name: str
+    index: int
+    values: tuple[int, ...]
+
+
 class Profile(msgspec.Struct, frozen=True):
-    """A filter before it is compiled. `architectures` are libseccomp's names, the native one among them."""
+    """A filter before it is compiled. `architectures` are libseccomp's names, the native one first."""
 
     architectures: tuple[str, ...]
     default_action: str = "ERRNO"
     default_code: int = EPERM
     rules: tuple[Rule, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    #: system calls that fail with ENOSYS, whatever libseccomp makes of the other rules
+    closed: tuple[str, ...] = ()
     #: system calls that are newer than the profile fail with ENOSYS, so that programs fall back to older ones
     new_is_enosys: bool = True
 
@@ -68,7 +90,7 @@ access cachestat chdir chmod chown chown32 close close_range copy_file_range cre
 fadvise64 fadvise64_64 fallocate fanotify_mark fchdir fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64
 fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate
 ftruncate64 futimesat getcwd getdents getdents64 getxattr getxattrat inotify_add_watch inotify_init inotify_init1
-inotify_rm_watch ioctl lchown lchown32 lgetxattr link linkat listmount listxattr listxattrat llistxattr _llseek
+inotify_rm_watch lchown lchown32 lgetxattr link linkat listmount listxattr listxattrat llistxattr _llseek
 lremovexattr lseek lsetxattr lstat lstat64 mkdir mkdirat mknod mknodat name_to_handle_at newfstatat open openat openat2
 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv removexattr
 removexattrat rename renameat renameat2 rmdir sendfile sendfile64 setxattr setxattrat splice stat stat64 statfs statfs64
@@ -86,7 +108,7 @@ mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect 
 """
 _SOCKETS = """
 accept accept4 bind connect getpeername getsockname getsockopt listen recv recvfrom recvmmsg recvmmsg_time64 recvmsg
-send sendmmsg sendmsg sendto setsockopt shutdown socketcall socketpair
+send sendmmsg sendmsg sendto setsockopt shutdown
 """
 _IPC = """
 futex futex_requeue futex_time64 futex_wait futex_waitv futex_wake ipc mq_getsetattr mq_notify mq_open mq_timedreceive
@@ -146,7 +168,16 @@ _WITH_CAPABILITY = {
 
 #: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _CLONE_NAMESPACES = 0x7E020000
+_AF_ALG = 38  # the kernel's cryptography on page cache that all containers share: CVE-2026-31431
 _AF_VSOCK = 40  # would reach the hypervisor's host, past every network namespace
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # put input into a terminal that others read from
+REFUSALS = (
+    Refusal("socket", 0, (_AF_ALG, _AF_VSOCK)),
+    Refusal("socketpair", 0, (_AF_ALG, _AF_VSOCK)),
+    Refusal("ioctl", 1, (_TIOCSTI, _TIOCLINUX)),
+)
+#: i386's way to all socket calls: the family lies in memory, where no filter can look
+CLOSED = ("socketcall",)
 #: Linux, BSD-like 0x8 (PER_LINUX32), UNAME26, both, and the question 0xffffffff
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
@@ -156,12 +187,11 @@ def runtime_default(machine: str, capabilities: frozenset[str]) -> Profile:
 
     `machine` is uname's. Raises ContainerError for an architecture that is not known.
     """
-    name, architectures = _machine(machine)
+    name, architectures = names_of(machine)
     allowed = " ".join((_FILES, _WAITING, _MEMORY, _SOCKETS, _IPC, _PROCESSES, _USERS, _TIME, _TRACING))
     rules = [
         Rule(names=tuple(allowed.split())),
         Rule(names=tuple(_OF_ARCHITECTURE[name].split())),
-        Rule(names=("socket",), arguments=(Argument(0, "NE", _AF_VSOCK),)),
         *(Rule(names=("personality",), arguments=(Argument(0, "EQ", persona),)) for persona in _PERSONALITIES),
     ]
     held = [names for capability, names in _WITH_CAPABILITY.items() if capability in capabilities]
@@ -172,22 +202,16 @@ def runtime_default(machine: str, capabilities: frozenset[str]) -> Profile:
         rules.append(Rule(names=("clone",), arguments=(Argument(0, "MASKED_EQ", _CLONE_NAMESPACES, 0),)))
         # its flags lie in memory, where no filter can look: ENOSYS makes the C library use clone
         rules.append(Rule(names=("clone3",), action="ERRNO", code=ENOSYS))
-    return Profile(architectures=architectures, rules=tuple(rules))
+    return Profile(
+        architectures=tuple(other for other in architectures if other != "X32"),
+        rules=tuple(rules),
+        refusals=REFUSALS,
+        closed=CLOSED,
+    )
 
 
-def parse(text: bytes, where: str, machine: str, capabilities: frozenset[str]) -> Profile:
-    """A Localhost profile: the OCI runtime-spec's JSON, or Docker's with archMap, includes and excludes.
-
-    Raises ContainerError that names `where`, the field and what is wrong with it.
-    """
-    try:
-        data = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise ContainerError(f"seccomp profile {where}: {error}", CONFIG_ERROR) from None
-    return _Reader(where, machine, capabilities).profile(data)
-
-
-def _machine(machine: str) -> tuple[str, tuple[str, ...]]:
+def names_of(machine: str) -> tuple[str, tuple[str, ...]]:
+    """Docker's name of the architecture, then libseccomp's: the native one and those that run on it too."""
     try:
         return MACHINES[machine]
     except KeyError:
@@ -196,112 +220,3 @@ def _machine(machine: str) -> tuple[str, tuple[str, ...]]:
             f"seccomp: architecture {machine} is not known (only {known}): use seccompProfile type Unconfined",
             CONFIG_ERROR,
         ) from None
-
-
-class _Reader:
-    """Reads one profile; every error begins with its file."""
-
-    def __init__(self, where: str, machine: str, capabilities: frozenset[str]) -> None:
-        self._where = where
-        self._name, self._architectures = _machine(machine)
-        self._capabilities = capabilities
-
-    def profile(self, data: Any) -> Profile:
-        if not isinstance(data, dict) or not isinstance(data.get("defaultAction"), str):
-            self._fail("defaultAction", "is missing")
-        if data.get("listenerPath"):
-            self._fail("listenerPath", "is not supported: minipod notifies nobody")
-        for flag in self._list(data, "flags", "flags"):
-            # the filter is loaded by one thread, so TSYNC changes nothing
-            if flag != "SECCOMP_FILTER_FLAG_TSYNC":
-                self._fail("flags", f"{flag} is not supported")
-        entries = self._list(data, "syscalls", "syscalls")
-        rules = [self._rule(f"syscalls[{number}]", entry) for number, entry in enumerate(entries)]
-        return Profile(
-            architectures=self._chosen(data),
-            default_action=self._action("defaultAction", data["defaultAction"]),
-            default_code=self._code("defaultErrnoRet", data.get("defaultErrnoRet")),
-            rules=tuple(rule for rule in rules if rule is not None),
-            new_is_enosys=False,
-        )
-
-    def _chosen(self, data: dict[str, Any]) -> tuple[str, ...]:
-        """The native architecture, and those the profile names of the ones that run beside it."""
-        named = set(self._list(data, "architectures", "architectures"))
-        for entry in self._list(data, "archMap", "archMap"):
-            if isinstance(entry, dict) and entry.get("architecture") == f"SCMP_ARCH_{self._architectures[0]}":
-                named |= set(entry.get("subArchitectures") or ())
-        native, *beside = self._architectures
-        return (native, *(name for name in beside if f"SCMP_ARCH_{name}" in named))
-
-    def _rule(self, field: str, entry: Any) -> Rule | None:
-        if not isinstance(entry, dict):
-            self._fail(field, "is no object")
-        if not self._applies(entry):
-            return None
-        names = self._list(entry, "names", f"{field}.names") or [entry.get("name")]
-        if not all(isinstance(name, str) and name for name in names):
-            self._fail(f"{field}.names", "has to be a list of system calls")
-        return Rule(
-            names=tuple(names),
-            action=self._action(f"{field}.action", entry.get("action")),
-            code=self._code(f"{field}.errnoRet", entry.get("errnoRet")),
-            arguments=tuple(
-                self._argument(f"{field}.args[{number}]", argument)
-                for number, argument in enumerate(self._list(entry, "args", f"{field}.args"))
-            ),
-        )
-
-    def _applies(self, entry: dict[str, Any]) -> bool:
-        """Docker's conditions: every one of `includes` holds, none of `excludes`."""
-        includes, excludes = entry.get("includes") or {}, entry.get("excludes") or {}
-        included = {name.removeprefix("CAP_") for name in includes.get("caps") or ()}
-        excluded = {name.removeprefix("CAP_") for name in excludes.get("caps") or ()}
-        of_architectures = includes.get("arches") or [self._name]
-        return (
-            included <= self._capabilities
-            and not excluded & self._capabilities
-            and self._name in of_architectures
-            and self._name not in (excludes.get("arches") or ())
-        )
-
-    def _argument(self, field: str, data: Any) -> Argument:
-        try:
-            argument = msgspec.convert(data, _JsonArgument)
-        except msgspec.ValidationError as error:
-            self._fail(field, str(error))
-        op = argument.op.removeprefix("SCMP_CMP_")
-        if op not in COMPARISONS:
-            self._fail(f"{field}.op", f"{argument.op} is not known")
-        return Argument(argument.index, op, argument.value, argument.value_two)
-
-    def _action(self, field: str, value: Any) -> str:
-        action = value.removeprefix("SCMP_ACT_") if isinstance(value, str) else ""
-        if action == "NOTIFY":
-            self._fail(field, "SCMP_ACT_NOTIFY is not supported: minipod notifies nobody")
-        if action not in ACTIONS:
-            self._fail(field, f"{value!r} is not known")
-        return action
-
-    def _code(self, field: str, value: Any) -> int:
-        if value is None:
-            return EPERM
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 4095:
-            self._fail(field, f"{value!r} is no error number")
-        return int(value)
-
-    def _list(self, data: dict[str, Any], key: str, field: str) -> list[Any]:
-        found = data.get(key) or []
-        if not isinstance(found, list):
-            self._fail(field, "is no list")
-        return list(found)
-
-    def _fail(self, field: str, what: str) -> Any:
-        raise ContainerError(f"seccomp profile {self._where}: {field}: {what}", CONFIG_ERROR)
-
-
-class _JsonArgument(msgspec.Struct, rename="camel"):
-    index: int
-    op: str
-    value: int = 0
-    value_two: int = 0
