@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from minipod.paths import Paths
-from tests.attacks.canary import Canary, new_canary, picture_of_host
+from tests.attacks.canary import Canary, new_canary, picture_of_host, restore_devices
 from tests.attacks.evil import EvilImages
 from tests.leaks import Session, list_folder
 from tests.node_fixtures import Node, image_folder, leak_check, paths, session
@@ -48,6 +48,7 @@ def host_unchanged(leak_check: None) -> Iterator[None]:
     before = picture_of_host()
     yield
     now = picture_of_host()
+    restore_devices(before)
     changed = [f"{key}: was {before.get(key)}, is {now.get(key)}" for key in before if before[key] != now.get(key)]
     assert not changed, "the host is changed:\n  " + "\n  ".join(changed)
 

@@ -71,6 +71,7 @@ def test_a_file_goes_into_a_folder_or_under_a_new_name(pod: Node, tmp_path: Path
     assert (tmp_path / "folder" / "file").read_text() == (tmp_path / "copy").read_text() == "1"
 
 
+@pytest.mark.attack(row=4)
 def test_no_program_of_the_image_is_run(pod: Node, tmp_path: Path) -> None:
     """CVE-2019-14271, CVE-2018-1002100: neither a tar nor a library of the image has a say in what is copied."""
     sh(pod, guarded("for f in tar cat cp sh; do rm -f /bin/$f; ln -s /bin/none /bin/$f; done; true"))

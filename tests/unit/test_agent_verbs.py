@@ -336,7 +336,7 @@ def test_exec_refuses_what_is_no_pipe(tmp_path: Path) -> None:
         await client.send((fd,), verb="exec", namespace="default", pod="web", command=["true"], fds=["stdin"])
         os.close(fd)
         last = await client.last()
-        assert "must be a pipe or a socket" in last["error"]["message"]
+        assert "must be a pipe or a connected unix stream" in last["error"]["message"]
         (error,) = await agent.ask(verb="exec", namespace="default", pod="web", container="x", command=["a"], fds=[])
         assert error["error"]["message"] == "container x is not valid for pod web: it has main"
 

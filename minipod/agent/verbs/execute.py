@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import stat
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from minipod.agent.verbs.listing import converted
 from minipod.agent.wire import Connection, Message
 from minipod.api.types import Pod
 from minipod.errors import ConflictError, NotFoundError, UsageError
+from minipod.kernel.handover import leads_nowhere_else
 from minipod.lifecycle import model
 
 STREAMS = ("stdin", "stdout", "stderr")
@@ -83,10 +83,8 @@ def _streams(names: list[str], fds: tuple[int, ...]) -> dict[str, int]:
     for name, fd in streams.items():
         if name not in STREAMS:
             raise UsageError(f"exec: unknown stream {name}")
-        mode = os.fstat(fd).st_mode
-        # Anything else could be reopened by the container's root with more rights, or is the operator's terminal.
-        if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
-            raise UsageError(f"exec: {name} must be a pipe or a socket: what else there is has to be relayed")
+        if not leads_nowhere_else(fd):
+            raise UsageError(f"exec: {name} must be a pipe or a connected unix stream: what else there is is relayed")
     return streams
 
 

@@ -1,4 +1,4 @@
-"""`minipod exec` (layer 6): hands pipes and sockets over, relays files, devices and terminals itself.
+"""`minipod exec` (layer 6): hands pipes over, relays files, devices, terminals and sockets itself.
 
 A regular file, a folder, a device or a terminal is never given to the container: its root could reopen it through
 /proc/self/fd with more rights, or push keystrokes into the operator's terminal.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import stat
 import sys
 
 from minipod.cli.client import Client
@@ -17,6 +16,7 @@ from minipod.cli.pods import default_container, get_pod
 from minipod.cli.relay import Relay, TerminalRelay, window_size
 from minipod.cli.values import Object
 from minipod.errors import ConflictError, UsageError
+from minipod.kernel.handover import leads_nowhere_else
 
 TAKES_COMMAND = True
 NAMES = ("stdin", "stdout", "stderr")
@@ -60,12 +60,6 @@ def chosen_container(args: argparse.Namespace) -> str:
     return default_container(pod, tell=not args.quiet)
 
 
-def may_hand_over(fd: int) -> bool:
-    """Pipes and sockets only: nothing can be gained by reopening them."""
-    mode = os.fstat(fd).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-
-
 def run_with_pipes(args: argparse.Namespace, client: Client, message: Object) -> int:
     """The command's own descriptors: ours where they are pipes, else pipes that are relayed here."""
     relay = Relay()
@@ -76,7 +70,7 @@ def run_with_pipes(args: argparse.Namespace, client: Client, message: Object) ->
         if fd == 0 and not args.stdin:
             continue
         names.append(name)
-        if may_hand_over(fd):
+        if leads_nowhere_else(fd):
             given.append(fd)
             continue
         read_fd, write_fd = os.pipe()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minipod.kernel.launcher import REPORT, REPORT_FD, index_of
+from minipod.kernel.null import open_null
 
 STREAMS = ("stdin", "stdout", "stderr")
 #: what the spawner and Python ignore, exec would hand on
@@ -60,10 +61,10 @@ class Launches:
 
     def __init__(self, poll: select.epoll, send: Send) -> None:
         # The program finds its descriptors at 3 and 4, so nothing that is handed to it may ever be there.
-        held = [os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)]
+        held = [open_null()]
         while held[-1] <= _TARGET_FD:
             held.append(os.dup(held[-1]))
-        self._null_fd = held[-1]
+        self.null_fd = held[-1]
         self._poll = poll
         self._send = send
         self._by_report: dict[int, _Launch] = {}
@@ -77,7 +78,7 @@ class Launches:
     def begin(self, key: str, request_id: int, named: dict[str, int], *, to_end: bool, agent: socket.socket) -> None:
         """`named`: program, target (a pidfd of the container) and streams; what nobody gave is /dev/null."""
         report_fd, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        streams = [named.get(name, self._null_fd) for name in STREAMS]
+        streams = [named.get(name, self.null_fd) for name in STREAMS]
         sources = (*streams, theirs, named["target"])
         try:
             launcher = os.posix_spawn(

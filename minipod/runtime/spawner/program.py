@@ -245,7 +245,7 @@ class Spawner:
             operations.append(self.decoders[tag].decode(raw))
         if not operations:
             raise ValueError("nothing to execute")
-        ours, theirs = _make_stdio(request, named)
+        ours, theirs = _make_stdio(request, named, self.launches.null_fd)
         status, child_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         context = ChildContext(named)
         context.facts["last_capability"] = self.last_capability
@@ -388,8 +388,8 @@ class _Tagged(msgspec.Struct):
     op: str
 
 
-def _make_stdio(request: Request, named: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """(ours, the child's) descriptors. What nobody gave is /dev/null."""
+def _make_stdio(request: Request, named: dict[str, int], null_fd: int) -> tuple[dict[str, int], dict[str, int]]:
+    """(ours, the child's) descriptors. What nobody gave is /dev/null, `null_fd`."""
     ours: dict[str, int] = {}
     theirs: dict[str, int] = {}
     if request.stdio == "pipes":
@@ -404,7 +404,7 @@ def _make_stdio(request: Request, named: dict[str, int]) -> tuple[dict[str, int]
         theirs = {name: os.dup(named[name]) for name in STREAMS if name in named}
     for name in STREAMS:
         if name not in theirs:
-            theirs[name] = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            theirs[name] = os.dup(null_fd)
     return ours, theirs
 
 
