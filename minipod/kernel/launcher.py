@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import platform
 import struct
@@ -22,38 +23,50 @@ from minipod.kernel.libc import NUMBERS
 REPORT = struct.Struct("=qQ")
 REPORT_FD = 3
 
-#: Written for the GNU assembler, with the same offsets in both: the table follows at 0x60.
-#: next:   load number and arguments from the entry, make the call
-#:         result 0: on with the entry after it; above 0: `then` further on; below: `otherwise`; by nothing: report
-#: report: write(3, {result, entry}, 16); exit_group(0 or, where it failed, 255)
+#: The table follows the code; what it does, the same on both:
+#: next:    load number and arguments from the entry; a number below 0: compare; else make the call
+#: decide:  result 0: go to the entry after it; above 0: `then` further; below: `otherwise`; by nothing: report
+#: report:  write(3, {result, entry}, 16); exit_group(0 or, where it failed, 255)
+#: compare: the third argument's number of bytes at the first two; result 0 where they are equal, else -1
 _CODE = {
     "x86_64": bytes.fromhex(
-        "488d1d59000000"  # lea rbx,[rip+table]
+        "488d1d69000000"  # lea rbx,[rip+table]
         "488b03 488b7b08 488b7310 488b5318 4c8b5320 4c8b4328 4c8b4b30"  # next: mov rax rdi rsi rdx r10 r8 r9,[rbx+…]
-        "0f05 b940000000 4885c0 7408"  # syscall; mov ecx,64; test rax,rax; je go
+        "4885c0 7837 0f05"  # test rax,rax; js compare; syscall
+        "b940000000 4885c0 7408"  # decide: mov ecx,64; test rax,rax; je go
         "8b4b38 7903 8b4b3c"  # mov ecx,[rbx+56]; jns go; mov ecx,[rbx+60]
-        "4801cb e302 ebca"  # go: add rbx,rcx; jrcxz report; jmp next
+        "4801cb e302 ebc5"  # go: add rbx,rcx; jrcxz report; jmp next
         "53 50 4889e6 6a105a 6a035f 6a0158 0f05"  # report: push rbx; push rax; rsi=rsp rdx=16 rdi=3 rax=1; syscall
         "5f 48c1ff3f b8e7000000 0f05"  # pop rdi; sar rdi,63; mov eax,231; syscall
-        "0f1f8000000000"  # nop
+        "4889d1 f3a6 0f95c0 0fb6c0 48f7d8 ebbb"  # compare: mov rcx,rdx; repe cmpsb; rax = -(not equal); jmp decide
+        "6690"  # nop
     ),
     "aarch64": b"".join(
         word.to_bytes(4, "little")
         for word in (
-            *(0x10000313,),  # adr x19,table
+            *(0x10000493,),  # adr x19,table
             *(0xF9400268, 0xA9408660, 0xA9418E62, 0xA9429664),  # next: ldr x8,[x19]; ldp x0,x1 x2,x3 x4,x5
-            *(0xD4000001, 0x52800809, 0xB4000080),  # svc 0; mov w9,64; cbz x0,go
+            *(0xB7F80288, 0xD4000001),  # tbnz x8,63,compare; svc 0
+            *(0x52800809, 0xB4000080),  # decide: mov w9,64; cbz x0,go
             *(0xB9403A69, 0xB6F80040, 0xB9403E69),  # ldr w9,[x19,56]; tbz x0,63,go; ldr w9,[x19,60]
-            *(0x34000069, 0x8B090273, 0x17FFFFF4),  # go: cbz w9,report; add x19,x19,x9; b next
+            *(0x34000069, 0x8B090273, 0x17FFFFF3),  # go: cbz w9,report; add x19,x19,x9; b next
             *(0xA9BF4FE0, 0xD2800060, 0x910003E1, 0xD2800202),  # report: stp x0,x19,[sp,-16]!; x0=3 x1=sp x2=16
             *(0xD2800808, 0xD4000001, 0xF94003E0, 0x937FFC00),  # mov x8,64; svc 0; ldr x0,[sp]; asr x0,x0,63
             *(0xD2800BC8, 0xD4000001),  # mov x8,94; svc 0
+            *(0xB4000102, 0x38401409, 0x3840142A, 0xD1000442),  # compare: cbz x2,equal; ldrb w9,[x0],1 w10,[x1],1; x2-1
+            *(0x6B0A013F, 0x54FFFF60, 0x92800000, 0x17FFFFE7),  # cmp w9,w10; beq compare; mov x0,-1; b decide
+            *(0xD2800000, 0x17FFFFE5, 0xD503201F),  # equal: mov x0,0; b decide; nop
         )
     ),
 }
 _MACHINE = {"x86_64": 62, "aarch64": 183}
-_BASE, _HEADERS, _ENTRY = 0x400000, 64 + 56, struct.Struct("=7QII")
+_BASE, _HEADERS, _ENTRY = 0x400000, 64 + 56, struct.Struct("=q6QII")
 _MFD_EXEC = 0x10
+_COMPARE = "compare"
+_MAP_FIXED = 0x10
+
+#: a page of the program's own to receive answers in, once `scratch` was called
+SCRATCH, SCRATCH_BYTES = 0x100000, 0x1000
 
 
 class Filter(NamedTuple):
@@ -74,6 +87,17 @@ class Call(NamedTuple):
     arguments: tuple[Argument, ...]
     then: int = 1
     otherwise: int = 0
+
+
+def scratch() -> Call:
+    """Makes the page at `SCRATCH`."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+    return Call("mmap", (SCRATCH, SCRATCH_BYTES, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0))
+
+
+def compare(offset: int, expected: bytes) -> Call:
+    """Fails with EPERM unless `SCRATCH` holds these bytes at `offset`."""
+    return Call(_COMPARE, (SCRATCH + offset, expected, len(expected)))
 
 
 def is_known(machine: str = platform.machine()) -> bool:
@@ -122,7 +146,8 @@ class _Data:
 def _entry(call: Call, data: _Data) -> bytes:
     arguments = [data.value(argument) for argument in call.arguments]
     steps = (call.then * _ENTRY.size, call.otherwise * _ENTRY.size)
-    return _ENTRY.pack(NUMBERS[call.name], *arguments, *[0] * (6 - len(arguments)), *steps)
+    number = -1 if call.name == _COMPARE else NUMBERS[call.name]
+    return _ENTRY.pack(number, *arguments, *[0] * (6 - len(arguments)), *steps)
 
 
 def index_of(place: int, machine: str = platform.machine()) -> int:

@@ -9,6 +9,7 @@ import stat
 
 from minipod.kernel.libc import syscall
 
+AT_FDCWD = -100
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
@@ -22,12 +23,16 @@ class OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def openat2(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2), close-on-exec. EAGAIN (a rename raced) is tried again a few times."""
+def openat2(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0, *, cookie: int = 0) -> int:
+    """openat2(2), close-on-exec. EAGAIN (a rename raced) is tried again a few times.
+
+    `cookie`: an argument that the kernel does not look at, but a filter of system calls may.
+    """
     how = OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     for attempt in range(8):
         try:
-            return syscall("openat2", dir_fd, path.encode(), ctypes.byref(how), ctypes.sizeof(how), what=path)
+            size = ctypes.sizeof(how)
+            return syscall("openat2", dir_fd, path.encode(), ctypes.byref(how), size, cookie, what=path)
         except OSError as error:
             if error.errno != errno.EAGAIN or attempt == 7:
                 raise

@@ -8,6 +8,8 @@ import errno
 import fcntl
 import os
 import signal
+import termios
+from collections.abc import Iterable
 
 import prctl
 
@@ -35,6 +37,7 @@ NAMESPACE_FLAGS = {
 }
 
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
@@ -108,6 +111,25 @@ def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     return (pid, pidfd.value) if pid else (0, -1)
 
 
+def clone(flags: int, cookie: int = 0) -> int:
+    """clone(2) like fork: 0 in the child, its pid in the parent; for where a filter of system calls is in force.
+
+    clone3(2) hides its flags from a filter, so filters refuse it. `cookie` is the last argument, which the kernel does
+    not look at without CLONE_SETTLS and CLONE_CHILD_SETTID, but a filter may. See `clone3`.
+    """
+    return syscall("clone", flags | signal.SIGCHLD, None, None, None, cookie)
+
+
+def setsid(cookie: int = 0) -> None:
+    """setsid(2); `cookie` as of `clone`."""
+    syscall("setsid", None, None, None, None, cookie)
+
+
+def set_controlling_terminal(fd: int, cookie: int = 0) -> None:
+    """ioctl(2) TIOCSCTTY by a session's leader that has none yet; `cookie` as of `clone`."""
+    syscall("ioctl", fd, termios.TIOCSCTTY, None, None, cookie)
+
+
 def exit_status(pidfd: int, pid: int) -> int | None:
     """wait(2)'s status of an ended process that is not our child; None while it runs or where nobody can tell.
 
@@ -140,6 +162,24 @@ def unshare(flags: int) -> None:
         fail("unshare", hex(flags))
 
 
+def enter_own_mount_namespace() -> None:
+    """Root and working directory become those of the mount namespace itself, which a chroot(2) does not share.
+
+    setns(2) into the namespace that one is in already: that is what it does to fs_struct.
+    """
+    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(fd, CLONE_NEWNS)
+    finally:
+        os.close(fd)
+
+
+def change_root(root_fd: int) -> None:
+    """Back below a root that was open before: fchdir(2), chroot(2). No confinement, only where paths begin."""
+    os.fchdir(root_fd)
+    os.chroot(".")
+
+
 def sethostname(name: str) -> None:
     if _sethostname(name.encode(), len(name.encode())) != 0:
         fail("sethostname", name)
@@ -159,6 +199,16 @@ def close_on_exec_from(first: int) -> None:
                     os.set_inheritable(fd, False)
                 except OSError:
                     pass  # the descriptor of the listing itself
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every other descriptor of this process (close_range(2), Linux 5.9)."""
+    first = 0
+    for fd in sorted(set(keep)):
+        if fd > first:
+            syscall("close_range", first, fd - 1, 0)
+        first = fd + 1
+    syscall("close_range", first, 0xFFFFFFFF, 0)
 
 
 def drop_bounding_capabilities(keep: int, last: int) -> None:
@@ -206,6 +256,11 @@ def last_capability() -> int:
 
 def set_no_new_privs() -> None:
     prctl.set_no_new_privs(1)
+
+
+def keep_capabilities() -> None:
+    """The permitted set survives the next setresuid(2) to another user (PR_SET_KEEPCAPS); exec(2) ends that."""
+    prctl.set_keepcaps(True)
 
 
 def set_dumpable(dumpable: bool) -> None:

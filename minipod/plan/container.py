@@ -17,14 +17,16 @@ from minipod.plan.cgroup import (
     visible_hierarchies,
 )
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, Mount, SandboxConfig
-from minipod.plan.operation import ChildOperation, HostOperation
+from minipod.plan.operation import ChildOperation, HostOperation, in_order
 from minipod.plan.process.devices import limit_devices
+from minipod.plan.process.entry import ChangeFolder, CheckProgram, DetachPropagation, EnterRoot, PivotRoot
 from minipod.plan.process.identity import (
     AssumeUser,
     BecomeUser,
-    ChangeFolder,
+    DropCapabilities,
     Exec,
     InstallSeccompFilter,
+    NewKeyring,
     NewSession,
     OpenTerminal,
     ResolveUser,
@@ -32,22 +34,28 @@ from minipod.plan.process.identity import (
     SetOomScoreAdj,
 )
 from minipod.plan.process.kernel_mounts import MakeDevices, MaskPaths, MountFilesystem, ReadOnlyPaths, RemountReadOnly
-from minipod.plan.process.namespaces import Clone, JoinContainer, JoinNamespaces, UnshareCgroupNamespace
+from minipod.plan.process.namespaces import (
+    Clone,
+    CloseDescriptors,
+    EnterPidNamespace,
+    JoinContainer,
+    JoinNamespaces,
+    TakeProcfs,
+    UnshareCgroupNamespace,
+)
 from minipod.plan.process.places import PROC_FILES
 from minipod.plan.process.rootfs import (
     BindMount,
-    DetachPropagation,
     KeepShared,
     KeepWritable,
     MakeContainerFolder,
     MakeDeviceNode,
     MakeFolder,
     MountRoot,
-    PivotRoot,
     TouchFile,
 )
 from minipod.plan.process.security import READONLY_PATHS, capability_mask, capability_set, masked_paths
-from minipod.plan.sandbox import namespace_pins, pid_namespace_path, sandbox_directory
+from minipod.plan.sandbox import namespace_pins, sandbox_directory
 from minipod.plan.volumes.sub_path import MakeSubPath
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -61,11 +69,27 @@ class ContainerPlan(msgspec.Struct, frozen=True, kw_only=True):
     child: tuple[ChildOperation, ...]
 
 
+class ExecPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command in a running container begins from: the container's own, as it was started.
+
+    `root`: device and inode of its root file system.
+    """
+
+    root: tuple[int, int]
+    user: AssumeUser
+    environment: tuple[str, ...]
+    cwd: str
+
+
 class SeccompFilter(msgspec.Struct, frozen=True):
-    """A compiled filter (struct sock_filter …) and what it is called; an empty program is no filter."""
+    """A compiled filter (struct sock_filter …) and what it is called; an empty program is no filter.
+
+    `cookie`: of the passage that it begins with; 0 without one (`plan.process.passage`).
+    """
 
     profile: str
     program: bytes = b""
+    cookie: int = 0
 
 
 def container_plan(
@@ -87,72 +111,88 @@ def container_plan(
     if config.termination_message_host_path:
         host.append(TouchFile(config.termination_message_host_path, 0o666))
     child: list[ChildOperation] = [
-        SetOomScoreAdj(config.oom_score_adj),
-        NewSession(),
-        join_cgroup(cgroup, facts),
+        *_process(config, cgroup, facts),
         UnshareCgroupNamespace(),
+        *_namespaces(config, sandbox, seccomp, paths),
+        DetachPropagation(),
+        MountRoot(layers=image.layers, directory=config.directory),
+        _user(config, image),
+        *_kernel_mounts(config, facts),
+        *_volumes(config, sandbox, image, paths),
     ]
-    pins = namespace_pins(sandbox, paths)
-    if pins:
-        child.append(JoinNamespaces(pins))
-    child += [KeepShared(m.host_path, m.below) for m in config.mounts if m.propagation == "bidirectional"]
-    child += [DetachPropagation(), MountRoot(layers=image.layers, directory=config.directory), _user(config, image)]
-    child += _kernel_mounts(config, facts)
-    child += _volumes(config, sandbox, image, paths)
     cwd = config.working_dir or image.config.working_dir or "/"
     child.append(MakeFolder(cwd))
     if config.tty:
         child.append(OpenTerminal(console=True))
     if config.security.readonly_rootfs:
         child.append(RemountReadOnly("/"))
-    child += [PivotRoot(), ChangeFolder(cwd), *_restrictions(config, seccomp)]
-    child.append(Exec(argv=_argv(config, image), env=_environment(config, image)))
-    return ContainerPlan(host=tuple(host), clone=_clone(config, sandbox, cgroup, facts, paths), child=tuple(child))
+    child += [PivotRoot(), ChangeFolder(cwd), *_restrictions(config, seccomp), NewSession(config.tty, seccomp.cookie)]
+    child += _program(_argv(config, image), _environment(config, image), seccomp)
+    clone = _clone(config, clone_directory(cgroup, facts))
+    return ContainerPlan(host=tuple(host), clone=clone, child=in_order(child))
 
 
 def exec_operations(
     config: ContainerConfig,
     sandbox: SandboxConfig,
-    user: AssumeUser,
+    place: ExecPlace,
     command: tuple[str, ...],
-    environment: tuple[str, ...],
-    cwd: str,
     facts: HostFacts,
     seccomp: SeccompFilter,
     terminal: tuple[int, int] | None,
 ) -> tuple[Clone, tuple[ChildOperation, ...]]:
-    """Another process in a running container, with the same user, limits and filter. `environment`: the container's."""
+    """Another process in a running container, with the same user, limits and filter."""
     cgroup = container_cgroup_path(sandbox.cgroup_parent, config.id)
     child: list[ChildOperation] = [
-        SetOomScoreAdj(config.oom_score_adj),
-        NewSession(),
-        join_cgroup(cgroup, facts),
+        *_process(config, cgroup, facts),
         JoinContainer(),
-        user,
+        EnterRoot(*place.root),
+        place.user,
+        ChangeFolder(place.cwd),
+        *_restrictions(config, seccomp),
+        EnterPidNamespace(seccomp.cookie),
+        NewSession(terminal is not None, seccomp.cookie),
     ]
+    env = dict(entry.split("=", 1) for entry in place.environment)
     if terminal is not None:
         child.append(OpenTerminal(*terminal))
-    child += [ChangeFolder(cwd), *_restrictions(config, seccomp)]
-    env = dict(entry.split("=", 1) for entry in environment)
-    if terminal is not None:
         env.setdefault("TERM", "xterm")
-    child.append(Exec(argv=command, env=tuple(f"{name}={value}" for name, value in env.items())))
-    clone = Clone(namespaces=(), cgroup2=clone_directory(cgroup, facts), pid_namespace="target")
-    return clone, tuple(child)
+    child += _program(command, tuple(f"{name}={value}" for name, value in env.items()), seccomp)
+    return Clone(namespaces=(), cgroup2=clone_directory(cgroup, facts)), in_order(child)
 
 
-def _clone(config: ContainerConfig, sandbox: SandboxConfig, cgroup: str, facts: HostFacts, paths: Paths) -> Clone:
-    cgroup2 = clone_directory(cgroup, facts)
-    pid = config.security.namespaces.pid
-    if pid == "container":
-        return Clone(namespaces=("mnt", "pid"), cgroup2=cgroup2)
-    if pid == "target":
-        return Clone(namespaces=("mnt",), cgroup2=cgroup2, pid_namespace="target")
-    return Clone(
-        namespaces=("mnt",),
-        cgroup2=cgroup2,
-        pid_namespace=pid_namespace_path(sandbox, paths) if pid == "pod" else "",
-    )
+def _process(config: ContainerConfig, cgroup: str, facts: HostFacts) -> list[ChildOperation]:
+    """What every process of a container begins with, the first one and those that join it."""
+    return [CloseDescriptors(), SetOomScoreAdj(config.oom_score_adj), NewKeyring(), join_cgroup(cgroup, facts)]
+
+
+def _program(argv: tuple[str, ...], env: tuple[str, ...], seccomp: SeccompFilter) -> list[ChildOperation]:
+    return [*([CheckProgram(argv[0], seccomp.cookie)] if "/" in argv[0] else []), Exec(argv=argv, env=env)]
+
+
+def _namespaces(
+    config: ContainerConfig, sandbox: SandboxConfig, seccomp: SeccompFilter, paths: Paths
+) -> list[ChildOperation]:
+    """Those of the pod, and the PID namespace of others: of the pod's first process, or of a container (debug)."""
+    operations: list[ChildOperation] = []
+    pins = namespace_pins(sandbox, paths)
+    if pins:
+        operations.append(JoinNamespaces(pins))
+    if joins_pid_namespace(config):
+        operations += [TakeProcfs(), JoinContainer(("pid",)), EnterPidNamespace(seccomp.cookie)]
+    operations += [KeepShared(m.host_path, m.below) for m in config.mounts if m.propagation == "bidirectional"]
+    return operations
+
+
+def joins_pid_namespace(config: ContainerConfig) -> bool:
+    """Whether it starts where others run already, which the request carries a pidfd of (`target`)."""
+    return config.security.namespaces.pid in ("pod", "target")
+
+
+def _clone(config: ContainerConfig, cgroup2: str) -> Clone:
+    """Alone in a PID namespace of its own it is its first process at once."""
+    own = config.security.namespaces.pid == "container"
+    return Clone(namespaces=("mnt", "pid") if own else ("mnt",), cgroup2=cgroup2)
 
 
 def _sub_paths(config: ContainerConfig) -> list[MakeSubPath]:
@@ -279,15 +319,15 @@ def _cgroup_mounts(facts: HostFacts, flags: tuple[str, ...]) -> list[ChildOperat
 
 
 def _restrictions(config: ContainerConfig, seccomp: SeccompFilter) -> list[ChildOperation]:
-    """The filter before the user: without no_new_privs it needs CAP_SYS_ADMIN to be installed."""
+    """Who the process is and what it may do; the order is `in_order`'s."""
     security = config.security
     operations: list[ChildOperation] = []
     if security.no_new_privs:
         operations.append(SetNoNewPrivs())
     if seccomp.program:
         operations.append(InstallSeccompFilter(seccomp.profile, base64.b64encode(seccomp.program).decode()))
-    names = capabilities_of(config)
-    return [*operations, BecomeUser(capabilities=capability_mask(names))]
+    mask = capability_mask(capabilities_of(config))
+    return [*operations, BecomeUser(capabilities=mask), DropCapabilities(mask)]
 
 
 def capabilities_of(config: ContainerConfig) -> frozenset[str]:

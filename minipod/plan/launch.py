@@ -1,7 +1,7 @@
 """Operations as system calls alone (layer 2): what `kernel.launcher` does of a command in a running container. Pure.
 
 The same list as the spawner's child would execute in Python, for the operations of an exec without a terminal. Its
-descriptors: 0, 1, 2 the streams, 3 the report, 4 a pidfd of the container; what it opens itself becomes the next one.
+descriptors: 0, 1, 2 the streams, 3 the report, 4 a pidfd of the container and then its root; 5 what it opens itself.
 """
 
 from __future__ import annotations
@@ -9,30 +9,40 @@ from __future__ import annotations
 import base64
 import fcntl
 import os
+import signal
 import struct
 from collections.abc import Iterator, Sequence
 
 from minipod.kernel import process
-from minipod.kernel.launcher import REPORT_FD, Argument, Call, Filter
+from minipod.kernel.launcher import REPORT_FD, SCRATCH, SCRATCH_BYTES, Argument, Call, Filter, compare, scratch
+from minipod.kernel.path import AT_FDCWD, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, OpenHow
 from minipod.plan.cgroup import JoinCgroup
 from minipod.plan.operation import ChildOperation
+from minipod.plan.process.entry import ChangeFolder, CheckProgram, EnterRoot
 from minipod.plan.process.identity import (
+    ADMIN,
+    SEARCH,
     AssumeUser,
     BecomeUser,
-    ChangeFolder,
+    DropCapabilities,
     Exec,
     InstallSeccompFilter,
+    NewKeyring,
     NewSession,
     SetNoNewPrivs,
     SetOomScoreAdj,
     root_capabilities,
+    until_dropped,
 )
-from minipod.plan.process.namespaces import Clone, JoinContainer
+from minipod.plan.process.namespaces import Clone, CloseDescriptors, EnterPidNamespace, JoinContainer
 
 TARGET_FD = REPORT_FD + 1
+_ROOT_FD = TARGET_FD  # once the container is joined
 _OPENED_FD = TARGET_FD + 1
 
-_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_STATX_INO = 0x100
+_STX_INO, _STX_DEV = 32, 136  # offsets in struct statx (statx(2))
 _ENDS = 0  # as `then` or `otherwise` of a call
 
 
@@ -40,23 +50,110 @@ def launch_calls(
     clone: Clone, operations: Sequence[ChildOperation], last_capability: int, permitted: int
 ) -> tuple[Call, ...] | None:
     """None where it takes more than system calls (a terminal). `permitted`: the capabilities there are to give."""
-    if clone.namespaces or clone.pid_namespace != "target":
+    if clone.namespaces:
         return None
-    calls = [*_prepare(), *_fork(clone)]
-    user = AssumeUser(uid=0, gid=0)
+    known = _Known(last_capability, permitted)
+    calls: list[Call] = []
     for operation in operations:
-        if isinstance(operation, AssumeUser):
-            user = operation
-            continue
-        made = _of_operation(operation, user, last_capability, permitted)
+        made = known.calls(operation)
         if made is None:
             return None
         calls += made
-    return tuple(calls)
+        if isinstance(operation, CloseDescriptors) and clone.cgroup2:
+            calls += _into_cgroup2(clone.cgroup2)
+    end = len(calls)
+    leaves = [n for n, call in enumerate(calls) if call.then == _LEAVES]
+    calls = [call._replace(then=end - n) if n in leaves else call for n, call in enumerate(calls)]
+    return (*calls, Call("exit_group", (0,)))
 
 
-def _prepare() -> Iterator[Call]:
-    """What a child has done already that the spawner's fork begins with."""
+_LEAVES = -1  # as `then`: on to the last call, which ends the process without a report
+
+
+def _into_cgroup2(directory: str) -> Iterator[Call]:
+    """Only a clone gets into a group of cgroup2 without the kernel's global lock (CLONE_INTO_CGROUP)."""
+    yield _open(directory, os.O_PATH | os.O_DIRECTORY)
+    flags = process.CLONE_PARENT | process.CLONE_INTO_CGROUP
+    arguments = bytes(process.CloneArgs(flags=flags, cgroup=_OPENED_FD))
+    yield Call("clone3", (arguments, len(arguments)), then=_LEAVES)
+    yield Call("close", (_OPENED_FD,))
+
+
+class _Known:
+    """What is known before: the host's capabilities, the user, what the container may do."""
+
+    def __init__(self, last_capability: int, permitted: int) -> None:
+        self._last_capability = last_capability
+        self._permitted = permitted
+        self._user = AssumeUser(uid=0, gid=0)
+
+    def calls(self, operation: ChildOperation) -> Sequence[Call] | None:
+        """None where it takes more than system calls."""
+        match operation:
+            case CloseDescriptors():
+                return list(_close_descriptors())
+            case SetOomScoreAdj(value=value):
+                return _write("/proc/self/oom_score_adj", str(value), must=False)
+            case NewKeyring():
+                return [Call("keyctl", (process.KEYCTL_JOIN_SESSION_KEYRING, 0), otherwise=1)]
+            case JoinCgroup(directories=directories):
+                return [call for directory in directories for call in _write(f"{directory}/tasks", "0")]
+            case JoinContainer(namespaces=namespaces):
+                flags = sum(process.NAMESPACE_FLAGS[kind] for kind in namespaces)
+                return [Call("setns", (TARGET_FD, flags)), Call("close", (TARGET_FD,))]
+            case EnterRoot(device=device, inode=inode):
+                return list(_enter_root(device, inode))
+            case AssumeUser():
+                self._user = operation
+                return ()
+            case SetNoNewPrivs():
+                return [Call("prctl", (process.PR_SET_NO_NEW_PRIVS, 1))]
+            case BecomeUser(capabilities=capabilities):
+                self._permitted = until_dropped(capabilities, self._permitted)
+                return list(self._become(capabilities))
+            case ChangeFolder(path=path):
+                return list(_change_folder(path))
+            case CheckProgram(path=path, cookie=cookie):
+                return [_open_without_magic(AT_FDCWD, path, 0, cookie)]  # closed by execve
+            case InstallSeccompFilter(program=text):
+                filtered = Filter(base64.b64decode(text))
+                return [
+                    self._capset(ADMIN & self._permitted, self._permitted),
+                    Call("seccomp", (process.SECCOMP_SET_MODE_FILTER, 0, filtered)),
+                ]
+            case DropCapabilities(capabilities=capabilities):
+                mask = root_capabilities(capabilities, self._permitted) if self._user.uid == 0 else 0
+                return [self._capset(mask, mask)]
+            case EnterPidNamespace(cookie=cookie):
+                flags = process.CLONE_PARENT | signal.SIGCHLD
+                return [Call("clone", (flags, 0, 0, 0, cookie), then=_ENDS)]
+            case NewSession(terminal=False, cookie=cookie):
+                return [Call("setsid", (0, 0, 0, 0, cookie))]
+            case Exec():
+                return list(_exec(operation, self._user.home))
+        return None
+
+    def _become(self, capabilities: int) -> Iterator[Call]:
+        user = self._user
+        for number in range(self._last_capability + 1):
+            if not capabilities >> number & 1:
+                yield Call("prctl", (process.PR_CAPBSET_DROP, number))
+        yield Call("prctl", (process.PR_CAP_AMBIENT, process.PR_CAP_AMBIENT_CLEAR_ALL))
+        yield Call("setgroups", (len(user.groups), struct.pack(f"={len(user.groups)}I", *user.groups)))
+        yield Call("setresgid", (user.gid, user.gid, user.gid))
+        yield Call("prctl", (process.PR_SET_KEEPCAPS, 1))
+        yield Call("setresuid", (user.uid, user.uid, user.uid))
+        yield self._capset(SEARCH, self._permitted)
+        yield Call("prctl", (process.PR_SET_DUMPABLE, 0))
+
+    @staticmethod
+    def _capset(effective: int, permitted: int) -> Call:
+        header, data = process.capability_sets(effective=effective, permitted=permitted, inheritable=0)
+        return Call("capset", (bytes(header), bytes(data)))
+
+
+def _close_descriptors() -> Iterator[Call]:
+    """And what a child of the spawner's own has done already when it begins."""
     yield Call("prctl", (process.PR_SET_DUMPABLE, 0))
     yield Call("close_range", (_OPENED_FD, 0xFFFFFFFF, 0))
     for fd in (REPORT_FD, TARGET_FD):
@@ -64,59 +161,28 @@ def _prepare() -> Iterator[Call]:
     yield Call("umask", (0o022,))
     for number in process.INTERNAL_SIGNALS:
         yield Call("rt_sigaction", (number, bytes(32), 0, 8), otherwise=1)
+    yield scratch()
 
 
-def _fork(clone: Clone) -> Iterator[Call]:
-    """Into the container's PID namespace only a child is born; its parent is the spawner (CLONE_PARENT)."""
-    yield Call("setns", (TARGET_FD, process.CLONE_NEWPID))
-    flags, cgroup_fd = process.CLONE_PARENT, 0
-    if clone.cgroup2:
-        yield _open(clone.cgroup2, os.O_PATH | os.O_DIRECTORY)
-        flags, cgroup_fd = flags | process.CLONE_INTO_CGROUP, _OPENED_FD
-    arguments = bytes(process.CloneArgs(flags=flags, cgroup=cgroup_fd))
-    yield Call("clone3", (arguments, len(arguments)), then=_ENDS)
-    if clone.cgroup2:
-        yield Call("close", (_OPENED_FD,))
+def _enter_root(device: int, inode: int) -> Iterator[Call]:
+    yield _open("/", os.O_PATH | os.O_DIRECTORY)  # it becomes `_ROOT_FD`, the lowest that is free
+    yield Call("statx", (_ROOT_FD, b"\0", _AT_EMPTY_PATH, _STATX_INO, SCRATCH))
+    yield compare(_STX_INO, struct.pack("=Q", inode))
+    yield compare(_STX_DEV, struct.pack("=II", os.major(device), os.minor(device)))
 
 
-def _of_operation(
-    operation: ChildOperation, user: AssumeUser, last_capability: int, permitted: int
-) -> Sequence[Call] | None:
-    match operation:
-        case SetOomScoreAdj(value=value):
-            return _write("/proc/self/oom_score_adj", str(value), must=False)
-        case NewSession():
-            return [Call("setsid", ()), Call("keyctl", (process.KEYCTL_JOIN_SESSION_KEYRING, 0), otherwise=1)]
-        case JoinCgroup(directories=directories):
-            return [call for directory in directories for call in _write(f"{directory}/tasks", "0")]
-        case JoinContainer(namespaces=namespaces):
-            flags = sum(process.NAMESPACE_FLAGS[kind] for kind in namespaces)
-            return [Call("setns", (TARGET_FD, flags))]
-        case ChangeFolder(path=path):
-            return [Call("chdir", (_text(path),))]
-        case SetNoNewPrivs():
-            return [Call("prctl", (process.PR_SET_NO_NEW_PRIVS, 1))]
-        case InstallSeccompFilter(program=text):
-            return [Call("seccomp", (process.SECCOMP_SET_MODE_FILTER, 0, Filter(base64.b64decode(text))))]
-        case BecomeUser(capabilities=capabilities):
-            return list(_become(user, capabilities, last_capability, permitted))
-        case Exec():
-            return list(_exec(operation, user.home))
-    return None
+def _change_folder(path: str) -> Iterator[Call]:
+    yield _open_without_magic(_ROOT_FD, path, RESOLVE_IN_ROOT)
+    yield Call("fchdir", (_OPENED_FD,))
+    yield Call("close", (_OPENED_FD,))
+    yield Call("close", (_ROOT_FD,))
+    yield Call("getcwd", (SCRATCH, SCRATCH_BYTES))
+    yield compare(0, b"/")
 
 
-def _become(user: AssumeUser, capabilities: int, last_capability: int, permitted: int) -> Iterator[Call]:
-    for number in range(last_capability + 1):
-        if not capabilities >> number & 1:
-            yield Call("prctl", (process.PR_CAPBSET_DROP, number))
-    yield Call("prctl", (process.PR_CAP_AMBIENT, process.PR_CAP_AMBIENT_CLEAR_ALL))
-    yield Call("setgroups", (len(user.groups), struct.pack(f"={len(user.groups)}I", *user.groups)))
-    yield Call("setresgid", (user.gid, user.gid, user.gid))
-    yield Call("setresuid", (user.uid, user.uid, user.uid))
-    if user.uid == 0:
-        mask = root_capabilities(capabilities, permitted)
-        header, data = process.capability_sets(effective=mask, permitted=mask, inheritable=0)
-        yield Call("capset", (bytes(header), bytes(data)))
+def _open_without_magic(dir_fd: int, path: str, resolve: int, cookie: int = 0) -> Call:
+    how = bytes(OpenHow(os.O_PATH | os.O_CLOEXEC, 0, resolve | RESOLVE_NO_MAGICLINKS))
+    return Call("openat2", (dir_fd, _text(path), how, len(how), cookie))
 
 
 def _exec(operation: Exec, home: str) -> Iterator[Call]:
@@ -133,7 +199,7 @@ def _exec(operation: Exec, home: str) -> Iterator[Call]:
     folders = environment.get("PATH", "").split(":")
     for folder in folders:
         path = _text(f"{folder or '.'}/{name}")
-        yield Call("faccessat", (_AT_FDCWD, path, os.X_OK), otherwise=_ENDS if folder is folders[-1] else 2)
+        yield Call("faccessat", (AT_FDCWD, path, os.X_OK), otherwise=_ENDS if folder is folders[-1] else 2)
         yield Call("execve", (path, *rest))
 
 
@@ -143,7 +209,7 @@ def _write(path: str, value: str, *, must: bool = True) -> list[Call]:
 
 
 def _open(path: str, flags: int) -> Call:
-    return Call("openat", (_AT_FDCWD, _text(path), flags | os.O_CLOEXEC))
+    return Call("openat", (AT_FDCWD, _text(path), flags | os.O_CLOEXEC))
 
 
 def _text(path: str) -> bytes:

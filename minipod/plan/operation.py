@@ -6,6 +6,7 @@ the spawner and saved. It holds no descriptor and no policy: whoever built it de
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
@@ -40,11 +41,33 @@ class ChildContext:
         self.facts: dict[str, object] = {}
 
 
+#: The one order in which a process becomes the container's. Each phase relies on those before it: a path of the
+#: container is resolved when nothing of the host is open, and the process is seen in the container's PID namespace only
+#: when there is nothing left to take from it (docs/security.md, "The order of a start").
+PHASES = (
+    "descriptors",  # nothing that the spawner holds is left open
+    "cgroup",  # session, groups, limits
+    "namespaces",  # all but the PID namespace, which holds for children only
+    "root",  # the root file system is put together,
+    "mounts",  # with what is mounted in it,
+    "entry",  # entered and verified
+    "user",  # groups, user; of the capabilities only those that the next two phases need
+    "folder",  # the working directory
+    "limits",  # the filter of system calls, the rest of the capabilities
+    "pid",  # a clone in the PID namespace
+    "exec",
+)
+
+
 class ChildOperation(Operation, frozen=True):
     """Runs in the spawner's child between clone and exec; dies with it, so there is nothing to undo."""
 
-    #: operations of the same phase are described together: namespaces, cgroup, root, mounts, security, process
-    phase: ClassVar[str] = "process"
+    phase: ClassVar[str]
 
     def execute(self, ctx: ChildContext) -> None:
         raise NotImplementedError
+
+
+def in_order(operations: Iterable[ChildOperation]) -> tuple[ChildOperation, ...]:
+    """By phase; those of the same phase stay as they are. Every process in a container is made from such a list."""
+    return tuple(sorted(operations, key=lambda operation: PHASES.index(operation.phase)))

@@ -18,12 +18,32 @@ from minipod.plan.cgroup import (
 from minipod.plan.configs import CgroupResources, HostFacts, NetworkFacts, SandboxConfig
 from minipod.plan.files import sandbox_files
 from minipod.plan.network.pod_network import pod_network
-from minipod.plan.operation import ChildOperation, HostOperation
-from minipod.plan.process.identity import ExecPause, NewSession, SetOomScoreAdj
-from minipod.plan.process.namespaces import Clone, CreateNamespaces
+from minipod.plan.operation import ChildOperation, HostOperation, in_order
+from minipod.plan.process.entry import DetachPropagation, PivotRoot
+from minipod.plan.process.identity import (
+    AssumeUser,
+    BecomeUser,
+    DropCapabilities,
+    ExecPause,
+    NewKeyring,
+    NewSession,
+    SetNoNewPrivs,
+    SetOomScoreAdj,
+)
+from minipod.plan.process.kernel_mounts import MakeDevices, MaskPaths, MountFilesystem, ReadOnlyPaths, RemountReadOnly
+from minipod.plan.process.namespaces import (
+    Clone,
+    CloseDescriptors,
+    CreateNamespaces,
+    JoinNamespaces,
+    UnshareCgroupNamespace,
+)
+from minipod.plan.process.rootfs import MountEmptyRoot
+from minipod.plan.process.security import READONLY_PATHS, masked_paths
 
 SHM_BYTES = 64 << 20
 PAUSE_OOM_SCORE_ADJ = -998  # pkg/kubelet/qos/policy.go PodInfraOOMAdj
+PAUSE_USER = 65535  # of registry.k8s.io/pause
 
 
 class MakeSandboxFolder(HostOperation, frozen=True):
@@ -75,23 +95,6 @@ class MountSharedMemory(HostOperation, frozen=True):
         kmount.umount_if_mounted(self.target)
 
 
-class PinPidNamespace(HostOperation, frozen=True):
-    """Keep the PID namespace that `pid` is the first process of; made after the pause process runs."""
-
-    pid: int
-    path: str
-
-    def describe(self) -> str:
-        return f"bind /proc/PID/ns/pid of the pause process at {self.path}"
-
-    def execute(self) -> None:
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o444))
-        kmount.mount(f"/proc/{self.pid}/ns/pid", self.path, None, kmount.MS_BIND)
-
-    def undo(self) -> None:
-        kmount.umount_if_mounted(self.path)
-
-
 def sandbox_directory(sandbox_id: str, paths: Paths) -> str:
     return f"{paths.root}/sandboxes/{sandbox_id}"
 
@@ -114,10 +117,6 @@ def namespace_pins(config: SandboxConfig, paths: Paths) -> dict[str, str]:
     return pins
 
 
-def pid_namespace_path(config: SandboxConfig, paths: Paths) -> str:
-    return f"{sandbox_directory(config.id, paths)}/ns/pid"
-
-
 def sandbox_operations(
     config: SandboxConfig, network: NetworkFacts, facts: HostFacts, paths: Paths
 ) -> tuple[HostOperation, ...]:
@@ -138,18 +137,47 @@ def sandbox_operations(
     if config.namespaces.ipc != "node":
         operations.append(MountSharedMemory(f"{directory}/shm"))
     if config.namespaces.pid == "pod":
-        operations.append(create_container_cgroup(_pause_cgroup(config), CgroupResources(cpu_shares=2), facts))
+        operations.append(create_container_cgroup(pause_cgroup(config), CgroupResources(cpu_shares=2), facts))
     return tuple(operations)
 
 
-def pause_process(config: SandboxConfig, facts: HostFacts, machine: str) -> tuple[Clone, list[ChildOperation]] | None:
-    """The one process that shareProcessNamespace needs, in a group of its own beside the containers'; else None."""
+def pause_process(
+    config: SandboxConfig, facts: HostFacts, paths: Paths, machine: str
+) -> tuple[Clone, tuple[ChildOperation, ...]] | None:
+    """The one process that shareProcessNamespace needs, in a group of its own with the containers'; else None.
+
+    The pod's containers see it, with SYS_PTRACE also what it holds: a root with nothing in it but the procfs that they
+    get theirs from, masked as theirs is, the pod's namespaces, another user and no capability.
+    """
     if config.namespaces.pid != "pod":
         return None
-    cgroup = _pause_cgroup(config)
-    clone = Clone(namespaces=("pid",), cgroup2=clone_directory(cgroup, facts))
-    return clone, [SetOomScoreAdj(PAUSE_OOM_SCORE_ADJ), NewSession(), join_cgroup(cgroup, facts), ExecPause(machine)]
+    cgroup = pause_cgroup(config)
+    clone = Clone(namespaces=("mnt", "pid"), cgroup2=clone_directory(cgroup, facts))
+    operations: list[ChildOperation] = [
+        CloseDescriptors(),
+        SetOomScoreAdj(PAUSE_OOM_SCORE_ADJ),
+        NewKeyring(),
+        join_cgroup(cgroup, facts),
+        UnshareCgroupNamespace(),
+        JoinNamespaces(namespace_pins(config, paths)),
+        DetachPropagation(),
+        MountEmptyRoot(sandbox_directory(config.id, paths)),
+        MountFilesystem(fstype="proc", target="/proc", flags=("nosuid", "nodev", "noexec")),
+        MountFilesystem(fstype="tmpfs", target="/dev", flags=("nosuid", "noexec"), data="size=64k,mode=755"),
+        MakeDevices(),
+        MaskPaths(masked_paths(0)),
+        ReadOnlyPaths(READONLY_PATHS),
+        RemountReadOnly("/"),
+        PivotRoot(),
+        SetNoNewPrivs(),
+        AssumeUser(uid=PAUSE_USER, gid=PAUSE_USER),
+        BecomeUser(capabilities=0),
+        DropCapabilities(0),
+        NewSession(),
+        ExecPause(machine),
+    ]
+    return clone, in_order(operations)
 
 
-def _pause_cgroup(config: SandboxConfig) -> str:
+def pause_cgroup(config: SandboxConfig) -> str:
     return container_cgroup_path(config.cgroup_parent, config.id)

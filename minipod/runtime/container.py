@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import time
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfi
 from minipod.plan.container import ContainerPlan, SeccompFilter, capabilities_of, container_plan
 from minipod.plan.operation import ChildOperation, HostOperation
 from minipod.plan.process.identity import ResolveUser
+from minipod.plan.process.passage import with_passage
 from minipod.plan.volumes.sub_path import MakeSubPath
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.records import ContainerRecord, save
@@ -126,8 +128,11 @@ def seccomp_filter(config: ContainerConfig, paths: Paths) -> SeccompFilter:
     security = config.security
     if security.privileged or security.seccomp == "Unconfined":
         return SeccompFilter("Unconfined")
-    profile = security.seccomp_localhost or security.seccomp
-    return SeccompFilter(profile, compiled_filter(profile, capabilities_of(config), paths))
+    if not security.seccomp_localhost:  # it lets pass what `passage` is for
+        return SeccompFilter(security.seccomp, compiled_filter(security.seccomp, capabilities_of(config), paths))
+    profile, cookie = security.seccomp_localhost, secrets.randbits(64)
+    program = compiled_filter(profile, capabilities_of(config), paths)
+    return SeccompFilter(profile, with_passage(program, cookie), cookie)
 
 
 def signal_number(name: str, default: int = signal.SIGTERM) -> int:

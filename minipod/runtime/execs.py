@@ -20,9 +20,10 @@ from minipod.kernel import launcher
 from minipod.kernel.process import last_capability, permitted_capabilities
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
-from minipod.plan.container import exec_operations
+from minipod.plan.container import ExecPlace, exec_operations
 from minipod.plan.launch import launch_calls
 from minipod.plan.operation import ChildOperation
+from minipod.plan.process.entry import CheckProgram
 from minipod.plan.process.identity import AssumeUser, Exec
 from minipod.plan.process.namespaces import Clone
 from minipod.plan.process.passwd import refuse_root
@@ -126,7 +127,7 @@ class Execs:
                 ),
             )
         except SpawnError as error:
-            if error.operation == Exec.__name__:
+            if error.operation in (CheckProgram.__name__, Exec.__name__):
                 raise CannotExecute(str(error), error.errno) from error
             raise
 
@@ -148,17 +149,15 @@ class Execs:
         if status.state != RUNNING or container.pidfd < 0 or user is None:
             raise ContainerError(f'container "{status.config.name}" is not running')
         refuse_root(user.uid, status.config.security.run_as_non_root)
-        return exec_operations(
-            status.config,
-            container.record.sandbox,
-            AssumeUser(uid=user.uid, gid=user.gid, groups=user.supplemental_groups, home=container.record.home),
-            command,
-            container.record.environment,
-            container.record.cwd,
-            self._facts,
-            seccomp_filter(status.config, self._paths),
-            tty,
+        record = container.record
+        place = ExecPlace(
+            root=record.root,
+            user=AssumeUser(uid=user.uid, gid=user.gid, groups=user.supplemental_groups, home=record.home),
+            environment=record.environment,
+            cwd=record.cwd,
         )
+        seccomp = seccomp_filter(status.config, self._paths)
+        return exec_operations(status.config, record.sandbox, place, command, self._facts, seccomp, tty)
 
     def _program(self, container: Container, command: tuple[str, ...]) -> int:
         """A descriptor of the program that becomes this command, the caller's; -1 where there can be none."""
@@ -209,11 +208,13 @@ class Execs:
 
         A loop that was held up finds its end and the timer's at once: then it did end in time.
         """
-        program_fd = self._kept_program(container, command)
-        if program_fd < 0:
+        kept_fd = self._kept_program(container, command)
+        if kept_fd < 0:
             return None
         client, key = self._spawners.current, _new_key(container)
-        fds = {"program": program_fd, "target": container.pidfd, **streams}
+        # Until it is sent both may be closed, and their numbers be those of another program or another container.
+        own = {"program": os.dup(kept_fd), "target": os.dup(container.pidfd)}
+        fds = {**own, **streams}
         work = asyncio.ensure_future(client.launch_to_end(key, fds))
         try:
             await asyncio.wait((work,), timeout=timeout_s)
@@ -227,6 +228,8 @@ class Execs:
                 work.cancel()
                 with contextlib.suppress(SpawnError):
                     await client.kill(key)
+            for fd in own.values():
+                os.close(fd)
 
     async def _forked_to_end(self, container: Container, command: tuple[str, ...], streams: dict[str, int]) -> int:
         session = await self._forked(container, command, streams, None)

@@ -46,7 +46,7 @@ def plan_pod(
         Section(f"{name}: network shared by all pods", "host", tuple(shared)),
         Section(f"{name}: sandbox", "host", sandbox_operations(sandbox, lease, facts, paths)),
     ]
-    pause = pause_process(sandbox, facts, os.uname().machine)
+    pause = pause_process(sandbox, facts, paths, os.uname().machine)
     if pause is not None:
         sections.append(Section(f"{name}: PID 1 of the pod", "child", (pause[0], *pause[1])))
     for container in (*pod.spec.init_containers, *pod.spec.containers):

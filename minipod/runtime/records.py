@@ -48,7 +48,7 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`environment`, `home` and `cwd` are what an exec in it starts from. `oom_kills`: counted before it started."""
+    """`environment`, `home`, `cwd` and `root` (device, inode) are what an exec in it starts from."""
 
     status: ContainerStatus
     sandbox: SandboxConfig
@@ -56,6 +56,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     environment: tuple[str, ...] = ()
     cwd: str = "/"
     home: str = "/"
+    root: tuple[int, int] = (0, 0)
     stop_signal: str = ""
 
 

@@ -38,6 +38,7 @@ from minipod.runtime.container import (
 )
 from minipod.runtime.execs import Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
+from minipod.runtime.joined import joined_process
 from minipod.runtime.leftovers import Leftover, find_leftovers
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.network import Network
@@ -229,15 +230,15 @@ class Runtime:
             image = self._image(status.image_id)  # by its id: since create the name may have come to mean another
             plan = plan_of(config, container.record.sandbox, image, self._facts, self._paths)
             container.log = self._open_log(container)
-            fds = self._target(config)
-            spawned = await self._spawners.current.spawn(
-                container_id,
-                plan.clone,
-                list(plan.child),
-                stdio="terminal" if config.tty else "pipes",
-                stdin=config.stdin,
-                fds=fds,
-            )
+            with joined_process(config, status.sandbox_id, self._sandboxes, self._containers) as fds:
+                spawned = await self._spawners.current.spawn(
+                    container_id,
+                    plan.clone,
+                    list(plan.child),
+                    stdio="terminal" if config.tty else "pipes",
+                    stdin=config.stdin,
+                    fds=fds,
+                )
         except (SpawnError, ContainerError, ImageError, OSError) as error:
             message = _words(error) if isinstance(error, OSError) else str(error)
             if cgroup.oom_kills(self._cgroup(container), self._facts):
@@ -248,23 +249,13 @@ class Runtime:
             raise ContainerError(message, reason) from error
         facts = spawned.facts
         user = ContainerUser(facts["uid"], facts["gid"], tuple(facts["groups"]))
-        container.record = msgspec.structs.replace(container.record, home=facts["home"])
+        container.record = msgspec.structs.replace(container.record, home=facts["home"], root=tuple(facts["root"]))
         container.update(state=RUNNING, pid=spawned.pid, started_at_ns=spawned.started_at_ns, user=user)
         self._attach(container, spawned.fds)
         status = container.status
         if container.early_exit is not None:
             self._begin(self._finish(container, container.early_exit))
         return status
-
-    def _target(self, config: ContainerConfig) -> dict[str, int] | None:
-        """The process whose PID namespace is joined. Raises ContainerError where it does not run."""
-        namespaces = config.security.namespaces
-        if namespaces.pid != "target":
-            return None
-        target = self._containers.get(namespaces.target_id)
-        if target is None or target.status.state != RUNNING or target.pidfd < 0:
-            raise ContainerError(f'unable to find target container "{namespaces.target_id[:12]}"', "RunContainerError")
-        return {"target": target.pidfd}
 
     async def update_container_resources(self, container_id: str, resources: CgroupResources) -> None:
         """New limits and weights while it runs. Raises NotFoundError, ContainerError."""

@@ -6,20 +6,19 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from minipod.errors import MinipodError, NotFoundError, SandboxError
+from minipod.errors import ContainerError, MinipodError, NotFoundError, SandboxError
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts, NetworkFacts, SandboxConfig
 from minipod.plan.operation import HostOperation
 from minipod.plan.sandbox import (
-    PinPidNamespace,
     netns_path,
+    pause_cgroup,
     pause_process,
-    pid_namespace_path,
     sandbox_directory,
     sandbox_operations,
 )
@@ -115,22 +114,34 @@ class Sandboxes:
         save(f"{self._folder}/{sandbox_id}/sandbox.json", record)
 
     async def _start_pause(self, config: SandboxConfig) -> None:
-        pause = pause_process(config, self._facts, os.uname().machine)
+        pause = pause_process(config, self._facts, self._paths, os.uname().machine)
         if pause is None:
             return
         clone, operations = pause
-        spawned = await self._spawners.current.spawn(_pause_key(config.id), clone, operations, stdio="fds")
+        spawned = await self._spawners.current.spawn(_pause_key(config.id), clone, list(operations), stdio="fds")
         for fd in spawned.fds.values():
             os.close(fd)
-        pin = PinPidNamespace(spawned.pid, pid_namespace_path(config, self._paths))
-        record = self._records[config.id]
-        operations_now = (*decode_operations(record.operations), pin)
-        self._save(
-            msgspec.structs.replace(
-                record, operations=msgspec.Raw(encode_operations(operations_now)), pause_pid=spawned.pid
-            )
-        )
-        pin.execute()
+        self._save(msgspec.structs.replace(self._records[config.id], pause_pid=spawned.pid))
+
+    @contextlib.contextmanager
+    def pause_pidfd(self, sandbox_id: str) -> Iterator[int]:
+        """Of the first process of a pod's shared PID namespace. Raises ContainerError where it does not run.
+
+        Its number is its own as long as it is in its cgroup.
+        """
+        record = self._record(sandbox_id)
+        try:
+            pidfd = os.pidfd_open(record.pause_pid)
+        except (OSError, ValueError):
+            pidfd = -1
+        try:
+            group = pause_cgroup(record.status.config)
+            if pidfd < 0 or record.pause_pid not in cgroup.pids(group, self._facts):
+                raise ContainerError("the first process of the pod's PID namespace has ended", "RunContainerError")
+            yield pidfd
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
 
     def is_stopped(self, sandbox_id: str) -> bool:
         """Whether nothing of it but its record is left, or not even that."""

@@ -23,10 +23,11 @@ from minipod.plan.configs import (
     SandboxConfig,
     SecurityContext,
 )
-from minipod.plan.container import DEFAULT_PATH, ContainerPlan, SeccompFilter, container_plan, exec_operations
+from minipod.plan.container import DEFAULT_PATH, ContainerPlan, SeccompFilter, container_plan
 from minipod.plan.operation import ChildOperation
-from minipod.plan.process.identity import AssumeUser, BecomeUser, Exec, pause_program
+from minipod.plan.process.identity import BecomeUser, Exec, pause_program
 from minipod.plan.process.kernel_mounts import MaskPaths, MountFilesystem, ReadOnlyPaths
+from minipod.plan.process.namespaces import JoinContainer
 from minipod.plan.process.rootfs import BindMount
 from minipod.plan.process.security import (
     CAPABILITIES,
@@ -104,8 +105,8 @@ def test_the_cgroup_is_joined_before_the_cgroup_namespace_is_made() -> None:
 
 def test_the_filter_comes_before_the_capabilities_that_installing_it_needs_are_gone() -> None:
     found = names(plan(security=SecurityContext(no_new_privs=True)).child)
-    order = [found.index(name) for name in ("PivotRoot", "SetNoNewPrivs", "InstallSeccompFilter", "BecomeUser", "Exec")]
-    assert order == sorted(order)
+    wanted = ("PivotRoot", "SetNoNewPrivs", "BecomeUser", "InstallSeccompFilter", "DropCapabilities", "Exec")
+    assert [found.index(name) for name in wanted] == sorted(found.index(name) for name in wanted)
 
 
 def test_exec_is_the_last_thing_that_happens() -> None:
@@ -159,16 +160,20 @@ def test_only_what_is_mounted_for_a_hierarchy_is_joined_on_v1_and_nothing_on_v2(
     assert plan(V2).clone.cgroup2 == "/cg/m/podu/c"
 
 
-def test_a_shared_pid_namespace_is_the_pod_s_pinned_one() -> None:
-    shared = SecurityContext(namespaces=NamespaceOptions(pid="pod"))
-    clone = plan(security=shared).clone
-    assert clone.namespaces == ("mnt",)
-    assert clone.pid_namespace == "/run/x/sandboxes/s/ns/pid"
+@pytest.mark.parametrize("pid", ["pod", "target"])
+def test_a_pid_namespace_that_others_are_in_is_entered_last_and_its_procfs_is_theirs(pid: str) -> None:
+    found = plan(security=SecurityContext(namespaces=NamespaceOptions(pid=pid)))
+    assert found.clone.namespaces == ("mnt",)
+    taken = names(found.child)
+    wanted = ("TakeProcfs", "JoinContainer", "MountFilesystem", "PivotRoot", "EnterPidNamespace", "Exec")
+    assert [taken.index(name) for name in wanted] == sorted(taken.index(name) for name in wanted)
+    assert [op.namespaces for op in only(found.child, JoinContainer)] == [("pid",)]
 
 
 def test_with_the_host_s_pid_namespace_none_is_made() -> None:
-    clone = plan(security=SecurityContext(namespaces=NamespaceOptions(pid="node"))).clone
-    assert (clone.namespaces, clone.pid_namespace) == (("mnt",), "")
+    found = plan(security=SecurityContext(namespaces=NamespaceOptions(pid="node")))
+    assert found.clone.namespaces == ("mnt",)
+    assert "EnterPidNamespace" not in names(found.child)
 
 
 def test_with_the_host_s_network_neither_net_nor_uts_is_joined() -> None:
@@ -236,20 +241,6 @@ def test_a_variable_of_the_image_without_a_value_is_taken_away_and_never_the_hos
     assert launch(image=ImageConfig(cmd=("x",), env=("PATH",))).env == ()
 
 
-def test_an_exec_has_the_container_s_limits_filter_and_capabilities() -> None:
-    config = ContainerConfig(
-        id="c", name="c", image="busybox", directory="/d", security=SecurityContext(no_new_privs=True)
-    )
-    user = AssumeUser(uid=1, gid=2)
-    clone, child = exec_operations(
-        config, SANDBOX, user, ("sh",), ("A=b",), "/srv", V1, SeccompFilter("p", b"12345678"), None
-    )
-    assert clone.pid_namespace == "target"
-    found = names(child)
-    assert found.index("JoinCgroup") < found.index("JoinContainer") < found.index("BecomeUser")
-    assert {"SetNoNewPrivs", "InstallSeccompFilter", "SetOomScoreAdj"} <= set(found)
-
-
 def test_every_operation_says_what_it_does_in_one_line_and_survives_json() -> None:
     found = plan(
         mounts=(Mount(container_path="/a", host_path="/b", readonly=True, sub_path="c", propagation="bidirectional"),),
@@ -266,11 +257,6 @@ def test_every_operation_says_what_it_does_in_one_line_and_survives_json() -> No
 def test_the_spawner_knows_every_child_operation() -> None:
     known = {kind.__name__: kind for kind in ChildOperation.__subclasses__() if kind.__module__.startswith("minipod.")}
     assert known == CHILD_OPERATIONS
-
-
-def test_every_child_operation_has_a_phase() -> None:
-    phases = {operation.phase for operation in plan(tty=True).child if isinstance(operation, ChildOperation)}
-    assert phases <= {"namespaces", "cgroup", "root", "mounts", "security", "process"}
 
 
 def test_the_default_capabilities_are_those_of_containerd() -> None:
@@ -334,7 +320,7 @@ def test_no_volume_can_be_the_root(place: str) -> None:
 
 def test_the_pause_process_has_a_group_of_its_own_below_the_pod_s() -> None:
     sandbox = msgspec.structs.replace(SANDBOX, namespaces=NamespaceOptions(pid="pod", network="node"))
-    pause = pause_process(sandbox, V2, "x86_64")
+    pause = pause_process(sandbox, V2, Paths(), "x86_64")
     assert pause is not None
     assert pause[0].cgroup2 == "/cg/m/podu/s"
     made = [op.path for op in sandbox_operations(sandbox, NetworkFacts(), V2, Paths()) if isinstance(op, CreateCgroup)]

@@ -6,24 +6,26 @@ import errno
 import fcntl
 import os
 import signal
+import struct
 
 import pytest
 
 from minipod.kernel import launcher
-from minipod.kernel.launcher import REPORT, REPORT_FD, Call, Filter
+from minipod.kernel.launcher import REPORT, REPORT_FD, SCRATCH, SCRATCH_BYTES, Call, Filter, compare, scratch
 from minipod.plan.cgroup import JoinCgroup
 from minipod.plan.launch import launch_calls
 from minipod.plan.operation import ChildOperation
+from minipod.plan.process.entry import ChangeFolder, EnterRoot
 from minipod.plan.process.identity import (
     AssumeUser,
     BecomeUser,
-    ChangeFolder,
+    DropCapabilities,
     Exec,
     NewSession,
     OpenTerminal,
     SetOomScoreAdj,
 )
-from minipod.plan.process.namespaces import Clone, JoinContainer
+from minipod.plan.process.namespaces import Clone, CloseDescriptors, EnterPidNamespace, JoinContainer
 from minipod.runtime.spawner.launches import outcome
 
 pytestmark = pytest.mark.skipif(not launcher.is_known(), reason="no launcher for this architecture")
@@ -81,6 +83,13 @@ def test_a_result_above_0_goes_on_or_is_reported() -> None:
     assert [(result > 0, call) for result, call in reports] == [(True, 0)]
 
 
+def test_what_was_answered_is_compared_and_ends_it_where_it_differs() -> None:
+    asked = (scratch(), Call("fchdir", (0,), otherwise=1), Call("getcwd", (SCRATCH, SCRATCH_BYTES)))
+    assert run(*asked, compare(0, os.fsencode(os.getcwd())), SAY, shell("true"))[:2] == (0, b"said\n")
+    status, said, reports = run(*asked, compare(0, b"(unreachable)"), SAY, shell("true"))
+    assert (status, said, reports) == (255, b"", [(-errno.EPERM, 3)])
+
+
 def test_a_filter_is_handed_over_as_a_program_with_its_length() -> None:
     kill = bytes.fromhex("0600000000000080")  # BPF_RET SECCOMP_RET_KILL_PROCESS
     calls = Call("prctl", (38, 1)), Call("seccomp", (1, 0, Filter(kill))), shell("true")
@@ -109,20 +118,25 @@ def test_the_table_follows_the_code_of_every_architecture(machine: str) -> None:
 # ---- what the operations of an exec become
 
 OPERATIONS: tuple[ChildOperation, ...] = (
+    CloseDescriptors(),
     SetOomScoreAdj(-3),
-    NewSession(),
     JoinCgroup("/pod", ("/sys/fs/cgroup/cpu/pod",)),
     JoinContainer(),
+    EnterRoot(0x801, 2),
     AssumeUser(uid=1000, gid=7, groups=(7, 8), home="/home/me"),
-    ChangeFolder("/work"),
     BecomeUser(capabilities=0b101),
+    ChangeFolder("/work"),
+    DropCapabilities(0b101),
+    EnterPidNamespace(),
+    NewSession(),
     Exec(argv=("cat", "/etc/hosts"), env=("PATH=/bin:/sbin", "A=b")),
 )
-INSIDE = Clone(namespaces=(), cgroup2="/sys/fs/cgroup/pod", pid_namespace="target")
+INSIDE = Clone(namespaces=(), cgroup2="/sys/fs/cgroup/pod")
+SEARCH, ADMIN = 1 << 2, 1 << 21  # CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN
 
 
 def calls_of(*operations: ChildOperation, clone: Clone = INSIDE) -> tuple[Call, ...]:
-    calls = launch_calls(clone, operations, last_capability=2, permitted=0b111)
+    calls = launch_calls(clone, operations, last_capability=2, permitted=0b111 | ADMIN)
     assert calls is not None
     return calls
 
@@ -130,18 +144,19 @@ def calls_of(*operations: ChildOperation, clone: Clone = INSIDE) -> tuple[Call, 
 def test_a_user_other_than_root_gets_groups_and_no_effective_capabilities() -> None:
     calls = calls_of(*OPERATIONS)
     names = [call.name for call in calls]
-    assert names.index("clone3") < names.index("setsid") < names.index("setgroups") < names.index("setresuid")
+    assert names.index("clone3") < names.index("setgroups") < names.index("setresuid") < names.index("clone")
     assert [call.arguments for call in calls if call.name in ("setgroups", "setresgid", "setresuid")] == [
         (2, bytes([7, 0, 0, 0, 8, 0, 0, 0])),
         (7, 7, 7),
         (1000, 1000, 1000),
     ]
-    assert "capset" not in names
+    sets = [struct.unpack("=6I", bytes(call.arguments[1])) for call in calls if call.name == "capset"]  # type: ignore[arg-type]
+    assert [(effective, permitted) for effective, permitted, *_ in sets] == [(SEARCH, 0b101 | ADMIN), (0, 0)]
     assert ("prctl", (24, 1)) in [(call.name, call.arguments) for call in calls]  # PR_CAPBSET_DROP of the one it lacks
 
 
 def test_the_program_is_looked_for_in_the_path_and_home_is_the_users() -> None:
-    *_, first, second, third, last = calls_of(*OPERATIONS)
+    *_, first, second, third, last, _ = calls_of(*OPERATIONS)
     assert (first.name, first.arguments[1], first.otherwise) == ("faccessat", b"/bin/cat\0", 2)
     assert (third.arguments[1], third.otherwise) == (b"/sbin/cat\0", 0)
     assert second.arguments[1:] == ((b"cat", b"/etc/hosts"), (b"PATH=/bin:/sbin", b"A=b", b"HOME=/home/me"))

@@ -30,21 +30,39 @@ _TIOCGPTPEER = 0x5441
 _PASSWD_LIMIT = 1 << 20  # bytes; an image's passwd is a few lines, whatever else it is
 
 
-class NewSession(ChildOperation, frozen=True):
-    """A session, a process group and a session keyring of its own."""
+class NewKeyring(ChildOperation, frozen=True):
+    """A session keyring of its own."""
+
+    phase = "cgroup"
 
     def describe(self) -> str:
-        return "setsid; keyctl JOIN_SESSION_KEYRING"
+        return "keyctl JOIN_SESSION_KEYRING"
 
     def execute(self, ctx: ChildContext) -> None:
-        os.setsid()
         process.join_new_session_keyring()
+
+
+class NewSession(ChildOperation, frozen=True):
+    """A session and a process group of its own, by the process itself; its terminal, if any. `cookie`: `passage`."""
+
+    terminal: bool = False
+    cookie: int = 0
+    phase = "pid"
+
+    def describe(self) -> str:
+        return "setsid" + ("; TIOCSCTTY" if self.terminal else "")
+
+    def execute(self, ctx: ChildContext) -> None:
+        process.setsid(self.cookie)
+        if self.terminal:
+            process.set_controlling_terminal(0, self.cookie)
 
 
 class SetOomScoreAdj(ChildOperation, frozen=True):
     """What the kernel's OOM killer adds to this process' badness, -1000 to 1000."""
 
     value: int
+    phase = "cgroup"
 
     def describe(self) -> str:
         return f"oom_score_adj {self.value}"
@@ -72,7 +90,7 @@ class ResolveUser(ChildOperation, frozen=True, kw_only=True):
     groups: tuple[int, ...] = ()
     merge_image_groups: bool = True  # supplementalGroupsPolicy Merge
     run_as_non_root: bool = False
-    phase = "security"
+    phase = "root"
 
     def describe(self) -> str:
         group = f" group {self.gid}" if self.gid is not None else ""
@@ -114,7 +132,7 @@ class AssumeUser(ChildOperation, frozen=True, kw_only=True):
     gid: int
     groups: tuple[int, ...] = ()
     home: str = "/"
-    phase = "security"
+    phase = "user"
 
     def describe(self) -> str:
         return f"user {self.uid} group {self.gid} groups {list(self.groups)}"
@@ -132,6 +150,7 @@ class OpenTerminal(ChildOperation, frozen=True):
     rows: int = 0
     columns: int = 0
     console: bool = False
+    phase = "entry"
 
     def describe(self) -> str:
         return "open /dev/pts/ptmx, TIOCGPTPEER" + (", bind at /dev/console" if self.console else "")
@@ -149,7 +168,6 @@ class OpenTerminal(ChildOperation, frozen=True):
         if self.console:
             with own_file(ctx, "/dev/console") as place:
                 kmount.bind(slave, place, recursive=False)
-        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
         ctx.fds["terminal"] = master
         for fd in (0, 1, 2):
             os.dup2(slave, fd, inheritable=True)
@@ -159,27 +177,13 @@ class OpenTerminal(ChildOperation, frozen=True):
         flags = os.O_RDWR | os.O_NOCTTY
         if self.console:  # of the devpts that was made, whatever a volume has put over it since
             return open_own(ctx, "/dev/pts/ptmx", flags)
-        root_fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        try:
-            return open_in_root(root_fd, "/dev/pts/ptmx", flags)
-        finally:
-            os.close(root_fd)
-
-
-class ChangeFolder(ChildOperation, frozen=True):
-    path: str
-
-    def describe(self) -> str:
-        return f"chdir {self.path}"
-
-    def execute(self, ctx: ChildContext) -> None:
-        os.chdir(self.path)
+        return open_in_root(ctx.fds["root"], "/dev/pts/ptmx", flags)
 
 
 class SetNoNewPrivs(ChildOperation, frozen=True):
     """allowPrivilegeEscalation: false."""
 
-    phase = "security"
+    phase = "user"
 
     def describe(self) -> str:
         return "prctl PR_SET_NO_NEW_PRIVS"
@@ -188,46 +192,77 @@ class SetNoNewPrivs(ChildOperation, frozen=True):
         process.set_no_new_privs()
 
 
-class InstallSeccompFilter(ChildOperation, frozen=True):
-    """A compiled filter, in base64 (struct sock_filter)."""
-
-    profile: str
-    program: str
-    phase = "security"
-
-    def describe(self) -> str:
-        return f"seccomp SECCOMP_SET_MODE_FILTER {self.profile} ({len(self.program) * 3 // 4 // 8} instructions)"
-
-    def execute(self, ctx: ChildContext) -> None:
-        process.install_seccomp_filter(base64.b64decode(self.program))
-
-
 class BecomeUser(ChildOperation, frozen=True, kw_only=True):
-    """Groups, gid, uid and capabilities, in the one order that works; a user other than root keeps none effective.
+    """Groups, gid, uid and the bounding set, in the one order that works. Ambient and inheritable sets are empty.
 
-    `capabilities` is the 64-bit mask of the bounding set; root's permitted and effective set are the same.
-    Ambient and inheritable sets are empty, as containerd leaves them.
+    Effective is CAP_DAC_READ_SEARCH alone, which `ChangeFolder` needs; permitted are besides that `capabilities`, a
+    64-bit mask, and CAP_SYS_ADMIN, which `InstallSeccompFilter` may need. `DropCapabilities` ends that.
     """
 
     capabilities: int
-    phase = "security"
+    phase = "user"
 
     def describe(self) -> str:
-        return f"setgroups, setresgid, setresuid; capset bounding {self.capabilities:#018x}, ambient and inheritable 0"
+        return (
+            f"setgroups, setresgid, setresuid; capset bounding {self.capabilities:#018x}, effective DAC_READ_SEARCH, "
+            "inheritable and ambient 0; non-dumpable"
+        )
 
     def execute(self, ctx: ChildContext) -> None:
         uid, gid, groups = ctx.facts["uid"], ctx.facts["gid"], ctx.facts["groups"]
         assert isinstance(uid, int)
         assert isinstance(gid, int)
         assert isinstance(groups, list)
+        permitted = process.permitted_capabilities()
         process.drop_bounding_capabilities(self.capabilities, int(str(ctx.facts["last_capability"])))
         process.clear_ambient_capabilities()
         os.setgroups(groups)
         os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)  # from 0 to another: the kernel clears permitted and effective by itself
-        if uid == 0:
+        process.keep_capabilities()
+        os.setresuid(uid, uid, uid)
+        process.capset(effective=SEARCH, permitted=until_dropped(self.capabilities, permitted), inheritable=0)
+        process.set_dumpable(False)  # a change of credentials makes it what fs.suid_dumpable says
+
+
+SEARCH = 1 << CAPABILITIES.index("DAC_READ_SEARCH")
+ADMIN = 1 << CAPABILITIES.index("SYS_ADMIN")
+
+
+def until_dropped(wanted: int, permitted: int) -> int:
+    """The permitted set between `BecomeUser` and `DropCapabilities`."""
+    return (wanted | SEARCH | ADMIN) & permitted
+
+
+class InstallSeccompFilter(ChildOperation, frozen=True):
+    """A compiled filter, in base64 (struct sock_filter). Without no_new_privs that takes CAP_SYS_ADMIN."""
+
+    profile: str
+    program: str
+    phase = "limits"
+
+    def describe(self) -> str:
+        return f"seccomp SECCOMP_SET_MODE_FILTER {self.profile} ({len(self.program) * 3 // 4 // 8} instructions)"
+
+    def execute(self, ctx: ChildContext) -> None:
+        permitted = process.permitted_capabilities()
+        process.capset(effective=ADMIN & permitted, permitted=permitted, inheritable=0)
+        process.install_seccomp_filter(base64.b64decode(self.program))
+
+
+class DropCapabilities(ChildOperation, frozen=True):
+    """What is left are the container's: `capabilities`, a 64-bit mask, for root; none for another user."""
+
+    capabilities: int
+    phase = "limits"
+
+    def describe(self) -> str:
+        return f"capset effective and permitted {self.capabilities:#018x} for root, 0 for another user"
+
+    def execute(self, ctx: ChildContext) -> None:
+        mask = 0
+        if ctx.facts["uid"] == 0:
             mask = root_capabilities(self.capabilities, process.permitted_capabilities())
-            process.capset(effective=mask, permitted=mask, inheritable=0)
+        process.capset(effective=mask, permitted=mask, inheritable=0)
 
 
 def root_capabilities(wanted: int, permitted: int) -> int:
@@ -240,6 +275,7 @@ class Exec(ChildOperation, frozen=True, kw_only=True):
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
+    phase = "exec"
 
     def describe(self) -> str:
         return f"execve {' '.join(_quoted(word) for word in self.argv)}"
@@ -343,6 +379,7 @@ class ExecPause(ChildOperation, frozen=True):
     """
 
     machine: str
+    phase = "exec"
 
     def describe(self) -> str:
         return "ignore SIGCHLD; execve pause (PID 1 of the pod)"

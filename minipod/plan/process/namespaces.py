@@ -15,13 +15,27 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from minipod.kernel import process
-from minipod.kernel.mount import MS_BIND, MS_REC, MS_SHARED, mount, umount, umount_if_mounted
+from minipod.kernel.mount import (
+    AT_EMPTY_PATH,
+    MS_BIND,
+    MS_REC,
+    MS_SHARED,
+    OPEN_TREE_CLONE,
+    PROC_SUPER_MAGIC,
+    file_system_type,
+    mount,
+    open_tree,
+    umount,
+    umount_if_mounted,
+)
+from minipod.kernel.path import RESOLVE_NO_SYMLINKS, openat2
 from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
 _TURN_S = 2.0
+_PROC_ROOT = 1  # PROC_ROOT_INO
 
 
 class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
@@ -161,11 +175,10 @@ def _write_sysctl(name: str, value: str) -> None:
 
 
 class Clone(msgspec.Struct, frozen=True, kw_only=True):
-    """How the spawner makes the child: clone3 with these namespaces, in this cgroup, in that PID namespace."""
+    """How the spawner makes the child: clone3 with these namespaces, in this cgroup."""
 
     namespaces: tuple[str, ...] = ("mnt", "pid")
     cgroup2: str = ""  # an absolute folder: CLONE_INTO_CGROUP
-    pid_namespace: str = ""  # a file of another PID namespace to be born in
 
     def describe(self) -> str:
         flags = (
@@ -173,8 +186,19 @@ class Clone(msgspec.Struct, frozen=True, kw_only=True):
             or "no new namespace"
         )
         into = f" CLONE_INTO_CGROUP {self.cgroup2}" if self.cgroup2 else ""
-        inside = f" in the PID namespace {self.pid_namespace}" if self.pid_namespace else ""
-        return f"clone3 {flags}{into}{inside}"
+        return f"clone3 {flags}{into}"
+
+
+class CloseDescriptors(ChildOperation, frozen=True):
+    """Of all that the spawner holds only the streams, the status socket and what the request brought stay open."""
+
+    phase = "descriptors"
+
+    def describe(self) -> str:
+        return "close_range: all but 0, 1, 2, the status socket and the pidfd of a process to join"
+
+    def execute(self, ctx: ChildContext) -> None:
+        process.close_all_but((0, 1, 2, *ctx.fds.values()))
 
 
 class JoinNamespaces(ChildOperation, frozen=True):
@@ -196,9 +220,12 @@ class JoinNamespaces(ChildOperation, frozen=True):
 
 
 class JoinContainer(ChildOperation, frozen=True):
-    """Enter the namespaces of a running process, through the pidfd that the request carried."""
+    """Enter the namespaces of a running process, through the pidfd that the request carried.
 
-    namespaces: tuple[str, ...] = ("mnt", "cgroup", "uts", "ipc", "net")
+    Of the PID namespace only children become members (setns(2)): `EnterPidNamespace`.
+    """
+
+    namespaces: tuple[str, ...] = ("mnt", "cgroup", "uts", "ipc", "net", "pid")
     phase = "namespaces"
 
     def describe(self) -> str:
@@ -214,6 +241,32 @@ class JoinContainer(ChildOperation, frozen=True):
             if error.errno == errno.ESRCH:
                 raise ProcessLookupError(errno.ESRCH, "the container is not running") from None
             raise
+        os.close(ctx.fds.pop("target"))
+
+
+class TakeProcfs(ChildOperation, frozen=True):
+    """A detached mount of the procfs of a PID namespace that others are in already: their process' own /proc.
+
+    To mount a new one takes a process in that namespace with all capabilities, for whoever is there to seize.
+    """
+
+    phase = "namespaces"
+
+    def describe(self) -> str:
+        return "open_tree /proc of the process whose PID namespace is joined"
+
+    def execute(self, ctx: ChildContext) -> None:
+        own_fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        process.setns(ctx.fds["target"], process.CLONE_NEWNS)
+        place = openat2(root_fd, "/proc", os.O_PATH, 0, RESOLVE_NO_SYMLINKS)
+        ctx.fds["procfs"] = open_tree(place, "", OPEN_TREE_CLONE | AT_EMPTY_PATH)
+        process.setns(own_fd, process.CLONE_NEWNS)
+        process.change_root(root_fd)
+        for fd in (own_fd, root_fd, place):
+            os.close(fd)
+        if file_system_type(ctx.fds["procfs"]) != PROC_SUPER_MAGIC or os.fstat(ctx.fds["procfs"]).st_ino != _PROC_ROOT:
+            raise OSError(errno.EINVAL, "/proc of the process whose PID namespace is joined is not procfs")
 
 
 class UnshareCgroupNamespace(ChildOperation, frozen=True):
@@ -226,3 +279,21 @@ class UnshareCgroupNamespace(ChildOperation, frozen=True):
 
     def execute(self, ctx: ChildContext) -> None:
         process.unshare(process.CLONE_NEWCGROUP)
+
+
+class EnterPidNamespace(ChildOperation, frozen=True):
+    """A clone is born in the PID namespace joined before and does the rest; its parent, which is outside, ends.
+
+    What the clone has, any process in there with SYS_PTRACE can have: so it holds nothing but the container's.
+    It is the spawner's child (CLONE_PARENT). `cookie`: see `plan.process.passage`.
+    """
+
+    cookie: int = 0
+    phase = "pid"
+
+    def describe(self) -> str:
+        return "clone CLONE_PARENT: into the PID namespace"
+
+    def execute(self, ctx: ChildContext) -> None:
+        if process.clone(process.CLONE_PARENT, self.cookie):
+            os._exit(0)

@@ -60,18 +60,6 @@ class TouchFile(HostOperation, frozen=True):
             os.unlink(self.path)
 
 
-class DetachPropagation(ChildOperation, frozen=True):
-    """Mounts made here stay here; the host's go on arriving (runc's rootfsPropagation rslave)."""
-
-    phase = "root"
-
-    def describe(self) -> str:
-        return "mount --make-rslave /"
-
-    def execute(self, ctx: ChildContext) -> None:
-        kmount.mount(None, "/", None, kmount.MS_SLAVE | kmount.MS_REC)
-
-
 class MountRoot(ChildOperation, frozen=True, kw_only=True):
     """The root: overlayfs of the image's layers, lowest first, under a folder of the container's own."""
 
@@ -86,6 +74,23 @@ class MountRoot(ChildOperation, frozen=True, kw_only=True):
         target = f"{self.directory}/rootfs"
         kmount.overlay(self.layers, f"{self.directory}/upper", f"{self.directory}/work", target)
         ctx.fds["root"] = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+class MountEmptyRoot(ChildOperation, frozen=True):
+    """A root with nothing in it, over a folder that is the process' own: of a pod's first process."""
+
+    directory: str
+    phase = "root"
+
+    def describe(self) -> str:
+        return f"mount tmpfs {self.directory} nosuid,nodev,noexec"
+
+    def execute(self, ctx: ChildContext) -> None:
+        flags = kmount.MS_NOSUID | kmount.MS_NODEV | kmount.MS_NOEXEC
+        place = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        ctx.fds["root"] = kmount.new_mount("tmpfs", (("mode", "755"), ("size", "64k")), flags)
+        kmount.move_mount(ctx.fds["root"], place)
+        os.close(place)
 
 
 class MakeDeviceNode(ChildOperation, frozen=True):
@@ -220,18 +225,3 @@ class MakeFolder(ChildOperation, frozen=True):
 
     def execute(self, ctx: ChildContext) -> None:
         os.close(make_in_root(ctx.fds["root"], self.path, directory=True))
-
-
-class PivotRoot(ChildOperation, frozen=True):
-    """Make the assembled root the root; the host's is detached. Never chroot: it can be left again."""
-
-    phase = "root"
-
-    def describe(self) -> str:
-        return "pivot_root . .; umount2 . MNT_DETACH; chdir /"
-
-    def execute(self, ctx: ChildContext) -> None:
-        os.fchdir(ctx.fds["root"])
-        kmount.pivot_root(".", ".")  # the old root is now stacked on the new one: pivot_root(2), NOTES
-        kmount.umount(".", kmount.MNT_DETACH)
-        os.chdir("/")

@@ -6,6 +6,7 @@ import array
 import os
 import re
 import socket
+import struct
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import msgspec
 
 MESSAGE_LIMIT = 4 << 20  # bytes; an environment may be 2 MiB (execve(2))
 DESCRIPTOR_LIMIT = 8
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred
 _ANCILLARY_BYTES = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
 _SO_SNDBUFFORCE = 32
 _FIRST_FIELD = re.compile(rb'\{"id":(\d{1,15})[,}]')
@@ -98,3 +100,19 @@ class Inbox:
                 number_of(self._view[:size]),
             )
         return self._view[:size], fds.tolist() if size else []
+
+
+def receive_report(sock: socket.socket) -> tuple[bytes, list[int], int]:
+    """(message, descriptors, the sender's pid as seen from here) from a child; the socket has SO_PASSCRED.
+
+    Raises BlockingIOError. The pid is the kernel's word: a child in another PID namespace does not know it.
+    """
+    space = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(array.array("i").itemsize)
+    message, ancillary, _, _ = sock.recvmsg(65536, space, socket.MSG_CMSG_CLOEXEC)
+    fds, pid = array.array("i"), 0
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            pid = _CREDENTIALS.unpack(data)[0]
+    return message, fds.tolist(), pid

@@ -38,10 +38,10 @@ import msgspec
 from minipod.kernel import process
 from minipod.plan import cgroup
 from minipod.plan.operation import ChildContext, ChildOperation
+from minipod.plan.process import entry, kernel_mounts, namespaces, rootfs
 from minipod.plan.process import identity as plan_process
-from minipod.plan.process import kernel_mounts, namespaces, rootfs
-from minipod.plan.process.namespaces import Clone
-from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, widen
+from minipod.plan.process.namespaces import Clone, EnterPidNamespace
+from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, receive_report, widen
 from minipod.runtime.spawner.launches import STREAMS, Launches
 from minipod.runtime.spawner.requests import Request, request_of
 
@@ -53,7 +53,7 @@ _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 #: Every operation that a child may have to execute, by its name on the wire. Nothing is imported after the fork.
 CHILD_OPERATIONS: dict[str, type[ChildOperation]] = {
     name: kind
-    for module in (cgroup, kernel_mounts, namespaces, plan_process, rootfs)
+    for module in (cgroup, entry, kernel_mounts, namespaces, plan_process, rootfs)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, ChildOperation) and kind is not ChildOperation
 }
@@ -70,6 +70,7 @@ class Child:
         self.status: socket.socket | None = None  # open until exec succeeded or failed
         self.held: dict[str, int] = {}  # kept for the next agent: pidfd, stdin, stdout, stderr, terminal
         self.facts: dict[str, Any] = {}
+        self.is_born_later = False  # `pid` is the process that prepares it, until it reports itself
         self.reported = False  # it got as far as exec
         self.failure: dict[str, Any] | None = None
         self.started_at_ns = 0
@@ -94,7 +95,6 @@ class Spawner:
         self.by_status_fd: dict[int, Child] = {}
         self.last_capability = process.last_capability()
         self.arguments = process.argument_area()
-        self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.decode_ops = msgspec.json.Decoder(list[msgspec.Raw]).decode
         self.decoders = {name: msgspec.json.Decoder(kind) for name, kind in CHILD_OPERATIONS.items()}
         self.poll = select.epoll()
@@ -113,8 +113,8 @@ class Spawner:
     def run(self) -> None:
         """Serve until there is neither an agent nor a living child."""
         deadline = time.monotonic() + _LONELY_S
-        while self.agent is not None or self.by_pid or self.launches or time.monotonic() < deadline:
-            lonely = self.agent is None and not self.by_pid and not self.launches
+        while self.agent is not None or self._has_children() or time.monotonic() < deadline:
+            lonely = self.agent is None and not self._has_children()
             for fd, _ in self.poll.poll(max(0.0, deadline - time.monotonic()) if lonely else None):
                 if fd == self.wakeup.fileno():
                     self.wakeup.recv(4096)
@@ -129,6 +129,9 @@ class Spawner:
                 else:
                     self.launches.read(fd)
             self._reap()
+
+    def _has_children(self) -> bool:
+        return bool(self.by_pid or self.by_status_fd or self.launches)
 
     def _accept(self) -> None:
         try:
@@ -247,12 +250,14 @@ class Spawner:
             raise ValueError("nothing to execute")
         ours, theirs = _make_stdio(request, named, self.launches.null_fd)
         status, child_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        context = ChildContext(named)
+        status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        handed = {name: fd for name, fd in named.items() if name not in STREAMS}
+        context = ChildContext({**handed, "status": child_status.fileno()})
         context.facts["last_capability"] = self.last_capability
 
         try:
-            pid, pidfd = self._clone(
-                request.clone, named, lambda: _child(operations, context, child_status, theirs, self.arguments)
+            pid, pidfd = _clone(
+                request.clone, lambda: _child(operations, context, child_status, theirs, self.arguments)
             )
         except BaseException:
             for fd in (*ours.values(), *theirs.values()):
@@ -265,35 +270,10 @@ class Spawner:
             os.close(fd)
         child = Child(request.key, pid, request.id, request.keep)
         child.status, child.held = status, {**ours, "pidfd": pidfd}
+        child.is_born_later = any(isinstance(operation, EnterPidNamespace) for operation in operations)
         status.setblocking(False)
         self.by_pid[pid] = self.by_key[request.key] = self.by_status_fd[status.fileno()] = child
         self.poll.register(status.fileno(), select.EPOLLIN)
-
-    def _clone(self, clone: Clone, named: dict[str, int], child: Callable[[], NoReturn]) -> tuple[int, int]:
-        flags = 0
-        for kind in clone.namespaces:
-            flags |= process.NAMESPACE_FLAGS[kind]
-        opened = []
-        try:
-            cgroup_fd = -1
-            if clone.cgroup2:
-                cgroup_fd = os.open(clone.cgroup2, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                opened.append(cgroup_fd)
-            if not clone.pid_namespace:
-                return _clone3(flags, cgroup_fd, child)
-            if clone.pid_namespace == "target":
-                process.setns(named["target"], process.CLONE_NEWPID)
-            else:
-                opened.append(os.open(clone.pid_namespace, os.O_RDONLY | os.O_CLOEXEC))
-                process.setns(opened[-1], process.CLONE_NEWPID)
-            try:
-                return _clone3(flags, cgroup_fd, child)
-            finally:
-                # The namespace that children are born in, not our own: setns(2) lets us take it back.
-                process.setns(self.own_pid_namespace, process.CLONE_NEWPID)
-        finally:
-            for fd in opened:
-                os.close(fd)
 
     # --- children --------------------------------------------------------------------------------------------------
 
@@ -302,7 +282,7 @@ class Spawner:
         assert child.status is not None
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(child.status, 65536, 1, socket.MSG_CMSG_CLOEXEC)
+                data, fds, sender = receive_report(child.status)
             except BlockingIOError:
                 return
             if not data:
@@ -311,6 +291,8 @@ class Spawner:
             child.reported = True
             child.facts.update(message.get("facts", {}))
             child.failure = message.get("error", child.failure)
+            if child.failure is None and sender != child.pid:
+                self._born(child, sender)
             if fds:
                 child.held["terminal"] = fds[0]
         self.poll.unregister(child.status.fileno())
@@ -330,26 +312,37 @@ class Spawner:
         if not child.keep:
             child.close_held()
 
+    def _born(self, child: Child, pid: int) -> None:
+        """From now on it is the clone in the PID namespace, not the process that prepared it. It is not reaped yet."""
+        self.by_pid.pop(child.pid, None)
+        child.pid, child.is_born_later = pid, False
+        self.by_pid[pid] = child
+        os.close(child.held["pidfd"])
+        child.held["pidfd"] = os.pidfd_open(pid)
+
     def _reap(self) -> None:
         while True:
             try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None:
+                    return
+                for child in [child for child in self.by_status_fd.values() if child.is_born_later]:
+                    self._read_status(child)  # whose end this is may have been reported just now
+                os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
             except ChildProcessError:
-                return
-            if ended is None:
                 return
             status = ended.si_status
             code, number = (status, 0) if ended.si_code == os.CLD_EXITED else (128 + status, status)
-            child = self.by_pid.pop(ended.si_pid, None)
-            if child is not None:
-                self._ended(child, code, number)
+            found = self.by_pid.pop(ended.si_pid, None)
+            if found is not None:
+                self._ended(found, ended.si_pid, code, number)
             else:  # a command that was launched, or an orphan that was reparented to us
                 self.launches.ended(ended.si_pid, code, number)
 
-    def _ended(self, child: Child, code: int, number: int) -> None:
+    def _ended(self, child: Child, pid: int, code: int, number: int) -> None:
         if child.status is not None:
             self._read_status(child)
-        if child.failure is not None:
+        if child.failure is not None or child.is_born_later or child.pid != pid:
             return
         child.exit = {
             "key": child.key,
@@ -377,11 +370,19 @@ class Spawner:
                 os.unlink(path + ".new")
 
 
-def _clone3(flags: int, cgroup_fd: int, child: Callable[[], NoReturn]) -> tuple[int, int]:
-    pid, pidfd = process.clone3(flags, cgroup_fd)
-    if pid == 0:
-        child()  # right here: no `finally` of the parent's may run in the child
-    return pid, pidfd
+def _clone(clone: Clone, child: Callable[[], NoReturn]) -> tuple[int, int]:
+    flags = 0
+    for kind in clone.namespaces:
+        flags |= process.NAMESPACE_FLAGS[kind]
+    cgroup_fd = os.open(clone.cgroup2, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if clone.cgroup2 else -1
+    try:
+        pid, pidfd = process.clone3(flags, cgroup_fd)
+        if pid == 0:
+            child()  # right here: no `finally` of the parent's may run in the child
+        return pid, pidfd
+    finally:
+        if cgroup_fd >= 0:
+            os.close(cgroup_fd)
 
 
 class _Tagged(msgspec.Struct):
@@ -422,9 +423,10 @@ def _child(
         for number, name in enumerate(STREAMS):
             os.dup2(stdio[name], number, inheritable=True)
         for operation in operations[:-1]:
-            doing, described = type(operation).__name__, operation.describe
+            # what cannot be executed is said in the program's name alone
+            doing, described = type(operation).__name__, None if operation.phase == "exec" else operation.describe
             operation.execute(context)
-        doing, described = type(operations[-1]).__name__, None  # its own errors say it all
+        doing, described = type(operations[-1]).__name__, None
         terminal = [context.fds["terminal"]] if "terminal" in context.fds else []
         socket.send_fds(status, [msgspec.json.encode({"facts": context.facts})], terminal)
         operations[-1].execute(context)

@@ -42,6 +42,4 @@ def request_of(data: bytes | memoryview, fds: list[int]) -> tuple[Request, dict[
 
 
 def _needed(request: Request) -> tuple[str, ...]:
-    if request.do == "launch":
-        return ("program", "target")
-    return ("target",) if request.do == "spawn" and request.clone.pid_namespace == "target" else ()
+    return ("program", "target") if request.do == "launch" else ()

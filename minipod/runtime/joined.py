@@ -1,0 +1,32 @@
+"""The process whose PID namespace a container starts in (layer 3): of its pod, or of a container that it looks into."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from minipod.errors import ContainerError
+from minipod.plan.configs import ContainerConfig
+from minipod.runtime.container import RUNNING, Container
+from minipod.runtime.sandboxes import Sandboxes
+
+
+@contextlib.contextmanager
+def joined_process(
+    config: ContainerConfig, sandbox_id: str, sandboxes: Sandboxes, containers: Mapping[str, Container]
+) -> Iterator[dict[str, int]]:
+    """Its pidfd, by its name in the request to the spawner; empty where none is joined.
+
+    Raises ContainerError (RunContainerError) where it does not run.
+    """
+    namespaces = config.security.namespaces
+    if namespaces.pid == "pod":
+        with sandboxes.pause_pidfd(sandbox_id) as pidfd:
+            yield {"target": pidfd}
+    elif namespaces.pid == "target":
+        target = containers.get(namespaces.target_id)
+        if target is None or target.status.state != RUNNING or target.pidfd < 0:
+            raise ContainerError(f'unable to find target container "{namespaces.target_id[:12]}"', "RunContainerError")
+        yield {"target": target.pidfd}
+    else:
+        yield {}
