@@ -27,6 +27,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_container_restart_period_s: float = 300.0  # the ceiling of CrashLoopBackOff, 1 to 300
     image_gc_high_threshold_percent: int = 85  # of the disk: above it unused images go; 100: never
     image_gc_low_threshold_percent: int = 80  # until it is reached
+    image_directories: tuple[str, ...] = ()  # in which `image: dir:/path` may find root file systems; none: nowhere
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[str, ...] = ()
 
@@ -56,6 +57,9 @@ def _check(config: Config) -> None:
     """What the types do not say. Raises ValueError."""
     _check_subnet("ipv4_subnet", config.ipv4_subnet, 4, 29)
     _check_subnet("ipv6_subnet", config.ipv6_subnet, 6, 112)
+    for directory in config.image_directories:
+        if not directory.startswith("/") or os.path.normpath(directory) in ("/", "//"):
+            raise ValueError(f"image_directories: {directory!r} must be an absolute path, and not the whole host")
     for server in config.cluster_dns:
         try:
             ip_address(server)

@@ -45,6 +45,12 @@ class Node:
             pytest.fail(f"minipod {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
+    def configure(self, text: str) -> None:
+        """What config.toml says to the agent that starts next, and to this node's commands."""
+        file = Path(self.paths.root).parent / "config.toml"
+        file.write_text(text)
+        self.env["MINIPOD_CONFIG"] = str(file)
+
     def command(self, *args: object) -> list[str]:
         return [sys.executable, "-m", "minipod", *map(str, args)]
 

@@ -113,7 +113,7 @@ WORDS: dict[str, str] = {
     "PodSpec.overhead": "Resources added for running the pod itself.",
     "PodSpec.os": "linux, or left out.",
     "Container.name": "A DNS label, unique in the pod.",
-    "Container.image": "Where the files come from: name[:tag][@digest], or dir:/path in minipod.",
+    "Container.image": "Where the files come from: name[:tag][@digest], or dir:/path as config.toml allows it.",
     "Container.imagePullPolicy": "When an image is fetched.",
     "Container.command": "Replaces the image's entrypoint, and its arguments too. Not run in a shell.",
     "Container.args": "Arguments of the command. $(NAME) is replaced by the variable NAME.",

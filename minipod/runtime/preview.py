@@ -100,7 +100,7 @@ def _container(
     config: Config,
     sources: _Sources,
 ) -> list[Section]:
-    image = _image(container.image, paths)
+    image = _image(container.image, paths, config)
     wanted = container_config(
         pod,
         container,
@@ -120,9 +120,9 @@ def _container(
     ]
 
 
-def _image(reference: str, paths: Paths) -> Image:
+def _image(reference: str, paths: Paths, config: Config) -> Image:
     try:
-        found = ImageStore(paths).resolve(reference)
+        found = ImageStore(paths, config.image_directories).resolve(reference)
     except (MinipodError, OSError):
         found = None
     unknown = ImageConfig(cmd=(f"<the command of {reference}>",))

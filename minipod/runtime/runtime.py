@@ -60,7 +60,7 @@ class Runtime:
 
     def __init__(self, paths: Paths, config: Config, facts: HostFacts) -> None:
         self.on_exit: Callable[[ContainerStatus], None] | None = None
-        self.images = ImageStore(paths)
+        self.images = ImageStore(paths, config.image_directories)
         self._paths = paths
         self._config = config
         self._facts = facts

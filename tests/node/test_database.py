@@ -75,6 +75,7 @@ def kill_everything(node: Node) -> None:
 def test_a_database_on_a_claim_has_its_data_after_its_pod_and_after_kill_9_of_everything(
     node: Node, redis_root: Path
 ) -> None:
+    node.configure(f'image_directories = ["{redis_root}"]')
     given = database(redis_root)
     node("run", "-d", "--timeout", "30s", "-", input=manifest(claim("redis"), given))
     assert redis(node, "set", "answer", "42") == "OK"

@@ -158,15 +158,39 @@ def test_no_reference_is_invalid_image_name(store: ImageStore, name: str) -> Non
     assert caught.value.reason == "InvalidImageName"
 
 
-def test_a_root_folder_is_an_image_of_one_layer(store: ImageStore, tmp_path: Path) -> None:
-    image = store.resolve(f"dir:{tmp_path}//x/..")
+@pytest.fixture
+def with_folders(tmp_path: Path) -> ImageStore:
+    """`roots` is a link that the configuration names."""
+    (tmp_path / "real" / "a").mkdir(parents=True)
+    (tmp_path / "real-not").mkdir()
+    (tmp_path / "roots").symlink_to("real")
+    (tmp_path / "real" / "out").symlink_to("../real-not")
+    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")), ["/elsewhere", str(tmp_path / "roots")])
+
+
+@pytest.mark.parametrize("path", ["roots/a", "real//a/x/..", "real/../roots/./a/"])
+def test_a_root_folder_is_an_image_of_one_layer(with_folders: ImageStore, tmp_path: Path, path: str) -> None:
+    image = with_folders.resolve(f"dir:{tmp_path}/{path}")
     assert image is not None
-    assert (image.id, image.layers) == (f"dir:{tmp_path}", (str(tmp_path),))
+    assert (image.id, image.layers) == (f"dir:{tmp_path}/real/a", (f"{tmp_path}/real/a",))
+    assert with_folders.resolve(image.id) == image
 
 
-def test_a_root_folder_that_is_not_there_is_named(store: ImageStore, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=f"{tmp_path}/nowhere is no folder"):
-        store.resolve(f"dir:{tmp_path}/nowhere")
+@pytest.mark.parametrize("path", ["", "/", "real-not", "roots/../real-not", "real/out", "nowhere", "state/images"])
+def test_a_folder_that_the_configuration_does_not_name_is_no_image(
+    with_folders: ImageStore, store: ImageStore, tmp_path: Path, path: str
+) -> None:
+    for reference in (f"dir:{tmp_path}/{path}", f"dir:/{path}", "dir:/", "dir:/proc/self/root"):
+        with pytest.raises(ImageError, match="is in no directory that image_directories") as caught:
+            with_folders.resolve(reference)
+        assert caught.value.reason == "InvalidImageName"
+    with pytest.raises(ImageError, match="is in no directory that image_directories"):
+        store.resolve(f"dir:{tmp_path}/roots/a")
+
+
+def test_a_root_folder_that_is_not_there_is_named(with_folders: ImageStore, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=f"{tmp_path}/real/nowhere is no folder"):
+        with_folders.resolve(f"dir:{tmp_path}/roots/nowhere")
 
 
 def test_busybox_is_built_where_it_is_missing(store: ImageStore) -> None:

@@ -28,6 +28,10 @@ def load(folder: Path, text: str) -> Config:
         ("pod_pids_limit = 0", "pod_pids_limit: 0: must be from -1 to 4194304, not 0"),
         ("idle_exit_s = -4", "idle_exit_s: -4.0"),
         ("max_container_restart_period_s = 301", "must be from 1 to 300"),
+        *(
+            (f'image_directories = ["/srv", "{path}"]', f"image_directories: '{path}' must be an absolute path")
+            for path in ("", "roots", "/", "//", "/srv/..")
+        ),
         ('cluster_dns = ["dns.local"]', "cluster_dns: 'dns.local' is no address"),
         *(
             (f'ipv4_subnet = "{subnet}"', "ipv4_subnet: ")

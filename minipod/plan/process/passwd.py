@@ -15,7 +15,7 @@ from minipod.errors import ContainerError
 
 MAX_ID = 2**31 - 1  # the kubelet's, containerd's and runc's, though the kernel knows more
 MAX_GROUPS = 4096  # of one process; setgroups(2) takes 65536, but they are in every status of the pod too
-_SPACE = " \t\n\v\f\r\x85\xa0"  # Go's bytes.TrimSpace; str.strip() takes more
+SPACE = " \t\n\v\f\r\x85\xa0"  # Go's bytes.TrimSpace; str.strip() takes more
 
 
 class User(msgspec.Struct, frozen=True):
@@ -143,7 +143,7 @@ def _group_lines(text: str) -> Iterator[list[str]]:
 def _lines(text: str, fields: int) -> Iterator[list[str]]:
     """Each line's fields, so many of them: a short line has empty ones, an empty line is none."""
     for line in text.split("\n"):
-        found = line.strip(_SPACE).split(":")
+        found = line.strip(SPACE).split(":")
         if found != [""]:
             yield (found + [""] * fields)[:fields]
 

@@ -60,10 +60,15 @@ VANISHED_TRIES = 3
 
 
 class ImageStore:
-    """All methods block; the agent calls the slow ones (`load_layout`, `remove`) from a thread."""
+    """All methods block; the agent calls the slow ones (`load_layout`, `remove`) from a thread.
 
-    def __init__(self, paths: Paths) -> None:
+    `directories`: where `dir:/path` may lead, from the configuration; a face that is not root's own command line has
+    a store without any.
+    """
+
+    def __init__(self, paths: Paths, directories: Sequence[str] = ()) -> None:
         self.path = Path(paths.state) / "images"
+        self._directories = directories
         self._containers = Path(paths.root) / "containers"
         self._pods = Path(paths.state) / "pods"
         self._seen: tuple[int, int, int] | None = None  # of index.json: inode, mtime, size
@@ -75,10 +80,10 @@ class ImageStore:
         """The image for what a manifest says, or None where the store has none.
 
         `reference`: a name with tag or digest, an image's id, or `dir:/path` for a root folder.
-        Raises ImageError, reason InvalidImageName, for what is no reference.
+        Raises ImageError, reason InvalidImageName, for what is no reference, or a folder that is not to be one.
         """
         if reference.startswith(DIRECTORY_PREFIX):
-            return _directory_image(reference)
+            return _directory_image(reference, self._directories)
         entries = self.read_index().images
         if is_image_id(reference):
             wanted_id = f"sha256:{reference.removeprefix('sha256:')}"
@@ -431,16 +436,22 @@ class ImageStore:
         return ""
 
 
-def _directory_image(reference: str) -> Image:
+def _directory_image(reference: str, directories: Sequence[str]) -> Image:
+    """The folder itself, without links: nothing that is swapped on the way to it later counts."""
     path = reference.removeprefix(DIRECTORY_PREFIX)
-    if not path.startswith("/"):
+    if not path.startswith("/") or "\0" in path:
         raise ImageError(
             f'image "{reference}": the root folder must be an absolute path: dir:/path', "InvalidImageName"
         )
-    path = os.path.normpath(path)
-    if not os.path.isdir(path):
-        raise ImageError(f'failed to pull image "{reference}": {path} is no folder; unpack a root file system there')
-    return Image(id=f"{DIRECTORY_PREFIX}{path}", reference=f"{DIRECTORY_PREFIX}{path}", layers=(path,))
+    place = os.path.realpath(path)
+    if not any(f"{place}/".startswith(f"{os.path.realpath(directory)}/") for directory in directories):
+        raise ImageError(
+            f'image "{reference}": {place} is in no directory that image_directories in config.toml names',
+            "InvalidImageName",
+        )
+    if not os.path.isdir(place):
+        raise ImageError(f'failed to pull image "{reference}": {place} is no folder; unpack a root file system there')
+    return Image(id=f"{DIRECTORY_PREFIX}{place}", reference=f"{DIRECTORY_PREFIX}{place}", layers=(place,))
 
 
 def complete(reference: str) -> list[Reference]:
