@@ -28,6 +28,7 @@ from minipod.plan.configs import (
 from minipod.plan.env import CONFIG_ERROR, Sources, environment, expand_all, pod_facts
 from minipod.plan.files import PlanWarning, pod_dns, pod_hostname
 from minipod.plan.process.passwd import MAX_ID
+from minipod.plan.sandbox import files_directory
 from minipod.plan.volumes.sources import devices_for, fs_group, mounts_for, pod_directory
 
 DEFAULT_TERMINATION_MESSAGE_PATH = "/dev/termination-log"
@@ -194,6 +195,7 @@ def container_config(
     kernel_hostname = pod_hostname(pod, config, facts).kernel
     directory = f"{pod_directory(pod, paths)}/containers/{container.name}/{attempt}"
     mounts = mounts_for(pod, container, paths, facts, env)
+    files = files_directory(sandbox_id, paths)
     return ContainerConfig(
         id=container_id,
         name=container.name,
@@ -203,7 +205,7 @@ def container_config(
         args=expand_all(container.args, env),
         working_dir=container.working_dir,
         envs=tuple({"HOSTNAME": kernel_hostname, **env}.items()),
-        mounts=(*mounts, *_sandbox_mounts(f"{paths.root}/sandboxes/{sandbox_id}", mounts, security.readonly_rootfs)),
+        mounts=(*mounts, *_sandbox_mounts(files, mounts, security.readonly_rootfs)),
         devices=devices_for(pod, container, paths),
         log_path=f"{container.name}/{attempt}.log",
         stdin=container.stdin,
@@ -217,7 +219,7 @@ def container_config(
         annotations=_container_annotations(pod, container, attempt),
         directory=directory,
         termination_message_path=container.termination_message_path or DEFAULT_TERMINATION_MESSAGE_PATH,
-        termination_message_host_path=f"{directory}/termination-log",
+        termination_message_host_path=f"{files}/termination-log.{container.name}.{attempt}",
     )
 
 

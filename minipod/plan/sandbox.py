@@ -42,6 +42,7 @@ from minipod.plan.process.rootfs import MountEmptyRoot
 from minipod.plan.process.security import READONLY_PATHS, masked_paths
 
 SHM_BYTES = 64 << 20
+FILES_BYTES = 16 << 20  # of what a container may write to although it is the host's: hosts, termination messages
 PAUSE_OOM_SCORE_ADJ = -998  # pkg/kubelet/qos/policy.go PodInfraOOMAdj
 PAUSE_USER = 65535  # of registry.k8s.io/pause
 
@@ -77,19 +78,23 @@ class WriteSandboxFiles(HostOperation, frozen=True):
                 os.fchmod(file.fileno(), 0o644)
 
 
-class MountSharedMemory(HostOperation, frozen=True):
-    """The tmpfs that is /dev/shm in every container of the pod."""
+class MountMemory(HostOperation, frozen=True):
+    """A tmpfs of a pod's own, which takes no more than this of the host's memory."""
 
     target: str
-    size_bytes: int = SHM_BYTES
+    size_bytes: int
+    mode: int
 
     def describe(self) -> str:
-        return f"mount tmpfs {self.target} nosuid,nodev,noexec,mode=1777,size={self.size_bytes >> 10}k"
+        return f"mount tmpfs {self.target} nosuid,nodev,noexec,{self._options()}"
+
+    def _options(self) -> str:
+        return f"mode={self.mode:o},size={self.size_bytes >> 10}k"
 
     def execute(self) -> None:
         os.makedirs(self.target, exist_ok=True)
         flags = kmount.MS_NOSUID | kmount.MS_NODEV | kmount.MS_NOEXEC
-        kmount.mount("shm", self.target, "tmpfs", flags, f"mode=1777,size={self.size_bytes >> 10}k")
+        kmount.mount(os.path.basename(self.target), self.target, "tmpfs", flags, self._options())
 
     def undo(self) -> None:
         kmount.umount_if_mounted(self.target)
@@ -97,6 +102,11 @@ class MountSharedMemory(HostOperation, frozen=True):
 
 def sandbox_directory(sandbox_id: str, paths: Paths) -> str:
     return f"{paths.root}/sandboxes/{sandbox_id}"
+
+
+def files_directory(sandbox_id: str, paths: Paths) -> str:
+    """Where the files lie that are the host's and bound into the pod's containers, which may write to them."""
+    return f"{sandbox_directory(sandbox_id, paths)}/files"
 
 
 def netns_path(config: SandboxConfig, paths: Paths) -> str:
@@ -133,9 +143,11 @@ def sandbox_operations(
         operations.append(CreateNamespaces(pins=pins, hostname=hostname, sysctls=config.sysctls))
     operations += pod_network(config, network, netns_path(config, paths))
     ips = [address.partition("/")[0] for address in (network.ipv4, network.ipv6) if address]
-    operations.append(WriteSandboxFiles(directory, sandbox_files(config, ips, facts)))
+    files = files_directory(config.id, paths)
+    operations.append(MountMemory(files, FILES_BYTES, 0o700))
+    operations.append(WriteSandboxFiles(files, sandbox_files(config, ips, facts)))
     if config.namespaces.ipc != "node":
-        operations.append(MountSharedMemory(f"{directory}/shm"))
+        operations.append(MountMemory(f"{directory}/shm", SHM_BYTES, 0o1777))
     if config.namespaces.pid == "pod":
         operations.append(create_container_cgroup(pause_cgroup(config), CgroupResources(cpu_shares=2), facts))
     return tuple(operations)

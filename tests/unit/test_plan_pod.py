@@ -151,8 +151,8 @@ def test_the_pods_files_are_mounted_unless_the_container_mounts_its_own() -> Non
             container_path="/etc/hosts",
             host_path="/var/lib/minipod/pods/UID/volumes/kubernetes.io~empty-dir/v",
         ),
-        Mount(container_path="/etc/hostname", host_path="/run/minipod/sandboxes/S/hostname", readonly=True),
-        Mount(container_path="/etc/resolv.conf", host_path="/run/minipod/sandboxes/S/resolv.conf", readonly=True),
+        Mount(container_path="/etc/hostname", host_path="/run/minipod/sandboxes/S/files/hostname", readonly=True),
+        Mount(container_path="/etc/resolv.conf", host_path="/run/minipod/sandboxes/S/files/resolv.conf", readonly=True),
     )
 
 
@@ -161,7 +161,7 @@ def test_a_container_has_its_places_and_labels() -> None:
     assert config.log_path == "c/3.log"
     assert config.directory == "/var/lib/minipod/pods/UID/containers/c/3"
     assert config.termination_message_path == "/dev/termination-log"
-    assert config.termination_message_host_path == config.directory + "/termination-log"
+    assert config.termination_message_host_path == "/run/minipod/sandboxes/S/files/termination-log.c.3"
     assert config.labels["io.kubernetes.container.name"] == "c"
     assert config.annotations["io.kubernetes.container.restartCount"] == "3"
     assert (config.stop_signal, config.stdin, config.tty, config.working_dir) == ("SIGUSR1", True, True, "/w")

@@ -22,6 +22,7 @@ from minipod.kernel.usage import usage_bytes
 from minipod.lifecycle import model
 from minipod.paths import Paths
 from minipod.plan.pod import log_directory
+from minipod.plan.sandbox import files_directory
 from minipod.plan.volumes.sources import pod_directory, used_volumes, volume_path
 
 PERIOD_S = 5.0  # the kubelet looks every 10 s
@@ -64,16 +65,18 @@ class UsageWatch:
         containers = worker.state.containers
         runs = ((name, known.run) for name, known in containers.items())
         running = {name: run.attempt for name, run in runs if run is not None and run.state == "running"}
-        message = await asyncio.to_thread(exceeded, worker.state.pod, self._node.paths, running)
+        files = files_directory(worker.state.sandbox.id, self._node.paths)
+        message = await asyncio.to_thread(exceeded, worker.state.pod, self._node.paths, running, files)
         if message:
             worker.tell(model.Evict(message=message))
 
 
-def exceeded(pod: Pod, paths: Paths, running: dict[str, int]) -> str:
+def exceeded(pod: Pod, paths: Paths, running: dict[str, int], files: str) -> str:
     """What of the pod takes more than it may, in the kubelet's words; empty: nothing.
 
     `running`: of each container that runs, the number of its writable layer. What has ended does not count
-    (cri_stats_provider.go removeTerminatedContainers).
+    (cri_stats_provider.go removeTerminatedContainers). `files`: the folder of the pod's own files; the kubelet counts
+    /etc/hosts (CVE-2020-8557), here the others count too.
     """
     volumes = {}
     for volume in used_volumes(pod):
@@ -85,7 +88,7 @@ def exceeded(pod: Pod, paths: Paths, running: dict[str, int]) -> str:
     if wanted is None:
         return ""
     taken = {name: _container_bytes(pod, name, attempt, paths) for name, attempt in running.items()}
-    if sum(taken.values()) + sum(volumes.values()) > quantity.value(wanted):
+    if sum(taken.values()) + sum(volumes.values()) + _taken([files]) > quantity.value(wanted):
         total = quantity.canonical(wanted)
         return f"Pod ephemeral local storage usage exceeds the total limit of containers {total}. "
     for one in pod.spec.containers:
