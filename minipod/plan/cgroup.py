@@ -34,6 +34,9 @@ SHARES_PER_CPU = 1024
 KILL_TIMEOUT_S = 10.0
 
 
+_OUT_OF_RANGE = "choose smaller resources.limits"
+
+
 class CgroupFile(msgspec.Struct, frozen=True):
     """One value to write. `optional`: not every kernel has the file (swap accounting, memory.oom.group)."""
 
@@ -57,6 +60,12 @@ class CgroupSetting(msgspec.Struct, frozen=True):
         except FileNotFoundError:
             if not self.optional:
                 raise
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ERANGE):
+                raise
+            # the kubelet fails to make the pod's group in the same way (pkg/kubelet/cm)
+            words = f"the kernel does not take {self.value!r} (invalid argument): {_OUT_OF_RANGE}"
+            raise OSError(error.errno, words, f"{self.directory}/{self.name}") from None
 
 
 # ---- places
@@ -211,7 +220,14 @@ class CreateCgroup(HostOperation, frozen=True):
         if self.shared and all(os.path.isdir(self.hierarchies[i].mount + self.path) for i in (0, -1)):
             return
         for hierarchy in self.hierarchies:
-            cgroup.make(hierarchy, self.path, delegate=self.delegate)
+            try:
+                cgroup.make(hierarchy, self.path, delegate=self.delegate)
+            except OSError as error:
+                if error.errno != errno.ENOMEM:
+                    raise
+                # the group above is charged for it; a sandbox of containerd's does not start there either
+                words = "the memory limit of container or pod is too low for a group: raise resources.limits.memory"
+                raise OSError(errno.ENOMEM, words) from None
         for setting in self.settings:
             setting.apply()
 

@@ -55,6 +55,7 @@ from minipod.plan.process.rootfs import (
     TouchFile,
 )
 from minipod.plan.process.security import READONLY_PATHS, capability_mask, capability_set, masked_paths
+from minipod.plan.refusals import refuse_command, refuse_creation
 from minipod.plan.sandbox import namespace_pins, sandbox_directory
 from minipod.plan.volumes.sub_path import MakeSubPath
 
@@ -101,6 +102,7 @@ def container_plan(
     seccomp: SeccompFilter,
 ) -> ContainerPlan:
     """Everything that makes this container. Raises ContainerError (CreateContainerError) for what can't be."""
+    refuse_creation(config)
     cgroup = container_cgroup_path(sandbox.cgroup_parent, config.id)
     host: list[HostOperation] = [create_container_cgroup(cgroup, config.resources, facts)]
     limit = None if config.security.privileged else limit_devices(cgroup, facts, config.devices)
@@ -141,7 +143,11 @@ def exec_operations(
     seccomp: SeccompFilter,
     terminal: tuple[int, int] | None,
 ) -> tuple[Clone, tuple[ChildOperation, ...]]:
-    """Another process in a running container, with the same user, limits and filter."""
+    """Another process in a running container, with the same user, limits and filter.
+
+    Raises ContainerError for a command that no process can be given.
+    """
+    refuse_command(command)
     cgroup = container_cgroup_path(sandbox.cgroup_parent, config.id)
     child: list[ChildOperation] = [
         *_process(config, cgroup, facts),

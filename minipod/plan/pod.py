@@ -52,6 +52,9 @@ SAFE_SYSCTLS = frozenset(
     }
 )
 
+#: whatever else a kernel's parser makes of more lines or bytes, it is no value of the manifest's one sysctl
+_SYSCTL_VALUE = re.compile(r"[ -~\t]*\n?")
+
 #: what containerd 2 sets in every network namespace of a pod: no root needed for low ports and ping
 _NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 
@@ -146,7 +149,13 @@ def _sysctls(pod: Pod) -> dict[str, str]:
     result = {} if pod.spec.host_network else dict(_NETWORK_SYSCTLS)
     context = pod.spec.security_context
     for sysctl in context.sysctls if context is not None else ():
-        result[sysctl.name.replace("/", ".")] = sysctl.value
+        name = sysctl.name.replace("/", ".")
+        if not _SYSCTL_VALUE.fullmatch(sysctl.value):
+            raise SandboxError(
+                f"sysctl {name}={sysctl.value!r}: invalid argument: a value is printable ASCII on one line, "
+                "and only this sysctl's"
+            )
+        result[name] = sysctl.value
     return result
 
 

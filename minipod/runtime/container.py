@@ -17,8 +17,9 @@ from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.container import ContainerPlan, SeccompFilter, capabilities_of, container_plan
 from minipod.plan.operation import ChildOperation, HostOperation
-from minipod.plan.process.identity import ResolveUser
+from minipod.plan.process.identity import Exec, ResolveUser
 from minipod.plan.process.passage import with_passage
+from minipod.plan.refusals import refuse_start
 from minipod.plan.volumes.sub_path import MakeSubPath
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.records import ContainerRecord, save
@@ -111,6 +112,15 @@ def plan_of(
 ) -> ContainerPlan:
     """With its filter compiled: so a wrong profile is known before anything is made. Raises ContainerError."""
     return container_plan(config, sandbox, image, facts, paths, seccomp_filter(config, paths))
+
+
+def start_plan(record: ContainerRecord, image: Image, facts: HostFacts, paths: Paths) -> ContainerPlan:
+    """The same at the start, with what an OCI runtime refuses only then. Raises ContainerError."""
+    plan = plan_of(record.status.config, record.sandbox, image, facts, paths)
+    launch = plan.child[-1]
+    assert isinstance(launch, Exec)
+    refuse_start(record.status.config, record.cwd, launch.argv)
+    return plan
 
 
 def check_user(operations: Iterable[ChildOperation], layers: Sequence[str]) -> None:

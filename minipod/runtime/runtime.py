@@ -35,6 +35,7 @@ from minipod.runtime.container import (
     plan_of,
     prepare,
     signal_number,
+    start_plan,
 )
 from minipod.runtime.execs import Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
@@ -228,7 +229,7 @@ class Runtime:
         config, status = container.status.config, container.status
         try:
             image = self._image(status.image_id)  # by its id: since create the name may have come to mean another
-            plan = plan_of(config, container.record.sandbox, image, self._facts, self._paths)
+            plan = start_plan(container.record, image, self._facts, self._paths)
             container.log = self._open_log(container)
             with joined_process(config, status.sandbox_id, self._sandboxes, self._containers) as fds:
                 spawned = await self._spawners.current.spawn(

@@ -8,6 +8,7 @@ pkg/kubelet/kubelet_pods.go makeMounts. A pod's volumes outlive its sandbox; the
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import posixpath
@@ -175,8 +176,12 @@ class CheckHostPath(HostOperation, frozen=True):
             ) from error
 
     def _make(self) -> None:
-        if os.path.exists(self.path):
-            return
+        if "\0" in self.path and self.type:
+            raise OSError(errno.EINVAL, "invalid argument: a NUL byte ends a string of the kernel's")
+        if os.path.exists(self.path) or "\0" in self.path:
+            return  # without a type the runtime is the first to look (plan.refusals)
+        if not os.path.isabs(self.path):
+            return  # it will be refused: nothing is made anywhere
         if self.type in ("", "DirectoryOrCreate"):
             # without a type the kubelet checks nothing, and containerd makes a folder of what is missing
             os.makedirs(self.path, mode=0o755, exist_ok=True)
@@ -269,6 +274,10 @@ def _claimed(pod: Pod, volume: Volume, path: str, found: FoundSources | None, pa
         return [MountNfs(volume.name, held.nfs.server, held.nfs.path, path, readonly, held.mount_options)]
     if held.host_path is not None:
         source = held.host_path.path
+        if not source.startswith("/"):
+            raise VolumeError(
+                f"persistentvolume {name}: hostPath {source!r} is not absolute: write it with a leading /"
+            )
         return [CheckHostPath(volume.name, source, held.host_path.type or ""), BindFolder(volume.name, source, path)]
     if held.local is None:
         name = found.volumes[volume.name].metadata.name
