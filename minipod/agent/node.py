@@ -133,7 +133,9 @@ class Runtime(Protocol):
 
     def find_leftovers(self) -> Sequence[Leftover]: ...
 
-    async def exec_sync(self, container_id: str, command: Sequence[str], timeout_s: float = 0) -> ExecResult: ...
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], timeout_s: float, output_limit: int
+    ) -> ExecResult: ...
 
     async def exec(
         self,

@@ -32,7 +32,8 @@ from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ExecResult
 
-_OUTPUT_LIMIT = 16 << 20  # bytes a stream of exec_sync may say (CRI's maximum message)
+OUTPUT_LIMIT = 16 << 20  # bytes a stream of exec_sync may say (CRI's maximum message)
+_DRAIN_S = 0.5  # for what a command left running: it may hold the command's streams open for ever
 _LISTEN_AFTER_S = 0.02  # most commands have ended by then, and a pipe takes 64 KiB
 _PROGRAMS_MAX = 8  # a container has at most three probes and two hooks
 
@@ -185,18 +186,21 @@ class Execs:
             programs[command] = program_fd
         return program_fd
 
-    async def run(self, container: Container, command: tuple[str, ...], timeout_s: float) -> ExecResult:
+    async def run(
+        self, container: Container, command: tuple[str, ...], timeout_s: float, output_limit: int
+    ) -> ExecResult:
         """To its end, with its output. Raises TimeoutError, after having killed it."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s if timeout_s else None
-        stdout, stderr = _Output(), _Output()
+        stdout, stderr = _Output(output_limit), _Output(output_limit)
         streams = {"stdout": stdout.writer_fd, "stderr": stderr.writer_fd}
         try:
             code = await self._launched_to_end(container, command, streams, timeout_s or None)
             async with asyncio.timeout_at(deadline):
                 if code is None:
                     code = await self._forked_to_end(container, command, streams)
-                return ExecResult(code, await stdout.text(), await stderr.text())
+            drained_at = loop.time() + _DRAIN_S
+            return ExecResult(code, await stdout.text(drained_at), await stderr.text(drained_at))
         finally:
             stdout.close()
             stderr.close()
@@ -248,12 +252,12 @@ def _new_key(container: Container) -> str:
 class _Output:
     """One stream of a command: a pipe, read up to its end; what goes beyond the limit is dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._fd, self.writer_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._fd, False)
         self._chunks: list[bytes] = []
-        self._size = 0
+        self._left = limit
         self._end: asyncio.Future[None] = self._loop.create_future()
         self._is_listening = False
         self._timer = self._loop.call_later(_LISTEN_AFTER_S, self._listen)
@@ -278,19 +282,20 @@ class _Output:
                 self._listen_no_more()
                 self._end.set_result(None)
                 return
-            self._size += len(chunk)
-            if self._size < _OUTPUT_LIMIT:
-                self._chunks.append(chunk)
+            if self._left:
+                self._chunks.append(chunk[: self._left])
+                self._left -= len(self._chunks[-1])
 
-    async def text(self) -> bytes:
-        """What it said, once nobody can write to it any more."""
+    async def text(self, until: float) -> bytes:
+        """What it said, once nobody can write to it any more, or at that time: the command itself has ended, so all
+        of its own is there."""
         self._close_writer()
         self._timer.cancel()
         if not self._end.done():
             self._read()
         if not self._end.done():
             self._listen()
-            await self._end
+            await asyncio.wait((self._end,), timeout=until - self._loop.time())
         return b"".join(self._chunks)
 
     def _close_writer(self) -> None:

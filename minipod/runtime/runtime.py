@@ -37,7 +37,7 @@ from minipod.runtime.container import (
     signal_number,
     start_plan,
 )
-from minipod.runtime.execs import Execs, ExecSession
+from minipod.runtime.execs import OUTPUT_LIMIT, Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
 from minipod.runtime.joined import joined_process
 from minipod.runtime.leftovers import Leftover, find_leftovers
@@ -452,10 +452,16 @@ class Runtime:
 
     # --- exec --------------------------------------------------------------------------------------------------------
 
-    async def exec_sync(self, container_id: str, command: Sequence[str], timeout_s: float = 0) -> ExecResult:
-        """Run a command to its end. Raises TimeoutError (the command is killed), ContainerError."""
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], timeout_s: float = 0, output_limit: int = OUTPUT_LIMIT
+    ) -> ExecResult:
+        """Run a command to its end. Raises TimeoutError (the command is killed), ContainerError.
+
+        What it has left running may hold its streams open: that is waited for only shortly. `output_limit`: bytes of
+        each stream that are kept.
+        """
         container = self._get(container_id)
-        return await self._execs.run(container, tuple(command), timeout_s)
+        return await self._execs.run(container, tuple(command), timeout_s, output_limit)
 
     async def exec(
         self,

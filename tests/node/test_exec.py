@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -120,6 +121,39 @@ def test_a_command_whose_time_is_up_is_killed_and_one_that_says_much_is_heard(no
         async with asyncio.timeout(WAIT_S):
             while any("4321" in (process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])):
                 await asyncio.sleep(0.01)
+
+    in_pod(node, body)
+
+
+def test_what_a_command_leaves_running_does_not_hold_its_answer_up(node: Node) -> None:
+    """It holds the command's streams open; all that the command itself said is there."""
+
+    async def body(runtime: Runtime, ids: dict[str, str]) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            command = ["sh", "-c", "sleep 8765 & head -c 50000 /dev/zero; echo end >&2; exit 3"]
+            result = await runtime.exec_sync(ids["plain"], command, WAIT_S)
+            assert (result.exit_code, len(result.stdout), result.stderr) == (3, 50000, b"end\n")
+        assert len(os.listdir("/proc/self/fd")) == before + 1  # the program, which is kept
+
+    in_pod(node, body)
+
+
+def test_a_command_whose_time_is_up_takes_what_it_started_along(node: Node) -> None:
+    async def body(runtime: Runtime, ids: dict[str, str]) -> None:
+        with pytest.raises(TimeoutError):
+            await runtime.exec_sync(ids["plain"], ["sh", "-c", "sleep 5432; true"], 0.5 * SLOWNESS)
+        async with asyncio.timeout(WAIT_S):
+            while any("5432" in (process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])):
+                await asyncio.sleep(0.01)
+
+    in_pod(node, body)
+
+
+def test_only_so_much_of_an_output_is_kept(node: Node) -> None:
+    async def body(runtime: Runtime, ids: dict[str, str]) -> None:
+        result = await runtime.exec_sync(ids["plain"], ["head", "-c", "3000000", "/dev/zero"], WAIT_S, 10_000)
+        assert (result.exit_code, len(result.stdout)) == (0, 10_000)
 
     in_pod(node, body)
 

@@ -225,7 +225,9 @@ class FakeRuntime:
     def find_leftovers(self) -> list[Leftover]:
         return self.leftovers
 
-    async def exec_sync(self, container_id: str, command: Sequence[str], timeout_s: float = 0) -> ExecResult:
+    async def exec_sync(
+        self, container_id: str, command: Sequence[str], timeout_s: float = 0, output_limit: int = 0
+    ) -> ExecResult:
         await self._called("exec_sync", " ".join(command))
         return ExecResult(0, b"", b"")
 

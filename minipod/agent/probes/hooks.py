@@ -61,14 +61,14 @@ async def _run(
 ) -> str:
     if handler.exec is not None:
         # With its own timeout, which also ends the command.
-        result = await node.runtime.exec_sync(action.container_id, handler.exec.command, action.timeout_s or 0)
+        command = handler.exec.command
+        result = await node.runtime.exec_sync(action.container_id, command, action.timeout_s or 0, MAX_OUTPUT)
         if result.exit_code == 0:
             return ""
         error, output = (
             text[:MAX_OUTPUT].decode("utf-8", "replace") for text in (result.stderr, result.stdout + result.stderr)
         )
-        command = " ".join(handler.exec.command)
-        return f"command '{command}' exited with {result.exit_code}: {error}, message: {go_quote(output)}"
+        return f"command '{' '.join(command)}' exited with {result.exit_code}: {error}, message: {go_quote(output)}"
     if handler.sleep is not None:
         await asyncio.sleep(handler.sleep.seconds)
         return ""

@@ -11,7 +11,7 @@ from functools import cache
 
 from minipod.agent.node import Node
 from minipod.agent.probes.kinds.connection import Answer, Attempt, Done
-from minipod.agent.probes.kinds.exec import ExecProbe
+from minipod.agent.probes.kinds.exec import MAX_OUTPUT, ExecProbe
 from minipod.agent.probes.kinds.http import HttpProbe, http_request
 from minipod.agent.probes.kinds.tcp import TcpProbe
 from minipod.agent.specs import container_spec
@@ -61,7 +61,7 @@ def _exec(
     command = expand_all(action.command, {variable.name: variable.value for variable in container.env})
 
     async def run(command: Sequence[str], timeout_s: float) -> ExecResult:
-        return await node.runtime.exec_sync(wanted.container_id, command, timeout_s)
+        return await node.runtime.exec_sync(wanted.container_id, command, timeout_s, MAX_OUTPUT)
 
     return lambda done: ExecProbe(loop, run, command, wanted.probe.timeout_seconds, done)
 

@@ -135,7 +135,7 @@ class Launches:
         if not ended:
             self._by_pid[launch.pid] = launch
             if launch.is_unwanted:
-                os.kill(launch.pid, signal.SIGKILL)
+                os.killpg(launch.pid, signal.SIGKILL)
         if not launch.to_end:
             self._tell_started(launch)
         if ended and early is not None:
@@ -168,9 +168,12 @@ class Launches:
         self._send(answer, [], launch.agent)
 
     def kill(self, key: str) -> None:
-        """A command that may not have been started yet. Until it is reaped, its pid is its own."""
+        """A command that may not have been started yet. Until it is reaped, its pid is its own.
+
+        It leads a session: what it has started goes with it, but for what has made a session or group of its own.
+        """
         for launch in (*self._by_report.values(), *self._by_pid.values()):
             if launch.key == key:
                 launch.is_unwanted = True
                 if launch.pid:
-                    os.kill(launch.pid, signal.SIGKILL)
+                    os.killpg(launch.pid, signal.SIGKILL)

@@ -9,7 +9,7 @@ from minipod.agent.probes.kinds.connection import Answer, Done
 from minipod.errors import MinipodError
 from minipod.runtime.status import ExecResult
 
-_MAX_OUTPUT = 10 << 10  # of both streams together
+MAX_OUTPUT = 10 << 10  # of both streams together
 
 Run = Callable[[Sequence[str], float], Awaitable[ExecResult]]
 
@@ -34,7 +34,7 @@ class ExecProbe:
         except (MinipodError, OSError) as error:
             self._done(Answer("error", " ".join(str(error).split())))
         else:
-            output = (result.stdout + result.stderr)[:_MAX_OUTPUT].decode("utf-8", "replace")
+            output = (result.stdout + result.stderr)[:MAX_OUTPUT].decode("utf-8", "replace")
             self._done(Answer("success" if result.exit_code == 0 else "failure", output))
 
     def _timed_out(self) -> Answer:
