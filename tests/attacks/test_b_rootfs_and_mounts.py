@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from minipod.errors import ImageError
+from minipod.plan.operation import ChildContext, ChildOperation
+from minipod.plan.process.rootfs import BindMount, KeepWritable, MakeDeviceNode, MakeFolder
+from tests.attacks.canary import Canary
 from tests.attacks.conftest import AttackedNode
-from tests.attacks.evil import EvilImages
+from tests.attacks.evil import EvilImages, swap_forever, swap_program
 from tests.builders import Object, container, empty_dir, host_path, manifest, mount, pod
 from tests.layouts import Entry, entry, folder, symlink
+from tests.own_mounts import KERNEL_MOUNTS, exchange, in_own_mounts, mounts_at, refused, swapping
+from tests.volume_pods import wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -105,12 +112,11 @@ def test_a_volume_over_sys_or_dev_uncovers_nothing(node: AttackedNode, places: t
 @pytest.mark.attack(row=10)
 def test_a_volume_of_the_image_s_configuration_covers_no_proc(node: AttackedNode, evil: EvilImages) -> None:
     context = {"readOnlyRootFilesystem": True}
-    for number, (place, refused) in enumerate(
-        {"/proc": True, "/l/sys": True, "/dev/shm": False, "/sys": False}.items()
-    ):
+    for number, place in enumerate(("/proc", "/l/sys", "/dev/shm", "/sys")):
         image = evil(f"volume{number}", symlink("l", "proc"), config={"Volumes": {place: {}}})
         said = run(node, container("c", LOOK, image=image, securityContext=context))
-        assert ("leads into the container's /proc" in said) if refused else (said == "looked\n"), said
+        legitimate = place in ("/dev/shm", "/sys")
+        assert (said == "looked\n") if legitimate else ("leads into the container's /proc" in said), said
 
 
 @pytest.mark.attack(row=10)
@@ -160,3 +166,182 @@ def test_a_mask_is_the_container_s_own_null_device_and_cannot_be_changed(node: A
     after = os.stat("/dev/null")
     assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
     assert stat.S_IMODE(after.st_mode) == 0o666
+
+
+# ---- races: the swap is forced before each step of each operation
+
+
+def swapped_at_every_step(canary: Canary, tmp_path: Path, operation: ChildOperation, link: str) -> list[Object]:
+    """What came of `operation` on /v/m/…, where /v/m is exchanged for a link out of the root before its n-th call."""
+    outcomes: list[Object] = []
+    for step in range(100):
+        root = tmp_path / f"root{step}"
+        (root / "v" / "m").mkdir(parents=True)
+        (tmp_path / "source").mkdir(exist_ok=True)
+        (tmp_path / "file").touch()
+        (root / "v" / "l").symlink_to(link)
+
+        def work(ctx: ChildContext, root: Path = root, step: int = step) -> Object:
+            for made in KERNEL_MOUNTS:
+                made.execute(ctx)
+            with swapping(step, lambda: exchange(root / "v/m", root / "v/l")) as calls:
+                said = refused(operation.execute, ctx)
+            outside = [line for line in mounts_at("/") if line.split()[4].startswith(str(canary.folder))]
+            return {"calls": calls[0], "said": said, "outside": outside}
+
+        outcome = in_own_mounts(root, work)
+        if outcome["calls"] <= step:
+            return outcomes
+        outcomes.append(outcome)
+    raise AssertionError("it never ended")
+
+
+#: places that the canary has, too
+PLACED: dict[str, Callable[[Path], ChildOperation]] = {
+    "folder": lambda top: BindMount(source=f"{top}/source", target="/v/m/sub"),
+    "file": lambda top: BindMount(source=f"{top}/file", target="/v/m/ptmx", readonly=True),
+    "sub path": lambda top: BindMount(source=str(top), sub_path="source", target="/v/m"),
+    "image volume": lambda top: KeepWritable("/v/m/sub"),
+    "device": lambda top: MakeDeviceNode("/dev/null", "/v/m/sub/sda"),
+    "working directory": lambda top: MakeFolder("/v/m/sub/wd"),
+}
+
+
+@pytest.mark.attack(row=8)
+@pytest.mark.attack(row=9)
+@pytest.mark.parametrize("kind", PLACED)
+@pytest.mark.parametrize("way", ["absolute", "relative"])
+def test_a_place_that_is_exchanged_at_any_step_never_leads_out(
+    canary: Canary, tmp_path: Path, kind: str, way: str
+) -> None:
+    """The canary's own fixture sees what is made in it; here: that each step was raced and nothing mounted there."""
+    link = str(canary.folder) if way == "absolute" else f"../../../../../../..{canary.folder}"
+    outcomes = swapped_at_every_step(canary, tmp_path, PLACED[kind](tmp_path), link)
+    assert len(outcomes) >= 3, outcomes
+    assert [outcome["outside"] for outcome in outcomes if outcome["outside"]] == []
+    assert any(not outcome["said"] for outcome in outcomes), outcomes  # a swap after the look-up stops nothing
+
+
+@pytest.mark.attack(row=8)
+def test_pods_start_beside_one_that_exchanges_their_mount_points(
+    node: AttackedNode, evil: EvilImages, canary: Canary, tmp_path: Path
+) -> None:
+    """The live race of CVE-2021-30465, over two thousand exchanges while pods start."""
+    (tmp_path / "v").mkdir(mode=0o777)
+    image = evil("swapper", entry("swap", swap_program("/v/m", "/v/l", times=100), mode=0o755))
+    shared = host_path("v", tmp_path / "v")
+    prepare = f"mkdir -p /v/m/x; ln -s ../../../../../..{canary.folder} /v/l; {swap_forever('/v/rounds')}"
+    swapper = container("s", prepare, image=image, volumeMounts=[mount("v", "/v")])
+    node("run", "-d", "-", input=manifest(pod("swapper", swapper, volumes=[shared])))
+    rounds = tmp_path / "v" / "rounds"
+
+    def exchanged() -> int:
+        text = rounds.read_text().strip() if rounds.exists() else ""
+        return int(text or 0) * 100
+
+    wait_for(lambda: exchanged() > 0)
+    begun, started, number = exchanged(), 0, 0
+    mounts = [mount("v", "/v"), mount("e", "/v/m/x"), mount("e", "/v/m/f/new", subPath="sub")]
+    while exchanged() - begun < 2000 or started < 3:
+        number += 1
+        assert number < 100, f"{started} of {number} pods started"
+        victim = pod(f"p{number}", container("c", LOOK, volumeMounts=mounts), volumes=[shared, empty_dir("e")])
+        done = node("run", "-", input=manifest(victim), check=False)
+        started += done.stdout == "looked\n"
+        assert done.stdout in ("", "looked\n"), done.stdout
+    assert sorted(os.listdir(canary.folder)) == ["ptmx", "secret", "sub"]
+
+
+# ---- what is prepared in a root before it is entered
+
+
+@pytest.mark.attack(row=9)
+@pytest.mark.parametrize("way", ["absolute", "relative", "chain", "dangling"])
+def test_what_is_made_for_a_container_is_made_in_its_root(
+    node: AttackedNode, evil: EvilImages, canary: Canary, tmp_path: Path, way: str
+) -> None:
+    """Mount points, working directory and termination log behind a link: inside, whatever the link says."""
+    out = str(canary.folder)
+    links = {
+        "absolute": [symlink("a", out)],
+        "relative": [symlink("a", f"../../../../../..{out}")],
+        "chain": [symlink("a", "b/c"), folder("b"), symlink("b/c", "/d"), symlink("d", f"..{out}")],
+        "dangling": [symlink("a", f"{out}/not/there")],
+    }
+    image = evil("made", *links[way], config={"WorkingDir": "/a/image-wd", "User": "1000:1000"})
+    (tmp_path / "file").touch()
+    made = container(
+        "c",
+        f"pwd -P; find {out} | sort",
+        image=image,
+        volumeMounts=[mount("e", "/a/new/d"), mount("f", "/a/f")],
+        terminationMessagePath="/a/t",
+    )
+    said = run(node, made, volumes=[empty_dir("e"), host_path("f", tmp_path / "file")])
+    top = f"{out}/not/there" if way == "dangling" else out
+    assert said.splitlines()[0] == f"{top}/image-wd"
+    assert {f"{top}/new/d", f"{top}/f", f"{top}/t"} <= set(said.splitlines()), said
+    named = container("c", "pwd -P", image=image, workingDir="/a/wd")
+    assert run(node, named) == f"{top}/wd\n"
+
+
+ROOTS: dict[str, Callable[[str], list[Entry]]] = {
+    "dev": lambda out: [symlink("dev", out)],
+    "dev, relative": lambda out: [symlink("dev", f"../../../../../..{out}")],
+    "etc": lambda out: [symlink("etc", out)],
+    "run and tmp": lambda out: [symlink("run", out), symlink("tmp", out), symlink("var", out)],
+    "files of etc": lambda out: [
+        symlink(f"etc/{name}", f"{out}/secret") for name in ("hosts", "resolv.conf", "hostname", "mtab", "group")
+    ],
+    "passwd": lambda out: [symlink("etc/passwd", f"{out}/secret"), symlink("etc/shadow", f"{out}/secret")],
+    "what lies in dev": lambda out: [
+        symlink(f"dev/{name}", f"{out}/ptmx")
+        for name in ("null", "ptmx", "console", "shm", "mqueue", "pts", "termination-log", "fd")
+    ],
+    "the root itself": lambda out: [symlink("./", out)],
+}
+
+
+@pytest.mark.attack(row=14)
+@pytest.mark.parametrize("case", ROOTS)
+def test_no_link_of_an_image_leads_what_is_prepared_out_of_the_root(
+    node: AttackedNode, evil: EvilImages, canary: Canary, case: str
+) -> None:
+    """Refused, or prepared inside; the canary has a decoy `ptmx` that devpts' removal and making would reach."""
+    entries = ROOTS[case](str(canary.folder))
+    if case == "the root itself":
+        with pytest.raises(ImageError):
+            evil("root", *entries)
+        return
+    image = evil("root", *entries)
+    context = {"runAsUser": 1000, "runAsGroup": 1000}
+    said = run(node, container("c", f"cat {canary.file} /etc/hostname; {LOOK}", image=image, securityContext=context))
+    assert ("/dev must be an ordinary directory" in said) if case.startswith("dev") else ("looked\n" in said), said
+
+
+@pytest.mark.attack(row=12)
+def test_a_terminal_is_the_container_s_own_whatever_lies_in_dev(
+    node: AttackedNode, evil: EvilImages, canary: Canary
+) -> None:
+    """CVE-2025-52565: the slave is bound at /dev/console, and given to the container's user."""
+    names = ("console", "ptmx", "null", "tty")
+    out = f"{canary.folder}/ptmx"
+    image = evil("console", *(symlink(f"dev/{name}", out) for name in names), symlink("dev/pts", str(canary.folder)))
+    fake = (
+        f"cd /v; mkdir pts; for name in {' '.join(names)} pts/ptmx pts/0; do ln -s {out} $name; done; chmod 777 . pts"
+    )
+    context = {"runAsUser": 1000, "readOnlyRootFilesystem": True}
+    for mounts in ([], [mount("v", "/dev")]):
+        made = container("c", "exec sleep 1000", image=image, tty=True, volumeMounts=mounts, securityContext=context)
+        first = container("i", fake, volumeMounts=[mount("v", "/v")])
+        node("run", "-d", "-", input=manifest(pod("p", made, init=[first], volumes=[empty_dir("v")])))
+        look = "stat -L -c %u /proc/1/fd/0; readlink /proc/1/fd/0; stat -c %t:%T /dev/console"
+        said = node("exec", "p", "--", "sh", "-c", look, check=False).stdout.split()
+        assert said[:2] == ["1000", "/dev/pts/0"], said
+        inside = node("exec", "-t", "p", "--", "tty", check=False)
+        if mounts:  # the user's own /dev has no terminals, only links
+            assert inside.returncode != 0
+        else:
+            assert said[2] == "88:0"
+            assert inside.stdout.strip() == "/dev/pts/1"
+        node("delete", "pod", "p", "--now")
