@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 
 import msgspec
 
 from minipod.errors import UsageError
 
 CONFIG_FILE = "/etc/minipod/config.toml"
+_MAX_BYTES = 1 << 20
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +34,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cluster_dns: tuple[str, ...] = ()
 
 
+def read_settings(path: str) -> bytes:
+    """A file of settings: never waited for, as a FIFO would be, and never more than 1 MiB. Raises OSError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError as error:  # NUL
+        raise OSError(errno.EINVAL, str(error), path) from None
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", path)
+        if found.st_size > _MAX_BYTES:
+            raise OSError(errno.EFBIG, f"is larger than {_MAX_BYTES >> 20} MiB", path)
+        return os.read(fd, _MAX_BYTES)
+    finally:
+        os.close(fd)
+
+
 def load_config(path: str | None = None) -> Config:
     """The configuration from `path`, `MINIPOD_CONFIG` or `/etc/minipod/config.toml`; defaults where none exists.
 
@@ -39,7 +58,7 @@ def load_config(path: str | None = None) -> Config:
     """
     chosen = path or os.environ.get("MINIPOD_CONFIG") or CONFIG_FILE
     try:
-        data = Path(chosen).read_bytes()
+        data = read_settings(chosen)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and chosen == CONFIG_FILE:
             return Config()
@@ -47,7 +66,7 @@ def load_config(path: str | None = None) -> Config:
     try:
         config = msgspec.toml.decode(data, type=Config)
         _check(config)
-    except (msgspec.MsgspecError, ValueError) as error:  # TOML's own errors are ValueErrors
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # TOML's own errors are ValueErrors
         message = str(error)
         raise UsageError(f"{chosen}: {message[:1].lower()}{message[1:]}") from None
     return config

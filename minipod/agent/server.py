@@ -10,13 +10,14 @@ import contextlib
 import functools
 import logging
 import os
+import resource
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from minipod import __version__
-from minipod.agent.wire import Connection, Message, WireError
+from minipod.agent.wire import Connection, Held, Message, WireError
 from minipod.errors import (
     ConflictError,
     HostError,
@@ -41,24 +42,34 @@ _KINDS: tuple[tuple[type[MinipodError], str], ...] = (
     (RuntimeFailure, "Runtime"),
 )
 
+MAX_CONNECTIONS = 4096  # and never more than half of the descriptors that this process may have
+TAKES_DESCRIPTORS = ("exec",)
+
 _BACKLOG = 512
+_REQUEST_S = 30.0  # until a request is there whole
 _ENDING_S = 5.0
+_PAUSE_S = 1.0  # where no descriptor is free for another connection
+_MAX_MESSAGE = 16 << 10  # characters of one error: it may hold what was asked
 
 
-def error_body(error: BaseException) -> dict[str, Any]:
+def error_body(error: BaseException, verb: str = "") -> dict[str, Any]:
     """The last line of a request that failed."""
     if not isinstance(error, MinipodError):
-        message = f"internal error: {type(error).__name__}: {error} (see agent.log)"
+        message = _cut(f"{verb}: internal error: {type(error).__name__}: {error}") + " (see agent.log)"
         return {"error": {"kind": "Internal", "message": message, "exit": 3}}
     kind = next((name for of, name in _KINDS if isinstance(error, of)), "Internal")
-    body: dict[str, Any] = {"kind": kind, "message": str(error), "exit": error.exit_status}
+    body: dict[str, Any] = {"kind": kind, "message": _cut(str(error)), "exit": error.exit_status}
     if isinstance(error, ManifestError):
-        body["errors"] = error.errors
+        body["errors"] = [_cut(str(one)) for one in error.errors]
     return {"error": body}
 
 
-def version_mismatch(theirs: object) -> dict[str, Any]:
-    message = f"the agent is minipod {__version__}, the command is {theirs}: the agent has to be replaced"
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} …"
+
+
+def version_mismatch(theirs: str) -> dict[str, Any]:
+    message = _cut(f"the agent is minipod {__version__}, the command is {theirs}: the agent has to be replaced")
     return {"error": {"kind": "VersionMismatch", "message": message, "exit": 3, "version": __version__}}
 
 
@@ -94,6 +105,8 @@ class Server:
         self._verbs = verbs
         self._on_change = on_change
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held = Held()
+        self._limit = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._stopping = False
 
     @property
@@ -123,16 +136,28 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
+                # The socket stays readable: without a pause this would be all that the agent does.
                 log.error("control socket: accept: %s", error.strerror)
+                self._loop.remove_reader(self._sock)
+                self._loop.call_later(_PAUSE_S, self._resume)
                 return
             if not _is_root(sock):
                 sock.close()
                 continue
-            connection = Connection(sock, self._loop)
+            connection = Connection(sock, self._loop, self._held)
+            if len(self._tasks) >= self._limit:
+                busy = HostError(f"the agent serves {len(self._tasks)} commands, as many as it can: try again")
+                connection.send(error_body(busy))
+                connection.close()
+                continue
             task = self._loop.create_task(self._serve(connection))
             self._tasks.add(task)
             task.add_done_callback(functools.partial(self._ended, connection))
             self._on_change()
+
+    def _resume(self) -> None:
+        if not self._stopping:
+            self._loop.add_reader(self._sock, self._accept)
 
     def _ended(self, connection: Connection, task: asyncio.Task[None]) -> None:
         connection.close()  # here, because a task that is cancelled before its first turn runs no line of its own
@@ -144,37 +169,43 @@ class Server:
 
     async def _serve(self, connection: Connection) -> None:
         try:
-            try:
+            async with asyncio.timeout(_REQUEST_S):
                 request = await connection.receive()
-                if request is not None:
-                    await self._answer(connection, request)
-            except WireError as error:
-                connection.send(error_body(UsageError(f"control socket: {error}")))
+            if request is not None:
+                await self._answer(connection, request)
+        except TimeoutError:
+            connection.send(error_body(UsageError(f"control socket: no whole request came within {_REQUEST_S:.0f} s")))
+        except WireError as error:
+            connection.send(error_body(UsageError(f"control socket: {error}")))
+        try:
             await asyncio.wait_for(connection.drain(), _ENDING_S)
         except TimeoutError:
             log.warning("control socket: a peer did not read its answer")
 
     async def _answer(self, connection: Connection, request: Message) -> None:
+        verb = request.head.verb
         try:
             connection.send(await self._result(connection, request))
-        except (asyncio.CancelledError, WireError):
+        except asyncio.CancelledError:
             raise
         except MinipodError as error:
             connection.send(error_body(error))
         except Exception as error:
-            log.exception("verb %s", request.body.get("verb"))
-            connection.send(error_body(error))
+            log.exception("verb %.100r", verb)
+            connection.send(error_body(error, verb))
         finally:
             request.close_fds()
 
     async def _result(self, connection: Connection, request: Message) -> dict[str, Any]:
-        name = request.body.get("verb")
+        name = request.head.verb
         # `shutdown` and `status` have to work across versions: that is how an old agent is replaced.
-        if request.body.get("version") != __version__ and name not in ("shutdown", "status"):
-            return version_mismatch(request.body.get("version"))
-        verb = self._verbs.get(name) if isinstance(name, str) else None
+        if request.head.version != __version__ and name not in ("shutdown", "status"):
+            return version_mismatch(request.head.version)
+        verb = self._verbs.get(name)
         if verb is None:
-            raise UsageError(f"verb {name!r}: unknown; known: {', '.join(sorted(self._verbs))}")
+            raise UsageError(f"verb {name[:100]!r}: unknown; known: {', '.join(sorted(self._verbs))}")
+        if request.fds and name not in TAKES_DESCRIPTORS:
+            raise UsageError(f"{name}: takes no descriptors")
         return {"ok": True, **await verb(connection, request)}
 
 

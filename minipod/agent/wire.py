@@ -13,25 +13,40 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
-MAX_LINE_BYTES = 64 << 20  # a request holds whole manifests; what is longer is no manifest
+T = TypeVar("T")
+
+MAX_LINE_BYTES = 32 << 20  # a request holds whole files, of 16 MiB at most, in documents of 3 MiB at most
 MAX_UNREAD_BYTES = 32 << 20  # a peer that does not read its events is dropped
+MAX_WORD_BYTES = 64 << 10  # what is said after the request: a signal, an interrupt
+MAX_WAITING_WORDS = 64
+MAX_HELD_BYTES = 128 << 20  # of all peers: halves of requests, events that are not read
 MAX_WAITING_FDS = 16
 
 _CHUNK = 1 << 18
+_MUCH_UNREAD = 1 << 20  # from then on `relieve` waits
 _RIGHTS = socket.CMSG_SPACE(MAX_WAITING_FDS * array.array("i").itemsize)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What any message may have; what else is in it, its verb decodes."""
+
+    verb: str = ""
+    version: str = ""
+    fds: tuple[str, ...] = ()
 
 
 class Message:
     """One line from the peer. Whoever takes the message owns `fds` and closes them by `close_fds`."""
 
-    __slots__ = ("body", "fds")
+    __slots__ = ("fds", "head", "line")
 
-    def __init__(self, body: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        self.body = body
+    def __init__(self, line: bytes, head: Head, fds: tuple[int, ...] = ()) -> None:
+        self.line = line
+        self.head = head
         self.fds = fds
 
     def close_fds(self) -> None:
@@ -40,21 +55,38 @@ class Message:
         self.fds = ()
 
 
+def decoded(line: bytes, kind: type[T]) -> T:
+    """Of JSON; where a key is there twice, the last one counts. Raises WireError that names the field."""
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: UTF-8
+        raise WireError(str(error)) from None
+
+
 class WireError(Exception):
     """The peer does not speak the protocol; one line that says where."""
+
+
+class Held:
+    """How many bytes all connections hold for their peers."""
+
+    def __init__(self) -> None:
+        self.count = 0
 
 
 class Connection:
     """One accepted peer. Reads all the time, so that a peer that leaves is noticed while a verb runs."""
 
-    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, held: Held | None = None) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._loop = loop
+        self._held = held or Held()
         self._in = bytearray()
         self._searched = 0
         self._in_fds: deque[int] = deque()
         self._messages: deque[Message] = deque()
+        self._is_asked = False
         self._error: WireError | None = None
         self._reader: asyncio.Future[None] | None = None
         self._out: deque[tuple[memoryview, tuple[int, ...]]] = deque()
@@ -99,11 +131,11 @@ class Connection:
 
     def _on_readable(self) -> None:
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, _RIGHTS, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _ = self._sock.recvmsg(_CHUNK, _RIGHTS, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data, ancillary = b"", []
+            data, ancillary, flags = b"", [], 0
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds = array.array("i")
@@ -112,37 +144,62 @@ class Connection:
         if not data:
             self._lost()
             return
+        if self._error is None:
+            self._take(data, bool(flags & socket.MSG_CTRUNC))
+        if self._error is not None:  # only its end is of interest now
+            self._forget_input()
+
+    def _take(self, data: bytes, lost_fds: bool) -> None:
         self._in += data
+        self._held.count += len(data)
         try:
+            if lost_fds or len(self._in_fds) > MAX_WAITING_FDS:
+                raise WireError(f"more than {MAX_WAITING_FDS} descriptors were sent at once")
             self._parse()
         except WireError as error:
             self._error = error
-            self._stop_reading()
         self._wake_reader()
 
     def _parse(self) -> None:
-        if len(self._in_fds) > MAX_WAITING_FDS:
-            raise WireError(f"more than {MAX_WAITING_FDS} descriptors were sent at once")
         while (end := self._in.find(b"\n", self._searched)) >= 0:
+            self._check_length(end)
+            if len(self._messages) == MAX_WAITING_WORDS:
+                raise WireError(f"more than {MAX_WAITING_WORDS} lines were sent and no answer waited for")
             line = bytes(memoryview(self._in)[:end])
             del self._in[: end + 1]
+            self._held.count -= end + 1
             self._searched = 0
-            self._messages.append(self._message(line))
+            message = self._message(line)
+            if self._in_fds and not self._in:
+                message.close_fds()
+                raise WireError("descriptors came that no line names")
+            self._messages.append(message)
+            self._is_asked = True
         self._searched = len(self._in)
-        if self._searched > MAX_LINE_BYTES:
+        self._check_length(self._searched)
+        if self._searched > MAX_WORD_BYTES and self._held.count > MAX_HELD_BYTES:
+            raise WireError("too many large requests at once: try again")
+
+    def _check_length(self, count: int) -> None:
+        if count > MAX_LINE_BYTES:
             raise WireError(f"a request is longer than {MAX_LINE_BYTES >> 20} MiB: split the manifest")
+        if self._is_asked and count > MAX_WORD_BYTES:
+            raise WireError(f"what is said after a request is longer than {MAX_WORD_BYTES >> 10} KiB")
 
     def _message(self, line: bytes) -> Message:
         try:
-            body = msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise WireError(f"a request is not JSON: {error}") from None
-        if not isinstance(body, dict):
-            raise WireError("a request is not a JSON object")
-        names = body.get("fds") or []
-        if not isinstance(names, list) or len(names) > len(self._in_fds):
-            raise WireError("a request names descriptors that did not come with it")
-        return Message(body, tuple(self._in_fds.popleft() for _ in names))
+            head = decoded(line, Head)
+        except WireError as error:
+            raise WireError(f"a line is no request: {error}") from None
+        if len(head.fds) > len(self._in_fds):
+            raise WireError("a line names descriptors that did not come with it")
+        return Message(line, head, tuple(self._in_fds.popleft() for _ in head.fds))
+
+    def _forget_input(self) -> None:
+        self._held.count -= len(self._in)
+        self._in.clear()
+        while self._in_fds:
+            os.close(self._in_fds.popleft())
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -157,10 +214,20 @@ class Connection:
         line = memoryview(msgspec.json.encode(body) + b"\n")
         # Duplicates, because the caller may close its own before the socket takes the line.
         self._out.append((line, tuple(os.dup(fd) for fd in fds)))
-        self._out_bytes += len(line)
+        self._unread(len(line))
         self._on_writable()
-        if self._out_bytes > MAX_UNREAD_BYTES:
+        too_many = self._out_bytes > _MUCH_UNREAD and self._held.count > MAX_HELD_BYTES
+        if self._out_bytes > MAX_UNREAD_BYTES or too_many:
             self._lost()
+
+    def _unread(self, count: int) -> None:
+        self._out_bytes += count
+        self._held.count += count
+
+    async def relieve(self) -> None:
+        """Between the events of a long answer: waits for a peer that is behind with reading."""
+        if self._out_bytes > _MUCH_UNREAD:
+            await self.drain()
 
     async def drain(self) -> None:
         """Returns when everything queued was taken by the socket, or the peer is gone."""
@@ -176,7 +243,7 @@ class Connection:
                 sent = self._send_some(line, fds)
                 for fd in fds:
                     os.close(fd)
-                self._out_bytes -= sent
+                self._unread(-sent)
                 if sent == len(line):
                     self._out.popleft()
                 else:
@@ -203,10 +270,6 @@ class Connection:
 
     # -- the end ------------------------------------------------------------------------------------------------
 
-    def _stop_reading(self) -> None:
-        if self._open:
-            self._loop.remove_reader(self._sock)
-
     def _lost(self) -> None:
         if self._open:
             self._loop.remove_reader(self._sock)
@@ -222,7 +285,7 @@ class Connection:
             for fd in fds:
                 os.close(fd)
         self._out.clear()
-        self._out_bytes = 0
+        self._unread(-self._out_bytes)
 
     def close(self) -> None:
         """Closes at once; what was not sent is dropped, descriptors that nobody took are closed."""
@@ -234,5 +297,4 @@ class Connection:
         for message in self._messages:
             message.close_fds()
         self._messages.clear()
-        while self._in_fds:
-            os.close(self._in_fds.popleft())
+        self._forget_input()

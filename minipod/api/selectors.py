@@ -13,15 +13,22 @@ import msgspec
 
 from minipod.api.types import LabelSelector
 
+MAX_LENGTH = 64 << 10
 _KEY = r"[^\s,!=()<>]+"
-_TERM = re.compile(
-    rf"\s*(!?)\s*({_KEY})(?:\s+(in|notin)\s*\(([^()]*)\)|\s*(==|=|!=|>|<)\s*({_KEY}|))?",
+_TERM = re.compile(  # no two parts of it can take the same spaces: it would try all ways to share them
+    rf"\s*(?:(!)\s*)?({_KEY})(?:\s+(in|notin)\s*\(([^()]*)\)|\s*(==|=|!=|>|<)\s*({_KEY}|))?",
     re.ASCII,
 )
 
 
+_SPACE = re.compile(r"\s*")
+
+
 class InvalidSelector(ValueError):  # noqa: N818 - the text is invalid
     """The text is no selector. `str()` says where."""
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(f"{text if len(text) <= 200 else text[:200] + '…'!r} is no {why}")
 
 
 class Requirement(msgspec.Struct, frozen=True):
@@ -55,6 +62,7 @@ def _above(operator: str, value: int, bound: int) -> bool:
 
 def parse_labels(text: str) -> tuple[Requirement, ...]:
     """The requirements of `app=web,tier in (a, b),!old`; none of an empty text. Raises InvalidSelector."""
+    _check_length(text)
     found: list[Requirement] = []
     position = 0
     if not text.strip():
@@ -62,27 +70,37 @@ def parse_labels(text: str) -> tuple[Requirement, ...]:
     while True:
         match = _TERM.match(text, position)
         if match is None:
-            raise InvalidSelector(f"{text!r} is no label selector: at {text[position:][:20]!r}")
+            raise InvalidSelector(text, f"label selector: at {text[position : position + 20]!r}")
         found.append(_requirement(match, text))
-        rest = text[match.end() :].lstrip()
-        if not rest:
+        position = _end_of_space(text, match.end())
+        if position == len(text):
             return tuple(found)
-        if rest[0] != ",":
-            raise InvalidSelector(f"{text!r} is no label selector: a comma is wanted at {rest[:20]!r}")
-        position = len(text) - len(rest) + 1
+        if text[position] != ",":
+            raise InvalidSelector(text, f"label selector: a comma is wanted at {text[position : position + 20]!r}")
+        position += 1
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        raise InvalidSelector(text, f"selector: longer than {MAX_LENGTH >> 10} KiB")
+
+
+def _end_of_space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    return found.end() if found is not None else position
 
 
 def _requirement(match: re.Match[str], text: str) -> Requirement:
     negated, key, word, listed, sign, value = match.groups()
     if negated:
         if word or sign:
-            raise InvalidSelector(f"{text!r} is no label selector: ! stands before a key alone")
+            raise InvalidSelector(text, "label selector: ! stands before a key alone")
         return Requirement(key, "!")
     if word:
         return Requirement(key, word, tuple(sorted({item.strip() for item in listed.split(",")})))
     if sign in (">", "<"):
         if not _is_number(value):
-            raise InvalidSelector(f"{text!r} is no label selector: {sign} wants an integer")
+            raise InvalidSelector(text, f"label selector: {sign} wants an integer")
         return Requirement(key, "gt" if sign == ">" else "lt", (value,))
     if sign:
         return Requirement(key, "notin" if sign == "!=" else "in", (value,))
@@ -112,18 +130,19 @@ class FieldTerm(msgspec.Struct, frozen=True):
     equal: bool = True
 
 
-_FIELD = re.compile(r"([^=!,]+?)\s*(==|=|!=)\s*((?:[^,\\]|\\.)*)")
+_FIELD = re.compile(r"([^=!,]+)(==|=|!=)\s*((?:[^,\\]|\\.)*)")
 _ESCAPED = re.compile(r"\\([\\,=])")
 
 
 def parse_fields(text: str) -> tuple[FieldTerm, ...]:
     """The terms of `status.phase=Running,metadata.name!=x`; none of an empty text. Raises InvalidSelector."""
+    _check_length(text)
     terms: list[FieldTerm] = []
     position = 0
     while position < len(text):
         match = _FIELD.match(text, position)
         if match is None or (match.end() < len(text) and text[match.end()] != ","):
-            raise InvalidSelector(f"{text!r} is no field selector; write for example status.phase=Running")
+            raise InvalidSelector(text, "field selector; write for example status.phase=Running")
         terms.append(FieldTerm(match.group(1).strip(), _ESCAPED.sub(r"\1", match.group(3)), match.group(2) != "!="))
         position = match.end() + 1
     return tuple(terms)

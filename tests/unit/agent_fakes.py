@@ -16,7 +16,7 @@ from minipod.agent.node import Leftover, Node
 from minipod.agent.store import Store
 from minipod.api.types import Container, ObjectMeta, Pod, PodSpec
 from minipod.config import Config
-from minipod.errors import ImageError, NotFoundError
+from minipod.errors import ContainerError, ImageError, NotFoundError
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.env import Sources
@@ -236,6 +236,9 @@ class FakeRuntime:
         session = FakeSession()
         self.sessions.append(session)
         return session
+
+    def attach(self, container_id: str) -> Any:
+        raise ContainerError(f"container {container_id}: the fake has no streams")
 
     # -- what the kernel would do
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Callable
+
 import pytest
 
 from minipod.api import selectors, types
@@ -53,3 +57,22 @@ def test_field_selectors_select() -> None:
     assert not selectors.matches_fields(selectors.parse_fields("status.phase!=Running"), values.__getitem__)
     with pytest.raises(selectors.InvalidSelector):
         selectors.parse_fields("status.phase")
+
+
+SPACES = " " * (selectors.MAX_LENGTH - 2)
+
+
+@pytest.mark.parametrize("parse", [selectors.parse_labels, selectors.parse_fields])
+@pytest.mark.parametrize("text", ["a," * (selectors.MAX_LENGTH // 2), f"a,{SPACES}", f"a{SPACES}!", f"a=b,{SPACES}"])
+def test_a_long_selector_takes_no_time(parse: Callable[[str], object], text: str) -> None:
+    before = time.process_time()
+    with contextlib.suppress(selectors.InvalidSelector):
+        parse(text)
+    assert time.process_time() - before < 2  # with every way to share the spaces: minutes
+
+
+@pytest.mark.parametrize("parse", [selectors.parse_labels, selectors.parse_fields])
+def test_a_selector_without_end_is_refused_in_a_few_words(parse: Callable[[str], object]) -> None:
+    with pytest.raises(selectors.InvalidSelector, match="longer than 64 KiB") as caught:
+        parse("a=b," * (1 << 20))
+    assert len(str(caught.value)) < 500

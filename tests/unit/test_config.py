@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_right_file_is_read(tmp_path: Path) -> None:
 def test_a_file_that_was_asked_for_has_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"nothing\.toml: cannot read the configuration: no such file"):
         load_config(f"{tmp_path}/nothing.toml")
-    with pytest.raises(UsageError, match="is a directory"):
+    with pytest.raises(UsageError, match="is no regular file"):
         load_config(str(tmp_path))
     monkeypatch.setattr("minipod.config.CONFIG_FILE", f"{tmp_path}/nothing.toml")
     monkeypatch.delenv("MINIPOD_CONFIG", raising=False)
@@ -84,3 +85,20 @@ def test_names_of_any_length_fit_into_file_names_and_stay_different() -> None:
     assert max(map(len, names)) <= NAME_MAX
     assert Paths().netns_name("default", long) == long
     assert Paths().pod_log_directory("shop", "web", "U") == "/var/log/pods/shop_web_U"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "large", "nested", "nul"])
+def test_what_is_no_configuration_file_is_an_error_and_never_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "config.toml"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "large":
+        os.truncate(os.open(path, os.O_CREAT | os.O_RDWR), 1 << 40)
+    elif kind == "nested":
+        path.write_text("a = " + "[" * 100_000)
+    with pytest.raises(UsageError, match=r"config\.toml"):
+        load_config(f"{path}\0" if kind == "nul" else str(path))

@@ -14,7 +14,7 @@ import pytest
 from minipod.runtime.spawner.client import ChildExit, SpawnerClient, SpawnError
 from minipod.runtime.spawner.inbox import DESCRIPTOR_LIMIT, MESSAGE_LIMIT, BadMessage, Inbox, number_of, widen
 from minipod.runtime.spawner.requests import request_of
-from tests.descriptors import open_fds
+from tests.descriptors import none_left_open, open_fds
 
 
 def encoded(**fields: Any) -> bytes:
@@ -161,9 +161,8 @@ def with_fake(folder: Path, test: Callable[[Fake], Awaitable[None]]) -> None:
         finally:
             fake.close()
 
-    before = open_fds()
-    asyncio.run(main())
-    assert open_fds() == before
+    with none_left_open():
+        asyncio.run(main())
 
 
 def launching(fake: Fake) -> asyncio.Future[Any]:

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
-from minipod.agent.verbs.debug import next_generation, refuse, stored
-from minipod.agent.verbs.listing import converted
+from minipod.agent.verbs.debug import next_generation, stored
+from minipod.agent.verbs.listing import converted, refuse, typed
 from minipod.agent.wire import Connection, Message
 from minipod.api import quantity
 from minipod.api.status import pod_requests
@@ -69,7 +69,8 @@ async def ask(node: Node, pods: Pods, connection: Connection, message: Message) 
     request = converted(message, ResizeRequest)
     worker = pods.find(request.namespace, request.pod)
     old = worker.state.pod
-    new = next_generation(replace(old, spec=_resized(old.spec, request)))
+    wanted = typed(worker.name, ResourceRequirements, {"requests": request.requests, "limits": request.limits})
+    new = next_generation(replace(old, spec=_resized(old.spec, request.container, wanted)))
     refuse(worker.name, validate_pod_resize(stored(new, worker), stored(old, worker)))
     if same(new.spec, old.spec):
         return {"changed": False}
@@ -94,24 +95,24 @@ def _states(pods: Pods) -> list[model.PodState]:
     return [worker.state for worker in pods.select(None, None)]
 
 
-def _resized(spec: PodSpec, request: ResizeRequest) -> PodSpec:
-    if request.container is None:
-        return replace(spec, resources=_merged(spec.resources or ResourceRequirements(), request))
+def _resized(spec: PodSpec, container: str | None, wanted: ResourceRequirements) -> PodSpec:
+    if container is None:
+        return replace(spec, resources=_merged(spec.resources or ResourceRequirements(), wanted))
     names = [one.name for one in (*spec.init_containers, *spec.containers)]
-    if request.container not in names:
-        raise NotFoundError(f"container {request.container} is not valid for the pod: it has {', '.join(names)}")
+    if container not in names:
+        raise NotFoundError(f"container {container} is not valid for the pod: it has {', '.join(names)}")
 
     def each(containers: tuple[Container, ...]) -> tuple[Container, ...]:
         return tuple(
-            replace(one, resources=_merged(one.resources, request)) if one.name == request.container else one
+            replace(one, resources=_merged(one.resources, wanted)) if one.name == container else one
             for one in containers
         )
 
     return replace(spec, containers=each(spec.containers), init_containers=each(spec.init_containers))
 
 
-def _merged(old: ResourceRequirements, request: ResizeRequest) -> ResourceRequirements:
-    return replace(old, requests={**old.requests, **request.requests}, limits={**old.limits, **request.limits})
+def _merged(old: ResourceRequirements, new: ResourceRequirements) -> ResourceRequirements:
+    return replace(old, requests={**old.requests, **new.requests}, limits={**old.limits, **new.limits})
 
 
 def _requests(pod: Pod) -> tuple[int, int]:

@@ -6,7 +6,7 @@ written as the whole. What may change is `api.validation`'s to say; pods are cha
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,18 +22,17 @@ from minipod.api.merge import three_way, without_server_fields
 from minipod.api.types import Pod
 from minipod.api.validation import validate_update
 from minipod.api.validation.prepare import prepared_update
-from minipod.errors import ConflictError, ManifestError, MinipodError, NotFoundError, UsageError
+from minipod.errors import ConflictError, ManifestError, MinipodError, NotFoundError
 from minipod.lifecycle import model
 from minipod.plan.volumes.claims import admitted, refusal_to_grow
 
-MODES = ("apply", "create", "replace")
 CREATED, CONFIGURED, REPLACED, UNCHANGED = "created", "configured", "replaced", "unchanged"
 
 
 class ApplyRequest(msgspec.Struct, frozen=True):
     files: list[Manifest]
     namespace: str | None = None
-    mode: str = "apply"
+    mode: Literal["apply", "create", "replace"] = "apply"
     dry_run: bool = False
 
 
@@ -149,8 +148,6 @@ def _check(given: Given, new: Any, old: Any) -> None:
 async def apply(node: Node, pods: Pods, connection: Connection, request: Message) -> dict[str, Any]:
     """The verb `apply`: one object after the other; those that cannot be changed are told, the others are."""
     wanted = converted(request, ApplyRequest)
-    if wanted.mode not in MODES:
-        raise UsageError(f"apply: mode {wanted.mode}: must be one of {', '.join(MODES)}")
     manifests = load(
         wanted.files,
         wanted.namespace,

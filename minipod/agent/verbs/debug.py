@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,13 +14,13 @@ from minipod.agent.node import Node, PodChange
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.verbs.execute import running
-from minipod.agent.verbs.listing import converted, or_gone
+from minipod.agent.verbs.listing import converted, or_gone, refuse, typed
 from minipod.agent.wire import Connection, Message
 from minipod.api.defaults import defaulted
-from minipod.api.field_error import FieldError
+from minipod.api.text import MAX_DOCUMENT_BYTES
 from minipod.api.types import EphemeralContainer, Pod
 from minipod.api.validation import validate_ephemeral_containers_update
-from minipod.errors import ManifestError, UsageError
+from minipod.errors import UsageError
 from minipod.lifecycle import model
 
 _ON_ITS_WAY = ("", "ContainerCreating", "PodInitializing")  # reasons to wait that are no trouble
@@ -33,7 +32,7 @@ class DebugRequest(msgspec.Struct, frozen=True):
 
     namespace: str
     pod: str
-    container: dict[str, Any]
+    container: msgspec.Raw
     wait: bool = False
 
 
@@ -52,10 +51,9 @@ async def debug(node: Node, pods: Pods, connection: Connection, message: Message
     request = converted(message, DebugRequest)
     worker = pods.find(request.namespace, request.pod)
     old = worker.state.pod
-    try:
-        added = msgspec.convert(request.container, EphemeralContainer)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"debug: {error}") from None
+    if len(request.container) > MAX_DOCUMENT_BYTES:
+        raise UsageError(f"debug: container: larger than {MAX_DOCUMENT_BYTES >> 20} MiB, the API server's limit")
+    added = typed(worker.name, EphemeralContainer, converted(message, dict[str, Any], request.container))
     every = (*old.spec.ephemeral_containers, added)
     new = next_generation(
         msgspec.structs.replace(old, spec=msgspec.structs.replace(old.spec, ephemeral_containers=every))
@@ -81,13 +79,6 @@ def stored(pod: Pod, worker: PodWorker) -> Pod:
     """As a client would send it back: with the version that it has seen."""
     version = worker.pod.metadata.resource_version
     return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, resource_version=version))
-
-
-def refuse(name: str, errors: Sequence[FieldError]) -> None:
-    """Raises ManifestError where there are errors."""
-    if errors:
-        texts: list[object] = [f"{error.field}: {error.message}" for error in errors]
-        raise ManifestError(f'Pod "{name}" is invalid: {"; ".join(map(str, texts))}', texts)
 
 
 def _has_begun(worker: PodWorker, name: str) -> bool:

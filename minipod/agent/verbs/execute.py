@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -19,8 +21,10 @@ from minipod.errors import ConflictError, NotFoundError, UsageError
 from minipod.kernel.handover import leads_nowhere_else
 from minipod.lifecycle import model
 
-STREAMS = ("stdin", "stdout", "stderr")
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+
+
+Cells = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]  # TIOCSWINSZ
 
 
 class ExecRequest(msgspec.Struct, frozen=True):
@@ -28,8 +32,15 @@ class ExecRequest(msgspec.Struct, frozen=True):
     pod: str
     command: list[str]
     container: str | None = None
-    tty: tuple[int, int] | None = None  # rows, columns
-    fds: list[str] = []
+    tty: tuple[Cells, Cells] | None = None  # rows, columns
+    fds: list[Literal["stdin", "stdout", "stderr"]] = []
+
+
+class SignalRequest(msgspec.Struct, frozen=True):
+    """What may be said while the command runs."""
+
+    verb: Literal["signal"]
+    signal: Annotated[int, msgspec.Meta(gt=0, lt=signal.NSIG)]
 
 
 async def execute(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
@@ -37,6 +48,8 @@ async def execute(node: Node, pods: Pods, connection: Connection, message: Messa
     request = converted(message, ExecRequest)
     if not request.command:
         raise UsageError("exec: no command was given")
+    if any("\0" in word for word in request.command):
+        raise UsageError("exec: a command cannot have a NUL in it")
     state = pods.find(request.namespace, request.pod).state
     run = running(state, request.container or default_container(state.pod))
     streams = _streams(request.fds, message.fds)
@@ -78,11 +91,12 @@ def running(state: model.PodState, name: str) -> model.Run:
     return run
 
 
-def _streams(names: list[str], fds: tuple[int, ...]) -> dict[str, int]:
+def _streams(names: Sequence[str], fds: tuple[int, ...]) -> dict[str, int]:
+    """As many of the one as of the other: the connection has seen to that."""
     streams = dict(zip(names, fds, strict=True))
+    if len(streams) != len(fds):
+        raise UsageError("exec: two descriptors have the same name")
     for name, fd in streams.items():
-        if name not in STREAMS:
-            raise UsageError(f"exec: unknown stream {name}")
         if not leads_nowhere_else(fd):
             raise UsageError(f"exec: {name} must be a pipe or a connected unix stream: what else there is is relayed")
     return streams
@@ -99,7 +113,6 @@ def _tell_started(connection: Connection, session: Session) -> None:
 async def _listen(connection: Connection, session: Session) -> None:
     """Signals from the client; when it is gone, so is the command (as containerd ends an exec whose stream broke)."""
     while (message := await connection.said()) is not None:
-        number = message.body.get("signal")
-        if message.body.get("verb") == "signal" and isinstance(number, int) and 0 < number < signal.NSIG:
-            session.signal(number)
+        with contextlib.suppress(UsageError):  # what is said after the request has no answer
+            session.signal(converted(message, SignalRequest).signal)
     session.signal(signal.SIGKILL)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -13,15 +13,17 @@ from minipod.agent.events import matches
 from minipod.agent.node import Node, PodChange
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.agent.wire import Connection, Message
+from minipod.agent.wire import Connection, Message, WireError, decoded
 from minipod.api import columns, selectors
-from minipod.api.types import Pod
-from minipod.errors import UsageError
+from minipod.api.decode import Decoder
+from minipod.api.field_error import FieldError
+from minipod.api.types import Object, Pod
+from minipod.errors import ManifestError, UsageError
 
 T = TypeVar("T")
+Typed = TypeVar("Typed", bound=Object)
 
 POD_KINDS = ("pods", "pod", "po")
-OUTPUTS = ("table", "wide", "object")
 POD_FIELDS = (
     "metadata.name",
     "metadata.namespace",
@@ -34,7 +36,6 @@ POD_FIELDS = (
     "status.podIP",
     "status.nominatedNodeName",
 )
-_BATCH = 64  # objects sent before the peer is waited for
 
 
 class GetRequest(msgspec.Struct, frozen=True):
@@ -46,7 +47,7 @@ class GetRequest(msgspec.Struct, frozen=True):
     kind: str = "pods"
     namespace: str | None = None
     name: str | None = None
-    output: str = "table"
+    output: Literal["table", "wide", "object"] = "table"
     watch: bool = False
     listing: bool = True
     selector: str = ""
@@ -109,12 +110,27 @@ async def or_gone(connection: Connection, awaitable: Awaitable[T]) -> T | None:
     return task.result()
 
 
-def converted(request: Message, kind: type[T]) -> T:
-    """The request's fields. Raises UsageError naming the field that is wrong."""
+def converted(request: Message, kind: type[T], part: msgspec.Raw | None = None) -> T:
+    """The request's fields, or those of a part of it. Raises UsageError naming the field that is wrong."""
     try:
-        return msgspec.convert(request.body, kind)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{request.body.get('verb')}: {error}") from None
+        return decoded(request.line if part is None else bytes(part), kind)
+    except WireError as error:
+        raise UsageError(f"{request.head.verb}: {error}") from None
+
+
+def typed(name: str, kind: type[Typed], data: object) -> Typed:
+    """A part of a pod that a request holds as data, decoded as in a manifest. Raises ManifestError with every fault."""
+    decoder = Decoder()
+    made = decoder.decode(kind, data)
+    refuse(name, decoder.errors)
+    return cast(Typed, made)
+
+
+def refuse(name: str, errors: Sequence[FieldError]) -> None:
+    """Raises ManifestError where there are errors."""
+    if errors:
+        texts: list[object] = [f"{error.field}: {error.message}" for error in errors]
+        raise ManifestError(f'Pod "{name}" is invalid: {"; ".join(map(str, texts))}', texts)
 
 
 class Get:
@@ -127,8 +143,6 @@ class Get:
         self._request = converted(request, GetRequest)
         if self._request.kind not in POD_KINDS:
             raise UsageError(f"get {self._request.kind}: only pods are kept here so far: minipod get pods")
-        if self._request.output not in OUTPUTS:
-            raise UsageError(f"get: output {self._request.output}: must be one of {', '.join(OUTPUTS)}")
         self._selection = Selection(self._request, POD_FIELDS)
 
     async def answer(self) -> dict[str, Any]:
@@ -161,11 +175,10 @@ class Get:
         )
 
     async def _send_objects(self, workers: list[PodWorker]) -> None:
-        for number, worker in enumerate(workers):
+        for worker in workers:
             if worker.record is not None:
                 self._send_object("ADDED", worker.record.data)
-            if number % _BATCH == _BATCH - 1:
-                await self._connection.drain()
+                await self._connection.relieve()
 
     def _send_object(self, kind: str, data: bytes) -> None:
         self._connection.send({"event": "object", "type": kind, "object": msgspec.Raw(data)})
@@ -193,10 +206,9 @@ async def send_events(node: Node, connection: Connection, request: Message) -> d
     wanted = converted(request, EventsRequest)
 
     with node.event_changes.watch(lambda change: matches(change.event, wanted.namespace, wanted.pod)) as watch:
-        for number, event in enumerate(node.events.select(node.clock(), wanted.namespace, wanted.pod)):
+        for event in node.events.select(node.clock(), wanted.namespace, wanted.pod):
             connection.send({"event": "object", "type": "ADDED", "object": event})
-            if number % _BATCH == _BATCH - 1:
-                await connection.drain()
+            await connection.relieve()
         while wanted.watch:
             change = await or_gone(connection, watch.next())
             if change is None:

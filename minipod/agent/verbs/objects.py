@@ -20,7 +20,6 @@ from minipod.api.kinds import Kind, kind_of_word
 from minipod.api.types import Namespace, ObjectMeta
 from minipod.errors import ConflictError, NotFoundError, UsageError
 
-_BATCH = 64
 _DEFAULT_NAMESPACES = ("default",)
 
 
@@ -50,10 +49,9 @@ class GetObjects:
             if self._selects:
                 records = [record for record in records if _decoded(record) in self._selection]
             if request.output == "object":
-                for number, record in enumerate(records):
+                for record in records:
                     self._send_object("ADDED", record.data)
-                    if number % _BATCH == _BATCH - 1:
-                        await self._connection.drain()
+                    await self._connection.relieve()
             else:
                 self._send_rows(records)
             while request.watch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,11 +27,8 @@ from minipod.agent.verbs.manifests import Manifest, load
 from minipod.agent.wire import Connection, Message
 from minipod.api.types import Pod
 from minipod.config import load_config
-from minipod.errors import RuntimeFailure, UsageError
+from minipod.errors import RuntimeFailure
 from minipod.lifecycle import model
-
-UNTIL = ("created", "running", "ready", "succeeded")
-
 
 NextChange = Callable[[], Awaitable[PodChange | PodStep]]
 
@@ -48,7 +45,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     files: list[Manifest]
     namespace: str | None = None
     detach: bool = False
-    until: str | None = None
+    until: Literal["created", "running", "ready", "succeeded"] | None = None
     config: str | None = None  # the file that was asked for
 
 
@@ -72,8 +69,6 @@ class Run:
         self._connection = connection
         self._request = converted(request, RunRequest)
         self._until = self._request.until or ("running" if self._request.detach else None)
-        if self._until is not None and self._until not in UNTIL:
-            raise UsageError(f"run: until {self._until}: must be one of {', '.join(UNTIL)}")
         self._begun = time.monotonic()
         self._tracked: dict[str, _Tracked] = {}
         self._failure: StartFailure | None = None
@@ -187,7 +182,7 @@ class Run:
     async def _listen(self) -> None:
         """What the client says while its pods run."""
         while (message := await self._connection.said()) is not None:
-            verb = message.body.get("verb")
+            verb = message.head.verb
             if verb in ("interrupt", "kill"):
                 for one in self._tracked.values():
                     one.leaving = False  # a second word may shorten the first

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from minipod.api.references import DEFAULT_DOMAIN, Reference
+from minipod.config import read_settings
 from minipod.errors import ImageError
 
 DOCKER_KEY = "https://index.docker.io/v1/"
@@ -70,7 +71,7 @@ def parse_legacy_secret(data: bytes | str, source: str) -> AuthFile:
     """`.dockercfg` of a kubernetes.io/dockercfg Secret: the table of hosts alone. Raises ImageError."""
     try:
         return AuthFile(auths=msgspec.json.decode(data, type=dict[str, _Auth]))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"{source}: {error}") from error
 
 
@@ -86,7 +87,7 @@ def credentials_for(
         yield from _matching(file, registry, path, source)
     for place in auth_files(environment):
         try:
-            data = place.read_bytes()
+            data = read_settings(str(place))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -113,7 +114,7 @@ def auth_files(environment: dict[str, str]) -> Iterator[Path]:
 def _decode(data: bytes | str, source: str) -> AuthFile:
     try:
         return msgspec.json.decode(data, type=AuthFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"{source}: {error}") from error
 
 

@@ -7,12 +7,12 @@ mirrors = ["https://mirror.example", "http://127.0.0.1:5000/dockerhub"]
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
 from minipod.api.references import DEFAULT_DOMAIN, Reference
+from minipod.config import read_settings
 from minipod.errors import ImageError
 
 FILE = "/etc/minipod/registries.toml"
@@ -65,7 +65,7 @@ def load_registries(path: str | None = None) -> Registries:
     """From `path`, `MINIPOD_REGISTRIES` or /etc/minipod/registries.toml. Raises ImageError for a file that is wrong."""
     chosen = path or os.environ.get("MINIPOD_REGISTRIES") or FILE
     try:
-        text = Path(chosen).read_text()
+        text = read_settings(chosen).decode()
         import tomllib
 
         found = msgspec.convert(tomllib.loads(text), Registries)
@@ -76,7 +76,7 @@ def load_registries(path: str | None = None) -> Registries:
         if chosen != FILE:
             raise ImageError(f"{chosen}: no such file") from None
         return Registries()
-    except (OSError, ValueError) as error:  # of TOML, of UTF-8, of msgspec
+    except (OSError, ValueError, RecursionError) as error:  # of TOML, of UTF-8, of msgspec
         raise ImageError(f"{chosen}: {error}") from error
 
 
