@@ -249,7 +249,7 @@ def run_with(node: AttackedNode, script: str, *options: str, **streams: Any) -> 
 @pytest.mark.attack(row=6)
 @pytest.mark.vm
 def test_a_file_of_the_host_as_a_standard_stream_is_not_in_the_containers_hands(
-    node: AttackedNode, canary: Canary
+    node: AttackedNode, canary: Canary, tmp_path: Path
 ) -> None:
     start(node, container("c", SLEEP))
     change = "echo x >> /proc/self/fd/0; chmod 666 /proc/self/fd/0; chown 1 /proc/self/fd/0"
@@ -261,12 +261,11 @@ def test_a_file_of_the_host_as_a_standard_stream_is_not_in_the_containers_hands(
     )
     os.close(folder_fd)
     assert canary.secret.encode() not in done.stdout
-    written = canary.folder.parent / f"{canary.folder.name}-written"
+    written = tmp_path / "written"
     written.write_text("before\n")
     with open(written, "ab") as file:
         run_with(node, "timeout 1 cat /proc/self/fd/1 >&2; chmod 777 /proc/self/fd/1; echo after", stdout=file)
     assert (written.read_text(), written.stat().st_mode & 0o777) == ("before\nafter\n", 0o644)
-    written.unlink()
 
 
 @pytest.mark.attack(row=6)

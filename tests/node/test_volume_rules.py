@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from minipod.kernel.mount import mount, umount
 from tests.node_fixtures import Node
 from tests.volume_pods import apply, claim, config_map, pod, run, secret, sh, start, wait_for
@@ -255,24 +253,6 @@ def test_a_pod_in_the_hosts_network_has_the_hosts_names(node: Node) -> None:
 
 
 # ---- 17. subPath
-
-
-@pytest.mark.parametrize("target", ["/", "../../../../../../etc"])
-def test_a_sub_path_that_an_init_container_made_a_link_out_of_the_volume_starts_nothing(
-    node: Node, target: str
-) -> None:
-    """CVE-2017-1002101."""
-    init = {
-        "name": "i",
-        "image": "busybox",
-        "command": ["ln", "-s", target, "/v/sub"],
-        "volumeMounts": [{"name": "v", "mountPath": "/v"}],
-    }
-    apply(node, pod(command="ls /v", mounts={"v": ({"emptyDir": {}}, {"subPath": "sub"})}, initContainers=[init]))
-    wait_for(lambda: waiting(node)[0] == "CreateContainerConfigError")
-    message = 'failed to prepare subPath for volumeMount "v" of container "c"'
-    assert waiting(node)[1].startswith(message)
-    assert node("logs", "p", check=False).stdout == ""
 
 
 def test_a_sub_path_of_an_image_has_to_be_there(node: Node) -> None:
