@@ -22,10 +22,9 @@ OOM_SCORE_ADJ = -999  # the kubelet's (pkg/kubelet/qos/policy.go KubeletOOMScore
 TIMER_SLACK_NS = 50_000  # the kernel's for its first process
 COREDUMP_FILTER = "0x33"  # MMF_DUMP_FILTER_DEFAULT: private and shared anonymous memory, ELF headers, huge pages
 UNLIMITED = resource.RLIM_INFINITY
-SOFT_OPEN_FILES, HARD_OPEN_FILES = 1024, 524288
 
 #: What containers get, soft and hard: a service's of systemd and containerd, not those of a shell. The agent and the
-#: spawner themselves open as many files as they may (`plan.process.identity.LimitOpenFiles` sets the soft limit back).
+#: spawner themselves open as many files as they may (`LimitOpenFiles` sets the soft limit of what they start).
 LIMITS = {
     "cpu time": (UNLIMITED, UNLIMITED),
     "file size": (UNLIMITED, UNLIMITED),
@@ -34,7 +33,7 @@ LIMITS = {
     "core file size": (0, UNLIMITED),
     "resident set": (UNLIMITED, UNLIMITED),
     "processes": (UNLIMITED, UNLIMITED),  # counts per user of the whole host; a pod has its pids.max
-    "open files": (HARD_OPEN_FILES, HARD_OPEN_FILES),
+    "open files": (inherit.OPEN_FILES, inherit.OPEN_FILES),
     "locked memory": (8 << 20, 8 << 20),
     "address space": (UNLIMITED, UNLIMITED),
     "file locks": (UNLIMITED, UNLIMITED),

@@ -28,6 +28,8 @@ _SCHED_FLAG_UTIL_CLAMP = 0x60
 _KEEP_SCHEDULER = 0x18  # SCHED_FLAG_KEEP_POLICY | SCHED_FLAG_KEEP_PARAMS
 _UNSET = 0xFFFFFFFF
 
+OPEN_FILES = 524288  # systemd's DefaultLimitNOFILE, the hard one
+
 #: limits that setrlimit(2) and /proc/PID/limits know, by the words of the latter
 LIMITS = {
     "cpu time": resource.RLIMIT_CPU,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from minipod.kernel.inherit import OPEN_FILES
+
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pass
@@ -193,6 +195,7 @@ class HostFacts(_Value, frozen=True, kw_only=True):
     resolv_conf: str = ""  # the text of the host's (never 127.0.0.53)
     etc_hosts: str = ""
     mtu: int = 1500
+    open_files: int = OPEN_FILES  # the hard limit that a container gets
 
 
 class NetworkFacts(_Value, frozen=True, kw_only=True):

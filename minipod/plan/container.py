@@ -26,6 +26,7 @@ from minipod.plan.process.identity import (
     DropCapabilities,
     Exec,
     InstallSeccompFilter,
+    LimitOpenFiles,
     NewKeyring,
     NewSession,
     OpenTerminal,
@@ -59,6 +60,7 @@ from minipod.plan.refusals import refuse_command, refuse_creation
 from minipod.plan.sandbox import namespace_pins, sandbox_directory
 from minipod.plan.volumes.sub_path import MakeSubPath
 
+SOFT_OPEN_FILES = 1024  # systemd's DefaultLimitNOFILE
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -169,7 +171,13 @@ def exec_operations(
 
 def _process(config: ContainerConfig, cgroup: str, facts: HostFacts) -> list[ChildOperation]:
     """What every process of a container begins with, the first one and those that join it."""
-    return [CloseDescriptors(), SetOomScoreAdj(config.oom_score_adj), NewKeyring(), join_cgroup(cgroup, facts)]
+    return [
+        CloseDescriptors(),
+        SetOomScoreAdj(config.oom_score_adj),
+        LimitOpenFiles(SOFT_OPEN_FILES, facts.open_files),
+        NewKeyring(),
+        join_cgroup(cgroup, facts),
+    ]
 
 
 def _program(argv: tuple[str, ...], env: tuple[str, ...], seccomp: SeccompFilter) -> list[ChildOperation]:

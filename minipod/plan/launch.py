@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import os
+import resource
 import signal
 import struct
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from minipod.plan.process.identity import (
     DropCapabilities,
     Exec,
     InstallSeccompFilter,
+    LimitOpenFiles,
     NewKeyring,
     NewSession,
     SetNoNewPrivs,
@@ -94,6 +96,8 @@ class _Known:
                 return list(_close_descriptors())
             case SetOomScoreAdj(value=value):
                 return _write("/proc/self/oom_score_adj", str(value), must=False)
+            case LimitOpenFiles(soft=soft, hard=hard):
+                return [Call("prlimit64", (0, resource.RLIMIT_NOFILE, struct.pack("=QQ", soft, hard), 0), otherwise=1)]
             case NewKeyring():
                 return [Call("keyctl", (process.KEYCTL_JOIN_SESSION_KEYRING, 0), otherwise=1)]
             case JoinCgroup(directories=directories):

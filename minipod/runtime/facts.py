@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 
 from minipod.config import Config
 from minipod.kernel import cgroup
+from minipod.kernel.inherit import OPEN_FILES
 from minipod.paths import DEFAULT_STATE
 from minipod.plan.configs import HostFacts
 
@@ -32,6 +34,7 @@ def host_facts(config: Config | None = None, state: str = DEFAULT_STATE) -> Host
         resolv_conf=resolv_conf(),
         etc_hosts=_read("/etc/hosts"),
         mtu=default_mtu(),
+        open_files=min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1] % (1 << 64)),
     )
 
 

@@ -89,6 +89,7 @@ def test_pods_do_not_differ_by_what_the_agent_was_started_from(node: Node, tmp_p
         seen = view(node, strange, tmp_path, SECRET="first", LD_PRELOAD="/nowhere.so", LC_ALL="C", HTTPS_PROXY="kept")
     finally:
         os.close(secret_fd)
+    assert "open files                      (-n) 1024" in seen[0]
     for name, one, other in zip(("its own process", "exec"), plain, seen, strict=True):
         assert other.splitlines() == one.splitlines(), name
     pid = node.agent_pid()

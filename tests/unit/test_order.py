@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Iterator
 
 import msgspec
@@ -82,7 +83,7 @@ BEFORE = (
     ("NewSession", "CheckProgram"),
     ("CheckProgram", "Exec"),
 )
-NEEDED = {"CloseDescriptors", "JoinCgroup", "BecomeUser", "DropCapabilities", "NewSession"}
+NEEDED = {"CloseDescriptors", "SetOomScoreAdj", "JoinCgroup", "BecomeUser", "DropCapabilities", "NewSession"}
 
 
 @pytest.mark.parametrize("way", WAYS, ids=[way[0] for way in WAYS])
@@ -119,6 +120,9 @@ def test_a_launched_command_makes_the_same_steps_as_system_calls() -> None:
             assert calls is None
             continue
         assert calls is not None
+        assert {"LimitOpenFiles"} <= {type(operation).__name__ for operation in operations}
+        limit = next(call for call in calls if call.name == "prlimit64")
+        assert limit.arguments[2] == struct.pack("=QQ", 1024, 524288)
         found = [call.name for call in calls]
         joined, entered, born = found.index("setns"), found.index("statx"), found.index("clone")
         assert found.index("close_range") < joined < entered < found.index("setresuid")

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import signal
 import stat
 import struct
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from minipod.errors import ContainerError
 from minipod.kernel import mount as kmount
 from minipod.kernel import process
+from minipod.kernel.inherit import set_limit
 from minipod.kernel.layers import read_in_root
 from minipod.kernel.path import open_in_root
 from minipod.plan.operation import ChildContext, ChildOperation
@@ -77,6 +79,21 @@ class SetOomScoreAdj(ChildOperation, frozen=True):
                 ctx.facts["oom_score_adj"] = "not permitted"
                 with contextlib.suppress(OSError):
                     file.close()
+
+
+class LimitOpenFiles(ChildOperation, frozen=True):
+    """How many files it may have open: fewer than the spawner. There are programs that close all of them one by one
+    or use select(2), so a service of systemd and containerd begins with few, and may raise that."""
+
+    soft: int
+    hard: int
+    phase = "cgroup"
+
+    def describe(self) -> str:
+        return f"prlimit RLIMIT_NOFILE {self.soft}:{self.hard}"
+
+    def execute(self, ctx: ChildContext) -> None:
+        set_limit(resource.RLIMIT_NOFILE, self.soft, self.hard)
 
 
 class ResolveUser(ChildOperation, frozen=True, kw_only=True):
