@@ -114,23 +114,6 @@ def test_host_port_at_which_a_process_of_the_host_listens_is_warned_of(
     assert [f"hostPort {port}/{protocol}: a process of this host" in warning for warning in cluster.warnings] == [True]
 
 
-def test_pod_cannot_send_to_what_listens_on_the_hosts_loopback_only(cluster: Cluster) -> None:
-    one, _ = cluster.pod("one")
-
-    def attacker() -> socket.socket:
-        Path("/proc/sys/net/ipv4/conf/eth0/route_localnet").write_text("1")
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
-        return made
-
-    with opened_in(None, socket.AF_INET, socket.SOCK_DGRAM) as listening, one(attacker) as sending:
-        listening.bind(("127.0.0.1", 81))
-        sending.sendto(b"attack", ("127.0.0.1", 81))
-        with opened_in(None, socket.AF_INET, socket.SOCK_DGRAM) as friend:
-            friend.sendto(b"friend", ("127.0.0.1", 81))
-        assert listening.recv(100) == b"friend"
-
-
 @FAMILIES
 def test_udp_client_that_keeps_sending_follows_the_port_to_its_next_owner(
     cluster: Cluster, outside: Namespace, family: socket.AddressFamily

@@ -65,6 +65,10 @@ class EnsureNat(HostOperation, frozen=True, kw_only=True):
             commands.append(_rule(base, "guard", from_bridge, loopback, {"drop": None}))
         # Linux delivers nothing from elsewhere to ::1: refused at once is better than no answer, 127.0.0.1 does work.
         commands.append(_rule(base, "output", _match(_payload("ip6", "daddr"), _LOOPBACK[6][0]), {"return": None}))
+        # Only this host sends to 127.0.0.0/8, through `output`. A neighbour's packet to it is a martian, which the
+        # kernel drops, but it would no longer be one once its address is translated.
+        loopback = _match(_payload("ip", "daddr"), _prefix(*_LOOPBACK[4]))
+        commands.append(_rule(base, "prerouting", loopback, {"return": None}))
         to_host = _match({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
         for chain in ("prerouting", "output"):
             commands.append(_rule(base, chain, to_host, {"jump": {"target": "hostports"}}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from ipaddress import ip_interface
 
 from minipod.kernel import netlink
@@ -109,7 +110,7 @@ class EnsureBridge(HostOperation, frozen=True, kw_only=True):
         write_sysctl(f"net/ipv4/conf/{self.name}/route_localnet", "1")
         if any(":" in address for address in self.addresses):
             write_sysctl(f"net/ipv6/conf/{self.name}/accept_dad", "0")
-            write_sysctl(f"net/ipv6/conf/{self.name}/accept_ra", "0")
+        _believe_no_neighbour(self.name)
 
     def undo(self) -> None:
         netlink.remove_link(self.name)
@@ -202,5 +203,12 @@ class ConfigureInterface(HostOperation, frozen=True, kw_only=True):
         if any(":" in address for address in self.addresses):
             # the link-local address too: a bridge port in hairpin mode would answer the pod's own question
             write_sysctl(f"net/ipv6/conf/{INTERFACE}/accept_dad", "0")
-            write_sysctl(f"net/ipv6/conf/{INTERFACE}/accept_ra", "0")
+        _believe_no_neighbour(INTERFACE)
         return netlink.Netlink()
+
+
+def _believe_no_neighbour(interface: str) -> None:
+    """No pod is the others' router, nor the host's (CVE-2020-10749), also where only link-local IPv6 is spoken."""
+    for name in ("ipv4/conf/{}/accept_redirects", "ipv6/conf/{}/accept_redirects", "ipv6/conf/{}/accept_ra"):
+        with suppress(FileNotFoundError):  # a kernel without IPv6
+            write_sysctl(f"net/{name.format(interface)}", "0")
