@@ -178,7 +178,7 @@ class Runtime:
         sandbox = self._sandboxes.get(sandbox_id).config
         image = self._image(config.image)
         plan = plan_of(config, sandbox, image, self._facts, self._paths)
-        check_user(plan.child, image.layers)
+        await asyncio.to_thread(check_user, plan.child, image.layers)  # files of a stranger
         launch = plan.child[-1]
         assert isinstance(launch, Exec)
         status = ContainerStatus(

@@ -97,7 +97,7 @@ def _number(text: str, what: str) -> int | None:
 def _find_account(wanted: str, text: str) -> _Account:
     """The first line counts, as everywhere."""
     number = _number(wanted, "user")
-    for name, _, uid, gid, _, home in _lines(text, 6):
+    for name, _, uid, gid, _, home in _lines(text, 6, wanted if number is None else str(number)):
         if (parse_id(uid) == number) if number is not None else (name == wanted):
             return _Account(
                 name, _id(uid, f"uid of user {wanted}"), _id(gid or "0", f"gid of user {wanted}"), _home(home)
@@ -116,7 +116,7 @@ def _find_group(wanted: str, text: str) -> int:
     number = _number(wanted, "group")
     if number is not None:
         return number
-    for name, _, gid, _ in _group_lines(text):
+    for name, _, gid, _ in _group_lines(text, wanted):
         if name == wanted:
             return _id(gid, f"gid of group {wanted}")
     raise _refusal(f"unable to find group {wanted}: no matching entries in group file")
@@ -124,7 +124,7 @@ def _find_group(wanted: str, text: str) -> int:
 
 def _groups_of(name: str, text: str) -> Iterator[int]:
     """Of the groups that list the user; its own group, of the same name, is no supplementary one."""
-    for group, _, gid, members in _group_lines(text):
+    for group, _, gid, members in _group_lines(text, name):
         if group != name and _is_digits(gid) and name in members.split(","):
             yield _id(gid, f"gid of group {group}")
 
@@ -136,16 +136,20 @@ def _id(text: str, what: str) -> int:
     return number
 
 
-def _group_lines(text: str) -> Iterator[list[str]]:
-    return (fields for fields in _lines(text, 4) if not fields[0].startswith("#"))
+def _group_lines(text: str, word: str) -> Iterator[list[str]]:
+    return (fields for fields in _lines(text, 4, word) if not fields[0].startswith("#"))
 
 
-def _lines(text: str, fields: int) -> Iterator[list[str]]:
-    """Each line's fields, so many of them: a short line has empty ones, an empty line is none."""
+def _lines(text: str, fields: int, word: str) -> Iterator[list[str]]:
+    """The fields, so many of them, of each line with the word in it: a short line has empty ones, an empty one none.
+
+    The word is looked for first: most lines of a long file need not be taken apart.
+    """
     for line in text.split("\n"):
-        found = line.strip(SPACE).split(":")
-        if found != [""]:
-            yield (found + [""] * fields)[:fields]
+        if word in line:
+            found = line.strip(SPACE).split(":")
+            if found != [""]:
+                yield (found + [""] * fields)[:fields]
 
 
 def _refusal(message: str) -> ContainerError:
