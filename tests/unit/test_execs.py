@@ -36,4 +36,4 @@ def test_no_command_runs_as_root_in_a_container_that_must_not(tty: Any) -> None:
     with pytest.raises(ContainerError, match=r"runAsNonRoot and would run as root \(uid 0\)"):
         asyncio.run(execs.start(running(0), ("sh",), {}, tty))
     with pytest.raises(ContainerError, match=r"runAsNonRoot and would run as root \(uid 0\)"):
-        asyncio.run(execs.run(running(0), ("sh",), 1))
+        asyncio.run(execs.run(running(0), ("sh",), 1, 1))
