@@ -28,6 +28,7 @@ from minipod.config import load_config
 from minipod.errors import HostError
 from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
+from minipod.terminal import escaped, one_line
 
 log = logging.getLogger("minipod.agent")
 
@@ -42,7 +43,9 @@ def serve(options: Options, ready: Callable[[], None], notes: Sequence[str] = ()
     `notes`: what the log should have of the start, from before there was one.
     """
     _shorten_log()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     for note in notes:
         log.warning("%s", note)
     return asyncio.run(_serve(options, ready))
@@ -62,6 +65,16 @@ async def _serve(options: Options, ready: Callable[[], None]) -> int:
     finally:
         store.close()
     return 0
+
+
+class _OneLine(logging.Formatter):
+    """A record is a line, whatever others' text is in it; a traceback follows."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return one_line(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record))
 
 
 def _shorten_log() -> None:

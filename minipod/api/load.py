@@ -13,6 +13,7 @@ from minipod.api import types
 from minipod.api.decode import DUPLICATE_KEY, SYNTAX, UNKNOWN_FIELD, WRONG_TYPE, Decoder, path_text
 from minipod.api.field_error import FieldError
 from minipod.api.text import Chunk, Path, Position, Reading, SyntaxFault, chunks, decoded, positions, read
+from minipod.terminal import one_line
 
 #: the kinds minipod knows, all of apiVersion v1
 KINDS: dict[str, type[types.Object]] = {
@@ -91,14 +92,7 @@ class Document:
     def placed(self, error: FieldError) -> FieldError:
         """The error with its position, where it has none yet, and without anything that a terminal would obey."""
         line, column = (error.line, error.column) if error.line else self.position(error.field)
-        return FieldError(printable(error.field), error.type, printable(error.message), line, column)
-
-
-def printable(text: str) -> str:
-    """With control characters, which a manifest may hold anywhere, written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+        return FieldError(one_line(error.field), error.type, one_line(error.message), line, column)
 
 
 _PATH_KEY = r"\[([^\]]*)\]|([^.\[\]]+)"
@@ -132,7 +126,7 @@ def load(text: bytes | str, file: str = "-", strict: bool = True) -> list[Docume
 
 def _faulty(file: str, index: int, fault: SyntaxFault) -> Document:
     document = Document(file, index)
-    document.errors = (FieldError("", SYNTAX, printable(str(fault)), fault.line, fault.column),)
+    document.errors = (FieldError("", SYNTAX, one_line(str(fault)), fault.line, fault.column),)
     return document
 
 
@@ -183,7 +177,7 @@ def _decoded(document: Document, data: Any, strict: bool, reading: Reading | Non
         document.written_empty = decoder.written_empty
         errors += map(_hidden, decoder.errors) if struct is types.Secret else decoder.errors
     lenient = () if strict else (UNKNOWN_FIELD, DUPLICATE_KEY)
-    warnings += [printable(f"{error.field}: {error.message}") for error in errors if error.type in lenient]
+    warnings += [one_line(f"{error.field}: {error.message}") for error in errors if error.type in lenient]
     document.errors = tuple(document.placed(error) for error in errors if error.type not in lenient)
     document.warnings = tuple(warnings)
     if any(error.type == WRONG_TYPE for error in document.errors):

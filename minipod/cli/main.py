@@ -10,7 +10,9 @@ import io
 import os
 import sys
 
+from minipod.cli.show.output import escaping_streams
 from minipod.errors import MinipodError, UsageError
+from minipod.terminal import indented
 
 #: verb -> what it does; the module is `minipod.cli.<verb>`. The order is that of `minipod --help`.
 VERBS: dict[str, str] = {
@@ -112,16 +114,21 @@ def report(error: MinipodError) -> int:
     """Print an error as one line, and every finding of a manifest on a line of its own."""
     findings = getattr(error, "errors", None) or []
     text = str(error).strip()
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {indented(text, 2)}", file=sys.stderr)
     for finding in findings:
         line = str(finding)
         if line not in text:
-            print(f"  {line}", file=sys.stderr)
+            print(f"  {indented(line, 4)}", file=sys.stderr)
     return error.exit_status
 
 
 def guarded(argv: list[str]) -> int:
-    """`main` with every error turned into an exit status."""
+    """`main` with every error turned into an exit status, and nothing printed that a terminal would obey."""
+    with escaping_streams():
+        return _guarded(argv)
+
+
+def _guarded(argv: list[str]) -> int:
     try:
         status = main(argv)
         sys.stdout.flush()

@@ -14,6 +14,7 @@ LAYERS = {
     "errors": 0,
     "paths": 0,
     "config": 0,
+    "terminal": 0,
     "api": 1,
     "kernel": 1,
     "plan": 2,

@@ -1,9 +1,53 @@
-"""Writing bytes (layer 6): whole chunks straight to a descriptor, in the order they come."""
+"""Where everything is written (layer 6): our own text, which cannot steer a terminal, and whole chunks of others'."""
 
 from __future__ import annotations
 
 import os
 import sys
+
+from minipod.cli.values import TYPE_CHECKING
+from minipod.terminal import escaped
+
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
+
+class Escaping:
+    """A standard stream for what we print: names, messages and values that others chose are in it everywhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unescaped = stream
+
+    def write(self, text: str) -> int:
+        return self.unescaped.write(escaped(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unescaped, name)
+
+
+class escaping_streams:  # noqa: N801 - a context manager; contextlib costs more than all of it
+    """Whatever is printed inside is escaped."""
+
+    def __enter__(self) -> None:
+        self._before = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = Escaping(sys.stdout), Escaping(sys.stderr)
+
+    def __exit__(self, *_exc: object) -> None:
+        sys.stdout, sys.stderr = self._before
+
+
+def write_painted(text: str, fd: int = 1) -> None:
+    """With colours and movements of our own; what others chose in it, its maker has escaped."""
+    stream = sys.stdout if fd == 1 else sys.stderr
+    getattr(stream, "unescaped", stream).write(text)
+
+
+def write_exact(text: str) -> None:
+    """What a program asked for character by character (jsonpath). A terminal is no program."""
+    if sys.stdout.isatty():
+        sys.stdout.write(text)
+    else:
+        write_painted(text)
 
 
 def write(fd: int, data: bytes) -> None:

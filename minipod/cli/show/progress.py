@@ -10,12 +10,14 @@ from minipod.cli.crilog import Follower, Joiner, Line
 from minipod.cli.show.output import write
 from minipod.cli.show.style import Style
 from minipod.cli.values import TYPE_CHECKING, Object
+from minipod.terminal import behind, escaped, indented
 
 if TYPE_CHECKING:
     from minipod.kernel.inotify import Inotify
 
 FAILURES = ("failed", "backoff")
 TERMINAL = ("Succeeded", "Failed")
+_INDENT = 13  # behind the name of a step
 SORT_LIMIT = 2000  # lines of several containers that came together are put in the order of their times
 
 
@@ -45,6 +47,7 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
         self._styles = {1: Style(1), 2: Style(2)}
+        self._is_terminal = {fd: os.isatty(fd) for fd in (1, 2)}
         self.pod_events: list[Object] = []
         self._pods: list[str] = []
         self._phases: dict[str, str] = {}
@@ -68,7 +71,7 @@ class Progress:
             style = self._styles[2]
             text = f"{str(event['kind']).lower()}/{event['name']} {event['result']}"
             if not self._quiet:
-                write(2, f"{style.dim('object'.ljust(12))} {text}\n".encode())
+                _say(f"{style.dim('object'.ljust(12))} ", text)
         elif kind == "pod":
             self.pod_events.append(event)
             self._pods.append(_pod_key(event))
@@ -82,7 +85,7 @@ class Progress:
 
     def note(self, message: str, kind: str = "minipod") -> None:
         style = self._styles[2]
-        write(2, f"{style.paint(kind + ':', 33)} {message}\n".encode())
+        _say(f"{style.paint(kind + ':', 33)} ", message)
 
     def _step(self, event: Object) -> None:
         step, message = str(event.get("step")), str(event.get("message", ""))
@@ -93,7 +96,7 @@ class Progress:
         style = self._styles[2]
         pod = f"{event.get('name')} " if len(self._pods) > 1 else ""
         paint = style.bad if step in FAILURES else style.good if step == "ready" else style.dim
-        write(2, f"{pod}{paint(f'{step:<12}')} {message}\n".encode(errors="backslashreplace"))
+        _say(f"{escaped(pod)}{paint(f'{step:<12}')} ", message)
 
     def _add_stream(self, event: Object) -> None:
         path = str(event["path"])
@@ -161,7 +164,8 @@ class Progress:
                 pending.append(b"" if self._open_line == prefix else b"\n" + prefix)
             else:
                 pending.append(prefix)
-            pending.append(line.text + b"\n" if line.whole else line.text)
+            text = behind(prefix, line.text) if prefix and self._is_terminal[fd] else line.text
+            pending.append(text + b"\n" if line.whole else text)
             self._open_line = None if line.whole else prefix
         if pending:
             write(target, b"".join(pending))
@@ -179,11 +183,15 @@ class Progress:
         phase = str(pod.get("phase"))
         codes = ", ".join(f"{name} {code}" for name, code in (pod.get("exit_codes") or {}).items())
         why = ": ".join(str(pod[key]) for key in ("reason", "message") if pod.get(key))
-        text = style.good(phase) if phase == "Succeeded" else style.bad(phase)
-        text += f": {why}" if why else ""
-        text += f" (exit codes: {codes})" if codes and not why else ""
-        write(2, f"pod/{pod.get('name')} {text}\n".encode(errors="backslashreplace"))
+        text = f": {why}" if why else f" (exit codes: {codes})" if codes else ""
+        paint = style.good if phase == "Succeeded" else style.bad
+        _say(f"pod/{escaped(str(pod.get('name')))} {paint(phase)}", text)
         sys.stderr.flush()
+
+
+def _say(head: str, text: str) -> None:
+    """A line of our own: `head` may be painted, `text` is what others said."""
+    write(2, f"{head}{indented(text, _INDENT)}\n".encode(errors="backslashreplace"))
 
 
 def _pod_key(event: Object) -> str:

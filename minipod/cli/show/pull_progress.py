@@ -6,7 +6,9 @@ import sys
 import threading
 import time
 
+from minipod.cli.show.output import write_painted
 from minipod.cli.values import TYPE_CHECKING
+from minipod.terminal import one_line
 
 if TYPE_CHECKING:
     from minipod.runtime.images.ingest import LayerProgress
@@ -45,8 +47,8 @@ class Bars:
 
     def _draw(self) -> None:
         up = f"\033[{self._drawn_lines}F" if self._drawn_lines else ""
-        lines = [line[: self._width] for line in self.lines()]
-        sys.stderr.write(up + "".join(f"\033[2K{line}\n" for line in lines))
+        lines = [one_line(line)[: self._width] for line in self.lines()]
+        write_painted(up + "".join(f"\033[2K{line}\n" for line in lines), 2)
         sys.stderr.flush()
         self._drawn_lines = len(lines)
 

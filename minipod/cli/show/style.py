@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from minipod.terminal import escaped
+
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
 
@@ -16,8 +18,8 @@ class Style:
 
     def paint(self, text: str, *codes: int) -> str:
         if not self.enabled:
-            return text
-        return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m"
+            return escaped(text)
+        return f"\x1b[{';'.join(map(str, codes))}m{escaped(text)}\x1b[0m"
 
     def container(self, text: str, index: int) -> str:
         """The colour of the container with this index."""

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minipod.terminal import escaped
+
 MIN_WIDTH = 6  # of a column with its padding (cli-runtime printers.GetNewTabWriter)
 
 
 def table(rows: Sequence[Sequence[object]], widths: list[int] | None = None, padding: int = 3) -> str:
     """Rows as aligned lines; the last column is not padded. `widths` remembers between calls (a watch)."""
     widths = widths if widths is not None else []
-    for row in rows:
+    lines = []
+    texts = [[_cell(str(cell)) for cell in row] for row in rows]
+    for row in texts:
         for index, cell in enumerate(row):
             if index == len(widths):
                 widths.append(0)
-            widths[index] = max(widths[index], len(str(cell)))
-    lines = []
-    for row in rows:
-        cells = [str(cell).ljust(max(widths[index] + padding, MIN_WIDTH)) for index, cell in enumerate(row[:-1])]
-        lines.append("".join(cells) + str(row[-1]) + "\n" if row else "\n")
+            widths[index] = max(widths[index], len(cell))
+    for row in texts:
+        cells = [cell.ljust(max(widths[index] + padding, MIN_WIDTH)) for index, cell in enumerate(row[:-1])]
+        lines.append("".join(cells) + row[-1] + "\n" if row else "\n")
     return "".join(lines)
+
+
+def _cell(text: str) -> str:
+    """One line of it, as kubectl prints it (cli-runtime, printers/tableprinter.go: printRows)."""
+    if text.isprintable():
+        return text
+    first = min((place for mark in "\f\n\r" if (place := text.find(mark)) >= 0), default=-1)
+    return escaped(text if first < 0 else f"{text[:first]}...")
 
 
 def tabbed(text: str, padding: int = 2) -> str:

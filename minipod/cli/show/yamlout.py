@@ -18,8 +18,10 @@ _NUMBER = re.compile(
 )
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "<<", "="})
 _ASCII = re.compile(r"[ -~]*")
-_UNPRINTABLE = re.compile("[\x7f-\x84\x86-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff\x85]")
-_BLOCK = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]*")
+# What a reader of YAML does not take as it is, and what turns the direction of the line: `minipod.terminal`.
+_HIDDEN = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff"
+_UNPRINTABLE = re.compile(f"[{_HIDDEN}]")
+_BLOCK = re.compile(f"[^\x00-\x09\x0b-\x1f{_HIDDEN}]*")
 
 
 def to_yaml(value: Any) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 
+from minipod.cli.show.output import write_painted
 from minipod.cli.show.style import Style
 from minipod.cli.show.table import table
+from minipod.terminal import escaped
 
 
 class Finding:
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         fields = ("name", "word", "detail", "why", "remedy", "needed")
         print(json.dumps([{key: getattr(finding, key) for key in fields} for finding in findings], indent=2))
     else:
-        sys.stdout.write(render(findings))
+        write_painted(render(findings))
     return 1 if any(finding.is_fatal for finding in findings) else 0
 
 
@@ -71,8 +72,8 @@ def render(findings: list[Finding]) -> str:
         paint = {"ok": style.good, "missing": style.bad, "unknown": style.dim}[finding.word]
         text.append(line.rstrip().replace(finding.word, paint(finding.word), 1) if finding.word in line else line)
         if finding.ok is not True:
-            text += [f"    why: {finding.why}"] if finding.why else []
-            text += [f"    how: {finding.remedy}"] if finding.remedy else []
+            text += [f"    why: {escaped(finding.why)}"] if finding.why else []
+            text += [f"    how: {escaped(finding.remedy)}"] if finding.remedy else []
     missing = [finding.name for finding in findings if finding.is_fatal]
     unknown = [finding.name for finding in findings if finding.ok is None]
     if missing:

@@ -22,7 +22,7 @@ from minipod.cli.show.describe_parts import (
 from minipod.cli.show.describe_volumes import volume_lines
 from minipod.cli.show.table import tabbed
 from minipod.cli.values import Object
-from minipod.cli.verbs.events import escaped, interval
+from minipod.cli.verbs.events import interval
 from minipod.errors import NotFoundError
 
 CONTAINERS = (
@@ -93,7 +93,7 @@ def describe(pod: Object, events: list[Object] | None, now: float) -> str:
     if events == []:
         lines.append("Events:\t<none>")
     text = tabbed("\n".join(lines)) + "\n"
-    return escaped(text + event_text(events, now) if events else text)
+    return text + event_text(events, now) if events else text
 
 
 def head_lines(pod: Object, now: float) -> list[str]:

@@ -83,7 +83,7 @@ class Columns:
             event.get("type", ""),
             event.get("reason", ""),
             f"{subject.get('kind', '')}/{subject.get('name', '')}",
-            escaped(event.get("message", "").strip()),
+            event.get("message", "").strip(),
         ]
 
 
@@ -103,7 +103,7 @@ class GetColumns(Columns):
             event.get("reason", ""),
             f"{subject.get('kind', '').lower()}/{subject.get('name', '')}",
         ]
-        message = escaped(event.get("message", "").strip())
+        message = event.get("message", "").strip()
         if not self._wide:
             return [*row, message]
         speaker = source.get("component") or event.get("reportingComponent", "")
@@ -125,7 +125,12 @@ class Printer:
     def print(self, events: list[Object], whole: bool = False) -> None:
         if not events:
             return
-        sys.stdout.write(self._table(events) if self._output in (None, "wide") else self._objects(events, whole))
+        from minipod.cli.verbs.get import writer
+
+        if self._output in (None, "wide"):
+            sys.stdout.write(self._table(events))
+        else:
+            writer(self._output)(self._objects(events, whole))
         sys.stdout.flush()
 
     def _objects(self, events: list[Object], whole: bool) -> str:
@@ -150,12 +155,6 @@ class Printer:
             row = self._columns.row(event, now)
             rows.append([event["metadata"].get("namespace", ""), *row] if self._namespaces else row)
         return table(rows, self._widths)
-
-
-def escaped(text: str) -> str:
-    """Text that cannot steer a terminal: ESC and CR as kubectl shows them, whatever else would as a mark."""
-    text = text.replace("\x1b", "^[").replace("\r", "\\r")
-    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
 
 
 def last_seen(event: Object) -> float:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 
 from minipod.api.kinds import Kind
 from minipod.cli.client import Client, Request
 from minipod.cli.options import namespace_of
 from minipod.cli.resources import resources
+from minipod.cli.show.output import write_exact
 from minipod.cli.show.table import table
 from minipod.cli.values import Any, Object
 from minipod.errors import NotFoundError, UsageError
@@ -193,6 +195,7 @@ class Objects:
         self._args = args
         self._names = names
         self._printer = printer(args.output, args.no_headers)
+        self._write = writer(args.output)
 
     def run(self, message: Object) -> int:
         if self._args.watch:
@@ -202,12 +205,12 @@ class Objects:
         if missing is not None and not objects:
             raise missing
         if len(self._names) == 1:
-            sys.stdout.write(self._printer(objects[0], False))
+            self._write(self._printer(objects[0], False))
         elif self._args.output == "name":
-            sys.stdout.write("".join(self._printer(item, False) for item in objects))
+            self._write("".join(self._printer(item, False) for item in objects))
         else:
             whole = {"apiVersion": "v1", "items": objects, "kind": "List", "metadata": {"resourceVersion": ""}}
-            sys.stdout.write(self._printer(whole, False))
+            self._write(self._printer(whole, False))
         if missing is not None:
             raise missing
         return 0
@@ -218,7 +221,7 @@ class Objects:
     def _watch(self, message: Object) -> int:
         with Client.of(self._args, "get").request(message) as request:
             while (event := request.next()) is not None:
-                sys.stdout.write(self._printer(event["object"], True))
+                self._write(self._printer(event["object"], True))
                 sys.stdout.flush()
         return 0
 
@@ -277,6 +280,11 @@ def fetch_events(args: argparse.Namespace, message: Object) -> list[Object]:
 def fetch(args: argparse.Namespace, message: Object) -> list[Object]:
     """The objects that the agent has; none where no agent has ever kept a pod. Raises NotFoundError."""
     return [event["object"] for event in fetch_events(args, {**message, "watch": False}) if "object" in event]
+
+
+def writer(output: str) -> Callable[[str], object]:
+    """Only jsonpath is exact: to a reader of JSON and YAML an escaped character is the same."""
+    return write_exact if output.startswith("jsonpath=") else sys.stdout.write
 
 
 def printer(output: str, no_headers: bool = False) -> Any:

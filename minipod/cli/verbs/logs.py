@@ -16,6 +16,7 @@ from minipod.cli.show.output import write
 from minipod.cli.values import Object
 from minipod.errors import NotFoundError, UsageError
 from minipod.kernel import inotify
+from minipod.terminal import behind
 
 SELECTED_TAIL = 10  # lines of each container, where pods are chosen by labels
 WATCHED = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
@@ -132,6 +133,7 @@ class Source:
         self._args = args
         self._since = args.since_key
         self._left = args.limit_bytes or None
+        self._is_terminal = os.isatty(1)
         self._prefix = f"[pod/{meta['name']}/{container}] ".encode() if args.prefix else b""
         self._joiner = Joiner()
         self._in_line = False
@@ -220,7 +222,8 @@ class Source:
     def _decorated(self, line: crilog.Line) -> bytes:
         start = b"" if self._in_line else self._prefix + (line.stamp + b" " if self._args.timestamps else b"")
         self._in_line = not line.whole
-        return start + line.text + (b"\n" if line.whole else b"")
+        text = behind(self._prefix, line.text) if self._prefix and self._is_terminal else line.text
+        return start + text + (b"\n" if line.whole else b"")
 
     def _write(self, data: bytes) -> None:
         if self._left is not None:
