@@ -59,7 +59,7 @@ def _child(root: Path, work: Callable[[ChildContext], Any], writer: int) -> NoRe
 def mounts_at(path: Path | str) -> list[str]:
     """Lines of mountinfo whose mount point is `path` or below it."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line for line in lines if f"{line.split()[4]}/".startswith(f"{path}/")]
+    return [line for line in lines if f"{line.split()[4]}/".startswith(f"{str(path).rstrip('/')}/")]
 
 
 def options_at(path: Path | str) -> set[str]:

@@ -225,7 +225,9 @@ def _overlay(lower: tuple[str, ...], upper: tuple[tuple[str, str], ...], target:
     if len(options) < os.sysconf("SC_PAGESIZE"):
         mount("overlay", target, "overlay", flags, options)
         return
-    mount_fd = new_mount("overlay", (*(("lowerdir+", layer) for layer in layers), *upper), flags)
+    # a backslash escapes in upperdir and workdir, as in a line of options, but not in lowerdir+
+    written = ((key, _escape(value)) for key, value in upper)
+    mount_fd = new_mount("overlay", (*(("lowerdir+", layer) for layer in layers), *written), flags)
     target_fd = os.open(target, os.O_PATH | os.O_CLOEXEC)
     try:
         move_mount(mount_fd, target_fd)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +13,18 @@ from typing import Any
 import pytest
 
 from minipod.errors import ImageError
+from minipod.kernel import mount as kmount
 from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process.rootfs import BindMount, KeepWritable, MakeDeviceNode, MakeFolder
+from minipod.plan.volumes.nfs import split_options
 from tests.attacks.canary import Canary
 from tests.attacks.conftest import AttackedNode
 from tests.attacks.evil import EvilImages, swap_forever, swap_program
 from tests.builders import Object, container, empty_dir, host_path, manifest, mount, pod
+from tests.guard import guarded
 from tests.layouts import Entry, entry, folder, symlink
 from tests.own_mounts import KERNEL_MOUNTS, exchange, in_own_mounts, mounts_at, refused, swapping
+from tests.patience import SLOWNESS
 from tests.volume_pods import wait_for
 
 pytestmark = pytest.mark.vm
@@ -345,3 +351,162 @@ def test_a_terminal_is_the_container_s_own_whatever_lies_in_dev(
             assert said[2] == "88:0"
             assert inside.stdout.strip() == "/dev/pts/1"
         node("delete", "pod", "p", "--now")
+
+
+# ---- what the runtime writes in /proc, takes away again, and mounts
+
+
+@pytest.mark.attack(row=13)
+def test_nothing_is_written_or_read_in_a_proc_that_a_container_has_faked(node: AttackedNode, canary: Canary) -> None:
+    """CVE-2025-52881: exec, probe and hook in a container whose /proc is a tmpfs with files and links of its own."""
+    files = "self/oom_score_adj self/attr/exec self/uid_map self/setgroups self/cgroup self/mountinfo 1/stat"
+    fake = f"""
+        mount -t tmpfs x /proc && cd /proc && mkdir -p self/attr thread-self sys/kernel 1 || exit 1
+        for name in {files} sys/kernel/hostname thread-self/oom_score_adj; do
+            echo 0 > $name; touch -d '2001-01-01 00:00:00' $name
+        done
+        ln -s {canary.folder} self/fd; ln -s {canary.folder} self/ns; touch /faked; exec sleep 1000
+    """
+    context = {"capabilities": {"add": ["SYS_ADMIN"]}, "seccompProfile": {"type": "Unconfined"}}
+    made = container(
+        "c",
+        guarded(fake),
+        securityContext=context,
+        readinessProbe={"exec": {"command": ["test", "-e", "/faked"]}, "periodSeconds": 1},
+        lifecycle={"preStop": {"exec": {"command": ["true"]}}},
+    )
+    node("run", "-d", "-", input=manifest(pod("p", made)))
+    look = f"cd /proc; stat -c '%n %s %X %Y' {files} sys/kernel/hostname thread-self/oom_score_adj"
+
+    def seen() -> list[str]:
+        return node("exec", "p", "--", "sh", "-c", look).stdout.splitlines()
+
+    assert {tuple(line.split()[1:]) for line in seen()} == {("2", "978307200", "978307200")}
+    node("exec", "-t", "p", "--", "true")
+    running = node.popen("exec", "p", "--", "sleep", "98765")
+    found: list[int] = []
+
+    def started() -> bool:
+        found[:] = [pid for pid in processes() if command_of(pid) == b"sleep\x0098765\x00"]
+        return bool(found)
+
+    wait_for(started)
+    assert [Path(f"/proc/{pid}/oom_score_adj").read_text() for pid in found] == ["1000\n"]  # BestEffort
+    os.kill(found[0], signal.SIGKILL)
+    running.communicate()
+    assert {tuple(line.split()[1:]) for line in seen()} == {("2", "978307200", "978307200")}
+
+
+def processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
+@pytest.mark.attack(row=15)
+def test_what_a_container_puts_in_place_of_mount_points_is_removed_and_never_followed(
+    node: AttackedNode, evil: EvilImages, canary: Canary
+) -> None:
+    """Links to the canary where the runtime made folders: over a restart, an update, a dead agent, delete and gc."""
+    out = canary.folder
+    image = evil("links", symlink("etc/out", str(out)), folder("deep"), symlink("deep/out", str(out)))
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": "1"}}
+    volumes = [empty_dir("v"), empty_dir("w"), empty_dir("t", medium="Memory")]
+    volumes.append({"name": "m", "configMap": {"name": "m"}})
+    mounts = [mount("v", "/v"), mount("w", "/v/m"), mount("t", "/v/t"), mount("m", "/v/c")]
+    begin = "[ -e /v/second ] && exec sleep 1000; touch /v/first; until [ -e /v/second ]; do usleep 20000; done; exit 1"
+    attack = f"""
+        cd /v; until [ -e first ]; do usleep 20000; done
+        for name in m t c; do mv $name was-$name; ln -s {out} $name; done
+        mkdir -p a/b; ln -s {out} a/b/x; ln -s {out}/sub ..data; ln -s {out} .removing-0
+        rm -rf /deep; ln -s {out} /deep
+        (echo 2 > c/k || ln -sfn {out} c/..data) 2>/dev/null; chmod 777 . a; touch second; exec sleep 1000
+    """
+    first = container("c", begin, image=image, volumeMounts=mounts)
+    second = container("s", guarded(attack), image=image, volumeMounts=mounts[:1])
+    attacked = pod("p", first, second, volumes=volumes, restartPolicy="OnFailure")
+    node("run", "-d", "-", input=manifest(settings, attacked))
+
+    def restarted() -> bool:
+        statuses: Any = node.pod("p")["status"]
+        one = next(status for status in statuses["containerStatuses"] if status["name"] == "c")
+        return bool(one["restartCount"] == 1 and "running" in one["state"])
+
+    wait_for(restarted, timeout_s=30)
+    assert node("exec", "p", "-c", "s", "--", "readlink", "/v/m").stdout.strip() == str(out)  # the attack happened
+    node("apply", "-", input=manifest({**settings, "data": {"k": "3"}}))
+    pid = node.agent_pid()
+    assert pid is not None
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([pidfd], [], [], 10 * SLOWNESS)
+    os.close(pidfd)
+    node("delete", "pod", "p", "--now")
+    node("image", "rm", image)
+    node("gc")
+    assert sorted(os.listdir(out)) == ["ptmx", "secret", "sub"]
+
+
+@pytest.mark.attack(row=16)
+def test_what_a_container_mounts_stays_with_it(node: AttackedNode, tmp_path: Path) -> None:
+    """The fixtures compare the host's mounts; here: that the container could mount, and shared what it has."""
+    (tmp_path / "v").mkdir()
+    script = """
+        mount --make-rshared / && mount -t tmpfs x /v && mount -t tmpfs x /e && mkdir /e/sub && mount --bind /e/sub /mnt
+        touch /v/inside && grep -c ' - tmpfs x ' /proc/self/mountinfo
+    """
+    context = {"capabilities": {"add": ["SYS_ADMIN"]}, "seccompProfile": {"type": "Unconfined"}}
+    mounts = [mount("v", "/v", mountPropagation="HostToContainer"), mount("e", "/e")]
+    made = container("c", guarded(f"mkdir -p /mnt; {script}"), securityContext=context, volumeMounts=mounts)
+    volumes = [host_path("v", tmp_path / "v"), empty_dir("e")]
+    assert run(node, made, volumes=volumes) == "3\n"
+    assert os.listdir(tmp_path / "v") == []
+
+
+@pytest.mark.attack(row=16)
+def test_options_of_a_persistent_volume_are_the_file_system_s_or_refused() -> None:
+    """A list of options cannot smuggle in what mount(2) knows besides: binds, propagation, remounts."""
+    given = ("bind", "rbind", "rshared", "remount", "move", "suid,dev", "noexec", "loop=/dev/sda", "ro,nosuid")
+    flags, rest = split_options(given)
+    assert flags == kmount.MS_NOEXEC | kmount.MS_RDONLY | kmount.MS_NOSUID
+    assert rest == ("bind", "rbind", "rshared", "remount", "move", "loop=/dev/sda")  # for the NFS client, which refuses
+
+
+#: what overlayfs, mount(8) and mountinfo split at
+ODD = "a,lowerdir=.:b\\c=d e\tf\ng\"h'i"
+
+
+@pytest.mark.attack(row=16)
+@pytest.mark.parametrize("layers", [2, 60])
+def test_layers_whose_paths_hold_what_options_are_split_at_are_mounted_as_they_are(tmp_path: Path, layers: int) -> None:
+    """By mount(2) as long as the options fit a page, by fsconfig(2) beyond."""
+    base = tmp_path / ODD
+    for name in (*(f"l{number}" for number in range(layers)), "upper", "work", "merged", "root"):
+        (base / name).mkdir(parents=True)
+    for number in range(layers):
+        (base / f"l{number}" / f"f{number}").touch()
+
+    def work(ctx: ChildContext) -> list[str]:
+        lower = tuple(f"{base}/l{number}" for number in range(layers))
+        kmount.overlay(lower, f"{base}/upper", f"{base}/work", f"{base}/merged")
+        (base / "merged" / "new").touch()
+        return sorted(os.listdir(base / "merged"))
+
+    assert in_own_mounts(base / "root", work) == sorted([*(f"f{number}" for number in range(layers)), "new"])
+    assert os.listdir(base / "upper") == ["new"]
+
+
+@pytest.mark.attack(row=16)
+def test_volumes_whose_paths_hold_what_options_are_split_at_are_bound_as_they_are(
+    node: AttackedNode, tmp_path: Path
+) -> None:
+    (tmp_path / ODD / "sub,x:y").mkdir(parents=True)
+    (tmp_path / ODD / "sub,x:y" / "file").touch()
+    mounts = [mount("v", "/a,b=c\\d e", subPath="sub,x:y"), mount("v", "/v")]
+    made = container("c", "ls '/a,b=c\\d e'; ls /v", volumeMounts=mounts)
+    assert run(node, made, volumes=[host_path("v", tmp_path / ODD)]) == "file\nsub,x:y\n"
