@@ -16,7 +16,7 @@ from minipod.kernel import path as kpath
 from minipod.kernel import process
 from minipod.kernel.libc import NUMBERS, libc
 from minipod.kernel.path import open_in_root
-from minipod.plan.operation import ChildContext
+from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process.kernel_mounts import MountFilesystem
 
 AT_FDCWD = -100
@@ -97,6 +97,33 @@ def swapping(before: int, swap: Callable[[], None]) -> Iterator[list[int]]:
         for module, name in names:
             stack.enter_context(mock.patch.object(module, name, raced(getattr(module, name))))
         yield calls
+
+
+def swapped_at_every_step(victim: Path, folder: Path, operation: ChildOperation, link: str) -> list[dict[str, Any]]:
+    """What came of `operation` on /v/m/…, where /v/m is exchanged for the link before its n-th call, for every n.
+
+    `outside`: what is mounted at the victim afterwards. The operation finds `source` and `file` in `folder`.
+    """
+    (folder / "source").mkdir()
+    (folder / "file").touch()
+    outcomes: list[dict[str, Any]] = []
+    for step in range(100):
+        root = folder / f"root{step}"
+        (root / "v" / "m").mkdir(parents=True)
+        (root / "v" / "l").symlink_to(link)
+
+        def work(ctx: ChildContext, root: Path = root, step: int = step) -> dict[str, Any]:
+            for made in KERNEL_MOUNTS:
+                made.execute(ctx)
+            with swapping(step, lambda: exchange(root / "v/m", root / "v/l")) as calls:
+                said = refused(operation.execute, ctx)
+            return {"calls": calls[0], "said": said, "outside": mounts_at(victim)}
+
+        outcome = in_own_mounts(root, work)
+        if outcome["calls"] <= step:
+            return outcomes
+        outcomes.append(outcome)
+    raise AssertionError("it never ended")
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from tests.attacks.evil import EvilImages, swap_forever, swap_program
 from tests.builders import Object, container, empty_dir, host_path, manifest, mount, pod
 from tests.guard import guarded
 from tests.layouts import Entry, entry, folder, symlink
-from tests.own_mounts import KERNEL_MOUNTS, exchange, in_own_mounts, mounts_at, refused, swapping
+from tests.own_mounts import in_own_mounts, swapped_at_every_step
 from tests.patience import SLOWNESS
 from tests.volume_pods import wait_for
 
@@ -177,31 +177,6 @@ def test_a_mask_is_the_container_s_own_null_device_and_cannot_be_changed(node: A
 # ---- races: the swap is forced before each step of each operation
 
 
-def swapped_at_every_step(canary: Canary, tmp_path: Path, operation: ChildOperation, link: str) -> list[Object]:
-    """What came of `operation` on /v/m/…, where /v/m is exchanged for a link out of the root before its n-th call."""
-    outcomes: list[Object] = []
-    for step in range(100):
-        root = tmp_path / f"root{step}"
-        (root / "v" / "m").mkdir(parents=True)
-        (tmp_path / "source").mkdir(exist_ok=True)
-        (tmp_path / "file").touch()
-        (root / "v" / "l").symlink_to(link)
-
-        def work(ctx: ChildContext, root: Path = root, step: int = step) -> Object:
-            for made in KERNEL_MOUNTS:
-                made.execute(ctx)
-            with swapping(step, lambda: exchange(root / "v/m", root / "v/l")) as calls:
-                said = refused(operation.execute, ctx)
-            outside = [line for line in mounts_at("/") if line.split()[4].startswith(str(canary.folder))]
-            return {"calls": calls[0], "said": said, "outside": outside}
-
-        outcome = in_own_mounts(root, work)
-        if outcome["calls"] <= step:
-            return outcomes
-        outcomes.append(outcome)
-    raise AssertionError("it never ended")
-
-
 #: places that the canary has, too
 PLACED: dict[str, Callable[[Path], ChildOperation]] = {
     "folder": lambda top: BindMount(source=f"{top}/source", target="/v/m/sub"),
@@ -222,7 +197,7 @@ def test_a_place_that_is_exchanged_at_any_step_never_leads_out(
 ) -> None:
     """The canary's own fixture sees what is made in it; here: that each step was raced and nothing mounted there."""
     link = str(canary.folder) if way == "absolute" else f"../../../../../../..{canary.folder}"
-    outcomes = swapped_at_every_step(canary, tmp_path, PLACED[kind](tmp_path), link)
+    outcomes = swapped_at_every_step(canary.folder, tmp_path, PLACED[kind](tmp_path), link)
     assert len(outcomes) >= 3, outcomes
     assert [outcome["outside"] for outcome in outcomes if outcome["outside"]] == []
     assert any(not outcome["said"] for outcome in outcomes), outcomes  # a swap after the look-up stops nothing

@@ -142,6 +142,7 @@ def test_hosts_and_resolvers_are_the_kubelet_s_byte_for_byte(node: Node) -> None
     assert inside(node, "cat /etc/resolv.conf").startswith(("nameserver ", "search ", "options "))
 
 
+@pytest.mark.attack(row=21)
 def test_what_tells_too_much_is_masked_and_nothing_of_the_kernel_can_be_set(node: Node) -> None:
     script = """
         for file in interrupts kcore keys latency_stats timer_list timer_stats sched_debug; do
@@ -338,6 +339,7 @@ def test_a_host_path_of_another_type_is_refused(node: Node, tmp_path: Path, kind
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.attack(row=14)
 @pytest.mark.parametrize("target", ["/", "/etc", "../../../..", "/proc/self/root", "/proc/1/cwd"])
 def test_an_image_whose_own_folders_are_links_leads_nowhere(node: Node, tmp_path: Path, target: str) -> None:
     """/dev, /sys, /etc and a mount's place as links: what is made there is made inside the container."""

@@ -48,6 +48,7 @@ def test_a_memory_volume_has_its_size_and_everybody_may_write(paths: Paths) -> N
     os.rmdir(f"{paths.state}/pods")
 
 
+@pytest.mark.attack(row=15)
 @pytest.mark.vm
 def test_removal_stops_at_a_mount_point(tmp_path: Path) -> None:
     precious, tree = tmp_path / "precious", tmp_path / "tree"

@@ -90,6 +90,7 @@ def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path)) == 3
 
 
+@pytest.mark.attack(row=15)
 def test_a_data_link_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     os.symlink("/etc", tmp_path / "..data")
     with pytest.raises(VolumeError, match="does not lead"):

@@ -120,6 +120,7 @@ def test_masks_are_on_the_kernel_s_file_systems_before_any_volume_can_lie_over_t
     assert last_mount < found.index("MaskPaths") < found.index("ReadOnlyPaths") < first_volume
 
 
+@pytest.mark.attack(row=21)
 def test_what_is_masked_and_read_only_is_the_kubelets_list() -> None:
     operations = plan().child
     (masks,), (read_only,) = only(operations, MaskPaths), only(operations, ReadOnlyPaths)

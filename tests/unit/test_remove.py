@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from minipod.kernel.remove import remove_tree
 
 
@@ -22,6 +24,7 @@ def test_a_missing_tree_is_not_an_error(tmp_path: Path) -> None:
     remove_tree(str(tmp_path / "none" / "none"))
 
 
+@pytest.mark.attack(row=15)
 def test_links_are_removed_and_never_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -35,6 +38,7 @@ def test_links_are_removed_and_never_followed(tmp_path: Path) -> None:
     assert not tree.exists()
 
 
+@pytest.mark.attack(row=15)
 def test_a_link_in_place_of_the_tree_is_removed_alone(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
