@@ -27,7 +27,7 @@ from minipod.plan.configs import (
 )
 from minipod.plan.env import CONFIG_ERROR, Sources, environment, expand_all, pod_facts
 from minipod.plan.files import PlanWarning, pod_dns, pod_hostname
-from minipod.plan.process.passwd import MAX_ID
+from minipod.plan.process.passwd import MAX_ID, shown
 from minipod.plan.sandbox import files_directory
 from minipod.plan.volumes.sources import devices_for, fs_group, mounts_for, pod_directory
 
@@ -342,7 +342,7 @@ def verify_run_as_non_root(pod: Pod, container: Container, image_user: str) -> s
         return f"container's runAsUser breaks non-root policy {where}" if user == 0 else None
     uid, name = image_identity(image_user)
     if uid is None:
-        reason = f"image has non-numeric user ({name}), cannot verify user is non-root"
+        reason = f"image has non-numeric user ({shown(name)}), cannot verify user is non-root"
         return f"container has runAsNonRoot and {reason} {where}"
     if uid == 0:
         return f"container has runAsNonRoot and image will run as root {where}"

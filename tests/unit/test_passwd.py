@@ -166,3 +166,17 @@ def test_the_number_of_groups_is_bounded() -> None:
 
 def test_a_user_is_three_fields_at_most() -> None:
     assert refusal("x:y:z") == 'CreateContainerError: invalid USER value "x:y:z"'
+
+
+def test_messages_show_the_beginning_of_what_an_image_says() -> None:
+    long = "n" * (4 << 20)
+    for said in (
+        refusal(long),
+        refusal(f"web:{long}"),
+        refusal("9" * (1 << 20)),
+        refusal(f"a:b:{long}"),
+        refusal("app", passwd=f"app:x:{long}:0::/:"),
+        refusal(long, passwd=f"{long}:x:{long}:0::/:"),
+        refusal("web", group=f"{long}:x:{MAX_ID + 1}:web"),
+    ):
+        assert len(said) < 250

@@ -269,6 +269,12 @@ def test_run_as_non_root_is_refused_in_the_kubelet_s_words() -> None:
     }
 
 
+def test_an_image_s_endless_user_makes_no_endless_message() -> None:
+    pod = pod_of({"securityContext": {"runAsNonRoot": True}})
+    for user in ("n" * (4 << 20), "9" * (4 << 20)):
+        assert len(str(verify_run_as_non_root(pod, pod.spec.containers[0], user))) < 300
+
+
 @pytest.mark.parametrize(
     ("image_user", "user", "name"),
     [

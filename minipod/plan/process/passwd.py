@@ -15,6 +15,7 @@ from minipod.errors import ContainerError
 
 MAX_ID = 2**31 - 1  # the kubelet's, containerd's and runc's, though the kernel knows more
 MAX_GROUPS = 4096  # of one process; setgroups(2) takes 65536, but they are in every status of the pod too
+_SHOWN = 64  # characters
 SPACE = " \t\n\v\f\r\x85\xa0"  # Go's bytes.TrimSpace; str.strip() takes more
 
 
@@ -50,7 +51,7 @@ def resolve(
     """
     wanted, _, wanted_group = user.partition(":")
     if ":" in wanted_group:
-        raise _refusal(f'invalid USER value "{user}"')
+        raise _refusal(f'invalid USER value "{shown(user)}"')
     account = _find_account(wanted or "0", passwd_text)
     refuse_root(account.uid, run_as_non_root)
     if gid is None:
@@ -59,7 +60,7 @@ def resolve(
     if merge_image_groups and account.name:
         found.update(_groups_of(account.name, group_text))
     if len(found) > MAX_GROUPS:
-        raise _refusal(f"user {wanted or '0'} is in {len(found)} groups: at most {MAX_GROUPS} are supported")
+        raise _refusal(f"user {shown(wanted or '0')} is in {len(found)} groups: at most {MAX_GROUPS} are supported")
     return User(account.uid, gid, tuple(sorted(found)), account.home or "/")
 
 
@@ -90,7 +91,7 @@ def _number(text: str, what: str) -> int | None:
         return None
     number = parse_id(text)
     if number is None:
-        raise _refusal(f"invalid {what} {text[:32]}: out of range, must be from 0 to {MAX_ID}")
+        raise _refusal(f"invalid {what} {shown(text)}: out of range, must be from 0 to {MAX_ID}")
     return number
 
 
@@ -100,10 +101,13 @@ def _find_account(wanted: str, text: str) -> _Account:
     for name, _, uid, gid, _, home in _lines(text, 6, wanted if number is None else str(number)):
         if (parse_id(uid) == number) if number is not None else (name == wanted):
             return _Account(
-                name, _id(uid, f"uid of user {wanted}"), _id(gid or "0", f"gid of user {wanted}"), _home(home)
+                name,
+                _id(uid, f"uid of user {shown(wanted)}"),
+                _id(gid or "0", f"gid of user {shown(wanted)}"),
+                _home(home),
             )
     if number is None:
-        raise _refusal(f"unable to find user {wanted}: no matching entries in passwd file")
+        raise _refusal(f"unable to find user {shown(wanted)}: no matching entries in passwd file")
     return _Account("", number, 0, "/")
 
 
@@ -118,21 +122,21 @@ def _find_group(wanted: str, text: str) -> int:
         return number
     for name, _, gid, _ in _group_lines(text, wanted):
         if name == wanted:
-            return _id(gid, f"gid of group {wanted}")
-    raise _refusal(f"unable to find group {wanted}: no matching entries in group file")
+            return _id(gid, f"gid of group {shown(wanted)}")
+    raise _refusal(f"unable to find group {shown(wanted)}: no matching entries in group file")
 
 
 def _groups_of(name: str, text: str) -> Iterator[int]:
     """Of the groups that list the user; its own group, of the same name, is no supplementary one."""
     for group, _, gid, members in _group_lines(text, name):
         if group != name and _is_digits(gid) and name in members.split(","):
-            yield _id(gid, f"gid of group {group}")
+            yield _id(gid, f"gid of group {shown(group)}")
 
 
 def _id(text: str, what: str) -> int:
     number = parse_id(text)
     if number is None:
-        raise _refusal(f'{what}: "{text[:32]}" is no number from 0 to {MAX_ID}')
+        raise _refusal(f'{what}: "{shown(text)}" is no number from 0 to {MAX_ID}')
     return number
 
 
@@ -150,6 +154,11 @@ def _lines(text: str, fields: int, word: str) -> Iterator[list[str]]:
             found = line.strip(SPACE).split(":")
             if found != [""]:
                 yield (found + [""] * fields)[:fields]
+
+
+def shown(text: str) -> str:
+    """What an image says may be as long as its configuration: messages show the beginning."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _refusal(message: str) -> ContainerError:
