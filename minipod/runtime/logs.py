@@ -25,6 +25,7 @@ READ_LIMIT = 64 << 20  # of a log at once: a pod with a hostPath to it may have 
 MODE = 0o640  # of every log file: what containers say is not for everybody
 _CHUNK = 64 * 1024  # larger ones leave the processor's cache between being read and being written
 _BUSY_S = 0.01  # a stream that says something so soon again …
+_STAMP = "%Y%m%d-%H%M%S"
 _PAUSE_S = 0.002  # … is left alone so long, unless there was much: a read for each of its writes would cost more
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,8 @@ class LogFile:
         self._max_files = max_files
         self._fd = -1
         self._size = 0
+        self._rotated_at = 0
+        self._compressing: asyncio.Future[None] | None = None
         self._told_failure = False
         self.reopen()
 
@@ -140,41 +143,56 @@ class LogFile:
             self._fd = -1
 
     def _rotate(self) -> None:
-        rotated = f"{self._name}.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         try:
             with opened_folder(self._folder, LOG_FOLDERS) as folder_fd:
-                found = sorted(name for name in os.listdir(folder_fd) if name.startswith(f"{self._name}."))
-                if rotated in found:
-                    return  # twice within a second: the file grows a little further
-                earlier = [name for name in found if not name.endswith(".tmp")]  # those are being compressed
+                found = {name for name in os.listdir(folder_fd) if name.startswith(f"{self._name}.")}
+                earlier = sorted({name.removesuffix(".gz") for name in found if not name.endswith(".tmp")})
+                rotated = self._rotated_name(earlier)
                 os.rename(self._name, rotated, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
                 self.reopen()
                 too_many = max(0, len(earlier) - (self._max_files - 2))
                 for name in earlier[:too_many]:
-                    os.unlink(name, dir_fd=folder_fd)
-            for name in earlier[too_many:]:
-                if not name.endswith(".gz"):
-                    asyncio.get_running_loop().run_in_executor(None, _compress, self._folder, name)
+                    for suffix in ("", ".gz", ".tmp"):
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(name + suffix, dir_fd=folder_fd)
         except OSError as error:
             log.warning("log %s: rotation: %s", self.path, error.strerror)
+            return
+        plain = [name for name in earlier[too_many:] if name in found]
+        if plain and (self._compressing is None or self._compressing.done()):
+            self._compressing = asyncio.get_running_loop().run_in_executor(None, _compress, self._folder, plain)
+
+    def _rotated_name(self, earlier: list[str]) -> str:
+        """After those before it, also of several within a second: names have the kubelet's form and sort by age."""
+        self._rotated_at = max(int(time.time()), self._rotated_at + 1)
+        while (name := f"{self._name}.{time.strftime(_STAMP, time.gmtime(self._rotated_at))}") in earlier:
+            self._rotated_at += 1
+        return name
 
 
-def _compress(folder: str, name: str) -> None:
-    path = f"{folder}/{name}"
+def _compress(folder: str, names: list[str]) -> None:
+    for name in names:
+        try:
+            with opened_folder(folder, LOG_FOLDERS) as folder_fd:
+                _compress_in(folder_fd, name, f"{folder}/{name}")
+        except FileNotFoundError:
+            pass  # the pod was removed meanwhile, or it is too old by now
+        except OSError as error:
+            log.warning("log %s/%s: compression: %s", folder, name, error.strerror)
+
+
+def _compress_in(folder_fd: int, name: str, path: str) -> None:
+    with open(open_regular(name, os.O_RDONLY, folder_fd, path), "rb") as source:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{name}.tmp", dir_fd=folder_fd)
+        compressed_fd = make_regular(f"{name}.tmp", os.O_WRONLY, MODE, folder_fd, f"{path}.tmp")
+        with open(compressed_fd, "wb") as raw, _gzip(raw) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+    os.rename(f"{name}.tmp", f"{name}.gz", src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
     try:
-        with opened_folder(folder, LOG_FOLDERS) as folder_fd:
-            with open(open_regular(name, os.O_RDONLY, folder_fd, path), "rb") as source:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{name}.tmp", dir_fd=folder_fd)
-                compressed_fd = make_regular(f"{name}.tmp", os.O_WRONLY, MODE, folder_fd, f"{path}.tmp")
-                with open(compressed_fd, "wb") as raw, _gzip(raw) as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-            os.rename(f"{name}.tmp", f"{name}.gz", src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-            os.unlink(name, dir_fd=folder_fd)
-    except FileNotFoundError:
-        pass  # the pod was removed meanwhile
-    except OSError as error:
-        log.warning("log %s: compression: %s", path, error.strerror)
+        os.unlink(name, dir_fd=folder_fd)
+    except FileNotFoundError:  # too old meanwhile
+        os.unlink(f"{name}.gz", dir_fd=folder_fd)
 
 
 def _gzip(raw: BinaryIO) -> contextlib.AbstractContextManager[Any]:

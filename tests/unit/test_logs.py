@@ -81,6 +81,27 @@ def test_a_full_file_is_rotated_and_older_ones_are_compressed(tmp_path: Path) ->
     assert {path.stat().st_mode & 0o7777 for path in tmp_path.iterdir() if path.name in names[:2]} == {0o640}
 
 
+def test_a_file_that_is_filled_within_a_second_is_rotated_as_often_as_it_is_full(tmp_path: Path) -> None:
+    """As fast as a container writes, its logs take no more than they may; names go on to sort by age."""
+
+    async def write() -> None:
+        log = LogFile(str(tmp_path / "0.log"), max_size=1000, max_files=4)
+        for number in range(20):
+            log.write(b"%d\n" % number * 500)
+        log.close()
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(write())
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 4, names
+    assert (tmp_path / names[0]).read_bytes() == b""
+    texts = [(tmp_path / name).read_bytes() for name in names[1:]]
+    plain = [
+        gzip.decompress(text) if name.endswith(".gz") else text for name, text in zip(names[1:], texts, strict=True)
+    ]
+    assert [text.split(b"\n")[0] for text in plain] == [b"17", b"18", b"19"]
+
+
 def test_output_arrives_in_the_file_and_an_unfinished_line_at_the_end_is_a_full_one(tmp_path: Path) -> None:
     assert _through_a_pipe(tmp_path, [b"one\ntw", b"o\nlast"]) == [b"one", b"two", b"last"]
 
