@@ -116,19 +116,6 @@ def _make(root_fd: int, path: str, *, directory: bool, mode: int) -> int:
     return parent
 
 
-def read_regular(fd: int, limit: int) -> str:
-    """The beginning of a file that a container may have made, as text; empty where it is no regular one. Closes `fd`.
-
-    Open it with O_NONBLOCK: a FIFO would wait for a writer.
-    """
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return os.read(fd, limit).decode("utf-8", "replace")
-    finally:
-        os.close(fd)
-
-
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 

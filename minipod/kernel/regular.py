@@ -49,20 +49,27 @@ def open_regular(name: str, flags: int, folder_fd: int, told: str) -> int:
     EINVAL for what is neither link nor regular file."""
     if "/" in name or name in ("", ".", ".."):
         raise OSError(errno.EINVAL, "is no file's name", told)
-    seen_fd = -1
     try:
         seen_fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
-        kind = os.fstat(seen_fd).st_mode
-        if stat.S_ISLNK(kind):
-            raise OSError(errno.ELOOP, "a link")
-        if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, "is no regular file")
-        return os.open(f"/proc/self/fd/{seen_fd}", flags | _FLAGS)
     except OSError as error:
         raise _told(error, told) from None
+    try:
+        return reopened_regular(seen_fd, flags, told)
     finally:
-        if seen_fd >= 0:
-            os.close(seen_fd)
+        os.close(seen_fd)
+
+
+def reopened_regular(seen_fd: int, flags: int, told: str) -> int:
+    """The same of what an O_PATH descriptor is of, which stays open."""
+    kind = os.fstat(seen_fd).st_mode
+    if stat.S_ISLNK(kind):
+        raise OSError(errno.ELOOP, "is a link, which is not followed", told)
+    if not stat.S_ISREG(kind):
+        raise OSError(errno.EINVAL, "is no regular file", told)
+    try:
+        return os.open(f"/proc/self/fd/{seen_fd}", flags | _FLAGS)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, told) from None
 
 
 def make_regular(name: str, flags: int, mode: int, folder_fd: int, told: str) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import stat
 from collections.abc import Mapping
 
 from minipod.agent.objects.table import Objects
 from minipod.api.types import ConfigMap, Pod, Secret
 from minipod.errors import ContainerError, VolumeError
 from minipod.kernel.path import open_in_root
+from minipod.kernel.regular import reopened_regular
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
 from minipod.plan.env import CONFIG_ERROR, env_file_place, parse_env_file
@@ -90,12 +90,14 @@ class _Texts(dict[str, str]):
 def _read_inside(root: str, path: str) -> str:
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK)
+        seen_fd = open_in_root(root_fd, path)
     finally:
         os.close(root_fd)
+    try:
+        fd = reopened_regular(seen_fd, os.O_RDONLY, path)  # a container may have made a device node of it
+    finally:
+        os.close(seen_fd)
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file")
         data = file.read(MAX_ENV_FILE_BYTES + 1)
     if len(data) > MAX_ENV_FILE_BYTES:
         raise OSError(errno.EFBIG, f"is larger than {MAX_ENV_FILE_BYTES >> 10} KiB")

@@ -186,7 +186,7 @@ class CheckHostPath(HostOperation, frozen=True):
             # without a type the kubelet checks nothing, and containerd makes a folder of what is missing
             os.makedirs(self.path, mode=0o755, exist_ok=True)
         elif self.type == "FileOrCreate":
-            os.close(os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            os.close(os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644))
 
     def _check(self) -> None:
         kind, matches = _HOST_PATH_TYPES[self.type]
