@@ -10,7 +10,8 @@ from __future__ import annotations
 SECTIONS = {
     "test_a_exec_descriptors_terminals.py": range(1, 8),
     "test_b_rootfs_and_mounts.py": range(8, 17),
-    "test_c_proc_sys_cgroups_devices.py": range(17, 22),
+    "test_c_cgroups_devices_sysctls.py": range(17, 21),
+    "test_c_proc_sys_cgroups_devices.py": range(21, 22),
     "test_d_volumes.py": range(22, 29),
     "test_e_copy.py": range(29, 31),
     "test_f_images.py": range(31, 38),
