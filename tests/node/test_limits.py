@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from minipod.runtime.facts import host_facts
+from tests import builders
 from tests.node_fixtures import COMMAND_TIMEOUT_S, Node
 
 pytestmark = pytest.mark.vm
@@ -117,3 +119,37 @@ def test_a_guaranteed_container_is_the_last_to_be_killed_where_root_may_say_so(n
         assert done.stdout == "-997\n"
     else:
         assert int(done.stdout) <= 0
+
+
+def referring(levels: int, width: int, count: int = 0) -> dict[str, Any]:
+    """Variables of so many references each to the one before, then `count` of one to the last."""
+    env = [{"name": "V0", "value": "x" * 16}]
+    env += [{"name": f"V{level}", "value": f"$(V{level - 1})" * width} for level in range(1, levels + 1)]
+    env += [{"name": f"W{number}", "value": f"$(V{levels})"} for number in range(count)]
+    return {"env": env}
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        referring(6, 16),
+        referring(3, 16, count=1000),
+        {"env": [{"name": "V", "value": "x" * 200_000}]},
+        {"args": ["x" * 200_000]},
+        {"args": ["x" * 60_000] * 40},
+    ],
+    ids=["268 MB", "65 MB in a thousand", "a long variable", "a long argument", "many arguments"],
+)
+def test_a_command_that_no_kernel_takes_is_no_work_for_the_agent(node: Node, container: dict[str, Any]) -> None:
+    """859 bytes of references took 24 s and 2.3 GB; execve(2) refuses what comes of them."""
+    made = builders.pod("long", {**builders.container("c"), "command": ["true"], **container})
+    beside = builders.pod("p", builders.container("c", "sleep 1000"))
+    node("run", "-d", "--until", "created", "-", input=builders.manifest(beside))
+    agent = psutil.Process(node.agent_pid())
+    before, used = agent.memory_info().rss, sum(agent.cpu_times()[:2])
+    node("run", "-d", "--until", "created", "-", input=builders.manifest(made))
+    ended = terminated(node, "long")
+    assert (ended["reason"], ended["exitCode"]) == ("StartError", 128)
+    assert "argument list too long" in ended["message"]
+    assert agent.memory_info().rss - before < 64 << 20
+    assert sum(agent.cpu_times()[:2]) - used < 2

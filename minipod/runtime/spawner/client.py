@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -184,7 +185,7 @@ class SpawnerClient:
         message = {"id": number, "fds": list(fds or ()), **message}
         encoded = msgspec.json.encode(message)
         if len(encoded) > MESSAGE_LIMIT // 2:
-            raise SpawnError("the container's command and environment are too long", 7, "Exec")
+            raise SpawnError("exec: argument list too long: command and environment together", errno.E2BIG, "Exec")
         while True:
             try:
                 socket.send_fds(self._socket, [encoded], list((fds or {}).values()))
