@@ -204,6 +204,7 @@ def test_the_store_is_closed_to_other_users(store: ImageStore, hello: Path) -> N
     assert oct(store.path.stat().st_mode & 0o777) == "0o700"
 
 
+@pytest.mark.attack(row=33)
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_flipped_bit_is_found_whichever_blob_it_is_in(store: ImageStore, hello: Path, which: int) -> None:
     layouts.damage(layouts.blobs_of(hello)[which])
@@ -212,6 +213,7 @@ def test_a_flipped_bit_is_found_whichever_blob_it_is_in(store: ImageStore, hello
     assert store.list() == []
 
 
+@pytest.mark.attack(row=33)
 @pytest.mark.parametrize("change", [-1, 1])
 def test_a_lying_length_is_found(store: ImageStore, hello: Path, change: int) -> None:
     blob = layouts.blobs_of(hello)[-1]
@@ -227,6 +229,7 @@ def test_a_missing_blob_is_named(store: ImageStore, hello: Path) -> None:
         store.load_layout(hello)
 
 
+@pytest.mark.attack(row=33)
 def test_a_layer_that_is_not_what_the_configuration_says_is_refused(store: ImageStore, tmp_path: Path) -> None:
     lying = make_layout(tmp_path / "l", HELLO, diff_ids=["sha256:" + "0" * 64])
     with pytest.raises(ImageError, match="but the image says sha256:000"):
@@ -285,6 +288,7 @@ def test_an_archive_may_be_compressed_as_a_whole(
         store.load(tmp_path / "cut")
 
 
+@pytest.mark.attack(row=34)
 def test_a_compressed_archive_may_be_a_bomb(store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "ALWAYS_ALLOWED_BYTES", 1 << 20)
     (tmp_path / "bomb").write_bytes(gzip.compress(bytes(4 << 20)))
@@ -302,6 +306,7 @@ def test_a_folder_that_is_no_layout_says_so(store: ImageStore, tmp_path: Path) -
         store.load_layout(tmp_path / "image.tar")
 
 
+@pytest.mark.attack(row=33)
 def test_a_digest_that_is_a_path_is_refused(store: ImageStore, hello: Path) -> None:
     index = (hello / "index.json").read_text()
     start = index.index("sha256:")

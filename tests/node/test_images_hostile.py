@@ -73,6 +73,7 @@ def test_devices_and_pipes_are_made(store: ImageStore, tmp_path: Path) -> None:
     assert stat.S_ISFIFO(os.stat(root / "pipe").st_mode)
 
 
+@pytest.mark.attack(row=32)
 @pytest.mark.vm
 def test_capabilities_are_kept_and_overlay_s_own_attributes_are_not(store: ImageStore, tmp_path: Path) -> None:
     capability = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep
@@ -143,6 +144,7 @@ def mounted_overlay(layers: Sequence[str], tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", tmp_path / "merged"], check=True)
 
 
+@pytest.mark.attack(row=32)
 def test_a_later_entry_replaces_an_earlier_one(store: ImageStore, tmp_path: Path) -> None:
     root = unpack(
         store,
@@ -186,6 +188,7 @@ ESCAPES = {
 }
 
 
+@pytest.mark.attack(row=31)
 @pytest.mark.parametrize("escape", ESCAPES)
 def test_nothing_is_written_outside(store: ImageStore, tmp_path: Path, outside: Path, escape: str) -> None:
     try:
@@ -197,6 +200,7 @@ def test_nothing_is_written_outside(store: ImageStore, tmp_path: Path, outside: 
     assert oct(os.stat(outside / "file").st_mode) == "0o100644"
 
 
+@pytest.mark.attack(row=31)
 def test_a_hard_link_to_the_outside_is_refused(store: ImageStore, tmp_path: Path, outside: Path) -> None:
     with pytest.raises(ImageError, match="cannot be unpacked"):
         unpack(store, tmp_path, hard_link("f", "../../../victim/file"))
@@ -205,6 +209,7 @@ def test_a_hard_link_to_the_outside_is_refused(store: ImageStore, tmp_path: Path
     assert os.stat(outside / "file").st_nlink == 1
 
 
+@pytest.mark.attack(row=32)
 @pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "etc/.wh..."])
 def test_a_whiteout_of_nothing_or_of_dots_is_refused(store: ImageStore, tmp_path: Path, name: str) -> None:
     with pytest.raises(ImageError, match="whiteout of nothing"):
@@ -224,6 +229,7 @@ def test_a_late_damaged_header_is_not_taken_for_the_end(store: ImageStore, tmp_p
         store.load_layout(make_layout(tmp_path / "l", bytes(data)))
 
 
+@pytest.mark.attack(row=34)
 def test_a_truncated_archive_is_refused(store: ImageStore, tmp_path: Path) -> None:
     data = archive([entry("f", b"x" * 5000)])[:3000]
     with pytest.raises(ImageError, match="cannot be unpacked"):
@@ -345,6 +351,7 @@ def test_empty_pax_records_leave_the_header_as_it_is(store: ImageStore, tmp_path
     assert os.stat(root / "f").st_uid == 5
 
 
+@pytest.mark.attack(row=32)
 @pytest.mark.parametrize("version", ["0.1", "1.0", "gnu"])
 def test_sparse_files_of_each_kind_keep_holes_and_content(store: ImageStore, tmp_path: Path, version: str) -> None:
     """As GNU tar writes them; 4 MB with two kB in the middle."""
@@ -366,6 +373,7 @@ def test_sparse_files_of_each_kind_keep_holes_and_content(store: ImageStore, tmp
 GLOBAL_BOMB = b"".join(pax((b"k%d" % number, b"x" * 100_000), kind=b"g") for number in range(12))
 
 
+@pytest.mark.attack(row=32)
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
@@ -398,6 +406,7 @@ def test_what_lies_about_itself_is_refused(store: ImageStore, tmp_path: Path, la
     assert store.list() == []
 
 
+@pytest.mark.attack(row=34)
 @pytest.mark.parametrize("by", ["entries", "one name", "links"])
 def test_deep_folders_come_and_go(store: ImageStore, tmp_path: Path, by: str) -> None:
     """Deeper than Python recurses, and by links deeper than a name can be."""
@@ -417,6 +426,7 @@ def test_deep_folders_come_and_go(store: ImageStore, tmp_path: Path, by: str) ->
         unpack(store, tmp_path, *entries, entry("a", b"x"))
 
 
+@pytest.mark.attack(row=34)
 def test_a_bomb_is_defused(store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """120 MB of zeros in as many kB: refused while it unpacks, and nothing of it stays."""
     monkeypatch.setattr(layers, "ALWAYS_ALLOWED_BYTES", 1 << 24)
@@ -437,6 +447,7 @@ def test_a_bomb_is_defused(store: ImageStore, tmp_path: Path, monkeypatch: pytes
     assert os.listdir(store.path / "layers") == os.listdir(store.path / "ingest") == []
 
 
+@pytest.mark.attack(row=34)
 @pytest.mark.parametrize("cut", [5, 30, -4, -1])
 def test_gzip_that_ends_too_early_is_refused(store: ImageStore, tmp_path: Path, cut: int) -> None:
     layer = archive([entry("f", os.urandom(3000))])
@@ -472,6 +483,7 @@ def test_more_than_a_hundred_layers_are_one_image(store: ImageStore, tmp_path: P
     assert len(image.layers) == 120
 
 
+@pytest.mark.attack(row=34)
 def test_more_layers_than_the_kernel_stacks_are_refused_at_once(store: ImageStore, tmp_path: Path) -> None:
     many = [archive([entry(f"f{number}")]) for number in range(1000)]
     with pytest.raises(ImageError, match="1000 layers; the kernel stacks no more than 500"):
@@ -479,6 +491,7 @@ def test_more_layers_than_the_kernel_stacks_are_refused_at_once(store: ImageStor
     assert store.list() == []
 
 
+@pytest.mark.attack(row=34)
 def test_a_layer_that_comes_twice_is_stacked_once(store: ImageStore, tmp_path: Path) -> None:
     first, second = archive([entry("f", b"1")]), archive([entry("f", b"2")])
     image = store.load_layout(make_layout(tmp_path / "l", first, second, first))

@@ -197,6 +197,7 @@ def test_an_identity_token_becomes_an_access_token(store: ImageStore, registry: 
     assert get(store, registry, secrets={"auths": {registry.host: {"identitytoken": "r3fresh"}}}).changed
 
 
+@pytest.mark.attack(row=35)
 def test_refused_users_are_told_the_registry_s_words_and_no_password(store: ImageStore, registry: Registry) -> None:
     registry.rules.append(fake.bearer({"joe": "secret"}))
     with pytest.raises(ImageError, match="unauthorized: incorrect username or password") as caught:
@@ -206,6 +207,7 @@ def test_refused_users_are_told_the_registry_s_words_and_no_password(store: Imag
         get(store, registry)
 
 
+@pytest.mark.attack(row=35)
 def test_credentials_stay_home(store: ImageStore, registry: Registry) -> None:
     """Blobs are redirected to another host, as clouds do; it must not see who asked."""
     with fake.running() as elsewhere:
@@ -219,12 +221,14 @@ def test_credentials_stay_home(store: ImageStore, registry: Registry) -> None:
         assert [request.headers.get("Authorization") for request in elsewhere.seen] == [None, None]
 
 
+@pytest.mark.attack(row=34)
 def test_redirects_in_circles_end(store: ImageStore, registry: Registry) -> None:
     registry.rules.append(fake.on("blobs", lambda request: request.answer(307, b"", {"Location": request.path})))
     with pytest.raises(ImageError, match="more than 10 redirects"):
         get(store, registry)
 
 
+@pytest.mark.attack(row=35)
 def test_a_redirect_to_a_file_is_refused(store: ImageStore, registry: Registry) -> None:
     registry.rules.append(fake.on("blobs", lambda r: r.answer(307, b"", {"Location": "file:///etc/shadow"})))
     with pytest.raises(ImageError, match="which is no address"):
@@ -315,6 +319,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return files
 
 
+@pytest.mark.attack(row=35)
 def test_tls_wants_a_certificate_that_is_trusted(
     store: ImageStore, registry: Registry, certificate: tuple[Path, Path]
 ) -> None:
@@ -330,6 +335,7 @@ def test_tls_wants_a_certificate_that_is_trusted(
         assert not get(store, secure, options=tls(insecure=True)).changed
 
 
+@pytest.mark.attack(row=35)
 def test_plain_http_where_tls_is_expected_says_so(store: ImageStore, registry: Registry) -> None:
     with pytest.raises(ImageError, match=r"speaks plain HTTP; .*plain_http = true"):
         get(store, registry, options={registry.host: RegistryOptions(plain_http=False)})

@@ -107,6 +107,7 @@ def test_a_failed_pull_is_taken_up_by_the_next(store: ImageStore, large: Registr
     assert left_over(store) == []
 
 
+@pytest.mark.attack(row=34)
 @pytest.mark.parametrize("kind", ["manifests", "blobs"])
 def test_a_stalling_registry_is_given_up(store: ImageStore, registry: Registry, kind: str) -> None:
     waits = threading.Event()
@@ -118,6 +119,7 @@ def test_a_stalling_registry_is_given_up(store: ImageStore, registry: Registry, 
     waits.set()
 
 
+@pytest.mark.attack(row=34)
 def test_a_dripping_registry_is_given_up(store: ImageStore, large: Registry) -> None:
     large.rules.append(fake.largest(fake.drip(10)))
     with pytest.raises(ImageError, match=r"too slow: \d+ bytes in"):
@@ -128,6 +130,7 @@ def _flipped(request: Request, data: bytes) -> None:
     request.answer(200, data[:2000] + bytes([data[2000] ^ 1]) + data[2001:])
 
 
+@pytest.mark.attack(row=33)
 @pytest.mark.parametrize(
     ("act", "words"),
     [
@@ -164,6 +167,7 @@ def test_a_blob_that_a_power_loss_has_torn_is_fetched_again(store: ImageStore, l
     assert left_over(store) == []
 
 
+@pytest.mark.attack(row=33)
 def test_a_manifest_that_is_not_its_digest_is_refused(store: ImageStore, registry: Registry) -> None:
     digest = registry.tags["test", "latest"]
     kind, data = registry.content[digest]
@@ -172,6 +176,7 @@ def test_a_manifest_that_is_not_its_digest_is_refused(store: ImageStore, registr
         get(store, registry, f"test@{digest}")
 
 
+@pytest.mark.attack(row=33)
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -190,12 +195,14 @@ def test_nonsense_for_a_manifest_is_refused(store: ImageStore, registry: Registr
         get(store, registry)
 
 
+@pytest.mark.attack(row=34)
 def test_an_endless_manifest_is_refused(store: ImageStore, registry: Registry) -> None:
     registry.rules.append(fake.on("manifests", lambda request: request.answer(200, bytes(5 << 20))))
     with pytest.raises(ImageError, match="longer than"):
         get(store, registry)
 
 
+@pytest.mark.attack(row=34)
 def test_indexes_in_a_circle_end(store: ImageStore, registry: Registry) -> None:
     digest = registry.tags["test", "latest"]
     kind = OCI_INDEX

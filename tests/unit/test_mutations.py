@@ -35,3 +35,10 @@ def test_every_mutation_can_be_applied() -> None:
 def test_what_is_not_there_exactly_once_is_no_mutation(source: str) -> None:
     with pytest.raises(ValueError, match="times"):
         mutated(source, Edit("a.py", "guard()", "pass"))
+
+
+def test_no_mutation_lets_a_process_onto_the_host_s_root() -> None:
+    """It would run with the fixtures too, and they unpack whole images."""
+    confining = ("chroot(", "pivot_root", "PivotRoot(", "CLONE_NEWNS")
+    texts = [(one.defence, edit.old) for one in all_mutations() for edit in one.edits]
+    assert [defence for defence, old in texts if any(word in old for word in confining)] == []

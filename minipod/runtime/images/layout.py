@@ -6,24 +6,26 @@ configurations and layers.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
 import os
 import posixpath
 import stat
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import msgspec
 
 from minipod.api.references import InvalidReference, Reference, parse_reference
 from minipod.errors import ImageError
+from minipod.kernel.path import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from minipod.paths import large_files
+from minipod.runtime.images import tarstream
 from minipod.runtime.images.layers import ALWAYS_ALLOWED_BYTES, MAX_RATIO
 from minipod.runtime.images.manifests import (
     DOCKER_MANIFEST,
@@ -43,6 +45,7 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 MAGIC = {b"\x1f\x8b": ".gzip", b"\x28\xb5": ".zstd"}
 MAX_LINKS = 8
+MAX_MEMBERS = 100_000  # of an image archive: two or three a layer
 
 
 class Files(Protocol):
@@ -60,11 +63,48 @@ class Folder:
         self._path = path
 
     def open(self, name: str) -> IO[bytes]:
-        file = open(os.open(self._path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)  # noqa: SIM115
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
-            raise ImageError(f"{self.where}: {name} is not a regular file")
-        return file
+        """Below the folder, whatever names and links in it say: they are a stranger's."""
+        folder_fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = openat2(folder_fd, name, os.O_RDONLY | os.O_NONBLOCK, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+        except OSError as error:
+            if error.errno in (errno.EXDEV, errno.ELOOP):
+                raise ImageError(f"{self.where}: {name!r} leads out of the folder: copy it with cp -rL") from None
+            raise
+        finally:
+            os.close(folder_fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ImageError(f"{self.where}: {name!r} is not a regular file")
+        return open(fd, "rb", buffering=0)
+
+
+class _Member(NamedTuple):
+    name: str
+    kind: int
+    link: str
+    offset: int
+    size: int
+
+
+class _Headers(tarstream.Stream):
+    """The headers of an archive in a file: contents are skipped, not read. `at` is where in the file it is."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(lambda: b"")
+        self._file = file
+        self._end = os.fstat(file.fileno()).st_size
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        data = os.pread(self._file.fileno(), size, self.at)
+        self.at += len(data)
+        return data
+
+    def skip(self, size: int) -> None:
+        self.at += size
+        if self.at > self._end:
+            raise tarstream.BadLayerError("the archive ends in the middle of a file")
 
 
 class Archive:
@@ -73,26 +113,33 @@ class Archive:
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self.where = f"image archive {path}"
         self._name = file.name
+        self._members: dict[str, _Member] = {}
+        headers = _Headers(file)
         try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                self._members = {posixpath.normpath(member.name): member for member in tar}
-        except (tarfile.TarError, EOFError, ValueError) as error:
+            for entry in tarstream.entries(headers):
+                name = posixpath.normpath(os.fsdecode(entry.name))
+                kind = -1 if entry.parts is not None else entry.kind  # a sparse file is not read as one
+                self._members[name] = _Member(name, kind, os.fsdecode(entry.link), headers.at, entry.size)
+                if len(self._members) > MAX_MEMBERS:
+                    raise ImageError(f"{self.where}: more than {MAX_MEMBERS} members")
+                headers.skip(entry.size)
+        except tarstream.BadLayerError as error:
             raise ImageError(f"{self.where}: no tar archive: {error}") from error
 
     def open(self, name: str) -> IO[bytes]:
         """By a descriptor of its own: several layers are read at once."""
         member = self._member(name)
         for _ in range(MAX_LINKS):
-            if not (member.issym() or member.islnk()):
+            if member.kind not in (tarstream.SYMLINK, tarstream.HARD_LINK):
                 break
-            base = posixpath.dirname(member.name) if member.issym() else ""
-            member = self._member(posixpath.join(base, member.linkname))
-        if not member.isreg() or member.issparse():
-            raise ImageError(f"{self.where}: {name} is not a regular file")
+            base = posixpath.dirname(member.name) if member.kind == tarstream.SYMLINK else ""
+            member = self._member(posixpath.join(base, member.link))
+        if member.kind != tarstream.REGULAR:
+            raise ImageError(f"{self.where}: {name!r} is not a regular file")
         file = open(self._name, "rb", buffering=0)  # noqa: SIM115
-        return _Part(file, member.offset_data, member.size)  # type: ignore[return-value]  # read and close are enough
+        return _Part(file, member.offset, member.size)  # type: ignore[return-value]  # read and close are enough
 
-    def _member(self, name: str) -> tarfile.TarInfo:
+    def _member(self, name: str) -> _Member:
         found = self._members.get(posixpath.normpath(name))
         if found is None:
             raise FileNotFoundError(name)
@@ -317,7 +364,7 @@ class DockerArchive:
         return {"mediaType": media_type, "size": size, "digest": found}
 
     def _file(self, name: str) -> IO[bytes]:
-        return _open(self._files, name, f"{self.where}: {name} is missing")
+        return _open(self._files, name, f"{self.where}: {name!r} is missing")
 
 
 def copy_checked(

@@ -10,6 +10,9 @@ One file a section of the catalogue, `a.toml` to `k.toml`; a new line is
     new = '''0'''
     test = "tests/attacks/test_d_volumes.py::test_a_sub_path_never_leaves_its_volume"    # or its parameters: …[x]
 
+A mutation is harmless, to everything that runs before its test too: the fixtures unpack images and start pods with the
+same source. What keeps a process off the host's root (chroot, pivot_root, the mount namespace) is never taken out.
+
 A defence in two places is two texts: `old2`, `new2` (and `file2`) take out the second. `scripts/mutations [ROW…]`
 runs them, each in a copy of the checkout.
 """
