@@ -277,8 +277,13 @@ def _volumes(config: ContainerConfig, sandbox: SandboxConfig, image: Image, path
     for mount in mounts:
         _refuse_in_proc(mount.container_path)
         _refuse_root(mount.container_path)
+    operations: list[ChildOperation] = []
+    if any(posixpath.normpath(mount.container_path) == "/dev" for mount in mounts):
+        mounts.insert(0, Mount(container_path="/dev/shm", host_path=shm))  # in the volume, as under containerd
+    else:
+        operations.append(BindMount(source=shm, target="/dev/shm"))
     mounts.sort(key=lambda mount: mount.container_path.rstrip("/").count("/"))
-    operations: list[ChildOperation] = [BindMount(source=shm, target="/dev/shm"), *_image_volumes(config, image)]
+    operations += _image_volumes(config, image)
     operations += [
         BindMount(
             source=mount.host_path,

@@ -142,6 +142,14 @@ def test_mounts_nearer_to_the_root_come_first_in_any_order_they_are_given() -> N
     assert targets.index("/a") < targets.index("/a/b/c")
 
 
+def test_the_pod_s_shared_memory_is_also_in_a_dev_of_the_user_s_own() -> None:
+    dev, own = Mount(container_path="/dev/", host_path="/v"), Mount(container_path="/dev/shm", host_path="/own")
+    for mounts, expected in (((), ["/dev/shm"]), ((own, dev), ["/dev/", "/dev/shm", "/dev/shm"])):
+        binds = [bind for bind in only(plan(mounts=mounts).child, BindMount) if bind.target.startswith("/dev")]
+        assert [bind.target for bind in binds] == expected
+    assert binds[-1].source == "/own"
+
+
 def test_an_ordinary_container_sees_sys_and_its_cgroups_read_only() -> None:
     for facts in (V1, V2):
         for mount in only(plan(facts).child, MountFilesystem):
