@@ -12,7 +12,6 @@ import logging
 import os
 import resource
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -27,6 +26,7 @@ from minipod.errors import (
     RuntimeFailure,
     UsageError,
 )
+from minipod.kernel.peer import is_own_user
 
 log = logging.getLogger("minipod.agent")
 
@@ -141,7 +141,7 @@ class Server:
                 self._loop.remove_reader(self._sock)
                 self._loop.call_later(_PAUSE_S, self._resume)
                 return
-            if not _is_root(sock):
+            if not is_own_user(sock):
                 sock.close()
                 continue
             connection = Connection(sock, self._loop, self._held)
@@ -207,10 +207,3 @@ class Server:
         if request.fds and name not in TAKES_DESCRIPTORS:
             raise UsageError(f"{name}: takes no descriptors")
         return {"ok": True, **await verb(connection, request)}
-
-
-def _is_root(sock: socket.socket) -> bool:
-    """Only the user that the agent runs as; that is root wherever it is not a test."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    return bool(uid == os.geteuid())

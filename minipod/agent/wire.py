@@ -10,12 +10,13 @@ import array
 import asyncio
 import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
+
+from minipod.kernel.peer import pid_of
 
 T = TypeVar("T")
 
@@ -99,8 +100,7 @@ class Connection:
     @property
     def peer_pid(self) -> int:
         """The process at the other end, as it was when it connected."""
-        size = struct.calcsize("3i")
-        return int(struct.unpack("3i", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0])
+        return pid_of(self._sock)
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from minipod.kernel import process
+from minipod.kernel.peer import is_own_user
 from minipod.plan import cgroup
 from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import entry, kernel_mounts, namespaces, rootfs
@@ -138,6 +139,9 @@ class Spawner:
             connection, _ = self.listener.accept()
         except OSError as error:
             print(f"spawner: accept: {error.strerror}", file=sys.stderr, flush=True)
+            return
+        if not is_own_user(connection):
+            connection.close()
             return
         if self.agent is not None:
             self._drop_agent()
