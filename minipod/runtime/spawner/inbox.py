@@ -17,7 +17,7 @@ DESCRIPTOR_LIMIT = 8
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred
 _ANCILLARY_BYTES = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
 _SO_SNDBUFFORCE = 32
-_FIRST_FIELD = re.compile(rb'\{"id":(\d{1,15})[,}]')
+_FIRST_FIELD = re.compile(rb'\s*\{\s*"id"\s*:\s*(\d{1,15})\s*[,}]')
 
 T = TypeVar("T")
 
