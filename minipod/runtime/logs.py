@@ -86,6 +86,7 @@ class LogFile:
         self._rotated_at = 0
         self._compressing: asyncio.Future[None] | None = None
         self._told_failure = False
+        self._told_rotation = False
         self.reopen()
 
     def reopen(self) -> None:
@@ -156,8 +157,11 @@ class LogFile:
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(name + suffix, dir_fd=folder_fd)
         except OSError as error:
-            log.warning("log %s: rotation: %s", self.path, error.strerror)
+            if not self._told_rotation:  # it is tried again with each write
+                log.warning("log %s: rotation: %s", self.path, error.strerror)
+                self._told_rotation = True
             return
+        self._told_rotation = False
         plain = [name for name in earlier[too_many:] if name in found]
         if plain and (self._compressing is None or self._compressing.done()):
             self._compressing = asyncio.get_running_loop().run_in_executor(None, _compress, self._folder, plain)

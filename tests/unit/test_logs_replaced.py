@@ -135,6 +135,21 @@ def test_rotation_does_not_rename_along_a_folder_that_became_a_link(folder: Path
     assert (folder.parent / "was" / "0.log").read_bytes() == b"begun\n0123456789abc\nnext\n"
 
 
+def test_what_keeps_a_log_from_being_rotated_is_said_once(
+    folder: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent's own log has no limit, and lies in memory."""
+    said: list[str] = []
+    monkeypatch.setattr(logs.log, "warning", lambda form, *words: said.append(form % words))
+    log = LogFile(str(folder / "0.log"), max_size=10, max_files=5)
+    os.rename(folder, folder.parent / "was")
+    folder.symlink_to(canary)
+    for _ in range(5):
+        log.write(b"0123456789abc\n")
+    log.close()
+    assert said == [f"log {folder}/0.log: rotation: is a link or no folder, which is not followed"]
+
+
 def test_compression_does_not_read_a_link_nor_write_through_one(folder: Path, canary: Path) -> None:
     before = picture(canary)
 
