@@ -22,13 +22,16 @@ from minipod.agent.probes.kinds.connection import Answer
 from minipod.agent.probes.kinds.http import HttpProbe, http_request
 from minipod.agent.probes.kinds.tcp import TcpProbe
 from minipod.api.types import HTTPGetAction
+from minipod.kernel.launcher import Call
 from minipod.kernel.netlink import CLONE_NEWNET
 from minipod.kernel.process import setns
 from minipod.plan.sandbox import FILES_BYTES
 from tests.attacks.canary import Canary
 from tests.attacks.conftest import AttackedNode
+from tests.attacks.evil import AT_FDCWD, EvilImages, program
 from tests.attacks.servers import GRPC_FLOODS, HEAD, MIB, SERVERS, WELL, Server, endless, once
 from tests.builders import Object, container, empty_dir, host_path, limits, manifest, mount, pod
+from tests.layouts import entry
 from tests.patience import SLOWNESS
 from tests.volume_pods import wait_for
 
@@ -199,6 +202,33 @@ def test_shared_memory_of_killed_containers_stays_within_the_pod_s_limit(node: A
     assert last["reason"] == "OOMKilled"
     taken = sum(file.lstat().st_blocks * 512 for file in Path(node.paths.root, "sandboxes").glob("*/shm/*"))
     assert 0 < taken <= 32 * MIB
+
+
+@pytest.mark.attack(row=45)
+def test_system_v_segments_of_containers_that_ended_stay_within_the_pod_s_limit(
+    node: AttackedNode, evil: EvilImages
+) -> None:
+    """Each instance makes one more, fills it and ends; nobody removes any."""
+    size, first = 20 * MIB, 0x1000_0000
+    places = [first + number * 2 * size for number in range(4)]
+    hold = program(
+        Call("shmget", (0, size, 0o1600)),  # IPC_PRIVATE, IPC_CREAT
+        *(Call("shmat", (number, place, 0), otherwise=1) for number, place in enumerate(places)),
+        Call("openat", (AT_FDCWD, b"/dev/zero\0", os.O_RDONLY)),
+        *(Call("read", (3, place, size), otherwise=1) for place in places),
+    )
+    image = evil("hold", entry("hold", hold, mode=0o755))
+    made = {**container("evil", image=image, resources=limits(memory="32Mi")), "command": ["/hold"]}
+    node("run", "-d", "--until", "created", "-", input=manifest(pod("p", made, restartPolicy="Always")))
+    wait_for(lambda: last_end(node, "evil") is not None)
+    assert last_end(node, "evil") == "Completed", "the attack did not begin"
+    wait_for(lambda: last_end(node, "evil") == "OOMKilled", 40)
+
+
+def last_end(node: AttackedNode, name: str) -> str | None:
+    status = status_of(node, name)
+    ended = status["state"].get("terminated") or status.get("lastState", {}).get("terminated")
+    return ended["reason"] if ended else None
 
 
 # ---- 46. logs that lead elsewhere

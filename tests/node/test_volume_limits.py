@@ -31,6 +31,7 @@ def evicted(node: Node) -> str:
     return message
 
 
+@pytest.mark.attack(row=45)
 def test_a_pod_whose_empty_dir_outgrows_its_limit_is_evicted(node: Node) -> None:
     given = pod(
         command="head -c 3000000 /dev/zero > /v/x; sleep 1000", mounts={"v": {"emptyDir": {"sizeLimit": "1024Ki"}}}
