@@ -17,7 +17,8 @@ from minipod.kernel.path import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
-_MAX_DEPTH = 400
+_MAX_DEPTH = 200  # three calls and three descriptors each
+_UNKNOWN_SIZE = 1 << 20  # of a file that says it is empty, as those of /proc do
 
 
 class Copier:
@@ -65,20 +66,22 @@ class Copier:
             os.close(listed)
 
     def _copy_file(self, source_fd: int, found: os.stat_result, target_fd: int, name: str) -> None:
+        _refuse_too_large(found.st_size, target_fd)
         read_fd = os.open(f"/proc/self/fd/{source_fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
+            size = found.st_size or _UNKNOWN_SIZE
             temporary = f".{name[:200]}.minipod-{os.getpid()}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             write_fd = os.open(temporary, flags, 0o600, dir_fd=target_fd)
             try:
-                _copy_bytes(read_fd, write_fd)
+                _copy_bytes(read_fd, write_fd, size)
                 self._finish(write_fd, found)
                 try:
                     os.rename(temporary, name, src_dir_fd=target_fd, dst_dir_fd=target_fd)
                 except OSError as error:
                     if error.errno != errno.EBUSY:
                         raise
-                    _overwrite(read_fd, target_fd, name)  # a mount point, such as /etc/hosts
+                    _overwrite(read_fd, target_fd, name, size)  # a mount point, such as /etc/hosts
                     os.unlink(temporary, dir_fd=target_fd)
             except BaseException:
                 _forget(target_fd, temporary)
@@ -130,17 +133,26 @@ class Copier:
             os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def _copy_bytes(read_fd: int, write_fd: int) -> None:
-    while True:
-        data = os.read(read_fd, _CHUNK)
+def _refuse_too_large(size: int, target_fd: int) -> None:
+    """A file of holes has any size: nothing is begun that the target has no room for."""
+    there = os.fstatvfs(target_fd)
+    if size > there.f_bavail * there.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _copy_bytes(read_fd: int, write_fd: int, size: int) -> None:
+    """What the file had when it was opened: one that grows meanwhile has no end (tar does the same)."""
+    while size > 0:
+        data = os.read(read_fd, min(_CHUNK, size))
         if not data:
             return
+        size -= len(data)
         view = memoryview(data)
         while view:
             view = view[os.write(write_fd, view) :]
 
 
-def _overwrite(read_fd: int, target_fd: int, name: str) -> None:
+def _overwrite(read_fd: int, target_fd: int, name: str, size: int) -> None:
     os.lseek(read_fd, 0, os.SEEK_SET)
     flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = openat2(target_fd, name, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
@@ -148,7 +160,7 @@ def _overwrite(read_fd: int, target_fd: int, name: str) -> None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "is no regular file", name)
         os.ftruncate(fd, 0)
-        _copy_bytes(read_fd, fd)
+        _copy_bytes(read_fd, fd, size)
     finally:
         os.close(fd)
 

@@ -72,14 +72,14 @@ class MountAttr(ctypes.Structure):
 
 def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
     """mount(2)."""
-    arguments = [a.encode() if a is not None else None for a in (source, target, fstype)]
+    arguments = [os.fsencode(a) if a is not None else None for a in (source, target, fstype)]
     if _mount(*arguments, flags, data.encode() if data is not None else None) != 0:
         fail("mount", f"{fstype or source or ''} on {target}".strip())
 
 
 def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
     """umount2(2); never follows a link in the last component."""
-    if _umount2(target.encode(), flags | UMOUNT_NOFOLLOW) != 0:
+    if _umount2(os.fsencode(target), flags | UMOUNT_NOFOLLOW) != 0:
         fail("umount", target)
 
 
@@ -95,12 +95,12 @@ def umount_if_mounted(target: str, flags: int = MNT_DETACH) -> None:
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    syscall("pivot_root", new_root.encode(), put_old.encode(), what=new_root)
+    syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old), what=new_root)
 
 
 def open_tree(dir_fd: int, path: str, flags: int) -> int:
     """open_tree(2): a descriptor of a (cloned, detached) mount; close-on-exec."""
-    return syscall("open_tree", dir_fd, path.encode(), flags | os.O_CLOEXEC, what=path)
+    return syscall("open_tree", dir_fd, os.fsencode(path), flags | os.O_CLOEXEC, what=path)
 
 
 def move_mount(from_fd: int, to_fd: int) -> None:

@@ -32,7 +32,7 @@ def openat2(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0,
     for attempt in range(8):
         try:
             size = ctypes.sizeof(how)
-            return syscall("openat2", dir_fd, path.encode(), ctypes.byref(how), size, cookie, what=path)
+            return syscall("openat2", dir_fd, os.fsencode(path), ctypes.byref(how), size, cookie, what=path)
         except OSError as error:
             if error.errno != errno.EAGAIN or attempt == 7:
                 raise

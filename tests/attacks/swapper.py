@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests import guard
 from tests.attacks.conftest import AttackedNode
 from tests.attacks.evil import EvilImages, swap_forever, swap_program
 from tests.builders import container, manifest, mount, pod
@@ -54,6 +55,12 @@ class Swapper:
                     return os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder_fd)
                 finally:
                     os.close(folder_fd)
+
+    def open_root(self) -> int:
+        """A descriptor of the pod's root, proved to be its."""
+        pids = Path(f"/sys/fs/cgroup{'' if Path('/sys/fs/cgroup/cgroup.procs').exists() else '/pids'}")
+        places = (pids / self._node.paths.cgroup_root.lstrip("/")).rglob("cgroup.procs")
+        return guard.root_of(next(int(pid) for place in places for pid in place.read_text().split()))
 
     def assert_raced(self, seen: set[str]) -> None:
         """`seen`: how single attempts ended. A race in which all end the same way has shown nothing."""
