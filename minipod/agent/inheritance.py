@@ -42,6 +42,9 @@ LIMITS = {
     "realtime priority": (0, 0),
     "realtime timeout": (UNLIMITED, UNLIMITED),
 }
+#: The agent's own memory (RLIMIT_DATA), about ten times what it uses with hundreds of pods. Where a group's limit would
+#: kill, this is a MemoryError: the request that asked for too much fails, and the agent serves the next.
+AGENT_DATA_BYTES = 1 << 30
 #: a hard limit of the caller below this keeps the agent from its own work, where it may not be raised
 LEAST_FILE_BYTES = 64 << 20
 
@@ -122,6 +125,12 @@ def limits() -> str:
             "(CAP_SYS_RESOURCE): start the agent without ulimit -f"
         )
     return f"stay the caller's, this host's root may not raise them (CAP_SYS_RESOURCE): {', '.join(low)}" if low else ""
+
+
+def limit_own_memory() -> None:
+    """For the agent alone: called when the spawner has been started, which takes the limit back (`spawner.program`)."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    inherit.set_limit(resource.RLIMIT_DATA, AGENT_DATA_BYTES, hard)
 
 
 def _words(limit: int) -> str:

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(options: Options) -> int:
     from minipod.agent import lock, start
-    from minipod.agent.inheritance import take_over
+    from minipod.agent.inheritance import limit_own_memory, take_over
 
     start.check_rights(options.paths)
     notes = take_over(options.ready_fd)
@@ -89,6 +89,7 @@ def _run(options: Options) -> int:
         return 0
     try:
         start.begin_spawner(options.paths)
+        limit_own_memory()
         gc.disable()  # imports make thousands of objects and no garbage
         from minipod.agent.service import serve
 

@@ -26,6 +26,7 @@ from minipod.agent.verbs import gc as leftovers
 from minipod.agent.verbs.table import Verbs
 from minipod.config import load_config
 from minipod.errors import HostError
+from minipod.runtime.cgroup import of_the_caller
 from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
 from minipod.terminal import escaped, one_line
@@ -59,6 +60,8 @@ async def _serve(options: Options, ready: Callable[[], None]) -> int:
         facts = host_facts(config)
         if not facts.cgroup_mounts:
             raise HostError("no cgroup file system is mounted: mount -t cgroup2 none /sys/fs/cgroup (minipod check)")
+        for note in of_the_caller(facts):
+            log.warning("%s", note)
         runtime = Runtime(paths, config, facts)
         node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts))
         await Service(node, options.auto).run(ready)

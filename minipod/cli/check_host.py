@@ -46,8 +46,10 @@ def privileges() -> list[Finding]:
 def inheritance() -> list[Finding]:
     """What an agent that is started from here would have and could not undo."""
     from minipod.agent.inheritance import stays
+    from minipod.runtime.cgroup import of_the_caller
+    from minipod.runtime.facts import host_facts
 
-    found = stays()
+    found = stays() + of_the_caller(host_facts())
     detail = "; ".join(found) or "an agent started from here has nothing that it could not undo"
     return [Finding("caller", not found, detail, detail, "start the agent elsewhere, with systemd for one", False)]
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -20,6 +21,8 @@ from minipod.plan.configs import HostFacts
 
 _GONE = (errno.ENOENT, errno.ENODEV)
 _THAW_PAUSE_S = 0.1
+_NO_LIMIT = 1 << 62  # v1 says that there is none by a number of pages that no machine has
+_UNIT = "run minipod agent as a service of systemd"
 
 
 class CgroupStats(msgspec.Struct, frozen=True):
@@ -106,6 +109,36 @@ def wait_empty(path: str, facts: HostFacts, timeout_s: float) -> bool:
     return all(cgroup.wait_empty(directory, timeout_s) for directory in directories(path, facts))
 
 
+def of_the_caller(facts: HostFacts, lines: str | None = None) -> list[str]:
+    """What the groups that the agent was started in do to it and its spawner: they stay where they are.
+
+    `lines`: the text of /proc/self/cgroup, read when None.
+    """
+    if lines is None:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read()
+    groups = {
+        controller: path
+        for line in lines.splitlines()
+        for _, controllers, path in [line.split(":", 2)]
+        for controller in controllers.split(",")
+    }
+    found = []
+    path = groups.get("" if facts.cgroup_version == 2 else "memory", "/")
+    while path != "/":
+        directory = controller_directory(path, "memory", facts)
+        limit = _number(directory, "memory.max" if facts.cgroup_version == 2 else "memory.limit_in_bytes")
+        if 0 < limit < _NO_LIMIT:
+            found.append(
+                f"cgroup {path}: its memory limit of {limit} bytes holds for the agent and the spawner: {_UNIT}"
+            )
+        path = os.path.dirname(path)
+    sessions = {path for path in groups.values() if re.search(r"/session-[^/]+\.scope$", path)}
+    return found + [
+        f"cgroup {path}: a log-out with KillUserProcesses= ends agent and spawner: {_UNIT}" for path in sorted(sessions)
+    ]
+
+
 def find_leftovers(paths: Paths, facts: HostFacts) -> tuple[str, ...]:
     """The paths of the pods' groups that this instance has, in any hierarchy, and of strange ones beside them.
 
@@ -146,7 +179,8 @@ def _keyed(directory: str, name: str) -> dict[str, int]:
 
 def _number(directory: str, name: str) -> int:
     try:
-        return int(cgroup.read(directory, name)) if directory else 0
+        text = cgroup.read(directory, name) if directory else "0"
+        return _NO_LIMIT if text == "max" else int(text)
     except OSError as error:
         if error.errno in _GONE:
             return 0

@@ -11,14 +11,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
+from minipod.agent import inheritance
 from minipod.kernel import inherit, process
 from minipod.kernel.libc import syscall
 from tests import builders
 from tests.builders import container
 from tests.conftest import CHECKOUT
 from tests.node_fixtures import COMMAND_TIMEOUT_S, Node
+from tests.volume_pods import wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -114,6 +117,37 @@ def test_what_cannot_be_undone_is_in_the_log(node: Node, tmp_path: Path) -> None
     assert "no_new_privs is set and goes to every container: set-uid programs do nothing there" in text
     if inherit.namespace(1, "uts"):  # the host's first process may have more rights than this root
         assert "uts namespace: not that of the host's first process: its host name is the node's" in text
+
+
+def test_the_agent_s_memory_is_bounded_and_nothing_else_is_by_it(node: Node, tmp_path: Path) -> None:
+    """Also where the spawner is one that the agent had to start anew."""
+    own, _ = view(node, None, tmp_path)
+    pid = node.agent_pid()
+    assert pid is not None
+    [spawner] = psutil.Process(pid).children()
+    assert resource.prlimit(pid, resource.RLIMIT_DATA) == (inheritance.AGENT_DATA_BYTES, resource.RLIM_INFINITY)
+    assert "data seg size (kb)              (-d) unlimited" in own
+    spawner.kill()
+    wait_for(lambda: [child for child in psutil.Process(pid).children() if child != spawner] != [])
+    node("delete", "pod", "v", "--grace-period=0", "--force")
+    own, executed = view(node, None, tmp_path)
+    [again] = [child for child in psutil.Process(pid).children() if child != spawner]
+    assert resource.prlimit(again.pid, resource.RLIMIT_DATA) == (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert own.count("(-d) unlimited") == executed.count("(-d) unlimited") == 2
+
+
+def test_too_much_memory_is_an_error_and_not_the_agent_s_end(tmp_path: Path) -> None:
+    code = """if True:
+        from minipod.agent import inheritance
+        inheritance.limit_own_memory()
+        try:
+            bytearray(inheritance.AGENT_DATA_BYTES)
+        except MemoryError:
+            bytearray(inheritance.AGENT_DATA_BYTES // 4)
+            print("goes on")
+    """
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.stdout == "goes on\n"
 
 
 def test_a_file_size_limit_that_cannot_be_raised_is_refused_with_its_remedy(node: Node, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from minipod.agent.environment import PATH, kept_environment
 from minipod.errors import HostError, UsageError
 from minipod.kernel import inherit
 from minipod.paths import Paths
+from minipod.runtime.images.unpack import shed_protection
 from tests.descriptors import open_fds
 
 
@@ -129,6 +130,15 @@ def test_a_call_that_is_refused_is_reported_and_the_rest_is_taken(monkeypatch: p
     monkeypatch.setattr(inherit, "close_descriptors", lambda *keep: None)
     assert inheritance.take_over() == ["securebits: stays as the caller's, not 0: operation not permitted"]
     assert taken == ["umask"]
+
+
+@pytest.mark.parametrize(("inherited", "own"), [("-999\n", "0"), ("0\n", "0\n"), ("500\n", "500\n")])
+def test_the_process_of_a_layer_is_not_protected_from_the_oom_killer_as_the_agent_is(
+    tmp_path: Path, inherited: str, own: str
+) -> None:
+    (tmp_path / "adj").write_text(inherited)
+    shed_protection(str(tmp_path / "adj"))
+    assert (tmp_path / "adj").read_text()[: len(own)] == own
 
 
 # -- the lock

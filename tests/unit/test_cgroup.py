@@ -16,6 +16,7 @@ from minipod.paths import Paths
 from minipod.plan import cgroup
 from minipod.plan.configs import CgroupResources, Device, HostFacts
 from minipod.plan.process.devices import HostDevice, limit_devices
+from minipod.runtime import cgroup as runtime
 
 V1 = {c: f"/sys/fs/cgroup/{c}" for c in ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids")}
 EVERY_V1 = ("cpu", "cpuacct", "memory", "pids", "devices", "cpuset", "freezer")
@@ -304,3 +305,21 @@ def test_a_new_v1_cpuset_gets_its_parents_cpus(tmp_path: Path) -> None:
         (tmp_path / "g" / name).write_text("\n")
     assert not kernel.make(Hierarchy(str(tmp_path), 1, ("cpuset",)), "/g")
     assert (tmp_path / "g" / "cpuset.cpus").read_text().startswith("0-1")
+
+
+def test_what_the_caller_s_groups_do_to_the_agent_is_said(tmp_path: Path) -> None:
+    slice_, scope = "/user.slice", "/user.slice/session-3.scope"
+    (tmp_path / scope[1:]).mkdir(parents=True)
+    (tmp_path / slice_[1:] / "memory.max").write_text("2147483648\n")
+    (tmp_path / scope[1:] / "memory.max").write_text("max\n")
+    v2 = msgspec.structs.replace(V2, cgroup_mounts={"": str(tmp_path)})
+    limit, session = runtime.of_the_caller(v2, f"0::{scope}\n")
+    assert limit.startswith(
+        f"cgroup {slice_}: its memory limit of 2147483648 bytes holds for the agent and the spawner"
+    )
+    assert session.startswith(f"cgroup {scope}: a log-out with KillUserProcesses= ends agent")
+    assert session.endswith("run minipod agent as a service of systemd")
+    (tmp_path / slice_[1:] / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    v1 = msgspec.structs.replace(HYBRID, cgroup_mounts={"memory": str(tmp_path)})
+    assert runtime.of_the_caller(v1, f"4:memory:{slice_}\n3:cpu,cpuacct:/\n0::/\n") == []
+    assert runtime.of_the_caller(v2, "0::/\n") == []

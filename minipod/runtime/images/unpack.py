@@ -369,11 +369,20 @@ def apply_whiteout(path: bytes) -> None:
 
 def enter(target: str) -> None:
     """From here on `/` is the target, and no module can be loaded any more."""
+    shed_protection()
     os.chroot(target)
     os.chdir("/")
     os.umask(0)
     sys.path.clear()
     sys.meta_path.clear()
+
+
+def shed_protection(path: str = "/proc/self/oom_score_adj") -> None:
+    """The agent's protection from the OOM killer ends here: others are not to pay for what a layer makes of memory."""
+    with open(path, "r+", encoding="ascii") as file:
+        if int(file.read()) < 0:
+            file.seek(0)
+            file.write("0")
 
 
 def source() -> tuple[Callable[[], bytes], tuple[type[Exception], ...]]:

@@ -25,6 +25,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -466,6 +467,8 @@ def main(listener_fd: int, exits: str) -> None:
     process.set_dumpable(False)
     process.set_child_subreaper()
     process.reset_internal_signals()
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))  # an agent that starts one anew has a limit of its own
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it leaves when it has nothing left to look after
     spawner = Spawner(socket.socket(fileno=os.dup(3)), exits)
