@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from minipod.cli.check_kernel import known_holes
 from minipod.cli.verbs.check import Finding
 from minipod.errors import MinipodError
 from minipod.kernel.probe import can_load, has_system_call
@@ -244,6 +245,7 @@ ALL = (
     system_calls,
     idmapped_mounts,
     seccomp,
+    known_holes,
     nftables,
     links,
     forwarding,

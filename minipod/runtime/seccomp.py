@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import signal
-import stat
 import subprocess
 import sys
 from functools import lru_cache
@@ -18,10 +17,11 @@ from pathlib import Path
 
 import msgspec
 
+from minipod.config import read_settings
 from minipod.errors import ContainerError
 from minipod.kernel.classic_bpf import INSTRUCTION
 from minipod.paths import Paths
-from minipod.plan.process.seccomp_json import MAX_BYTES, parse
+from minipod.plan.process.seccomp_json import parse
 from minipod.plan.process.seccomp_profile import CONFIG_ERROR, Profile, runtime_default
 from minipod.runtime.seccomp_compile import CPU_LIMIT_S, FAILURES, compile_profile
 
@@ -44,18 +44,13 @@ def compiled_filter(profile: str, capabilities: frozenset[str], paths: Paths) ->
 
 
 def _text(path: str, state: str) -> bytes:
-    """A profile's file. A FIFO or a device in its place is an error, never a wait: the agent reads this."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        return read_settings(path)
+    except FileNotFoundError as error:
+        why = f"{error.strerror}: localhostProfile is a path below {state}/seccomp"
     except OSError as error:
-        why = f"{os.strerror(error.errno or 0)}: localhostProfile is a path below {state}/seccomp"
-        raise ContainerError(f"seccomp profile {path}: {why}", CONFIG_ERROR) from None
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ContainerError(f"seccomp profile {path}: is no regular file", CONFIG_ERROR)
-        return os.read(fd, MAX_BYTES + 1)
-    finally:
-        os.close(fd)
+        why = error.strerror or "cannot be read"
+    raise ContainerError(f"seccomp profile {path}: {why}", CONFIG_ERROR)
 
 
 @lru_cache(maxsize=64)

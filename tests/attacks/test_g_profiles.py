@@ -68,7 +68,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "FIFO": (os.mkfifo, "is no regular file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
     "directory": (os.mkdir, "is no regular file"),
-    "huge": (lambda path: path.write_text(" " * (2 << 20)), "is longer than"),
+    "huge": (lambda path: path.write_text(" " * (2 << 20)), "is larger than 1 MiB"),
     "deep": (lambda path: path.write_text('{"x":' + "[" * 200_000), "is nested too deeply"),
     "unknown action": (lambda path: path.write_text('{"defaultAction": "SCMP_ACT_NONE"}'), "is not known"),
     "wrong type": (lambda path: path.write_text('{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": {}}'), "$.syscalls"),

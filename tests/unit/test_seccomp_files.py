@@ -10,7 +10,6 @@ import pytest
 
 from minipod.errors import ContainerError
 from minipod.paths import Paths
-from minipod.plan.process.seccomp_json import MAX_BYTES
 from minipod.plan.process.seccomp_profile import Profile
 from minipod.runtime.seccomp import compiled_filter
 from minipod.runtime.seccomp_compile import compile_profile
@@ -36,7 +35,7 @@ def written(text: bytes) -> Callable[[Path], object]:
         (written(b"null"), "Expected `object`, got `null`"),
         (written(b'{"x":' + b"[" * 100_000), "is nested too deeply"),
         (written(b'{"x":' * 100_000), "is nested too deeply"),
-        (written(VALID + b" " * MAX_BYTES), f"is longer than {MAX_BYTES} bytes"),
+        (written(VALID + b" " * (1 << 20)), "is larger than 1 MiB"),
         (written(b'{"defaultAction": "SCMP_ACT_\xff"}'), "invalid|decode"),
     ],
     ids=["missing", "FIFO", "directory", "device", "terminal", "loop", "empty", "truncated", "null", "deep list",

@@ -75,7 +75,7 @@ def render(findings: list[Finding]) -> str:
             text += [f"    why: {escaped(finding.why)}"] if finding.why else []
             text += [f"    how: {escaped(finding.remedy)}"] if finding.remedy else []
     missing = [finding.name for finding in findings if finding.is_fatal]
-    unknown = [finding.name for finding in findings if finding.ok is None]
+    unknown = [finding.name for finding in findings if finding.ok is None and finding.needed]
     if missing:
         text.append(style.bad(f"minipod run cannot work here: {', '.join(missing)}"))
     elif unknown:

@@ -18,11 +18,6 @@ from minipod.plan.process.seccomp_profile import (
     names_of,
 )
 
-#: a profile with every system call, its conditions and comments is a tenth of this
-MAX_BYTES = 1 << 20
-#: comparisons and calls together: libseccomp takes a second for so many, and the kernel no longer program
-MAX_RULES = 4096
-
 _Errno = Annotated[int, msgspec.Meta(ge=0, le=4095)]
 
 
@@ -68,8 +63,6 @@ def parse(text: bytes, where: str, machine: str, capabilities: frozenset[str]) -
 
     Raises ContainerError that names `where`, the field and what is wrong with it.
     """
-    if len(text) > MAX_BYTES:
-        _fail(where, f"is longer than {MAX_BYTES} bytes")
     try:
         data = msgspec.json.decode(text, type=_Json)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -100,8 +93,6 @@ class _Reader:
                 self._fail("flags", f"{flag} is not supported")
         entries = enumerate(data.syscalls or ())
         rules = tuple(self._rule(f"syscalls[{number}]", entry) for number, entry in entries if self._applies(entry))
-        if sum(len(rule.names) * max(1, len(rule.arguments)) for rule in rules) > MAX_RULES:
-            self._fail("syscalls", f"more than {MAX_RULES} rules: the kernel takes no filter of that length")
         return Profile(
             architectures=self._chosen(data),
             default_action=self._action("defaultAction", data.default_action),

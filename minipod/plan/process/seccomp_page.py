@@ -29,7 +29,7 @@ Written by `scripts/generate-seccomp` from `minipod/plan/process/seccomp_profile
 `scripts/data/containerd-seccomp.json`; the tests fail when either is not up to date, or when a line says **weaker**.
 
 It holds for every container that asks for `seccompProfile: {type: RuntimeDefault}`, and for those that ask for nothing
-unless the [configuration](agent.md) says `seccomp_default = false`. It also holds for `exec`,
+unless the configuration says `seccomp_default = false` ([why](security.md#the-defaults)). It also holds for `exec`,
 probes, hooks and ephemeral containers. A privileged container has no filter, as in containerd.
 
 """
@@ -61,7 +61,7 @@ listed is killed.
 
 `localhostProfile` is a path below `<state>/seccomp`: the JSON of the OCI runtime specification, or Docker's with
 `archMap`, `includes` and `excludes`. The container does not start (`CreateContainerError`, with the file and the field
-in the message) when the profile is missing, is no regular file, is longer than 1 MiB, is no valid JSON, has a wrong
+in the message) when the profile is missing, is no regular file, is larger than 1 MiB, is no valid JSON, has a wrong
 field, takes more than three seconds to compile, or becomes longer than the 4,096 instructions that the kernel takes. It
 never runs unconfined instead.
 
