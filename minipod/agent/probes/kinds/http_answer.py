@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from minipod.plan.env import go_quote
+
 MAX_BODY = 10 << 10  # pkg/probe/http maxRespBodyLength
 MAX_HEAD = 256 << 10  # of all headers together, those of interim answers too
 MAX_INTERIM = 5
@@ -133,4 +135,4 @@ class HttpAnswer:
 
 
 def _quoted(line: bytes | bytearray) -> str:
-    return '"' + bytes(line).rstrip(b"\r").decode("latin-1")[:100].replace('"', '\\"') + '"'
+    return go_quote(bytes(line).rstrip(b"\r").decode("latin-1")[:100])
