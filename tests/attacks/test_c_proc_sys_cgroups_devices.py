@@ -9,8 +9,10 @@ from tests.builders import container, manifest, pod
 
 pytestmark = pytest.mark.vm
 
-#: open to root in containerd's containers, too: triggers of pressure, and what asks for CAP_SYS_ADMIN at the write
-HARMLESS = {"/proc/pressure/cpu", "/proc/pressure/io", "/proc/pressure/irq", "/proc/pressure/memory", "/proc/mtrr"}
+#: open to root in containerd's containers, too: triggers of pressure, what asks for CAP_SYS_ADMIN at the write, and
+#: which of the kernel's debug messages are logged
+HARMLESS = {f"/proc/pressure/{name}" for name in ("cpu", "io", "irq", "memory")} | {"/proc/mtrr"}
+HARMLESS |= {"/proc/dynamic_debug/control"}
 
 
 @pytest.mark.attack(row=21)

@@ -12,7 +12,7 @@ import pytest
 from minipod.kernel import mount as kmount
 from minipod.plan.operation import ChildContext
 from minipod.plan.process.kernel_mounts import MakeDevices, MaskPaths, MountFilesystem, ReadOnlyPaths, RemountReadOnly
-from minipod.plan.process.rootfs import BindMount, KeepWritable, MakeDeviceNode
+from minipod.plan.process.rootfs import BindMount, KeepShared, KeepWritable, MakeDeviceNode
 from tests.own_mounts import KERNEL_MOUNTS, before_5_12, in_own_mounts, opened_for_writing, options_at, refused
 
 pytestmark = pytest.mark.vm
@@ -74,6 +74,27 @@ def test_each_mount_has_its_own_options_on_every_kernel(root: Path, kernel: str)
     assert found["null"] == [os.makedev(1, 3), True]
     assert "Read-only file system" in found["chmod"]
     assert ["Read-only" in found["write"][0], found["write"][1]] == [True, ""]
+
+
+@pytest.mark.parametrize("kernel", ["this", "before 5.12"])
+def test_a_volume_that_is_shared_with_the_host_can_be_read_only_on_every_kernel(root: Path, kernel: str) -> None:
+    source = root.parent / "source"
+
+    def work(ctx: ChildContext) -> Any:
+        kmount.mount("tmpfs", str(source), "tmpfs", 0, "size=64k")
+        kmount.mount(None, str(source), None, kmount.MS_SHARED)
+        bind = BindMount(source=str(source), target="/shared", propagation="bidirectional", readonly=True)
+        with before_5_12() if kernel != "this" else contextlib.nullcontext():
+            for operation in (*KERNEL_MOUNTS, KeepShared(str(source)), bind):
+                operation.execute(ctx)
+        os.mkdir(source / "later")
+        kmount.mount("tmpfs", str(source / "later"), "tmpfs", 0, "size=64k")
+        return {place: sorted(options_at(place)) for place in (f"{root}/shared", f"{root}/shared/later", str(source))}
+
+    shared, later, host = in_own_mounts(root, work).values()
+    assert "ro" in shared
+    assert "rw" in later  # it has arrived
+    assert "rw" in host
 
 
 def test_a_procfs_that_was_made_elsewhere_is_placed_with_the_same_options(root: Path) -> None:

@@ -187,10 +187,12 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
     def _place_shared(self, ctx: ChildContext) -> None:
         tree = ctx.fds.pop(_shared_name(self.source, self.sub_path))
         try:
-            if self.readonly:
-                kmount.mount_setattr(tree, attr_set=kmount.MOUNT_ATTR_RDONLY, recursive=self.recursive_read_only)
+            if self.recursive_read_only:
+                kmount.mount_setattr(tree, attr_set=kmount.MOUNT_ATTR_RDONLY, recursive=True)
             with volume_place(ctx, self.target, directory=stat.S_ISDIR(os.fstat(tree).st_mode)) as fd:
                 kmount.move_mount(tree, fd)
+            if self.readonly:
+                kmount.restrict(tree, kmount.MS_RDONLY)
         finally:
             os.close(tree)
 
