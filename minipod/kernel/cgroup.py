@@ -188,8 +188,37 @@ def _copy_cpuset(directory: str) -> None:
     if read(directory, "cpuset.cpus"):
         return
     for name in ("cpuset.mems", "cpuset.cpus"):
-        if not read(directory, name):
-            write(directory, name, read(os.path.dirname(directory), name))
+        if read(directory, name):
+            continue
+        there = read(os.path.dirname(directory), name)
+        try:
+            write(directory, name, there)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            write(directory, name, _without_exclusive(directory, name, there))
+
+
+def _without_exclusive(directory: str, name: str, there: str) -> str:
+    """A sibling may have its cpus or nodes for itself (cpuset.cpu_exclusive): those are left to it (cpuset(7))."""
+    left = listed(there)
+    flag = "cpuset.cpu_exclusive" if name == "cpuset.cpus" else "cpuset.mem_exclusive"
+    with os.scandir(os.path.dirname(directory)) as entries:
+        siblings = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False) and entry.path != directory]
+    for sibling in siblings:
+        with contextlib.suppress(OSError):  # it goes as we look
+            if read(sibling, flag) == "1":
+                left -= listed(read(sibling, name))
+    return ",".join(map(str, sorted(left)))
+
+
+def listed(text: str) -> set[int]:
+    """The numbers of the kernel's list format: `0-3,5`."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
 
 
 def groups(directory: str) -> Iterator[str]:

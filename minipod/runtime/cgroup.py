@@ -110,7 +110,7 @@ def wait_empty(path: str, facts: HostFacts, timeout_s: float) -> bool:
 
 
 def of_the_caller(facts: HostFacts, lines: str | None = None) -> list[str]:
-    """What the groups that the agent was started in do to it and its spawner: they stay where they are.
+    """What the groups that the agent was started in do to it and its spawner, which stay in them; what is not seen.
 
     `lines`: the text of /proc/self/cgroup, read when None.
     """
@@ -134,6 +134,12 @@ def of_the_caller(facts: HostFacts, lines: str | None = None) -> list[str]:
             )
         path = os.path.dirname(path)
     sessions = {path for path in groups.values() if re.search(r"/session-[^/]+\.scope$", path)}
+    hidden = sorted(key for key in groups if key and key not in facts.cgroup_mounts)
+    found += [
+        f"cgroup hierarchy {key} is mounted nowhere here: containers stay in the host's root group of it, where "
+        f"CAP_SYS_ADMIN is enough to freeze or limit the host: mount it below /sys/fs/cgroup and start the agent anew"
+        for key in hidden
+    ]
     return found + [
         f"cgroup {path}: a log-out with KillUserProcesses= ends agent and spawner: {_UNIT}" for path in sorted(sessions)
     ]

@@ -321,5 +321,35 @@ def test_what_the_caller_s_groups_do_to_the_agent_is_said(tmp_path: Path) -> Non
     assert session.endswith("run minipod agent as a service of systemd")
     (tmp_path / slice_[1:] / "memory.limit_in_bytes").write_text("9223372036854771712\n")
     v1 = msgspec.structs.replace(HYBRID, cgroup_mounts={"memory": str(tmp_path)})
-    assert runtime.of_the_caller(v1, f"4:memory:{slice_}\n3:cpu,cpuacct:/\n0::/\n") == []
+    assert runtime.of_the_caller(v1, f"4:memory:{slice_}\n0::/\n") == []
     assert runtime.of_the_caller(v2, "0::/\n") == []
+
+
+def test_a_hierarchy_that_is_mounted_nowhere_is_reported() -> None:
+    [found] = runtime.of_the_caller(HYBRID, "9:freezer:/\n8:name=old:/\n7:cpu,cpuacct:/\n0::/\n")
+    assert found.startswith(
+        "cgroup hierarchy name=old is mounted nowhere here: containers stay in the host's root group"
+    )
+
+
+def test_a_sibling_keeps_the_cpus_that_it_has_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = {"": ("0-3,8", "0"), "alone": ("1-2", "0"), "shared": ("3", "0"), "ours": ("", "")}
+    for name, (cpus, mems) in sets.items():
+        (tmp_path / name).mkdir(exist_ok=True)
+        for file, text in (
+            ("cpus", cpus),
+            ("mems", mems),
+            ("cpu_exclusive", "01"[name == "alone"]),
+            ("mem_exclusive", "0"),
+        ):
+            (tmp_path / name / f"cpuset.{file}").write_text(text)
+    write = kernel.write
+
+    def refusing(directory: str, name: str, *values: str) -> None:
+        if kernel.listed(values[0]) & {1, 2}:
+            raise OSError(22, "Invalid argument")
+        write(directory, name, *values)
+
+    monkeypatch.setattr(kernel, "write", refusing)
+    kernel.make(Hierarchy(str(tmp_path), 1, ("cpuset",)), "/ours")
+    assert [(tmp_path / "ours" / f"cpuset.{file}").read_text() for file in ("cpus", "mems")] == ["0,3,8", "0"]
