@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from minipod.agent import inheritance, lock, main, processes, server, start
-from minipod.agent.environment import PATH, kept_environment
+from minipod.agent.environment import KEPT, PATH, kept_environment
 from minipod.errors import HostError, UsageError
 from minipod.kernel import inherit
 from minipod.paths import Paths
 from minipod.runtime.images.unpack import shed_protection
+from tests.conftest import CHECKOUT
 from tests.descriptors import open_fds
 
 
@@ -114,6 +116,15 @@ def test_what_cannot_be_undone_is_said_with_its_meaning(monkeypatch: pytest.Monk
     for part in ("no_new_privs", "seccomp filter", "docker-default (enforce)", "net namespace", "0x2 are missing"):
         assert part in words
     assert "uts namespace" not in words
+
+
+def test_the_page_has_every_attribute_with_what_it_is_set_to() -> None:
+    page = (CHECKOUT / "docs" / "security.md").read_text()
+    lines = dict(re.findall(r"^\| ([^|]+) \| (.+) \|$", page, re.MULTILINE))
+    for attribute in inheritance.ATTRIBUTES:
+        assert lines[attribute.name].startswith(attribute.ours) or attribute.name == "limits"
+    assert [name for name in inheritance.LIMITS if name not in lines["limits"]] == []
+    assert [name for name in KEPT if name not in page and not name.upper().endswith("_PROXY")] == ["PYTHONPATH"]
 
 
 def test_a_call_that_is_refused_is_reported_and_the_rest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
