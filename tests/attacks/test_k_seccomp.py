@@ -126,6 +126,7 @@ def failures(output: str) -> list[str]:
 @pytest.mark.attack(row=55)
 @pytest.mark.attack(row=56)
 @x86_only
+@pytest.mark.vm
 @pytest.mark.parametrize(
     "context",
     [
@@ -158,6 +159,7 @@ def test_without_the_filter_the_programs_reach_the_kernel_by_each_set_of_numbers
 @pytest.mark.attack(row=55)
 @pytest.mark.attack(row=56)
 @x86_only
+@pytest.mark.vm
 def test_the_filter_holds_for_init_exec_probes_hooks_and_ephemeral_containers(
     node: AttackedNode, evil: EvilImages
 ) -> None:
