@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.attacks.conftest import AttackedNode
+from tests.attacks.test_b_rootfs_and_mounts import LOOK
 from tests.builders import container, manifest, pod
 
 pytestmark = pytest.mark.vm
@@ -36,3 +37,16 @@ def test_proc_is_unmasked_only_in_a_user_namespace(node: AttackedNode, field: st
     assert refused.returncode != 0
     assert "procMount" in refused.stderr
     assert "hostUsers" in refused.stderr
+
+
+@pytest.mark.attack(row=21)
+@pytest.mark.parametrize("shared", ["nothing", "shareProcessNamespace", "hostPID", "hostNetwork", "hostIPC", "debug"])
+def test_every_kind_of_procfs_and_sysfs_is_masked(node: AttackedNode, shared: str) -> None:
+    """That of the pod's, of the host's or of another container's PID namespace, and the sysfs of the host's network."""
+    fields = {} if shared in ("nothing", "debug") else {shared: True}
+    if shared != "debug":
+        assert node("run", "-", input=manifest(pod("p", container("c", LOOK), **fields))).stdout == "looked\n"
+        return
+    node("run", "-d", "-", input=manifest(pod("p", container("c", "exec sleep 1000"))))
+    seen = node("debug", "p", "--image=busybox", "--target=c", "-q", "--attach=true", "--", "sh", "-c", LOOK).stdout
+    assert seen == "looked\n"
