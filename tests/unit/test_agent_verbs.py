@@ -424,3 +424,25 @@ def test_what_the_network_warns_of_is_told_to_the_run_that_caused_it_and_as_an_e
         assert any(b"pods get other addresses" in event.data for event in agent.node.store.events())
 
     with_agent(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"verb": "resize", "limits": {"cpu": "x"}},
+        {"verb": "resize", "requests": {"name": "x"}},
+        {"verb": "debug", "container": {"name": "d", "image": "busybox", "resources": {"limits": {"cpu": "x"}}}},
+        {"verb": "debug", "container": {"name": "d", "image": 5}},
+        {"verb": "debug", "container": {"name": "d", "image": "busybox", "imagee": "x"}},
+        {"verb": "debug", "container": ["d"]},
+        {"verb": "debug", "container": {"name": "d", "image": "x" * (4 << 20)}},
+    ],
+    ids=lambda request: str(request)[:60],
+)
+def test_parts_of_a_pod_in_a_request_are_decoded_as_in_a_manifest(tmp_path: Path, request_: dict[str, Any]) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        (answer,) = await agent.ask(namespace="default", pod="web", **{"container": "main", **request_})
+        assert answer["error"]["kind"] in ("Manifest", "Usage")
+
+    with_agent(tmp_path, test)

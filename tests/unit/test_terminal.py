@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from minipod.agent.service import _OneLine
+from minipod.cli.show.table import table
 from minipod.cli.show.yamlout import to_yaml
 from minipod.terminal import behind, escaped, one_line
 from tests.conftest import CHECKOUT
@@ -38,6 +39,11 @@ def test_what_a_terminal_obeys_is_written_out() -> None:
     everything = "".join(map(chr, range(0x3000)))
     assert not obeyed(escaped(everything))
     assert escaped(escaped(everything)) == escaped(everything)
+
+
+def test_a_cell_of_a_table_is_one_line_and_as_wide_as_it_is_shown() -> None:
+    shown = table([["A", "B"], ["x\x1b[2J", "one\ntwo"], ["y", "\r"]])
+    assert shown.splitlines() == ["A        B", "x^[[2J   one...", "y        ..."]
 
 
 def test_yaml_and_json_hold_what_they_held() -> None:
