@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import secrets
@@ -35,6 +36,8 @@ from minipod.runtime.status import ExecResult
 OUTPUT_LIMIT = 16 << 20  # bytes a stream of exec_sync may say (CRI's maximum message)
 _DRAIN_S = 0.5  # for what a command left running: it may hold the command's streams open for ever
 _LISTEN_AFTER_S = 0.02  # most commands have ended by then, and a pipe takes 64 KiB
+_DROP_BYTES = 1 << 20  # at once, of what nobody will see
+_DROP_PAUSE_S = 0.005
 _PROGRAMS_MAX = 8  # a container has at most three probes and two hooks
 
 Terminal = tuple[int, int] | None
@@ -271,20 +274,31 @@ class _Output:
             self._is_listening = False
             self._loop.remove_reader(self._fd)
 
+    def _listen_later(self) -> None:
+        """What is dropped is not worth a turn of the loop for each write: the pipe fills, and the command waits."""
+        if self._is_listening:
+            self._listen_no_more()
+            self._timer = self._loop.call_later(_DROP_PAUSE_S, self._listen)
+
     def _read(self) -> None:
         """As much as a pipe takes: one that says more and more does not hold up the rest."""
         for _ in range(2):
             try:
-                chunk = os.read(self._fd, 65536)
+                chunk = os.read(self._fd, 65536 if self._left else _DROP_BYTES)
             except BlockingIOError:
                 return
             if not chunk:
                 self._listen_no_more()
                 self._end.set_result(None)
                 return
-            if self._left:
-                self._chunks.append(chunk[: self._left])
-                self._left -= len(self._chunks[-1])
+            if not self._left:
+                self._listen_later()
+                return
+            self._chunks.append(chunk[: self._left])
+            self._left -= len(self._chunks[-1])
+            if not self._left:
+                with contextlib.suppress(OSError):  # the user's limit (pipe(7))
+                    fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _DROP_BYTES)
 
     async def text(self, until: float) -> bytes:
         """What it said, once nobody can write to it any more, or at that time: the command itself has ended, so all
