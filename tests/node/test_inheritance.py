@@ -110,11 +110,12 @@ def test_pods_do_not_differ_by_what_the_agent_was_started_from(node: Node, tmp_p
 def test_what_cannot_be_undone_is_in_the_log(node: Node, tmp_path: Path) -> None:
     def before() -> None:
         process.set_no_new_privs()
-        process.unshare(process.CLONE_NEWUTS)
+        process.unshare(process.CLONE_NEWUTS | process.CLONE_NEWNET)
 
     view(node, before, tmp_path)
     text = Path(node.paths.root, "agent.log").read_text()
     assert "no_new_privs is set and goes to every container: set-uid programs do nothing there" in text
+    assert "net namespace: not that of the host's first process: pods reach the outside through it" in text
     if inherit.namespace(1, "uts"):  # the host's first process may have more rights than this root
         assert "uts namespace: not that of the host's first process: its host name is the node's" in text
 
