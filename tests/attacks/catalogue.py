@@ -25,4 +25,5 @@ SECTIONS = {
 #: row → why nothing can be attacked here
 NOT_APPLICABLE = {
     37: "checkpoint archives: there are none",
+    53: "an HTTP API: there is none; what the control socket is asked are rows 52 and 54",
 }

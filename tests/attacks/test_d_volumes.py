@@ -20,6 +20,7 @@ from tests.attacks.conftest import AttackedNode
 from tests.attacks.evil import EvilImages
 from tests.attacks.swapper import Swapper, attempts
 from tests.builders import container, empty_dir, host_path, manifest, mount, pod
+from tests.guard import guarded
 from tests.layouts import symlink
 from tests.volume_pods import claim, config_map, secret, wait_for
 
@@ -261,7 +262,7 @@ def test_an_update_of_files_follows_no_link_that_a_container_left(node: Attacked
         script = (
             f"for d in /pods/*/volumes/*/c /pods/*/volumes/*/s /pods/*/volumes/*/p; do cd $d && {{ {change}; }}; done"
         )
-        node("exec", "p", "-c", "a", "--", "sh", "-c", script, check=False)
+        node("exec", "p", "-c", "a", "--", "sh", "-c", guarded(script), check=False)
         apply(node, config_map("c", k=str(number), other="x"), secret("s", q=str(number)))
         # seen by a volume that is whole, or refused with an event: in either case the agent has looked at it
         places = [next(Path(node.paths.state, "pods").glob(f"*/volumes/*/{name}")) for name in "csp"]
@@ -279,10 +280,9 @@ def looked_at(node: AttackedNode, place: Path, value: str) -> bool:
 
 @pytest.mark.attack(row=25)
 def test_the_same_pod_again_begins_with_files_of_its_own(node: AttackedNode, canary: Canary) -> None:
-    attack = (
-        f"cd /c; rm -rf ..data k ..2*; ln -s {canary.folder} ..data; ln -s {canary.folder}/secret k; echo x > k; true"
-    )
-    victim = {**container("c", f"{attack}; cat /c/k"), "volumeMounts": [mount("c", "/c")]}
+    links = f"ln -s {canary.folder} ..data; ln -s {canary.folder}/secret k; echo x > k"
+    attack = guarded(f"cd /c || exit; rm -rf ..data k ..2*; {links}; cat /c/k")
+    victim = {**container("c", attack), "volumeMounts": [mount("c", "/c")]}
     text = manifest(config_map("c", k="whole\n"), pod("p", victim, volumes=[{"name": "c", "configMap": {"name": "c"}}]))
     for _ in range(5):
         assert node("run", "-", input=text).stdout == "whole\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.attacks.canary import new_canary, picture_of_host
 from tests.attacks.conftest import AttackedNode
 from tests.attacks.evil import EvilImages, swap_forever, swap_program
 from tests.builders import container, empty_dir, manifest, mount, pod
+from tests.conftest import CHECKOUT, IN_CHROOT_VARIABLE
 from tests.layouts import entry
 from tests.volume_pods import wait_for
 
@@ -83,3 +85,16 @@ def test_the_swapper_swaps_from_inside_a_pod(node: AttackedNode, evil: EvilImage
     )
     wait_for(lambda: int(node("exec", "p", "-c", "c", "--", "cat", "/v/rounds", check=False).stdout or 0) > 10)
     assert node("exec", "p", "-c", "c", "--", "sh", "-c", "readlink /proc/1/exe").stdout
+
+
+def test_in_a_chroot_no_such_test_runs(tmp_path: Path) -> None:
+    """There a pod's processes may come out on the host's root. A bind of `/`, in a mount namespace of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != IN_CHROOT_VARIABLE}
+    command = f"{sys.executable} -m pytest -q -p no:cacheprovider tests/attacks/test_oracle.py"
+    script = f"mount --rbind / {tmp_path} && exec chroot {tmp_path} sh -c 'cd {CHECKOUT} && exec {command}'"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "this process is in a chroot" in done.stdout + done.stderr
+    assert "no tests ran" in done.stdout

@@ -163,6 +163,7 @@ def test_what_tells_too_much_is_masked_and_nothing_of_the_kernel_can_be_set(node
     assert set(said(node, script).split()) <= {"0", "end"}
 
 
+@pytest.mark.attack(row=1)
 @pytest.mark.parametrize("how", ["own", "exec", "tty"])
 def test_no_descriptor_is_inherited(node: Node, how: str) -> None:
     script = "for fd in $(seq 0 200); do link=$(readlink /proc/self/fd/$fd) && echo $fd $link; done"
@@ -268,6 +269,7 @@ def test_the_host_s_namespaces(node: Node) -> None:
     assert (own.read_text() if own.exists() else "") in hosts
 
 
+@pytest.mark.attack(row=2)
 def test_a_shared_pid_namespace_tells_neither_descriptors_nor_secrets_of_the_host(node: Node) -> None:
     start(
         node,

@@ -1,4 +1,4 @@
-"""The attack tests against their catalogue: marks that are true."""
+"""The attack tests against their catalogue: marks that are true, and no row without a test."""
 
 from __future__ import annotations
 
@@ -53,3 +53,9 @@ def test_each_test_of_a_section_carries_its_row() -> None:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and (path, node.name) not in marked
     ]
     assert without == []
+
+
+def test_every_row_is_tested_or_has_nothing_to_attack() -> None:
+    every = set().union(*SECTIONS.values())
+    assert every == set(range(1, 58))
+    assert every - {row for _, _, row in marked_rows()} == set(NOT_APPLICABLE)

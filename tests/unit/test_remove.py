@@ -74,3 +74,12 @@ def test_names_of_its_own_temporary_folders_do_not_confuse_it(tmp_path: Path) ->
     (tree / ".removing-1").write_text("")
     remove_tree(str(tree))
     assert not tree.exists()
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_removed_like_others(tmp_path: Path) -> None:
+    """A container could make its pod impossible to delete."""
+    name = os.fsencode(tmp_path) + b"/tree/\xff"
+    os.makedirs(name)
+    open(name + b"/\xfe", "w").close()
+    remove_tree(str(tmp_path / "tree"))
+    assert os.listdir(tmp_path) == []
