@@ -86,6 +86,7 @@ class Mount(_Value, frozen=True, kw_only=True):
 
     container_path: str
     host_path: str
+    host_path_type: str = ""  # of a hostPath volume: looked at again when it is mounted
     readonly: bool = False
     propagation: str = "private"  # private | host-to-container | bidirectional
     recursive_read_only: bool = False

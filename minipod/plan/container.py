@@ -292,6 +292,7 @@ def _volumes(config: ContainerConfig, sandbox: SandboxConfig, image: Image, path
             recursive_read_only=mount.recursive_read_only,
             propagation=mount.propagation,
             sub_path=mount.below,
+            host_path_type=mount.host_path_type,
         )
         for mount in mounts
     ]

@@ -13,6 +13,8 @@ import pytest
 
 from minipod.errors import ContainerError
 from minipod.kernel.ownership import give_to_group
+from minipod.plan.operation import ChildContext
+from minipod.plan.process.rootfs import BindMount
 from minipod.plan.volumes import sub_path
 from minipod.plan.volumes.sub_path import MakeSubPath, open_source
 from tests.attacks.canary import Canary
@@ -179,6 +181,27 @@ def test_no_link_of_an_image_volume_leads_out_of_the_image(
     apply(node, pod("p", *victims, volumes=[{"name": "i", "image": {"reference": image}}]))
     wait_for(lambda: all(reason == "CreateContainerError" for reason, _ in waiting(node).values()))
     assert len(waiting(node)) == len(paths)
+
+
+@pytest.mark.attack(row=24)
+@pytest.mark.parametrize("kind", ["Socket", "File", "CharDevice", "BlockDevice"])
+def test_a_path_of_the_host_that_is_swapped_after_it_was_checked_is_not_mounted(
+    canary: Canary, tmp_path: Path, kind: str
+) -> None:
+    """Forced: of the wanted type when it is looked at, then a link to a folder: what is mounted is looked at again."""
+    (tmp_path / "path").symlink_to(canary.folder)
+    wanted = BindMount(source=str(tmp_path / "path"), target="/x", host_path_type=kind)
+    with pytest.raises(OSError, match="type check failed"):
+        wanted.execute(ChildContext({}))
+
+
+@pytest.mark.attack(row=24)
+@pytest.mark.vm
+def test_the_type_of_a_path_of_the_host_reaches_its_mount(node: AttackedNode, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    one = {**container("c", "cat /x; exit 0"), "volumeMounts": [mount("h", "/x")]}
+    text = manifest(pod("p", one, volumes=[host_path("h", tmp_path / "file", type="File")]))
+    assert node("run", "-", input=text).stdout == "text\n"
 
 
 @pytest.mark.attack(row=24)

@@ -17,10 +17,10 @@ from minipod.paths import Paths
 from minipod.plan.configs import Device, HostFacts, Mount
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes.empty_dirs import MakeEmptyDir, MountHugePages, MountTmpfs, tmpfs_size
+from minipod.plan.volumes.host_paths import CheckHostPath
 from minipod.plan.volumes.mounted import LinkDevice
 from minipod.plan.volumes.quota import LimitFolder
 from minipod.plan.volumes.sources import (
-    CheckHostPath,
     FoundSources,
     MakePodFolder,
     devices_for,

@@ -17,6 +17,7 @@ from minipod.kernel.remove import remove_tree
 from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
 from minipod.plan.process.kernel_mounts import make_node
 from minipod.plan.process.places import kept_mount, volume_place
+from minipod.plan.volumes.host_paths import refuse_another_type
 from minipod.plan.volumes.sub_path import open_source
 
 _PROPAGATION = {"private": kmount.MS_PRIVATE, "host-to-container": kmount.MS_SLAVE}
@@ -157,6 +158,7 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
     recursive_read_only: bool = False
     propagation: str = "private"
     sub_path: str = ""
+    host_path_type: str = ""
     phase = "mounts"
 
     def describe(self) -> str:
@@ -172,6 +174,8 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
             return
         source_fd = open_source(self.source, self.sub_path)
         try:
+            if not self.sub_path:
+                refuse_another_type(source_fd, self.source, self.host_path_type)
             directory = stat.S_ISDIR(os.fstat(source_fd).st_mode)
             with volume_place(ctx, self.target, directory=directory) as fd:
                 kmount.bind(

@@ -8,12 +8,10 @@ pkg/kubelet/kubelet_pods.go makeMounts. A pod's volumes outlive its sandbox; the
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import posixpath
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -42,6 +40,7 @@ from minipod.plan.volumes.empty_dirs import (
     huge_page_size,
     tmpfs_size,
 )
+from minipod.plan.volumes.host_paths import CheckHostPath
 from minipod.plan.volumes.mounted import (
     BindFolder,
     GiveToGroup,
@@ -53,18 +52,6 @@ from minipod.plan.volumes.nfs import MountNfs
 from minipod.plan.volumes.quota import LimitFolder
 
 _PROPAGATION = {"None": "private", "HostToContainer": "host-to-container", "Bidirectional": "bidirectional"}
-
-#: type -> (what a path of another kind is not, the test)
-_HOST_PATH_TYPES: dict[str, tuple[str, Callable[[int], bool]]] = {
-    "DirectoryOrCreate": ("a directory", stat.S_ISDIR),
-    "Directory": ("a directory", stat.S_ISDIR),
-    "FileOrCreate": ("a file", stat.S_ISREG),
-    "File": ("a file", stat.S_ISREG),
-    "Socket": ("a socket file", stat.S_ISSOCK),
-    "CharDevice": ("a character device", stat.S_ISCHR),
-    "BlockDevice": ("a block device", stat.S_ISBLK),
-}
-
 
 # ---- places
 
@@ -149,56 +136,6 @@ class MakePodFolder(HostOperation, frozen=True):
     def undo(self) -> None:
         if os.path.basename(self.path):  # a pod without a uid would name the folder of all pods
             remove_tree(self.path)
-
-
-class CheckHostPath(HostOperation, frozen=True):
-    """A path of the host is of the wanted type, or is made where the type says so. What is there is never removed."""
-
-    volume: str
-    path: str
-    type: str = ""
-
-    def describe(self) -> str:
-        if self.type in ("", "DirectoryOrCreate"):
-            return f"mkdir -p {self.path} (hostPath {self.volume})"
-        if self.type == "FileOrCreate":
-            return f"touch {self.path} (hostPath {self.volume})"
-        return f"check that {self.path} is {_HOST_PATH_TYPES[self.type][0]} (hostPath {self.volume})"
-
-    def execute(self) -> None:
-        try:
-            self._make()
-            if self.type:
-                self._check()
-        except OSError as error:
-            raise VolumeError(
-                f'MountVolume.SetUp failed for volume "{self.volume}" : hostPath {self.path}: {error.strerror}'
-            ) from error
-
-    def _make(self) -> None:
-        if "\0" in self.path and self.type:
-            raise OSError(errno.EINVAL, "invalid argument: a NUL byte ends a string of the kernel's")
-        if os.path.exists(self.path) or "\0" in self.path:
-            return  # without a type the runtime is the first to look (plan.refusals)
-        if not os.path.isabs(self.path):
-            return  # it will be refused: nothing is made anywhere
-        if self.type in ("", "DirectoryOrCreate"):
-            # without a type the kubelet checks nothing, and containerd makes a folder of what is missing
-            os.makedirs(self.path, mode=0o755, exist_ok=True)
-        elif self.type == "FileOrCreate":
-            os.close(os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644))
-
-    def _check(self) -> None:
-        kind, matches = _HOST_PATH_TYPES[self.type]
-        try:
-            found = matches(os.stat(self.path).st_mode)
-        except FileNotFoundError:
-            found = False
-        if not found:
-            raise VolumeError(
-                f'MountVolume.SetUp failed for volume "{self.volume}" : '
-                f"hostPath type check failed: {self.path} is not {kind}"
-            )
 
 
 def volume_operations(
@@ -366,6 +303,7 @@ def mounts_for(
                 volume=volume.name,
                 container_path=posixpath.normpath("/" + wanted.mount_path.lstrip("/")),
                 host_path=volume_path(pod, volume, paths),
+                host_path_type=(volume.host_path.type or "") if volume.host_path is not None else "",
                 readonly=wanted.read_only or _is_read_only(volume),
                 propagation=_PROPAGATION[wanted.mount_propagation or "None"],
                 recursive_read_only=_recursive_read_only(wanted, facts, place),
