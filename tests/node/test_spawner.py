@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -256,6 +258,33 @@ def test_a_malformed_message_is_answered_and_leaves_no_descriptor(paths: Paths) 
             assert "children" in answer_of(sock, LIST, [])
             assert spawner.num_fds() == before
         host.spawners.open()
+        await host.spawners.close_stdin("stays")
+        assert (await host.end_of("stays")).code == 6
+        assert host.process() == spawner
+
+    on_host(paths, body)
+
+
+def test_a_spawner_without_free_descriptors_refuses_loses_none_and_goes_on(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        closed((await host.spawners.current.spawn("stays", HERE, shell("read x; exit 6"), stdin=True)).fds)
+        spawner = host.process()
+        before, limits = spawner.num_fds(), resource.prlimit(spawner.pid, resource.RLIMIT_NOFILE)
+        highest = max(int(fd) for fd in os.listdir(f"/proc/{spawner.pid}/fd"))
+        refused = []
+        for number in range(12):
+            resource.prlimit(spawner.pid, resource.RLIMIT_NOFILE, (highest + 1 + number, limits[1]))
+            try:
+                closed((await host.spawners.current.spawn(f"k{number}", HERE, shell("exit 7"), stdin=True)).fds)
+            except SpawnError as error:
+                refused.append(error.errno)
+            else:
+                assert (await host.end_of(f"k{number}")).code == 7
+                await host.spawners.forget(f"k{number}")
+            await until(lambda: spawner.num_fds() == before)
+        assert set(refused) == {errno.EMFILE}
+        assert 3 < len(refused) < 12  # at each descriptor that it needs, and then it had enough
+        resource.prlimit(spawner.pid, resource.RLIMIT_NOFILE, limits)
         await host.spawners.close_stdin("stays")
         assert (await host.end_of("stays")).code == 6
         assert host.process() == spawner

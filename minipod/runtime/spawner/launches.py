@@ -6,6 +6,7 @@ command, as the spawner's own child. Until its report is read nobody knows its p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -143,10 +144,13 @@ class Launches:
 
     def _tell_started(self, launch: _Launch) -> None:
         answer = {"id": launch.request_id, "pid": launch.pid, "started_at_ns": launch.started_at_ns, "facts": {}}
-        if launch.pid not in self._by_pid:  # it is gone, and its pid may be another's
+        pidfd = -1
+        if launch.pid in self._by_pid:  # else it is gone, and its pid may be another's
+            with contextlib.suppress(OSError):  # no descriptor is free
+                pidfd = os.pidfd_open(launch.pid)
+        if pidfd < 0:
             self._send({**answer, "fds": []}, [], launch.agent)
             return
-        pidfd = os.pidfd_open(launch.pid)
         self._send({**answer, "fds": ["pidfd"]}, [pidfd], launch.agent)
         os.close(pidfd)
 

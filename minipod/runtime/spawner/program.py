@@ -253,8 +253,13 @@ class Spawner:
             operations.append(self.decoders[tag].decode(raw))
         if not operations:
             raise ValueError("nothing to execute")
-        ours, theirs = _make_stdio(request, named, self.launches.null_fd)
         status, child_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = _make_stdio(request, named, self.launches.null_fd)
+        except BaseException:
+            status.close()
+            child_status.close()
+            raise
         status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         handed = {name: fd for name, fd in named.items() if name not in STREAMS}
         context = ChildContext({**handed, "status": child_status.fileno()})
@@ -265,8 +270,7 @@ class Spawner:
                 request.clone, lambda: _child(operations, context, child_status, theirs, self.arguments)
             )
         except BaseException:
-            for fd in (*ours.values(), *theirs.values()):
-                os.close(fd)
+            close_all((*ours.values(), *theirs.values()))
             status.close()
             raise
         finally:
@@ -319,11 +323,17 @@ class Spawner:
 
     def _born(self, child: Child, pid: int) -> None:
         """From now on it is the clone in the PID namespace, not the process that prepared it. It is not reaped yet."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:  # no descriptor is free
+            os.kill(pid, signal.SIGKILL)
+            child.failure = _error(error, "pidfd_open")
+            return
         self.by_pid.pop(child.pid, None)
         child.pid, child.is_born_later = pid, False
         self.by_pid[pid] = child
         os.close(child.held["pidfd"])
-        child.held["pidfd"] = os.pidfd_open(pid)
+        child.held["pidfd"] = pidfd
 
     def _reap(self) -> None:
         while True:
@@ -398,19 +408,21 @@ def _make_stdio(request: Request, named: dict[str, int], null_fd: int) -> tuple[
     """(ours, the child's) descriptors. What nobody gave is /dev/null, `null_fd`."""
     ours: dict[str, int] = {}
     theirs: dict[str, int] = {}
-    if request.stdio == "pipes":
-        theirs["stdout"], theirs["stderr"] = -1, -1
-        for name in ("stdout", "stderr"):
-            ours[name], theirs[name] = os.pipe2(os.O_CLOEXEC)
-            with contextlib.suppress(OSError):  # the user's limit (pipe(7))
-                fcntl.fcntl(ours[name], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        if request.stdin:
-            theirs["stdin"], ours["stdin"] = os.pipe2(os.O_CLOEXEC)
-    elif request.stdio == "fds":
-        theirs = {name: os.dup(named[name]) for name in STREAMS if name in named}
-    for name in STREAMS:
-        if name not in theirs:
-            theirs[name] = os.dup(null_fd)
+    try:
+        if request.stdio == "pipes":
+            for name in ("stdout", "stderr"):
+                ours[name], theirs[name] = os.pipe2(os.O_CLOEXEC)
+                with contextlib.suppress(OSError):  # the user's limit (pipe(7))
+                    fcntl.fcntl(ours[name], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            if request.stdin:
+                theirs["stdin"], ours["stdin"] = os.pipe2(os.O_CLOEXEC)
+        given = named if request.stdio == "fds" else {}
+        for name in STREAMS:
+            if name not in theirs:
+                theirs[name] = os.dup(given.get(name, null_fd))
+    except BaseException:  # no descriptor is free
+        close_all((*ours.values(), *theirs.values()))
+        raise
     return ours, theirs
 
 
