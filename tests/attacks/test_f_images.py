@@ -20,7 +20,7 @@ import zstandard
 
 from minipod.errors import ImageError
 from minipod.paths import Paths
-from minipod.runtime.images import layers
+from minipod.runtime.images import layers, unpack
 from minipod.runtime.images.store import ImageStore
 from tests import registry as fake
 from tests.attacks.canary import Canary
@@ -108,6 +108,23 @@ def test_no_layer_reaches_outside_and_no_pod_sees_more_by_it(
     )
     done = node("run", "-", input=manifest(pod("p", container("c", script, image=image))), check=False)
     assert done.stdout.endswith("end\n") or "CreateContainerError" in done.stderr, done
+
+
+@pytest.mark.attack(row=31)
+@pytest.mark.parametrize("missing", ["chroot", "chdir"])
+def test_an_unpacker_that_is_not_in_its_target_unpacks_nothing(tmp_path: Path, missing: str) -> None:
+    """`enter` alone, in a child: what follows would work on the host's own root."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            setattr(os, missing, lambda _: None)
+            unpack.enter(str(tmp_path))
+        except unpack.BadLayerError as error:
+            status = 0 if "is not the layer's" in str(error) else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 # ---- row 33: names that are no names

@@ -368,10 +368,14 @@ def apply_whiteout(path: bytes) -> None:
 
 
 def enter(target: str) -> None:
-    """From here on `/` is the target, and no module can be loaded any more."""
+    """From here on `/` is the target, which is verified, for names in archives are used as they are. No module can be
+    loaded any more."""
     shed_protection()
+    wanted = os.stat(target)
     os.chroot(target)
     os.chdir("/")
+    if not os.path.samestat(wanted, os.stat("/")) or not os.path.samestat(wanted, os.stat(".")):
+        raise BadLayerError("the root directory is not the layer's: nothing is unpacked")
     os.umask(0)
     sys.path.clear()
     sys.meta_path.clear()

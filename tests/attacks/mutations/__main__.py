@@ -18,6 +18,13 @@ from tests.attacks.mutations import Mutation, all_mutations, mutated
 from tests.conftest import CHECKOUT
 
 PASSED, FAILED = 0, 1  # pytest's exit status
+#: in a mount namespace of its own; the tests need the three that stay writable
+HOST_READ_ONLY = """
+for place in /run /tmp /var; do mount --rbind "$place" "$place"; done
+mount -o remount,bind,ro /
+cd "$PWD"
+exec "$@"
+"""
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "build", "dist", "*.egg-info")
 
 
@@ -65,8 +72,12 @@ def copy_to(folder: str) -> Path:
 
 
 def run(copy: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """pytest below the copy imports the copy: its folder comes first in sys.path, in nodes by PYTHONPATH."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]
+    """pytest below the copy imports the copy: its folder comes first in sys.path, in nodes by PYTHONPATH.
+
+    The host's root file system is read-only to it: a defence that is out is out for the fixtures too.
+    """
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", HOST_READ_ONLY, "sh", *pytest]
     return subprocess.run(command, cwd=copy, stdout=subprocess.PIPE, text=True, check=False)
 
 
