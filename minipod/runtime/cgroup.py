@@ -160,6 +160,18 @@ def find_leftovers(paths: Paths, facts: HostFacts) -> tuple[str, ...]:
     return tuple(sorted(found.difference(tiers)))
 
 
+def complete(path: str, facts: HostFacts) -> None:
+    """Make what a group lacks: of a hierarchy that was mounted, or is joined by a newer minipod, since it was made.
+
+    The commands that come from now on are in it; one without any group is left alone, it has ended.
+    """
+    there = [(hierarchy, os.path.isdir(hierarchy.mount + path)) for hierarchy in hierarchies(facts)]
+    if any(is_there for _, is_there in there):
+        for hierarchy, is_there in there:
+            if not is_there:
+                cgroup.make(hierarchy, path)
+
+
 def remove(path: str, facts: HostFacts) -> None:
     """Kill what is in the group and remove it from every hierarchy. Idempotent. Raises TimeoutError, OSError."""
     remove_with_processes(directories(path, facts))

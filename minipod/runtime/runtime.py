@@ -114,8 +114,10 @@ class Runtime:
             self._begin(self._finish(container, ended))
         elif container.pidfd < 0:
             self._begin(self._finish(container, None))
-        elif container_id not in await self._spawners.children():
-            self._watch(container)
+        else:
+            cgroup.complete(self._cgroup(container), self._facts)
+            if container_id not in await self._spawners.children():
+                self._watch(container)
 
     def _start_was_interrupted(self, container: Container) -> None:
         """The agent died between the fork and the note of it: nobody knows this process, so it ends."""

@@ -160,6 +160,8 @@ class Sandboxes:
         operations = decode_operations(record.operations)
         async with self._host:
             failures = await asyncio.to_thread(_undo, operations)
+            if not failures:  # what `cgroup.complete` has added since
+                await asyncio.to_thread(cgroup.remove, record.status.config.cgroup_parent, self._facts)
             if all(other.status.state == NOT_READY for key, other in self._records.items() if key != sandbox_id):
                 # also what a killed agent made and nobody's list names
                 await asyncio.to_thread(cgroup.remove_instance, self._paths, self._facts)

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from minipod.kernel.cgroup import find_mounts
 from tests import builders
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
@@ -194,6 +195,29 @@ def test_an_agent_killed_at_any_moment_of_starts_and_ends_leaves_nothing_half_ma
             kill_agent(node)
         node("delete", "pod", "--ignore-not-found", *names, check=False)
         assert node("get", "pods", "-o", "name").stdout == "pod/old\n"
+
+
+def test_a_hierarchy_that_came_after_a_container_is_joined_by_its_next_commands(node: Node, tmp_path: Path) -> None:
+    """Mounted since, or joined by a newer minipod only: until then the container has no group there."""
+    later = find_mounts().get("freezer")
+    if later is None:
+        pytest.skip("no v1 hierarchy that limits nothing")
+    node("run", "-d", "--until", "running", manifest(tmp_path))
+    pid = main_pid(node, "web")
+    [path] = [line.split(":")[2] for line in cgroups_of(pid) if ":freezer:" in line]
+    kill_agent(node)
+    for member in Path(later + path, "cgroup.procs").read_text().split():
+        Path(later, "cgroup.procs").write_text(member)
+    os.rmdir(later + path)
+    os.rmdir(os.path.dirname(later + path))
+    assert node("exec", "web", "--", "echo", "hello").stdout == "hello\n"
+    assert os.path.isdir(later + path)
+    node("delete", "pod", "web", "--grace-period=1")
+    assert not os.path.exists(f"{later}{node.paths.cgroup_root}")
+
+
+def cgroups_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cgroup").read_text().splitlines()
 
 
 def test_two_first_runs_at_once_share_one_agent(node: Node, tmp_path: Path) -> None:
