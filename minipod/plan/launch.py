@@ -118,7 +118,7 @@ class _Known:
             case ChangeFolder(path=path):
                 return list(_change_folder(path))
             case CheckProgram(path=path, cookie=cookie):
-                return [_open_without_magic(AT_FDCWD, path, 0, cookie)]  # closed by execve
+                return [_open_without_magic(AT_FDCWD, path, 0, cookie), Call("close", (_ROOT_FD,))]  # the lowest free
             case InstallSeccompFilter(program=text):
                 filtered = Filter(base64.b64decode(text))
                 return [
