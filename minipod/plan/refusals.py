@@ -6,12 +6,23 @@ it is started; without this the kernel's words would come of it, or none where t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from minipod.errors import ContainerError
 from minipod.plan.configs import ContainerConfig
 
+PATH_MAX = 4095  # bytes (limits.h, without the NUL)
 _NUL_WORDS = "invalid argument: a NUL byte ends a string of the kernel's: take it out"
+
+
+def fault_of(path: str) -> str:
+    """Why the kernel takes no such path; empty where it may."""
+    if "\0" in path:
+        return _NUL_WORDS
+    if len(os.fsencode(path)) > PATH_MAX:
+        return f"file name too long: a path has at most {PATH_MAX} bytes"
+    return ""
 
 
 def refuse_creation(config: ContainerConfig) -> None:
@@ -20,8 +31,8 @@ def refuse_creation(config: ContainerConfig) -> None:
         if "\0" in mount.below:
             message = f'failed to prepare subPath for volumeMount "{mount.volume}": {mount.below!r}: {_NUL_WORDS}'
             raise ContainerError(message, "CreateContainerConfigError")
-        if "\0" in mount.host_path:
-            message = f'volume "{mount.volume}": failed to stat {mount.host_path!r}: {_NUL_WORDS}'
+        if fault := fault_of(mount.host_path):
+            message = f'volume "{mount.volume}": failed to stat {_shortened(mount.host_path)}: {fault}'
             raise ContainerError(message, "CreateContainerError")
 
 
@@ -38,8 +49,8 @@ def refuse_start(config: ContainerConfig, cwd: str, argv: Sequence[str]) -> None
     places = [("mountPath", mount.container_path) for mount in config.mounts]
     places += [("terminationMessagePath", config.termination_message_path), ("workingDir", cwd)]
     for field, path in places:
-        if "\0" in path:
-            raise ContainerError(f"{field} {path!r}: {_NUL_WORDS}")
+        if fault := fault_of(path):
+            raise ContainerError(f"{field} {_shortened(path)}: {fault}")
     refuse_command(argv)
 
 

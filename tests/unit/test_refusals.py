@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from minipod.errors import ContainerError, SandboxError
+from minipod.errors import ContainerError, SandboxError, VolumeError
 from minipod.plan.configs import ContainerConfig, Mount
 from minipod.plan.container import ExecPlace, SeccompFilter, exec_operations
 from minipod.plan.process.identity import AssumeUser
 from minipod.plan.refusals import refuse_creation, refuse_start
+from minipod.plan.volumes.host_paths import CheckHostPath
 from tests.unit.test_container_plan import SANDBOX, V1, plan
 from tests.unit.test_plan_pod import sandbox_of
 
@@ -27,6 +28,7 @@ def mounts(host_path: str = "/h", container_path: str = "/m", **fields: Any) -> 
     ("fields", "reason", "words"),
     [
         (mounts("/a\0b"), "CreateContainerError", r"volume \"v\": failed to stat '/a\\x00b': invalid argument"),
+        (mounts("/x" * 3000), "CreateContainerError", r"failed to stat '/x/x.*…': file name too long: .* 4095 bytes"),
         (mounts(sub_path="x\0"), "CreateContainerConfigError", r"failed to prepare subPath for volumeMount \"v\""),
     ],
 )
@@ -42,6 +44,7 @@ def test_the_creation_is_refused(fields: dict[str, Any], reason: str, words: str
         (mounts("tmp/x"), "/", ["a"], r"volume \"v\": hostPath 'tmp/x' is not absolute.*leading /"),
         (mounts("."), "/", ["a"], r"hostPath '\.' is not absolute"),
         (mounts(container_path="/m\0"), "/", ["a"], r"mountPath '/m\\x00': invalid argument: a NUL byte"),
+        ({}, "/ä" * 2000, ["a"], "workingDir '/ä.*…': file name too long"),
         ({}, "srv", ["a"], "workingDir 'srv': Cwd must be an absolute path: write it with a leading /"),
         ({}, "/s\0", ["a"], r"workingDir '/s\\x00': invalid argument"),
         ({"termination_message_path": "/t\0"}, "/", ["a"], "terminationMessagePath"),
@@ -54,6 +57,13 @@ def test_the_start_is_refused(fields: dict[str, Any], cwd: str, argv: list[str],
     with pytest.raises(ContainerError, match=words) as caught:
         refuse_start(config(**fields), cwd, argv)
     assert caught.value.reason == "RunContainerError"
+
+
+@pytest.mark.parametrize(("path", "words"), [("/a\0b", "a NUL byte"), ("/x" * 3000, "file name too long")])
+def test_a_path_with_a_type_fails_where_the_kubelet_looks_at_it(path: str, words: str) -> None:
+    with pytest.raises(VolumeError, match=f"MountVolume.SetUp failed .*{words}"):
+        CheckHostPath("v", path, "Directory").execute()
+    CheckHostPath("v", path).execute()  # nothing is made, and the creation is refused
 
 
 def test_what_both_take_is_left_alone() -> None:

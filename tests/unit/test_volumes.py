@@ -190,6 +190,15 @@ def claimed(mode: str, use: str, **source: Any) -> tuple[HostOperation, ...]:
     return volume_operations(pod, PATHS, FACTS, FoundSources({"d": volume}))
 
 
+@pytest.mark.parametrize("source", [{"local": {"path": "srv/x"}}, {"hostPath": {"path": "srv/x"}}])
+@pytest.mark.parametrize(("mode", "use"), [("Filesystem", "mounts"), ("Block", "devices")])
+def test_a_persistent_volume_of_a_relative_path_is_refused(source: dict[str, Any], mode: str, use: str) -> None:
+    with pytest.raises(
+        VolumeError, match="persistentvolume pv: path 'srv/x' is not absolute: write it with a leading /"
+    ):
+        claimed(mode, use, **source)
+
+
 @pytest.mark.parametrize("source", [{"local": {"path": "/dev/sdz"}}, {"hostPath": {"path": "/dev/sdz"}}])
 def test_a_claim_of_mode_block_is_a_device(source: dict[str, Any]) -> None:
     link = "/state/pods/U/volumeDevices/kubernetes.io~local-volume/d"

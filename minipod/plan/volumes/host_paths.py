@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from minipod.errors import VolumeError
 from minipod.plan.operation import HostOperation
+from minipod.plan.refusals import fault_of
 
 #: type -> (what a path of another kind is not, the test)
 _TYPES: dict[str, tuple[str, Callable[[int], bool]]] = {
@@ -50,8 +51,11 @@ class CheckHostPath(HostOperation, frozen=True):
             ) from error
 
     def _make(self) -> None:
-        if os.path.exists(self.path):
-            return
+        fault = fault_of(self.path)
+        if fault and self.type:
+            raise OSError(errno.EINVAL, fault)
+        if fault or not os.path.isabs(self.path) or os.path.exists(self.path):
+            return  # what is refused later (plan.refusals) is made nowhere
         if self.type in ("", "DirectoryOrCreate"):
             # without a type the kubelet checks nothing, and containerd makes a folder of what is missing
             os.makedirs(self.path, mode=0o755, exist_ok=True)

@@ -198,26 +198,22 @@ def _claimed(pod: Pod, volume: Volume, path: str, found: FoundSources | None, pa
             return [LinkDevice(volume.name, "<the device of its claim>", device_path(pod, volume.name, paths))]
         return [BindFolder(volume.name, "<the volume of its claim>", path)]
     _check_mode(pod, volume, found.volumes[volume.name])
-    held = found.volumes[volume.name].spec
+    name, held = found.volumes[volume.name].metadata.name, found.volumes[volume.name].spec
+    source = held.local or held.host_path
+    if source is not None and not source.path.startswith("/"):
+        raise VolumeError(f"persistentvolume {name}: path {source.path!r} is not absolute: write it with a leading /")
     if held.volume_mode == "Block":
-        device = held.local or held.host_path
-        if device is None:
-            name = found.volumes[volume.name].metadata.name
+        if source is None:
             raise VolumeError(f"persistentvolume {name}: of volumeMode Block only local and hostPath can be used")
-        return [LinkDevice(volume.name, device.path, device_path(pod, volume.name, paths))]
+        return [LinkDevice(volume.name, source.path, device_path(pod, volume.name, paths))]
     claim = volume.persistent_volume_claim
     if held.nfs is not None:
         readonly = held.nfs.read_only or (claim is not None and claim.read_only)
         return [MountNfs(volume.name, held.nfs.server, held.nfs.path, path, readonly, held.mount_options)]
     if held.host_path is not None:
-        source = held.host_path.path
-        if not source.startswith("/"):
-            raise VolumeError(
-                f"persistentvolume {name}: hostPath {source!r} is not absolute: write it with a leading /"
-            )
-        return [CheckHostPath(volume.name, source, held.host_path.type or ""), BindFolder(volume.name, source, path)]
+        place = held.host_path.path
+        return [CheckHostPath(volume.name, place, held.host_path.type or ""), BindFolder(volume.name, place, path)]
     if held.local is None:
-        name = found.volumes[volume.name].metadata.name
         raise VolumeError(f"persistentvolume {name}: only hostPath, local and nfs can be used on one host")
     operations: list[HostOperation] = []
     if held.local.path.startswith(f"{paths.state}/pv/"):
