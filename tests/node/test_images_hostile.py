@@ -167,7 +167,7 @@ def test_names_that_are_not_utf_8_are_kept(store: ImageStore, tmp_path: Path) ->
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder that an archive tries to reach; three levels above a layer in the making."""
+    """A folder that an archive tries to reach; four levels above a layer in the making."""
     target = tmp_path / "state" / "victim"
     target.mkdir(parents=True)
     (target / "file").write_text("untouched")
@@ -175,11 +175,11 @@ def outside(tmp_path: Path) -> Path:
 
 
 ESCAPES = {
-    "dots": lambda v: [entry("../../../victim/file", b"evil")],
+    "dots": lambda v: [entry("../../../../victim/file", b"evil")],
     "absolute": lambda v: [entry(f"{v}/file", b"evil")],
     "symlinked folder": lambda v: [symlink("d", str(v)), entry("d/file", b"evil")],
-    "relative symlink": lambda v: [symlink("d", "../../../victim"), entry("d/file", b"evil")],
-    "symlink chain": lambda v: [symlink("a", ".."), symlink("b", "a/../.."), entry("b/victim/file", b"evil")],
+    "relative symlink": lambda v: [symlink("d", "../../../../victim"), entry("d/file", b"evil")],
+    "symlink chain": lambda v: [symlink("a", ".."), symlink("b", "a/../../.."), entry("b/victim/file", b"evil")],
     "symlinked file": lambda v: [symlink("f", f"{v}/file"), entry("f", b"evil")],
     "folder through symlink": lambda v: [symlink("d", str(v)), folder("d/file/x")],
     "whiteout through symlink": lambda v: [symlink("d", str(v)), entry("d/.wh.file")],
@@ -203,7 +203,7 @@ def test_nothing_is_written_outside(store: ImageStore, tmp_path: Path, outside: 
 @pytest.mark.attack(row=31)
 def test_a_hard_link_to_the_outside_is_refused(store: ImageStore, tmp_path: Path, outside: Path) -> None:
     with pytest.raises(ImageError, match="cannot be unpacked"):
-        unpack(store, tmp_path, hard_link("f", "../../../victim/file"))
+        unpack(store, tmp_path, hard_link("f", "../../../../victim/file"))
     with pytest.raises(ImageError, match="cannot be unpacked"):
         unpack(store, tmp_path, hard_link("f", str(outside / "file")))
     assert os.stat(outside / "file").st_nlink == 1
