@@ -14,7 +14,7 @@ from minipod.agent.node import Node
 from minipod.agent.objects.table import STRUCTS
 from minipod.agent.pods.table import Pods
 from minipod.agent.verbs.listing import converted
-from minipod.agent.verbs.manifests import Given, Manifest, load
+from minipod.agent.verbs.manifests import Given, Manifest, loaded
 from minipod.agent.wire import Connection, Message
 from minipod.api.defaults import defaulted
 from minipod.api.kinds import kind_named
@@ -148,11 +148,12 @@ def _check(given: Given, new: Any, old: Any) -> None:
 async def apply(node: Node, pods: Pods, connection: Connection, request: Message) -> dict[str, Any]:
     """The verb `apply`: one object after the other; those that cannot be changed are told, the others are."""
     wanted = converted(request, ApplyRequest)
-    manifests = load(
+    known = {(worker.namespace, worker.name) for worker in pods.select(None, None)}
+    manifests = await loaded(
         wanted.files,
         wanted.namespace,
         pods=False,
-        exists=lambda pod: bool(pods.select(pod.metadata.namespace, pod.metadata.name)),
+        exists=lambda pod: (pod.metadata.namespace, pod.metadata.name) in known,
     )
     for warning in manifests.warnings:
         connection.send({"event": "warning", "message": warning})

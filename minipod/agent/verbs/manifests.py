@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +11,13 @@ import msgspec
 from minipod.api import types
 from minipod.api.check import DEFAULT_NAMESPACE, Document, check
 from minipod.api.kinds import kind_named
+from minipod.api.load import MAX_DOCUMENTS, MAX_FAULTY
 from minipod.api.load import load as load_text
 from minipod.api.merge import without_server_fields
 from minipod.api.types import Pod
 from minipod.errors import ManifestError
+
+_MUCH = 64 << 10  # characters; some milliseconds
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -50,6 +54,19 @@ class Manifests(msgspec.Struct, frozen=True):
         return [one for one in self.given if not isinstance(one.object, Pod)]
 
 
+async def loaded(
+    files: Sequence[Manifest],
+    namespace: str | None,
+    *,
+    pods: bool = True,
+    exists: Callable[[Pod], bool] = lambda _pod: False,
+) -> Manifests:
+    """`load`, beside the loop where there is much of it: neither probes nor other clients wait for it."""
+    if sum(len(file.text) for file in files) < _MUCH:
+        return load(files, namespace, pods=pods, exists=exists)
+    return await asyncio.to_thread(load, files, namespace, pods=pods, exists=exists)
+
+
 def load(
     files: Sequence[Manifest],
     namespace: str | None,
@@ -65,6 +82,10 @@ def load(
     warnings: list[str] = []
     findings: list[object] = []
     for file in files:
+        if len(findings) > MAX_FAULTY or len(given) > MAX_DOCUMENTS:
+            many = f"{MAX_FAULTY} faults" if len(findings) > MAX_FAULTY else f"{MAX_DOCUMENTS} objects"
+            findings.append(f"{file.name}: more than {many} in the files before; the rest is not read")
+            break
         written = load_text(file.text, file.name)
         for document, raw in zip(check(file.text, file.name, namespace or DEFAULT_NAMESPACE), written, strict=True):
             warnings += document.warnings

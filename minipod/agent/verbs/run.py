@@ -23,7 +23,7 @@ from minipod.agent.pods.worker import PodWorker
 from minipod.agent.server import error_body
 from minipod.agent.verbs.apply import keep_beside
 from minipod.agent.verbs.listing import converted, or_gone
-from minipod.agent.verbs.manifests import Manifest, load
+from minipod.agent.verbs.manifests import Manifest, loaded
 from minipod.agent.wire import Connection, Message
 from minipod.api.types import Pod
 from minipod.config import load_config
@@ -75,7 +75,7 @@ class Run:
 
     async def answer(self) -> dict[str, Any]:
         """The fields of the last line. Raises MinipodError."""
-        manifests = load(self._request.files, self._request.namespace)
+        manifests = await loaded(self._request.files, self._request.namespace)
         for warning in manifests.warnings:
             self._connection.send({"event": "warning", "message": warning})
         self._pods.check_free(manifests.pods)
