@@ -14,6 +14,6 @@ KEPT_PREFIX = "MINIPOD_"
 
 
 def kept_environment(caller: Mapping[str, str]) -> dict[str, str]:
-    """With a locale that can name every file. Without HOME, so that `~` is the root user's."""
+    """With a locale that can name every file. Its HOME is set by the agent: the root user's."""
     kept = {name: value for name, value in caller.items() if name in KEPT or name.startswith(KEPT_PREFIX)}
     return {**kept, "PATH": PATH, "LANG": "C.UTF-8"}

@@ -8,6 +8,7 @@ fork(2), execve(2), clone(2), prctl(2), proc(5), sched(7), signal(7), credential
 from __future__ import annotations
 
 import os
+import pwd
 import resource
 from collections.abc import Callable
 from typing import NamedTuple
@@ -141,7 +142,11 @@ def _environment() -> str:
     kept = kept_environment(os.environ)
     for name in os.environ.keys() - kept.keys():
         del os.environ[name]
-    os.environ.update(kept)
+    try:
+        home = pwd.getpwuid(0).pw_dir
+    except KeyError:  # a host without /etc/passwd
+        home = "/root"
+    os.environ.update(kept, HOME=home)  # the helpers of registries want one
     return ""
 
 
