@@ -292,6 +292,41 @@ def test_a_spawner_without_free_descriptors_refuses_loses_none_and_goes_on(paths
     on_host(paths, body)
 
 
+LONG_NAMES = ("x" * 70_000, "\u202e\x1b" * 30_000, "/" + "y/" * 60_000)
+
+
+def test_a_command_with_a_name_longer_than_a_report_fails_alone(paths: Paths) -> None:
+    """Its error, with the name in it, was cut off on the way, and ended the spawner."""
+
+    async def body(host: Host) -> None:
+        spawner = host.process()
+        closed((await host.spawners.current.spawn("stays", HERE, shell("read x; exit 6"), stdin=True)).fds)
+        for name in LONG_NAMES:
+            with pytest.raises(SpawnError) as caught:
+                await host.spawners.current.spawn("k", HERE, [Exec(argv=(name,), env=("PATH=/bin",))])
+            assert caught.value.operation == "Exec"
+            assert len(str(caught.value)) < 5000
+        await host.spawners.close_stdin("stays")
+        assert (await host.end_of("stays")).code == 6
+        assert host.process() == spawner
+
+    on_host(paths, body)
+
+
+def test_facts_longer_than_a_report_end_their_process_alone(paths: Paths) -> None:
+    """An image may say that its user's home is 70 kB long."""
+
+    async def body(host: Host) -> None:
+        spawner = host.process()
+        long = AssumeUser(uid=0, gid=0, home="/" + "h" * 70_000)
+        with pytest.raises(SpawnError, match="longer than 64 KiB"):
+            await host.spawners.current.spawn("k", HERE, [long, *shell("exec sleep 1000")])
+        await until(lambda: not spawner.children())
+        assert host.process() == spawner
+
+    on_host(paths, body)
+
+
 def test_a_key_that_is_taken_is_refused_and_its_child_stays(paths: Paths) -> None:
     async def body(host: Host) -> None:
         closed((await host.spawners.current.spawn("k", HERE, shell("read x; exit 4"), stdin=True)).fds)

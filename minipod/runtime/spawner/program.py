@@ -36,6 +36,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from minipod.errors import ContainerError
 from minipod.kernel import process
 from minipod.kernel.peer import is_own_user
 from minipod.plan import cgroup
@@ -43,12 +44,13 @@ from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import entry, kernel_mounts, namespaces, rootfs
 from minipod.plan.process import identity as plan_process
 from minipod.plan.process.namespaces import Clone, EnterPidNamespace
-from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, receive_report, widen
+from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, decode, receive_report, widen
 from minipod.runtime.spawner.launches import STREAMS, Launches
 from minipod.runtime.spawner.requests import Request, request_of
 
 _PIPE_BYTES = 256 << 10  # what a container may say while nobody reads
 _DESCRIPTION_LIMIT = 300  # characters of what failed
+_MESSAGE_LIMIT = 4096  # and of all that is said of it
 _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 
 
@@ -296,8 +298,14 @@ class Spawner:
                 return
             if not data:
                 break
-            message = msgspec.json.decode(data)
             child.reported = True
+            try:
+                message = decode(data, dict[str, Any])
+            except BadMessage as error:
+                told = ContainerError(f"user, groups and home are longer than 64 KiB: report {error}")
+                message = {"error": _error(told, "report")}
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(sender or child.pid, signal.SIGKILL)
             child.facts.update(message.get("facts", {}))
             child.failure = message.get("error", child.failure)
             if child.failure is None and sender != child.pid:
@@ -463,7 +471,8 @@ def _error(error: BaseException, doing: str, described: Callable[[], str] | None
     if described is not None:
         message = f"{described()[:_DESCRIPTION_LIMIT]}: {message}"
     return {
-        "message": message.encode(errors="backslashreplace").decode(),  # a path need not be UTF-8
+        # A path need not be UTF-8, and a command's name may be longer than a report.
+        "message": message.encode(errors="backslashreplace").decode()[:_MESSAGE_LIMIT],
         "errno": getattr(error, "errno", 0) or 0,
         "reason": getattr(error, "reason", ""),
         "op": doing,
