@@ -192,7 +192,7 @@ ATTRIBUTES = (
     Attribute("environment", "settings of minipod and proxies", _environment),
     Attribute("signals", "default, none blocked, no timer", _quietly(inherit.default_signals)),
     Attribute("ids, groups and capabilities", "root's, nothing inheritable", _quietly(inherit.root_identity)),
-    Attribute("securebits", "0", _prctl(inherit.PR_SET_SECUREBITS, 0)),
+    Attribute("securebits", "0", _quietly(inherit.no_securebits)),
     Attribute("scheduling", "SCHED_OTHER, nice 0, every CPU", _quietly(inherit.normal_scheduling)),
     Attribute("I/O priority", "none", _quietly(inherit.no_io_priority)),
     Attribute("memory policy", "default", _quietly(inherit.default_memory_policy)),

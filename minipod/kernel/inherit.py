@@ -16,7 +16,7 @@ from minipod.kernel.libc import syscall
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_THP_DISABLE = 41
 PR_SET_MEMORY_MERGE = 67
-PR_SET_SECUREBITS = 28
+PR_GET_SECUREBITS, PR_SET_SECUREBITS = 27, 28
 PR_SET_TIMERSLACK = 29
 PR_SET_TSC, PR_TSC_ENABLE = 26, 1
 PR_MCE_KILL, PR_MCE_KILL_CLEAR = 33, 0
@@ -129,6 +129,12 @@ def set_by_prctl(option: int, value: int) -> None:
             raise
 
 
+def no_securebits() -> None:
+    """A bit that is locked cannot be cleared any more: EPERM (capabilities(7))."""
+    if syscall("prctl", PR_GET_SECUREBITS, 0, 0, 0, 0) != 0:
+        syscall("prctl", PR_SET_SECUREBITS, 0, 0, 0, 0)
+
+
 def has_mdwe() -> bool:
     """Whether memory can never be made executable any more (PR_SET_MDWE, Linux 6.3)."""
     try:
@@ -139,7 +145,8 @@ def has_mdwe() -> bool:
 
 def root_identity() -> None:
     """Real, effective, saved ids 0, no supplementary groups; nothing inheritable or ambient (capabilities(7))."""
-    os.setgroups(())
+    if os.getgroups():
+        os.setgroups(())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     permitted = process.permitted_capabilities()

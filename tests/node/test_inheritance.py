@@ -34,6 +34,7 @@ VIEW = (
     "done; cd /; ls -ld / /etc /dev /tmp; ls -l /etc/hosts; ls /proc/self/fd; ionice; env | sort"
 )
 PR_CAP_AMBIENT_RAISE, CAP_NET_RAW = 2, 13
+SECBIT_NO_SETUID_FIXUP = 4
 PR_SET_THP_DISABLE, ADDR_NO_RANDOMIZE = 41, 0x0040000
 
 
@@ -54,6 +55,7 @@ def strange() -> None:
     syscall("personality", ADDR_NO_RANDOMIZE)
     syscall("prctl", inherit.PR_SET_TIMERSLACK, 1_000_000, 0, 0, 0)
     syscall("prctl", PR_SET_THP_DISABLE, 1, 0, 0, 0)
+    syscall("prctl", inherit.PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     inherit.write_own("oom_score_adj", "500")
     inherit.write_own("coredump_filter", "0x7f")
     os.setgroups((7, 8, 9))
@@ -171,11 +173,12 @@ def test_a_file_size_limit_that_cannot_be_raised_is_refused_with_its_remedy(node
 def test_the_table_is_taken_by_a_process_that_then_has_it(tmp_path: Path) -> None:
     """In a process of its own, each attribute with what the kernel then says of it."""
     code = """if True:
-        import os, pwd, resource, signal
+        import os, prctl, pwd, resource, signal
         from minipod.agent import environment, inheritance
         found = inheritance.take_over()
         assert os.umask(0) == inheritance.UMASK
         assert os.getcwd() == "/"
+        assert prctl.get_securebits() == 0
         assert (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)) == (0, os.SCHED_OTHER)
         assert len(os.sched_getaffinity(0)) == os.cpu_count()
         assert (signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.getgroups()) == (set(), [])
