@@ -50,10 +50,16 @@ def _read_whole(opened: Callable[[int], int], path: str, limit: int) -> bytes:
             os.close(fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "is no regular file", path)
-    with open(fd, "rb", buffering=0) as file:
+    try:
         data = b""
-        while found.st_size <= limit and len(data) <= limit and (chunk := file.read(limit + 1 - len(data))):
+        while found.st_size <= limit and len(data) <= limit:
+            # one more than there is; all of `limit` would be memory to clear
+            chunk = os.read(fd, min(limit, found.st_size) + 1 - min(len(data), found.st_size))
+            if not chunk:
+                break
             data += chunk
+    finally:
+        os.close(fd)
     if max(len(data), found.st_size) > limit:
         raise OSError(errno.EFBIG, f"has more than {limit} bytes", path)
     return data

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from minipod.plan.operation import Operation
+from minipod.plan.operation import ChildOperation, Operation
 from minipod.plan.process.namespaces import Clone
 
 
@@ -19,14 +19,15 @@ class Section(msgspec.Struct, frozen=True):
 
 
 def as_text(sections: list[Section]) -> str:
-    """One line an operation, numbered through."""
+    """One line an operation, numbered through; those of a child with their phase."""
     lines: list[str] = []
     number = 0
     for section in sections:
         lines.append(("" if not lines else "\n") + f"{section.title}:")
         for operation in section.operations:
             number += 1
-            lines.append(f"  {number:3}  {type(operation).__name__:<22} {operation.describe()}")
+            phase = f"{_phase(operation):<12} " if section.where == "child" else ""
+            lines.append(f"  {number:3}  {phase}{type(operation).__name__:<22} {operation.describe()}")
     return "\n".join(lines) + "\n"
 
 
@@ -39,6 +40,7 @@ def as_data(sections: list[Section]) -> list[dict[str, Any]]:
             "operations": [
                 {
                     "op": type(operation).__name__,
+                    **({"phase": _phase(operation)} if section.where == "child" else {}),
                     "description": operation.describe(),
                     "fields": {name: value for name, value in msgspec.to_builtins(operation).items() if name != "op"},
                 }
@@ -47,3 +49,7 @@ def as_data(sections: list[Section]) -> list[dict[str, Any]]:
         }
         for section in sections
     ]
+
+
+def _phase(operation: Operation | Clone) -> str:
+    return operation.phase if isinstance(operation, ChildOperation) else "clone"

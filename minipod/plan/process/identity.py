@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import errno
 import fcntl
 import os
@@ -70,15 +69,14 @@ class SetOomScoreAdj(ChildOperation, frozen=True):
         return f"oom_score_adj {self.value}"
 
     def execute(self, ctx: ChildContext) -> None:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            try:
-                file.write(str(self.value))
-                file.flush()
-            except PermissionError:
-                # Lowering needs CAP_SYS_RESOURCE, which this host's root may lack (restrict_oom_score_adj).
-                ctx.facts["oom_score_adj"] = "not permitted"
-                with contextlib.suppress(OSError):
-                    file.close()
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)  # open() takes five times as long
+        try:
+            os.write(fd, str(self.value).encode())
+        except PermissionError:
+            # Lowering needs CAP_SYS_RESOURCE, which this host's root may lack (restrict_oom_score_adj).
+            ctx.facts["oom_score_adj"] = "not permitted"
+        finally:
+            os.close(fd)
 
 
 class LimitOpenFiles(ChildOperation, frozen=True):
