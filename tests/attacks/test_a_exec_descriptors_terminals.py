@@ -44,14 +44,9 @@ def inside(node: AttackedNode, script: str, *options: str) -> str:
 
 
 def spawner_pid(node: AttackedNode) -> int:
-    sessions = {pid for pid in psutil.pids() if Path(f"/proc/{pid}/comm").exists()}
-    names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in sessions}
-    agent = psutil.Process(node.agent_pid())
-    found = [
-        pid for pid, name in names.items() if name == "minipod-spawner" and psutil.Process(pid).ppid() == agent.pid
-    ]
-    assert len(found) == 1
-    return found[0]
+    """The parent of all containers, the agent's one child."""
+    (spawner,) = psutil.Process(node.agent_pid()).children()
+    return int(spawner.pid)
 
 
 # ---- 3. the runtime's own program
