@@ -275,6 +275,20 @@ def test_a_named_pipe_of_the_host_keeps_its_mode_and_owner(node: AttackedNode, t
 
 
 @pytest.mark.attack(row=6)
+@pytest.mark.vm
+def test_a_command_does_not_write_to_whoever_else_reads_its_input(node: AttackedNode) -> None:
+    """`while read line; do minipod exec -i …; done`: a pipe opens for writing, too, and its next line is the loop's."""
+    start(node, container("c", SLEEP))
+    reading, writing = os.pipe()
+    os.write(writing, b"the operator's\n")
+    with open(reading, "rb", buffering=0) as file:
+        done = run_with(node, "echo injected > /proc/self/fd/0", "-i", stdin=file)
+        assert done.returncode == 0
+        os.close(writing)
+        assert b"injected" not in file.read()
+
+
+@pytest.mark.attack(row=6)
 def test_dev_null_as_a_standard_stream_is_not_the_hosts(node: AttackedNode) -> None:
     """`chmod 0600 /proc/self/fd/0` would leave the host without a /dev/null for anybody but root."""
     change = "for fd in 0 1 2; do chmod 0667 /proc/self/fd/$fd; done"

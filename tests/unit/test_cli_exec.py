@@ -63,7 +63,7 @@ class Command:
         peer.ok(exit_code=self.code)
 
 
-def test_pipes_are_handed_over_and_the_exit_status_is_the_commands(tmp_path: Path) -> None:
+def test_pipes_are_relayed_and_the_exit_status_is_the_commands(tmp_path: Path) -> None:
     with fake_agent(tmp_path) as agent:
         command = Command(agent, 42)
         assert run(agent, "-i", "web", "--", "sh", "-c", "exit 42", input=b"input") == (

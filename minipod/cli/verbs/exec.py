@@ -1,7 +1,8 @@
-"""`minipod exec` (layer 6): hands pipes over, relays files, devices, terminals and sockets itself.
+"""`minipod exec` (layer 6): relays the caller's standard streams through pipes of its own.
 
-A regular file, a folder, a device or a terminal is never given to the container: its root could reopen it through
-/proc/self/fd with more rights, or push keystrokes into the operator's terminal.
+None of the caller's is given to the container: its root could open a file or a folder again through /proc/self/fd with
+more rights, write to a pipe that it should read, and with it to whoever else of the caller's reads that pipe, or push
+keystrokes into the operator's terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from minipod.cli.pods import default_container, get_pod
 from minipod.cli.relay import Relay, TerminalRelay, window_size
 from minipod.cli.values import Object
 from minipod.errors import ConflictError, UsageError
-from minipod.kernel.handover import leads_nowhere_else
 
 TAKES_COMMAND = True
 NAMES = ("stdin", "stdout", "stderr")
@@ -61,7 +61,7 @@ def chosen_container(args: argparse.Namespace) -> str:
 
 
 def run_with_pipes(args: argparse.Namespace, client: Client, message: Object) -> int:
-    """The command's own descriptors: ours where they are pipes, else pipes that are relayed here."""
+    """The command's own descriptors: pipes that are relayed here."""
     relay = Relay()
     given: list[int] = []
     names: list[str] = []
@@ -70,9 +70,6 @@ def run_with_pipes(args: argparse.Namespace, client: Client, message: Object) ->
         if fd == 0 and not args.stdin:
             continue
         names.append(name)
-        if leads_nowhere_else(fd):
-            given.append(fd)
-            continue
         read_fd, write_fd = os.pipe()
         ours, theirs = (write_fd, read_fd) if fd == 0 else (read_fd, write_fd)
         relay.add(0, ours) if fd == 0 else relay.add(ours, fd)
