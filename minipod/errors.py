@@ -17,10 +17,18 @@ MinipodError                exit status 3 unless said otherwise
 from __future__ import annotations
 
 
+def utf8(text: str) -> str:
+    """Text that can be stored and sent: a path in it need not be UTF-8, and a container may have chosen its name."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class MinipodError(Exception):
     """Base of all errors that minipod raises on purpose."""
 
     exit_status = 3
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(utf8(str(message)))
 
 
 class ManifestError(MinipodError):

@@ -25,6 +25,7 @@ from minipod.errors import (
     NotFoundError,
     RuntimeFailure,
     UsageError,
+    utf8,
 )
 from minipod.kernel.peer import is_own_user
 
@@ -65,6 +66,7 @@ def error_body(error: BaseException, verb: str = "") -> dict[str, Any]:
 
 
 def _cut(text: str) -> str:
+    text = utf8(text)
     return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} …"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from minipod.config import Config
-from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError
+from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, utf8
 from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
@@ -495,4 +495,4 @@ class Runtime:
 
 def _words(error: OSError) -> str:
     text = (error.strerror or str(error)).lower()
-    return f"{error.filename}: {text}" if error.filename else text
+    return utf8(f"{error.filename}: {text}" if error.filename else text)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from minipod.errors import ContainerError, MinipodError, NotFoundError, SandboxError
+from minipod.errors import ContainerError, MinipodError, NotFoundError, SandboxError, utf8
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts, NetworkFacts, SandboxConfig
@@ -226,4 +226,4 @@ def _one_line(error: BaseException) -> str:
     text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {text}"
-    return " ".join(text.split())
+    return utf8(" ".join(text.split()))

@@ -17,7 +17,15 @@ import pytest
 from minipod import __version__
 from minipod.agent import server
 from minipod.agent.wire import MAX_LINE_BYTES, Connection, Message, WireError
-from minipod.errors import ConflictError, HostError, ManifestError, NotFoundError, RuntimeFailure, UsageError
+from minipod.errors import (
+    ConflictError,
+    HostError,
+    ImageError,
+    ManifestError,
+    NotFoundError,
+    RuntimeFailure,
+    UsageError,
+)
 from tests.descriptors import open_fds
 
 
@@ -300,3 +308,22 @@ def test_stopping_cuts_off_what_is_under_way(tmp_path: Path) -> None:
             assert await asyncio.wait_for(asking, 5) == []
 
     run(main())
+
+
+@pytest.mark.parametrize("kind", [ImageError, HostError, UsageError, ManifestError, RuntimeFailure])
+def test_an_error_with_a_path_that_is_no_utf_8_is_told(tmp_path: Path, kind: type[Exception]) -> None:
+    """A container or an image may have chosen the name of a file."""
+
+    bad = f"{os.fsdecode(bytes(tmp_path / 'x') + bytes([0xFF]))}: no such file"
+
+    async def verb(connection: Connection, request: Message) -> dict[str, Any]:
+        raise kind(bad)
+
+    async def main() -> None:
+        made = serving(tmp_path, {"x": verb})
+        (answer,) = await ask(str(tmp_path / "agent.sock"), {"verb": "x"})
+        assert "x\\udcff: no such file" in answer["error"]["message"]
+        await made.stop()
+
+    run(main())
+    json.dumps(server.error_body(ValueError(bad)), ensure_ascii=False).encode()

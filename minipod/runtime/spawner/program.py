@@ -36,7 +36,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from minipod.errors import ContainerError
+from minipod.errors import ContainerError, utf8
 from minipod.kernel import process
 from minipod.kernel.peer import is_own_user
 from minipod.plan import cgroup
@@ -471,8 +471,7 @@ def _error(error: BaseException, doing: str, described: Callable[[], str] | None
     if described is not None:
         message = f"{described()[:_DESCRIPTION_LIMIT]}: {message}"
     return {
-        # A path need not be UTF-8, and a command's name may be longer than a report.
-        "message": message.encode(errors="backslashreplace").decode()[:_MESSAGE_LIMIT],
+        "message": utf8(message)[:_MESSAGE_LIMIT],
         "errno": getattr(error, "errno", 0) or 0,
         "reason": getattr(error, "reason", ""),
         "op": doing,
