@@ -31,9 +31,12 @@ def parse_time(text: str) -> datetime:
     return moment
 
 
+_LAST_S = 253402300799  # 9999-12-31T23:59:59Z: RFC 3339 has years of four digits, and a grace period may be any int64
+
+
 def timestamp(seconds: float) -> str:
     """metav1.Time of seconds since 1970: UTC, whole seconds, `2026-01-31T12:00:00Z`."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(seconds, _LAST_S)))
 
 
 def seconds_of(text: str | None) -> float | None:

@@ -99,7 +99,7 @@ def test_every_request_is_answered_by_what_it_asks_or_by_what_is_wrong_with_it(a
         status = await answer(agent, {"verb": "status"})
         assert status is not None
         assert status["ok"]
-        await agent.ask(verb="delete", names=["web"], force=True)
+        await answer(agent, {"verb": "delete", "names": ["web"], "force": True})
 
     with tempfile.TemporaryDirectory() as folder:
         with_agent(Path(folder), test)

@@ -14,6 +14,7 @@ import pytest
 from minipod import __version__
 from minipod.agent.verbs import gc as leftovers
 from minipod.agent.verbs.execute import running
+from minipod.api.timestamps import timestamp
 from minipod.errors import ConflictError
 from minipod.plan.operation import HostOperation
 from tests.unit.agent_client import MANIFEST, Agent, with_agent
@@ -446,3 +447,14 @@ def test_parts_of_a_pod_in_a_request_are_decoded_as_in_a_manifest(tmp_path: Path
         assert answer["error"]["kind"] in ("Manifest", "Usage")
 
     with_agent(tmp_path, test)
+
+
+def test_a_grace_period_beyond_all_time_is_a_time_or_is_refused(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        for wrong in (2**63, 10**30, -1):
+            (answer,) = await agent.ask(verb="delete", names=["web"], grace_period=wrong)
+            assert answer["error"]["kind"] == "Usage"
+
+    with_agent(tmp_path, test)
+    assert timestamp(2.0**62) == "9999-12-31T23:59:59Z"

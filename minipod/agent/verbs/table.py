@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -25,14 +25,14 @@ from minipod.agent.verbs.objects import DeleteObjects, GetObjects, kind_wanted
 from minipod.agent.verbs.roots import send_root
 from minipod.agent.verbs.run import Run
 from minipod.agent.wire import Connection, Message
-from minipod.errors import NotFoundError, UsageError
+from minipod.errors import NotFoundError
 
 
 class DeleteRequest(msgspec.Struct, frozen=True):
     names: list[str]
     kind: str = "pods"
     namespace: str = "default"
-    grace_period: int | None = None
+    grace_period: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
     force: bool = False
 
 
@@ -119,8 +119,6 @@ class Verbs:
         if kind.name != "Pod":
             deletion = DeleteObjects(self._node, self._pods, self._claims, connection)
             return await deletion.answer(kind, wanted.namespace, wanted.names)
-        if wanted.grace_period is not None and wanted.grace_period < 0:
-            raise UsageError(f"delete: grace period {wanted.grace_period}: must not be negative")
         grace_s = 0 if wanted.force and wanted.grace_period is None else wanted.grace_period
         going: list[PodWorker] = []
         missing: list[str] = []
