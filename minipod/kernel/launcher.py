@@ -14,6 +14,7 @@ import fcntl
 import mmap
 import os
 import platform
+import socket
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -75,8 +76,15 @@ class Filter(NamedTuple):
     program: bytes
 
 
+class Descriptor(NamedTuple):
+    """An argument: struct msghdr with this text and this descriptor (SCM_RIGHTS), for sendmsg(2)."""
+
+    text: bytes
+    fd: int
+
+
 #: int: as it is. bytes: a pointer to them. tuple of bytes: a pointer to an array of pointers to strings, as execve's.
-Argument = int | bytes | tuple[bytes, ...] | Filter
+Argument = int | bytes | tuple[bytes, ...] | Filter | Descriptor
 
 
 class Call(NamedTuple):
@@ -139,6 +147,10 @@ class _Data:
             return self.place(argument)
         if isinstance(argument, Filter):
             return self.place(struct.pack("=H6xQ", len(argument.program) // 8, self.place(argument.program)))
+        if isinstance(argument, Descriptor):
+            rights = struct.pack("=QiiI4x", 20, socket.SOL_SOCKET, socket.SCM_RIGHTS, argument.fd)  # struct cmsghdr
+            text = self.place(struct.pack("=QQ", self.place(argument.text), len(argument.text)))  # struct iovec
+            return self.place(struct.pack("=QI4xQQQQi4x", 0, 0, text, 1, self.place(rights), len(rights), 0))
         pointers = [self.place(text + b"\0") for text in argument]
         return self.place(struct.pack(f"={len(pointers) + 1}Q", *pointers, 0))
 

@@ -1,7 +1,7 @@
 """Operations as system calls alone (layer 2): what `kernel.launcher` does of a command in a running container. Pure.
 
-The same list as the spawner's child would execute in Python, for the operations of an exec without a terminal. Its
-descriptors: 0, 1, 2 the streams, 3 the report, 4 a pidfd of the container and then its root; 5 what it opens itself.
+The same list as the spawner's child would execute in Python, for the operations of an exec. Its descriptors: 0, 1, 2
+the streams, 3 the report, 4 a pidfd of the container and then its root; from 5 on what it opens itself.
 """
 
 from __future__ import annotations
@@ -12,17 +12,32 @@ import os
 import resource
 import signal
 import struct
+import termios
 from collections.abc import Iterator, Sequence
 
 from minipod.kernel import process
-from minipod.kernel.launcher import REPORT_FD, SCRATCH, SCRATCH_BYTES, Argument, Call, Filter, compare, scratch
+from minipod.kernel.launcher import (
+    REPORT_FD,
+    SCRATCH,
+    SCRATCH_BYTES,
+    Argument,
+    Call,
+    Descriptor,
+    Filter,
+    compare,
+    scratch,
+)
+from minipod.kernel.mount import DEVPTS_SUPER_MAGIC
 from minipod.kernel.path import AT_FDCWD, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, OpenHow
 from minipod.plan.cgroup import JoinCgroup
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process.entry import ChangeFolder, CheckProgram, EnterRoot
 from minipod.plan.process.identity import (
     ADMIN,
+    PTMX,
     SEARCH,
+    TIOCGPTPEER,
+    TIOCSPTLCK,
     AssumeUser,
     BecomeUser,
     DropCapabilities,
@@ -31,6 +46,7 @@ from minipod.plan.process.identity import (
     LimitOpenFiles,
     NewKeyring,
     NewSession,
+    OpenTerminal,
     SetNoNewPrivs,
     SetOomScoreAdj,
     root_capabilities,
@@ -43,15 +59,16 @@ _ROOT_FD = TARGET_FD  # once the container is joined
 _OPENED_FD = TARGET_FD + 1
 
 _AT_EMPTY_PATH = 0x1000
-_STATX_INO = 0x100
-_STX_INO, _STX_DEV = 32, 136  # offsets in struct statx (statx(2))
+_STATX_TYPE, _STATX_INO = 0x1, 0x100
+_STX_INO, _STX_RDEV, _STX_DEV = 32, 128, 136  # offsets in struct statx (statx(2))
+TERMINAL = b"terminal"  # the message that brings the master of the command's pty
 _ENDS = 0  # as `then` or `otherwise` of a call
 
 
 def launch_calls(
     clone: Clone, operations: Sequence[ChildOperation], last_capability: int, permitted: int
 ) -> tuple[Call, ...] | None:
-    """None where it takes more than system calls (a terminal). `permitted`: the capabilities there are to give."""
+    """None where it takes more than system calls. `permitted`: the capabilities there are to give."""
     if clone.namespaces:
         return None
     known = _Known(last_capability, permitted)
@@ -110,6 +127,8 @@ class _Known:
             case AssumeUser():
                 self._user = operation
                 return ()
+            case OpenTerminal(console=False):
+                return list(_open_terminal(operation, self._user.uid))
             case SetNoNewPrivs():
                 return [Call("prctl", (process.PR_SET_NO_NEW_PRIVS, 1))]
             case BecomeUser(capabilities=capabilities):
@@ -131,8 +150,9 @@ class _Known:
             case EnterPidNamespace(cookie=cookie):
                 flags = process.CLONE_PARENT | signal.SIGCHLD
                 return [Call("clone", (flags, 0, 0, 0, cookie), then=_ENDS)]
-            case NewSession(terminal=False, cookie=cookie):
-                return [Call("setsid", (0, 0, 0, 0, cookie))]
+            case NewSession(terminal=terminal, cookie=cookie):
+                lead = Call("setsid", (0, 0, 0, 0, cookie))
+                return [lead, Call("ioctl", (0, termios.TIOCSCTTY, 0, 0, cookie))] if terminal else [lead]
             case Exec():
                 return list(_exec(operation, self._user.home))
         return None
@@ -173,6 +193,28 @@ def _enter_root(device: int, inode: int) -> Iterator[Call]:
     yield Call("statx", (_ROOT_FD, b"\0", _AT_EMPTY_PATH, _STATX_INO, SCRATCH))
     yield compare(_STX_INO, struct.pack("=Q", inode))
     yield compare(_STX_DEV, struct.pack("=II", os.major(device), os.minor(device)))
+
+
+def _open_terminal(operation: OpenTerminal, uid: int) -> Iterator[Call]:
+    """As `OpenTerminal.execute`; the master goes with the report."""
+    master, slave = _OPENED_FD, _OPENED_FD + 1
+    how = bytes(OpenHow(os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
+    yield Call("openat2", (_ROOT_FD, _text("/dev/pts/ptmx"), how, len(how)))
+    yield Call("statx", (master, b"\0", _AT_EMPTY_PATH, _STATX_TYPE, SCRATCH))
+    yield compare(_STX_RDEV, struct.pack("=II", os.major(PTMX), os.minor(PTMX)))
+    yield Call("fstatfs", (master, SCRATCH))
+    yield compare(0, struct.pack("=Q", DEVPTS_SUPER_MAGIC))
+    yield Call("ioctl", (master, TIOCSPTLCK, struct.pack("=i", 0)))
+    yield Call("ioctl", (master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    if operation.rows and operation.columns:
+        size = struct.pack("=HHHH", operation.rows, operation.columns, 0, 0)
+        yield Call("ioctl", (slave, termios.TIOCSWINSZ, size))
+    yield Call("fchown", (slave, uid, -1))
+    yield Call("sendmsg", (REPORT_FD, Descriptor(TERMINAL, master), 0))
+    for stream in range(3):
+        yield Call("dup3", (slave, stream, 0))
+    for fd in (slave, master):
+        yield Call("close", (fd,))
 
 
 def _change_folder(path: str) -> Iterator[Call]:

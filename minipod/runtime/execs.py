@@ -1,7 +1,7 @@
 """Commands in running containers (layer 3): exec and exec_sync. What they may do is the container's own.
 
-A command is launched by a program of system calls (`plan.launch`); what that cannot do or could not start, a terminal
-or a program that is not there, is forked, and tells in its own words what is wrong.
+A command is launched by a program of system calls (`plan.launch`); what that could not start, a program that is not
+there, is forked, and says in its own words what is wrong.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Execs:
         self, container: Container, command: tuple[str, ...], fds: dict[str, int], tty: Terminal
     ) -> ExecSession:
         """Raises ContainerError: the container is not running, there is no such program …"""
-        program_fd = self._program(container, command) if tty is None else -1
+        program_fd = self._program(container, command, tty)
         try:
             if program_fd >= 0:
                 with contextlib.suppress(SpawnError):
@@ -163,9 +163,9 @@ class Execs:
         seccomp = seccomp_filter(status.config, self._paths)
         return exec_operations(status.config, record.sandbox, place, command, self._facts, seccomp, tty)
 
-    def _program(self, container: Container, command: tuple[str, ...]) -> int:
+    def _program(self, container: Container, command: tuple[str, ...], tty: Terminal) -> int:
         """A descriptor of the program that becomes this command, the caller's; -1 where there can be none."""
-        clone, operations = self._operations(container, command, None)
+        clone, operations = self._operations(container, command, tty)
         calls = None
         if self._can_launch:
             calls = launch_calls(clone, operations, last_capability(), permitted_capabilities())
@@ -182,7 +182,7 @@ class Execs:
         programs = self._programs.setdefault(container.status.id, {})
         if command in programs:
             return programs[command]
-        program_fd = self._program(container, command)
+        program_fd = self._program(container, command, None)
         if program_fd >= 0:
             if len(programs) == _PROGRAMS_MAX:
                 os.close(programs.pop(next(iter(programs))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -14,7 +15,7 @@ import pytest
 from minipod.config import Config
 from minipod.kernel import launcher
 from minipod.paths import Paths
-from minipod.runtime.execs import CannotExecute
+from minipod.runtime.execs import CannotExecute, ExecSession
 from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
 from tests.builders import container, manifest, pod
@@ -165,5 +166,35 @@ def test_a_loop_that_was_held_up_takes_no_command_for_too_slow(node: Node) -> No
             await asyncio.sleep(0)  # turns of the loop, until they are under way
         time.sleep(3.0 * SLOWNESS)  # a disk that is waited for
         assert [result.exit_code for result in await asyncio.gather(*work)] == [0] * 10
+
+    in_pod(node, body)
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_terminal_is_the_user_s_and_leads_a_session(
+    node: Node, monkeypatch: pytest.MonkeyPatch, launched: bool
+) -> None:
+    script = "stat -c '%u %t' $(tty); stty size; cut -d' ' -f6 /proc/$$/stat; echo $$; id -u; pwd; exit 3"
+
+    async def forked(*_: object) -> ExecSession:
+        raise AssertionError("it was not launched")
+
+    async def body(runtime: Runtime, ids: dict[str, str]) -> None:
+        if launched:
+            monkeypatch.setattr(runtime._execs, "_forked", forked)
+        else:
+            monkeypatch.setattr(runtime._execs, "_can_launch", False)
+        session = await runtime.exec(
+            ids["user"], ["sh", "-c", script], stdin_fd=None, stdout_fd=None, stderr_fd=None, tty=(24, 80)
+        )
+        assert await session.wait() == 3
+        said = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+            while chunk := os.read(session.tty_fd, 4096):
+                said += chunk
+        os.close(session.tty_fd)
+        owner, size, leads, pid, user, cwd = said.decode().split("\r\n")[:6]
+        assert (owner, size, user, cwd) == ("1000 88", "24 80", "1000", "/var")  # major 136: a pty
+        assert leads == pid
 
     in_pod(node, body)

@@ -6,12 +6,23 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import struct
 
 import pytest
 
 from minipod.kernel import launcher
-from minipod.kernel.launcher import REPORT, REPORT_FD, SCRATCH, SCRATCH_BYTES, Call, Filter, compare, scratch
+from minipod.kernel.launcher import (
+    REPORT,
+    REPORT_FD,
+    SCRATCH,
+    SCRATCH_BYTES,
+    Call,
+    Descriptor,
+    Filter,
+    compare,
+    scratch,
+)
 from minipod.plan.cgroup import JoinCgroup
 from minipod.plan.launch import launch_calls
 from minipod.plan.operation import ChildOperation
@@ -90,6 +101,20 @@ def test_what_was_answered_is_compared_and_ends_it_where_it_differs() -> None:
     assert (status, said, reports) == (255, b"", [(-errno.EPERM, 3)])
 
 
+def test_a_descriptor_is_sent_with_a_message() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        os.dup2(theirs.fileno(), 40, inheritable=True)
+        try:
+            assert run(Call("sendmsg", (40, Descriptor(b"here", 0), 0)), SAY, shell("true"))[:2] == (0, b"said\n")
+        finally:
+            os.close(40)
+        message, fds, _, _ = socket.recv_fds(ours, 100, 2)
+        assert (message, len(fds)) == (b"here", 1)
+        assert os.path.samestat(os.fstat(fds[0]), os.fstat(0))
+        os.close(fds[0])
+
+
 def test_a_filter_is_handed_over_as_a_program_with_its_length() -> None:
     kill = bytes.fromhex("0600000000000080")  # BPF_RET SECCOMP_RET_KILL_PROCESS
     calls = Call("prctl", (38, 1)), Call("seccomp", (1, 0, Filter(kill))), shell("true")
@@ -163,8 +188,8 @@ def test_the_program_is_looked_for_in_the_path_and_home_is_the_users() -> None:
     assert last.arguments[0] == b"/sbin/cat\0"
 
 
-def test_a_terminal_takes_more_than_system_calls() -> None:
-    assert launch_calls(INSIDE, [OpenTerminal(), *OPERATIONS], 2, 0) is None
+def test_a_container_s_start_takes_more_than_system_calls() -> None:
+    assert launch_calls(INSIDE, [OpenTerminal(console=True), *OPERATIONS], 2, 0) is None
     assert launch_calls(Clone(namespaces=("mnt",)), OPERATIONS, 2, 0) is None
 
 

@@ -25,9 +25,9 @@ from minipod.plan.process.places import open_own, own_file
 from minipod.plan.process.security import CAPABILITIES
 
 _ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
-_PTMX = os.makedev(5, 2)
-_TIOCSPTLCK = 0x40045431
-_TIOCGPTPEER = 0x5441
+PTMX = os.makedev(5, 2)
+TIOCSPTLCK = 0x40045431
+TIOCGPTPEER = 0x5441
 _PASSWD_LIMIT = 1 << 20  # bytes; an image's passwd is a few lines, whatever else it is
 
 
@@ -147,7 +147,7 @@ class AssumeUser(ChildOperation, frozen=True, kw_only=True):
     gid: int
     groups: tuple[int, ...] = ()
     home: str = "/"
-    phase = "user"
+    phase = "root"  # as `ResolveUser`: a terminal is to be the user's
 
     def describe(self) -> str:
         return f"user {self.uid} group {self.gid} groups {list(self.groups)}"
@@ -172,10 +172,10 @@ class OpenTerminal(ChildOperation, frozen=True):
 
     def execute(self, ctx: ChildContext) -> None:
         master = self._open_master(ctx)
-        if os.fstat(master).st_rdev != _PTMX or kmount.file_system_type(master) != kmount.DEVPTS_SUPER_MAGIC:
+        if os.fstat(master).st_rdev != PTMX or kmount.file_system_type(master) != kmount.DEVPTS_SUPER_MAGIC:
             raise OSError(errno.ENOTTY, "/dev/pts/ptmx is not a pty master")
-        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-        slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+        slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         if self.rows and self.columns:
             fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
         if "uid" in ctx.facts:

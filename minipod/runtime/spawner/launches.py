@@ -17,6 +17,7 @@ from typing import Any
 
 from minipod.kernel.launcher import REPORT, REPORT_FD, index_of
 from minipod.kernel.null import open_null
+from minipod.runtime.spawner.inbox import close_all, receive_report
 
 STREAMS = ("stdin", "stdout", "stderr")
 #: what the spawner and Python ignore, exec would hand on
@@ -45,7 +46,9 @@ def outcome(reports: bytes) -> tuple[int, tuple[str, int] | None]:
 class _Launch:
     """One command: what was asked by whom, and how far it is."""
 
-    def __init__(self, key: str, request_id: int, to_end: bool, agent: socket.socket) -> None:
+    def __init__(self, key: str, request_id: int, to_end: bool, agent: socket.socket, report: socket.socket) -> None:
+        self.report = report  # open until it has exec'ed or failed
+        self.terminal: list[int] = []  # the master of its pty, where it has one
         self.key = key
         self.request_id = request_id
         self.to_end = to_end
@@ -78,9 +81,10 @@ class Launches:
 
     def begin(self, key: str, request_id: int, named: dict[str, int], *, to_end: bool, agent: socket.socket) -> None:
         """`named`: program, target (a pidfd of the container) and streams; what nobody gave is /dev/null."""
-        report_fd, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        report.setblocking(False)
         streams = [named.get(name, self.null_fd) for name in STREAMS]
-        sources = (*streams, theirs, named["target"])
+        sources = (*streams, theirs.fileno(), named["target"])
         try:
             launcher = os.posix_spawn(
                 f"/proc/self/fd/{named['program']}",
@@ -91,13 +95,13 @@ class Launches:
                 setsigmask=(),
             )
         except BaseException:
-            os.close(report_fd)
+            report.close()
             raise
         finally:
-            os.close(theirs)
+            theirs.close()
         self._nobodys.add(launcher)
-        self._by_report[report_fd] = _Launch(key, request_id, to_end, agent)
-        self._poll.register(report_fd, select.EPOLLIN)
+        self._by_report[report.fileno()] = _Launch(key, request_id, to_end, agent, report)
+        self._poll.register(report.fileno(), select.EPOLLIN)
 
     def read(self, report_fd: int) -> bool:
         """What came on this descriptor; False where it is not one of a command."""
@@ -106,17 +110,21 @@ class Launches:
             return False
         while True:
             try:
-                data = os.read(report_fd, 4 * REPORT.size)
+                data, fds, _ = receive_report(launch.report)
             except BlockingIOError:
                 return True
             if not data:
                 break
-            launch.reports += data
+            if fds:
+                launch.terminal += fds
+            else:
+                launch.reports += data
         # The end of the report: it has exec'ed, or failed.
         self._poll.unregister(report_fd)
-        os.close(report_fd)
+        launch.report.close()
         del self._by_report[report_fd]
         self._reported(launch)
+        close_all(launch.terminal)
         if not self._by_report:
             self._early.clear()  # what is left is none of ours: orphans that were reparented
         return True
@@ -144,15 +152,13 @@ class Launches:
 
     def _tell_started(self, launch: _Launch) -> None:
         answer = {"id": launch.request_id, "pid": launch.pid, "started_at_ns": launch.started_at_ns, "facts": {}}
-        pidfd = -1
+        fds = {"terminal": launch.terminal[0]} if launch.terminal else {}
         if launch.pid in self._by_pid:  # else it is gone, and its pid may be another's
             with contextlib.suppress(OSError):  # no descriptor is free
-                pidfd = os.pidfd_open(launch.pid)
-        if pidfd < 0:
-            self._send({**answer, "fds": []}, [], launch.agent)
-            return
-        self._send({**answer, "fds": ["pidfd"]}, [pidfd], launch.agent)
-        os.close(pidfd)
+                fds["pidfd"] = os.pidfd_open(launch.pid)
+        self._send({**answer, "fds": list(fds)}, list(fds.values()), launch.agent)
+        if "pidfd" in fds:
+            os.close(fds["pidfd"])
 
     def ended(self, pid: int, code: int, number: int) -> None:
         """A child that is none of the spawner's containers has been reaped."""
