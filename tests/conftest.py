@@ -9,23 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.chroot import on_the_namespaces_root
+from minipod.kernel.probe import in_chroot
 from tests.patience import SLOWNESS
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-NEEDS_ROOT = ("node", "attacks", "manifests")
+NEEDS_ROOT = ("node", "attacks", "manifests", "chroot")
+#: of these, what may run in a chroot: it shows whether the others may
+HARMLESS = "chroot"
 IN_CHROOT_VARIABLE = "MINIPOD_TEST_IN_CHROOT"
 #: what is destroyed "in the pod" would be the host's, should a process join a namespace and not the chroot in it
 IN_CHROOT = f"""these tests destroy files inside pods, and this process is in a chroot: a pod that is not confined there
-would have them destroy the host's. Run {sorted(NEEDS_ROOT)} where `/` is the root of the mount namespace, or set
-{IN_CHROOT_VARIABLE}=1 once the tests of chroots themselves have passed here."""
+would have them destroy the host's. Run them where `/` is the root of the mount namespace, in scripts/chroot-test, or
+set {IN_CHROOT_VARIABLE}=1 once tests/{HARMLESS} has passed here."""
 TEST_LIMIT_S = 240
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    privileged = [item for item in items if item.path.relative_to(CHECKOUT / "tests").parts[0] in NEEDS_ROOT]
+    folders = {item: item.path.relative_to(CHECKOUT / "tests").parts[0] for item in items}
+    privileged = [item for item in items if folders[item] in NEEDS_ROOT]
     if os.geteuid() == 0:
-        if privileged and not os.environ.get(IN_CHROOT_VARIABLE) and not on_the_namespaces_root():
+        harmful = any(folders[item] != HARMLESS for item in privileged)
+        if harmful and not os.environ.get(IN_CHROOT_VARIABLE) and in_chroot() is not False:
             pytest.exit(IN_CHROOT, returncode=pytest.ExitCode.USAGE_ERROR)
         return
     skip = pytest.mark.skip(reason="needs root: run sudo scripts/test")

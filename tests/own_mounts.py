@@ -46,7 +46,7 @@ def _child(root: Path, work: Callable[[ChildContext], Any], writer: int) -> NoRe
     try:
         try:
             process.unshare(process.NAMESPACE_FLAGS["mnt"])
-            kmount.mount(None, "/", None, kmount.MS_REC | kmount.MS_PRIVATE)
+            _keep_mounts_to_itself()
             kmount.mount(str(root), str(root), None, kmount.MS_BIND)
             answer = {"result": work(ChildContext({"root": os.open(root, os.O_PATH)}))}
         except BaseException as error:
@@ -54,6 +54,15 @@ def _child(root: Path, work: Callable[[ChildContext], Any], writer: int) -> NoRe
         os.write(writer, json.dumps(answer).encode())
     finally:
         os._exit(0)
+
+
+def _keep_mounts_to_itself() -> None:
+    """mount --make-rprivate / in the namespace's own root: in a chroot `/` need not be a mount point."""
+    root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    process.enter_own_mount_namespace()
+    kmount.mount(None, "/", None, kmount.MS_REC | kmount.MS_PRIVATE)
+    process.change_root(root_fd)
+    os.close(root_fd)
 
 
 def mounts_at(path: Path | str) -> list[str]:

@@ -7,7 +7,7 @@ import os
 from minipod.cli.check_kernel import known_holes
 from minipod.cli.verbs.check import Finding
 from minipod.errors import MinipodError
-from minipod.kernel.probe import can_load, has_system_call
+from minipod.kernel.probe import can_load, has_system_call, in_chroot
 
 NAMESPACES = {
     "mnt": "a file system tree of its own",
@@ -53,6 +53,17 @@ def inheritance() -> list[Finding]:
     found = stays() + of_the_caller(host_facts())
     detail = "; ".join(found) or "an agent started from here has nothing that it could not undo"
     return [Finding("caller", not found, detail, detail, "start the agent elsewhere, with systemd for one", False)]
+
+
+def root_directory() -> list[Finding]:
+    """For information: pods run in a chroot as elsewhere."""
+    found = in_chroot()
+    if found is None:
+        return [Finding("root directory", None, "needs root to be asked", "", "sudo minipod check", False)]
+    if not found:
+        return [Finding("root directory", True, "the mount namespace's own", needed=False)]
+    detail = "a chroot; every command in a pod is verified to be in the pod's root before it runs"
+    return [Finding("root directory", True, detail, needed=False)]
 
 
 def namespaces() -> list[Finding]:
@@ -238,6 +249,7 @@ ALL = (
     kernel,
     privileges,
     inheritance,
+    root_directory,
     namespaces,
     user_namespaces,
     cgroups,

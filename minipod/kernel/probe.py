@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
+
+from minipod.kernel.process import enter_own_mount_namespace
 
 
 def has_system_call(number: int) -> bool | None:
@@ -26,3 +29,34 @@ def can_load(library: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def in_chroot() -> bool | None:
+    """Whether this process's root is not its mount namespace's, as after chroot(2); None where it may not be asked.
+
+    A child enters the namespace that it is in already: setns(2) gives it the namespace's own root.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            before = _identity_of_root()
+            enter_own_mount_namespace()
+            os.write(writing, b"same" if _identity_of_root() == before else b"other")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as stream:
+        answer = stream.read()
+    os.waitpid(pid, 0)
+    return answer == b"other" if answer else None
+
+
+def _identity_of_root() -> tuple[int, int, str]:
+    """(st_dev, st_ino, mount id): a bind of `/` elsewhere has the same inode."""
+    root_fd = os.open("/", os.O_PATH)
+    found = os.fstat(root_fd)
+    with open(f"/proc/self/fdinfo/{root_fd}", encoding="ascii") as file:
+        mount_id = next(line for line in file if line.startswith("mnt_id:"))
+    os.close(root_fd)
+    return found.st_dev, found.st_ino, mount_id

@@ -10,11 +10,19 @@ import sys
 import time
 from pathlib import Path
 
+from tests.tools import CHECKOUT, DidNotRunError, cache_folder, install_tools, locked, say
 from tests.vm.boot import accelerator_for, run_in_vm
 from tests.vm.image import root_image
 from tests.vm.kernel import RELEASES, kernel_of
-from tests.vm.tools import CHECKOUT, VmError, cache_folder, install_tools, locked, say
 
+#: Debian package → a program of it
+TOOLS = {
+    "busybox-static": "busybox",
+    "e2fsprogs": "mke2fs",
+    "kmod": "depmod",
+    "mmdebstrap": "mmdebstrap",
+    "qemu-system-x86": "qemu-system-x86_64",
+}
 NODE_TESTS = ("tests/node", "tests/attacks")
 #: how much longer the tests' own time limits are: software emulation is 20 to 30 times slower
 SLOWNESS = {"kvm": 1, "tcg": 10}
@@ -40,7 +48,7 @@ def main() -> int:
     args, pytest_arguments = parser.parse_known_args()
     try:
         return run(args, pytest_arguments)
-    except VmError as error:
+    except DidNotRunError as error:
         say(str(error))
         return DID_NOT_RUN
     except KeyboardInterrupt:
@@ -49,7 +57,7 @@ def main() -> int:
 
 
 def run(args: argparse.Namespace, pytest_arguments: list[str]) -> int:
-    install_tools()
+    install_tools(TOOLS)
     cache = cache_folder()
     with locked(cache):
         if args.rebuild:

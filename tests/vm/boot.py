@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.tools import CHECKOUT, LEFT_OUT, DidNotRunError, program, say
 from tests.vm.initramfs import initramfs
 from tests.vm.kernel import Kernel
-from tests.vm.tools import CHECKOUT, VmError, program, say
 
 READY = b"minipod-vm ready"
 STATUS = re.compile(rb"minipod-vm status (\d+)")
@@ -25,7 +25,6 @@ PROBE_TIMEOUT_S = 10
 READY_TIMEOUT_S = 60
 BOOTS = 3
 MEMORY_MIB = 2048
-LEFT_OUT = {".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
 
 #: `max` without cmpxchg16b: with it QEMU 7.2's software emulation crashes most boots of Linux 6.12
 ACCELERATORS = {
@@ -123,7 +122,7 @@ def accelerator_for(kernel: Kernel, cache: Path) -> str:
 def run_in_vm(command: str, *, kernel: Kernel, root: Path, accelerator: str, timeout_s: float) -> int:
     """Runs a shell command in a copy of the checkout in the VM, its output on stdout; returns its status.
 
-    Boots again where the guest does not report in time, never once the command has begun. Raises VmError.
+    Boots again where the guest does not report in time, never once the command has begun. Raises DidNotRunError.
     """
     with tempfile.TemporaryDirectory(prefix="minipod-vm", dir="/var/tmp") as name:
         folder = Path(name)
@@ -145,7 +144,7 @@ def run_in_vm(command: str, *, kernel: Kernel, root: Path, accelerator: str, tim
                     return _status_of(vm, answer)
                 vm.end()
                 say(f"boot {attempt} of {BOOTS} did not report in {READY_TIMEOUT_S} s:\n{vm.last_words()}")
-        raise VmError(f"the VM did not boot {BOOTS} times")
+        raise DidNotRunError(f"the VM did not boot {BOOTS} times")
 
 
 def _relay(vm: Machine, first: bytes, timeout_s: float) -> None:
@@ -157,14 +156,14 @@ def _relay(vm: Machine, first: bytes, timeout_s: float) -> None:
             write(chunk)
             sys.stdout.buffer.flush()
     except TimeoutError:
-        raise VmError(f"the tests did not end in {timeout_s:.0f} s (--time-limit)") from None
+        raise DidNotRunError(f"the tests did not end in {timeout_s:.0f} s (--time-limit)") from None
 
 
 def _status_of(vm: Machine, answer: Path) -> int:
     vm.process.wait(timeout=30)
     found = STATUS.search(answer.read_bytes())
     if found is None:
-        raise VmError(f"the VM ended without a status; its last words:\n{vm.last_words()}")
+        raise DidNotRunError(f"the VM ended without a status; its last words:\n{vm.last_words()}")
     return int(found.group(1))
 
 

@@ -8,8 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
+from tests.tools import CHECKOUT, ext4, filled, run, say
 from tests.vm.kernel import MIRROR
-from tests.vm.tools import CHECKOUT, ext4, filled, run, say
 
 RELEASE = "bookworm"
 #: besides what scripts/setup installs

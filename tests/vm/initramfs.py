@@ -6,8 +6,8 @@ import gzip
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.tools import program
 from tests.vm.kernel import Kernel
-from tests.vm.tools import program
 
 HERE = Path(__file__).parent
 REGULAR, FOLDER, CHARACTER_DEVICE = 0o100000, 0o040000, 0o020000

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from tests.vm.tools import VmError, ext4, filled, run, say
+from tests.tools import DidNotRunError, ext4, filled, run, say
 
 #: releases that `--kernel` takes → what they had when this was written
 RELEASES = {"bookworm": "6.1", "trixie": "6.12", "sid": "newest"}
@@ -45,7 +45,7 @@ def _download(release: str, folder: Path) -> None:
     listing = run("apt-cache", *apt, "depends", "--recurse", "--important", META_PACKAGE)
     packages = sorted(set(re.findall(r"^linux-(?:image|binary|modules)-\d\S*", listing, re.MULTILINE)))
     if not packages:
-        raise VmError(f"{META_PACKAGE} of {release} depends on no kernel at {MIRROR}")
+        raise DidNotRunError(f"{META_PACKAGE} of {release} depends on no kernel at {MIRROR}")
     run("apt-get", *apt, "-q", "download", *packages, cwd=folder)
     for package in folder.glob("*.deb"):
         run("dpkg-deb", "-x", package, folder / "tree")
@@ -80,7 +80,7 @@ def _arrange(folder: Path) -> None:
     libraries = next((path for path in (tree / "usr/lib/modules", tree / "lib/modules") if path.is_dir()), None)
     images = [*tree.glob("boot/vmlinuz-*"), *tree.glob("usr/lib/modules/*/vmlinuz")]
     if libraries is None or not images:
-        raise VmError("the kernel's packages have no vmlinuz or no modules")
+        raise DidNotRunError("the kernel's packages have no vmlinuz or no modules")
     version = next(libraries.iterdir()).name
     (folder / "version").write_text(version)
     shutil.copy(images[0], folder / "vmlinuz")

@@ -1,4 +1,4 @@
-"""What all of the VM's parts share: saying what is done, running commands, places that are filled only once."""
+"""For scripts/vm-test and scripts/chroot-test: saying what is done, running commands, places filled only once."""
 
 from __future__ import annotations
 
@@ -12,64 +12,60 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-#: Debian package → a program of it
-TOOLS = {
-    "busybox-static": "busybox",
-    "e2fsprogs": "mke2fs",
-    "kmod": "depmod",
-    "mmdebstrap": "mmdebstrap",
-    "qemu-system-x86": "qemu-system-x86_64",
-}
+CHECKOUT = Path(__file__).resolve().parents[1]
+#: not part of the working tree that is tested
+LEFT_OUT = {".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+#: a package of tests as a program: `python3 -m tests.vm` is scripts/vm-test
+PROGRAM = f"{Path(sys.argv[0]).parent.name}-test"
 SEARCH_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
-class VmError(Exception):
+class DidNotRunError(Exception):
     """The tests did not get to run: what failed and what to do, in one line."""
 
 
 def say(text: str) -> None:
-    print(f"vm-test: {text}", file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
 
 
 def program(name: str) -> str:
     found = shutil.which(name, path=SEARCH_PATH)
     if found is None:
-        raise VmError(f"{name} is not installed")
+        raise DidNotRunError(f"{name} is not installed")
     return found
 
 
 def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """Runs a command to its end and returns what it wrote; VmError with its last lines when it fails."""
+    """Runs a command to its end and returns what it wrote; DidNotRunError with its last lines when it fails."""
     done = subprocess.run(
         [program(str(command[0])), *map(str, command[1:])], cwd=cwd, env=os.environ | (env or {}), text=True,
         capture_output=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if done.returncode != 0:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-5:]
-        raise VmError(f"{command[0]} failed with status {done.returncode}: {' | '.join(words)}")
+        raise DidNotRunError(f"{command[0]} failed with status {done.returncode}: {' | '.join(words)}")
     return done.stdout
 
 
-def install_tools() -> None:
-    """Installs, as root, the Debian packages that are missing; VmError where it can't."""
-    missing = [package for package, name in TOOLS.items() if shutil.which(name, path=SEARCH_PATH) is None]
+def install_tools(tools: dict[str, str]) -> None:
+    """Installs, as root, the Debian packages (→ a program of each) that are missing; DidNotRunError where it can't."""
+    missing = [package for package, name in tools.items() if shutil.which(name, path=SEARCH_PATH) is None]
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise VmError(f"install {' '.join(missing)} (as root on Debian, scripts/vm-test does it by itself)")
+        raise DidNotRunError(f"install {' '.join(missing)} (as root on Debian, scripts/{PROGRAM} does it by itself)")
     say(f"installing Debian packages: {' '.join(missing)}")
     install = ("apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "-y", "--no-install-recommends", *missing)
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         run(*install, env=quiet)
-    except VmError:  # the package lists may be old, or not there yet
+    except DidNotRunError:  # the package lists may be old, or not there yet
         run("apt-get", "-o", "DPkg::Lock::Timeout=120", "update")
         run(*install, env=quiet)
 
 
 def cache_folder() -> Path:
-    """Where kernels and the root image are kept between runs."""
+    """Where what was downloaded and built is kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "minipod-vm"
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +74,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One vm-test at a time fills the cache; a second waits."""
+    """One at a time fills the folder; a second waits."""
     with open(folder / "lock", "w", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
