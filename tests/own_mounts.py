@@ -45,8 +45,7 @@ def in_own_mounts(root: Path, work: Callable[[ChildContext], Any]) -> Any:
 def _child(root: Path, work: Callable[[ChildContext], Any], writer: int) -> NoReturn:
     try:
         try:
-            process.unshare(process.NAMESPACE_FLAGS["mnt"])
-            _keep_mounts_to_itself()
+            unshare_mounts()
             kmount.mount(str(root), str(root), None, kmount.MS_BIND)
             answer = {"result": work(ChildContext({"root": os.open(root, os.O_PATH)}))}
         except BaseException as error:
@@ -56,8 +55,9 @@ def _child(root: Path, work: Callable[[ChildContext], Any], writer: int) -> NoRe
         os._exit(0)
 
 
-def _keep_mounts_to_itself() -> None:
-    """mount --make-rprivate / in the namespace's own root: in a chroot `/` need not be a mount point."""
+def unshare_mounts() -> None:
+    """unshare --mount --propagation private, also in a chroot, where `/` need not be a mount point."""
+    process.unshare(process.NAMESPACE_FLAGS["mnt"])
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY)
     process.enter_own_mount_namespace()
     kmount.mount(None, "/", None, kmount.MS_REC | kmount.MS_PRIVATE)

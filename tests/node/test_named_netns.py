@@ -9,11 +9,11 @@ import pytest
 
 SCRIPT = """
 import os, subprocess, sys
-from minipod.kernel import mount, process
+from minipod.kernel import mount
 from minipod.plan.process.namespaces import CreateNamespaces
+from tests.own_mounts import unshare_mounts
 
-process.unshare(process.NAMESPACE_FLAGS["mnt"])
-mount.mount(None, "/", None, mount.MS_PRIVATE | mount.MS_REC)
+unshare_mounts()
 mount.mount("run", "/run", "tmpfs")
 def mounted():
     return [line.split()[4] for line in open("/proc/self/mountinfo")].count("/run/netns")
