@@ -354,7 +354,7 @@ def test_ip_netns_add_beside_a_pod_covers_nothing_of_it(node: Node) -> None:
     name = f"{node.paths.instance}-x"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
-        inside = subprocess.run(["ip", "netns", "exec", f"{node.paths.instance}-beside", "true"], check=False)
+        inside = subprocess.run(["nsenter", f"--net=/run/netns/{node.paths.instance}-beside", "true"], check=False)
         assert inside.returncode == 0
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=True)
