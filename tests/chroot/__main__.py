@@ -25,7 +25,13 @@ from tests.tools import DidNotRunError, install_tools, locked, say
 
 SUITES = ("bookworm", "trixie")  # Debian 12 and 13
 TOOLS = {"debootstrap": "debootstrap", "util-linux": "unshare"}
+PYTHON = f"{INSIDE}/.venv/bin/python3"
 INTO = Path(__file__).with_name("inside")
+#: where the packages of the examples are, for tests/manifests
+PACKAGES = "/var/tmp/packages"
+INSTALL_PACKAGES = "import sys; from tests.manifests.test_package_images import install; install(sys.argv[1])"
+#: what needs the network
+SET_UP = (("scripts/setup", "--test"), (PYTHON, "-c", INSTALL_PACKAGES, PACKAGES))
 #: these only look
 HARMLESS = ("-q", "tests/chroot")
 DID_NOT_RUN = 3
@@ -33,11 +39,11 @@ HOST_CHANGED = 4
 INTERRUPTED = 130
 
 DESCRIPTION = """
-Runs the whole test suite in a chroot of bare Debian (python3, git and ca-certificates), in a private mount namespace,
-set up there as README says. First come the tests in tests/chroot, which destroy nothing and show that commands in pods
-are in the pod's root; where they fail, nothing else is run. Afterwards the host has to be as before: files, devices,
-settings, mounts, network, cgroups, processes. What follows -- is pytest's. MINIPOD_TEST_MIRROR: the Debian mirror.
-MINIPOD_TEST_SHARED_HOST=1: others make namespaces here at the same time, and theirs are not compared.
+Runs the whole test suite in a chroot of bare Debian (python3, git and ca-certificates), set up there as README says, in
+private mount and network namespaces. First come the tests in tests/chroot, which destroy nothing and show that commands
+in pods are in the pod's root; where they fail, nothing else is run. Afterwards the host has to be as before: files,
+devices, settings, mounts, network, cgroups, processes. What follows -- is pytest's. MINIPOD_TEST_MIRROR: the Debian
+mirror. MINIPOD_TEST_SHARED_HOST=1: others make namespaces here at the same time, and theirs are not compared.
 """
 
 
@@ -106,23 +112,32 @@ def tested(suite: str, args: argparse.Namespace, pytest_arguments: list[str]) ->
 
 def run_all(root: Path, pytest_arguments: list[str], time_limit_s: float) -> tuple[int, str]:
     """(pytest's status, its closing line) of the suite, or of the tests that did not let it begin."""
-    pytest = (f"{INSIDE}/.venv/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "--color=no")
+    pytest = (PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "--color=no")
     deadline = time.monotonic() + time_limit_s
-    status, closing = run_in(root, ("scripts/setup", "--test"), {}, deadline)
-    if status != 0:
-        raise DidNotRunError(f"scripts/setup --test failed in {root}: {closing}")
+    for command in SET_UP:
+        status, closing = run_in(root, command, {}, deadline, network=True)
+        if status != 0:
+            raise DidNotRunError(f"{' '.join(command)} failed in {root}: {closing}")
     say("first what destroys nothing: whether commands in pods are in the pod's root")
     status, closing = run_in(root, (*pytest, *HARMLESS), {}, deadline)
     if status != 0:
         say("commands in pods are not in the pod's root: nothing else is run here")
         return status, closing
-    return run_in(root, (*pytest, *pytest_arguments), {IN_CHROOT_VARIABLE: "1"}, deadline)
+    variables = {IN_CHROOT_VARIABLE: "1", "MINIPOD_TEST_DEBIAN": PACKAGES}
+    return run_in(root, (*pytest, *pytest_arguments), variables, deadline)
 
 
-def run_in(root: Path, command: tuple[str, ...], variables: dict[str, str], deadline: float) -> tuple[int, str]:
-    """(status, last line) of the command in the chroot, in the checkout there; its output goes to ours."""
-    words = ["unshare", "--mount", "--propagation", "private", "sh", str(INTO), str(root)]
-    words += ["sh", "-c", f'cd {INSIDE} && exec "$@"', "sh", *command]
+def run_in(
+    root: Path, command: tuple[str, ...], variables: dict[str, str], deadline: float, network: bool = False
+) -> tuple[int, str]:
+    """(status, last line) of the command in the chroot, in the checkout there; its output goes to ours.
+
+    Without the host's network: another release's nftables in it can end whoever reads the tables with an older one.
+    """
+    unshare = ["unshare", "--mount", "--propagation", "private"]
+    begin = f"cd {INSIDE}" if network else f"cd {INSIDE} && ip link set lo up"
+    words = [*unshare, *([] if network else ["--net"]), "sh", str(INTO), str(root)]
+    words += ["sh", "-c", f'{begin} && exec "$@"', "sh", *command]
     child = subprocess.Popen(
         words, env=environment() | variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -42,15 +42,20 @@ def build_command(name: str) -> argparse.Namespace:
     return parser.parse_args(words[3:])
 
 
+def install(root: str | Path) -> None:
+    """A Debian with the packages of all examples, where it is not there."""
+    if not Path(root).exists():
+        packages = [package for name in NAMES for package in build_command(name).packages.split(",")]
+        debian.install(Path(root), packages, debian.host_suite(), debian.MIRROR)
+
+
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
     """A registry with a password that holds the images of all examples."""
     base = tmp_path_factory.mktemp("packages")
     with real_registry.running(base / "registry", "htpasswd") as server:
         root = Path(os.environ.get("MINIPOD_TEST_DEBIAN", base / "root"))
-        if not root.exists():
-            packages = [package for name in NAMES for package in build_command(name).packages.split(",")]
-            debian.install(root, packages, debian.host_suite(), debian.MIRROR)
+        install(root)
         layer = debian.pack(root, base / "layout")
         for name in NAMES:
             args = build_command(name)

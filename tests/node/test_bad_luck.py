@@ -52,7 +52,7 @@ def kill_all(node: Node, *words: str) -> None:
 @contextlib.contextmanager
 def small_disk(place: Path, size: str) -> Iterator[Path]:
     place.mkdir(parents=True, exist_ok=True)
-    mount("tmpfs", str(place), "tmpfs", 0, f"size={size}")
+    mount("tmpfs", str(place), "tmpfs", 0, f"size={size},mode=755")
     try:
         yield place
     finally:

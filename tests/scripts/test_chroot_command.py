@@ -25,36 +25,41 @@ def test_what_follows_two_dashes_is_pytest_s(words: list[str], suites: list[str]
     assert (args.suites, pytest_arguments) == (suites, then)
 
 
+SETTING_UP = [("--test", False, True), (command.PACKAGES, False, True)]
+
+
 class Chroot:
     """Notes what would be run in it; the n-th command ends with the n-th status."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> None:
-        self.run: list[tuple[str, bool]] = []
+        self.run: list[tuple[str, bool, bool]] = []
         self.statuses = list(statuses)
         monkeypatch.setattr(command, "run_in", self.run_in)
 
-    def run_in(self, _root: Path, words: tuple[str, ...], variables: dict[str, str], _limit: float) -> tuple[int, str]:
-        self.run.append((words[-1], command.IN_CHROOT_VARIABLE in variables))
+    def run_in(
+        self, _root: Path, words: tuple[str, ...], variables: dict[str, str], _limit: float, network: bool = False
+    ) -> tuple[int, str]:
+        self.run.append((words[-1], command.IN_CHROOT_VARIABLE in variables, network))
         return self.statuses.pop(0), f"the end of {words[-1]}"
 
 
 def test_the_suite_is_run_after_what_destroys_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    chroot = Chroot(monkeypatch, 0, 0, 1)
+    chroot = Chroot(monkeypatch, 0, 0, 0, 1)
     assert command.run_all(tmp_path, ["-x"], 1) == (1, "the end of -x")
-    assert chroot.run == [("--test", False), ("tests/chroot", False), ("-x", True)]
+    assert chroot.run == [*SETTING_UP, ("tests/chroot", False, False), ("-x", True, False)]
 
 
 def test_where_pods_are_not_confined_the_suite_is_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    chroot = Chroot(monkeypatch, 0, 1)
+    chroot = Chroot(monkeypatch, 0, 0, 1)
     assert command.run_all(tmp_path, ["-x"], 1) == (1, "the end of tests/chroot")
-    assert chroot.run == [("--test", False), ("tests/chroot", False)]
+    assert chroot.run == [*SETTING_UP, ("tests/chroot", False, False)]
 
 
 def test_without_a_set_up_no_test_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     chroot = Chroot(monkeypatch, 1)
     with pytest.raises(DidNotRunError, match="the end of --test"):
         command.run_all(tmp_path, [], 1)
-    assert chroot.run == [("--test", False)]
+    assert chroot.run == SETTING_UP[:1]
 
 
 def test_a_host_that_is_not_as_before_is_a_failure() -> None:
