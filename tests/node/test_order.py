@@ -15,10 +15,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from minipod.config import Config
 from minipod.kernel import launcher
 from minipod.kernel.launcher import Call
 from minipod.kernel.libc import NUMBERS
@@ -31,16 +29,14 @@ from minipod.plan.process.identity import DropCapabilities
 from minipod.plan.process.namespaces import Clone
 from minipod.plan.process.security import capability_mask
 from minipod.runtime.container import Container, seccomp_filter
-from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
 from minipod.runtime.spawner.client import Spawned, SpawnerClient
 from tests.builders import container, manifest, pod
 from tests.conftest import CHECKOUT
 from tests.node_fixtures import Node
-from tests.patience import SLOWNESS
+from tests.own_runtime import WAIT_S, in_own_runtime
 from tests.stopping_spawner import STOPPED, StandStill
 
-WAIT_S = 10.0 * SLOWNESS
 _PR_SET_NAME = 15
 NAMESPACES = ("mnt", "net", "ipc", "uts", "cgroup")
 #: after these phases nothing of the host may be held, whatever else is still to come
@@ -177,21 +173,12 @@ def with_pod(node: Node, body: Callable[[Runtime, Stopper, Container], Awaitable
     sleeper = container("c", "exec sleep 100000", workingDir="/tmp", securityContext={"runAsUser": 1000})
     text = manifest(pod("p", sleeper, terminationGracePeriodSeconds=1, **spec))
     node("run", "-d", "--until", "running", "-", input=text)
-    agent = psutil.Process(node.agent_pid())
-    node.ask("shutdown")
-    agent.wait(WAIT_S)
 
-    async def run() -> None:
-        runtime = Runtime(node.paths, Config(), host_facts(Config()))
-        await runtime.open()
-        try:
-            (one,) = runtime._containers.values()
-            async with stopper(node.paths) as stops:
-                await body(runtime, stops, one)
-        finally:
-            await runtime.close()
+    async def run(runtime: Runtime, containers: dict[str, Container]) -> None:
+        async with stopper(node.paths) as stops:
+            await body(runtime, stops, containers["c"])
 
-    asyncio.run(run())
+    in_own_runtime(node, run)
 
 
 def inside(one: Container) -> Picture:

@@ -37,7 +37,7 @@ from minipod.plan.process.identity import (
     SetOomScoreAdj,
 )
 from minipod.plan.process.namespaces import Clone, CloseDescriptors, EnterPidNamespace, JoinContainer
-from minipod.runtime.spawner.launches import outcome
+from minipod.runtime.spawner.launches import is_child, outcome
 
 pytestmark = pytest.mark.skipif(not launcher.is_known(), reason="no launcher for this architecture")
 
@@ -201,3 +201,25 @@ def test_a_failure_counts_in_whatever_order_program_and_fork_report() -> None:
         assert (pid, failure and failure[1]) == (4711, errno.ENOENT)
     assert outcome(failed)[0] == 0
     assert outcome(b"") == (0, ("killed before exec", 0))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        REPORT.pack(4711, 0) + REPORT.pack(1, 0),  # with SIGKILL to its group: every process there is
+        REPORT.pack(4711, 0) + b"x",
+        REPORT.pack(4711, 0) + REPORT.pack(-(2**63), 0),
+        REPORT.pack(4711, 0) + REPORT.pack(-errno.ENOENT, 0) * 4,
+    ],
+    ids=["another pid", "a part", "no errno", "too many"],
+)
+def test_a_report_that_a_process_in_the_container_has_had_a_hand_in_believed_in_nothing(forged: bytes) -> None:
+    assert outcome(forged) == (0, ("what it reports is not of this command", errno.EPROTO))
+
+
+def test_only_a_child_that_is_not_reaped_is_taken_for_the_command() -> None:
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert is_child(pid)
+    os.waitpid(pid, 0)
+    assert [is_child(other) for other in (pid, 1, os.getpid(), 2**62)] == [False] * 4

@@ -7,6 +7,7 @@ command, as the spawner's own child. Until its report is read nobody knows its p
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -24,6 +25,9 @@ STREAMS = ("stdin", "stdout", "stderr")
 _TO_DEFAULT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 _NAME = ["exec"]  # its command line until it executes the command
 _TARGET_FD = REPORT_FD + 1
+_REPORTS_MAX = 4 * REPORT.size
+_MAX_ERRNO = 4095  # of the kernel
+_NO_REPORT = ("what it reports is not of this command", errno.EPROTO)
 
 #: (message, descriptors, to whom): an agent that came later is told nothing of another's requests
 Send = Callable[[dict[str, Any], list[int], socket.socket], None]
@@ -32,15 +36,32 @@ Send = Callable[[dict[str, Any], list[int], socket.socket], None]
 def outcome(reports: bytes) -> tuple[int, tuple[str, int] | None]:
     """The command's pid, 0 where there was no fork; and what failed: message and errno.
 
-    The program tells the pid and its fork what it failed at, in whatever order the two come to it.
+    The program tells the pid and its fork what it failed at, in whatever order the two come to it. The fork is in the
+    container by then, where a process with SYS_PTRACE may have it write anything: what disagrees is believed in nothing.
     """
-    pid, failure = 0, None
-    for result, place in REPORT.iter_unpack(reports):
-        if result > 0:
-            pid = result
-        else:
+    if len(reports) % REPORT.size or len(reports) > _REPORTS_MAX:
+        return 0, _NO_REPORT
+    results = dict(REPORT.iter_unpack(reports))
+    pids = {result for result in results if result > 0}
+    failure: tuple[str, int] | None = None
+    for result, place in results.items():
+        if -result > _MAX_ERRNO:
+            return 0, _NO_REPORT
+        if result <= 0:
             failure = f"call {index_of(place)}: {os.strerror(-result)}", -result
+    if len(pids) > 1:
+        return 0, _NO_REPORT
+    pid = pids.pop() if pids else 0
     return pid, failure if pid or failure else ("killed before exec", 0)
+
+
+def is_child(pid: int) -> bool:
+    """Of this process, and not reaped yet: until then its pid is nobody else's."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (ChildProcessError, OverflowError):
+        return False
+    return True
 
 
 class _Launch:
@@ -113,12 +134,10 @@ class Launches:
                 data, fds, _ = receive_report(launch.report)
             except BlockingIOError:
                 return True
-            if not data:
+            launch.terminal += fds
+            launch.reports += b"" if fds else data
+            if not data or len(launch.reports) > _REPORTS_MAX or len(launch.terminal) > 1:
                 break
-            if fds:
-                launch.terminal += fds
-            else:
-                launch.reports += data
         # The end of the report: it has exec'ed, or failed.
         self._poll.unregister(report_fd)
         launch.report.close()
@@ -132,6 +151,8 @@ class Launches:
     def _reported(self, launch: _Launch) -> None:
         launch.pid, failure = outcome(launch.reports)
         early = self._early.pop(launch.pid, None)
+        if launch.pid and early is None and not is_child(launch.pid):
+            launch.pid, failure = 0, _NO_REPORT
         if failure is not None:
             if launch.pid and early is None:
                 self._nobodys.add(launch.pid)
