@@ -18,7 +18,7 @@ WAIT_S = 10.0 * SLOWNESS
 
 
 def in_own_runtime(node: Node, body: Callable[[Runtime, dict[str, Container]], Awaitable[None]]) -> None:
-    """`body` gets the containers that run, by their names. The node's next command starts an agent again."""
+    """`body` gets the containers that run, by their names. An agent is there again afterwards."""
     agent = psutil.Process(node.agent_pid())
     node.ask("shutdown")
     agent.wait(WAIT_S)
@@ -31,4 +31,7 @@ def in_own_runtime(node: Node, body: Callable[[Runtime, dict[str, Container]], A
         finally:
             await runtime.close()
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    finally:
+        node("get", "pods")

@@ -9,6 +9,8 @@ from __future__ import annotations
 #: file of tests/attacks → the rows of its section
 SECTIONS = {
     "test_a_exec_descriptors_terminals.py": range(1, 8),
+    "test_a_order.py": range(1, 2),
+    "test_a_joining.py": range(2, 3),
     "test_b_rootfs_and_mounts.py": range(8, 17),
     "test_c_cgroups_devices_sysctls.py": range(17, 21),
     "test_c_proc_sys_cgroups_devices.py": range(21, 22),

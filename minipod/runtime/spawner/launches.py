@@ -37,7 +37,7 @@ def outcome(reports: bytes) -> tuple[int, tuple[str, int] | None]:
     """The command's pid, 0 where there was no fork; and what failed: message and errno.
 
     The program tells the pid and its fork what it failed at, in whatever order the two come to it. The fork is in the
-    container by then, where a process with SYS_PTRACE may have it write anything: what disagrees is believed in nothing.
+    container by then, where one with SYS_PTRACE may have it write anything: what disagrees is believed in nothing.
     """
     if len(reports) % REPORT.size or len(reports) > _REPORTS_MAX:
         return 0, _NO_REPORT
