@@ -66,11 +66,14 @@ def look(pid):
 
 def report(pid):
     if forged != "0":
-        try:
-            with open(f"/proc/{pid}/fd/3", "wb", buffering=0) as file:
-                file.write(int(forged).to_bytes(8, "little") + bytes(8))
-        except OSError:
-            pass
+        fd = libc.syscall(438, os.pidfd_open(pid), 3, 0)  # pidfd_getfd
+        if fd >= 0:
+            try:
+                os.write(fd, int(forged).to_bytes(8, "little") + bytes(8))
+                print("forged", flush=True)
+            except OSError:
+                pass
+            os.close(fd)
 
 print("ready", flush=True)
 last = os.getpid()
@@ -164,7 +167,7 @@ async def commands(runtime: Runtime, one: Container, rounds: int = ROUNDS) -> No
 def test_a_command_that_a_container_catches_as_it_comes_has_nothing_of_the_hosts(
     node: AttackedNode, canary: Canary, kind: str
 ) -> None:
-    """CVE-2016-9962, with SYS_PTRACE and without: 100 commands launched, 20 with a terminal, when they come."""
+    """CVE-2016-9962, with SYS_PTRACE and without: 100 commands and 20 with a terminal, when they come."""
     attacker, volumes = watcher(canary, seizes=kind == "seized")
     node("run", "-d", "--timeout", "20s", "-", input=manifest(pod("p", attacker, volumes=volumes)))
     wait_for(lambda: "ready" in node("logs", "p").stdout)
@@ -199,7 +202,7 @@ def test_a_command_that_a_container_seizes_reports_no_other_process_as_itself(
 
     try:
         in_own_runtime(node, attack)
-        assert [one for one in sightings(node) if is_not_yet_the_command(one)], "nothing was seized"
+        assert "forged" in node("logs", "p").stdout, "nothing was seized"
         assert host.poll() is None, "a process of the host's was killed"
     finally:
         host.send_signal(signal.SIGKILL)
