@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ import pytest
 
 import minipod
 from minipod.kernel.launcher import Call
+from minipod.runtime.images.busybox import PT_INTERP
 from tests.attacks.canary import Canary
 from tests.attacks.conftest import AttackedNode
 from tests.attacks.evil import AT_FDCWD, EvilImages, program
@@ -55,9 +57,12 @@ def spawner_pid(node: AttackedNode) -> int:
 def loader() -> str:
     """What the kernel starts for the interpreter (PT_INTERP): an image may bring its own."""
     data = Path(os.path.realpath(sys.executable)).read_bytes()
-    place = data.find(b"/ld-linux")
-    begin = data.rfind(b"\0", 0, place) + 1
-    return data[begin : data.index(b"\0", place)].decode().lstrip("/")
+    table, size, count = struct.unpack_from("<32xQ14xHH", data)  # Elf64_Ehdr: e_phoff, e_phentsize, e_phnum
+    for place in range(table, table + size * count, size):
+        kind, offset, length = struct.unpack_from("<I4xQ16xQ", data, place)  # Elf64_Phdr: p_type, p_offset, p_filesz
+        if kind == PT_INTERP:
+            return data[offset : offset + length].decode().strip("/\0")
+    raise AssertionError(f"{sys.executable} is linked statically")
 
 
 def thief() -> Entry:

@@ -38,6 +38,7 @@ def test_whatever_is_started_in_a_pod_is_in_the_pod_s_root(node: Node, tmp_path:
 def root_of(word: str) -> str:
     """That of the container whose command line has the word."""
     pids = [process.pid for process in psutil.process_iter() if word in command_line(process.pid)]
+    assert pids, "the container has ended: its root has no marker, or a hook or probe was not below it"
     return identity(f"/proc/{pids[0]}/root/")
 
 
