@@ -97,13 +97,15 @@ def parsed(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def tested(suite: str, args: argparse.Namespace, pytest_arguments: list[str]) -> Result:
-    """Sets the suite's copy up, looks, tests, compares."""
+    """Sets the suite's copy up, looks, tests; the host is compared whatever came of that."""
     bare = bare_debian(suite, args.chroots)
     say(f"{suite}: looking at the host")
     before = host.picture()
     with copy_of(bare, args.keep) as root:
         try:
             status, closing = run_all(root, pytest_arguments, args.time_limit)
+        except DidNotRunError as error:
+            status, closing = DID_NOT_RUN, str(error)
         finally:
             left = [f"left: {text}" for text in end_descendants()]
     shared = bool(os.environ.get(SHARED_HOST_VARIABLE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,19 @@ def test_without_a_set_up_no_test_is_run(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(DidNotRunError, match="the end of --test"):
         command.run_all(tmp_path, [], 1)
     assert chroot.run == SETTING_UP[:1]
+
+
+def test_the_host_is_compared_whatever_came_of_the_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pictures = [{"link eth0": "eth0"}, {}]
+    monkeypatch.setattr(host, "picture", lambda: pictures.pop(0))
+    monkeypatch.setattr(command, "bare_debian", lambda suite, _folder: tmp_path / suite)
+    monkeypatch.setattr(command, "copy_of", lambda bare, _keep: contextlib.nullcontext(bare))
+    monkeypatch.setattr(command, "end_descendants", lambda: ["process 7 (sleep)"])
+    Chroot(monkeypatch, 1)
+    args, _ = command.parsed([])
+    result = command.tested("sid", args, [])
+    assert (result.status, result.exit_status) == (command.DID_NOT_RUN, command.DID_NOT_RUN)
+    assert result.differences == ["left: process 7 (sleep)", "gone: link eth0: eth0"]
 
 
 def test_a_host_that_is_not_as_before_is_a_failure() -> None:
