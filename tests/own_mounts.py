@@ -65,6 +65,14 @@ def unshare_mounts() -> None:
     os.close(root_fd)
 
 
+def mount_root(place: Path | str) -> None:
+    """For a process to be: `/` as a mount point, for programs that remount it, also in a chroot."""
+    unshare_mounts()
+    kmount.mount("/", str(place), None, kmount.MS_BIND | kmount.MS_REC)
+    os.chroot(place)
+    os.chdir("/")
+
+
 def mounts_at(path: Path | str) -> list[str]:
     """Lines of mountinfo whose mount point is `path` or below it."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()

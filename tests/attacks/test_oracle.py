@@ -16,6 +16,7 @@ from tests.attacks.evil import EvilImages, swap_forever, swap_program
 from tests.builders import container, empty_dir, manifest, mount, pod
 from tests.conftest import CHECKOUT, IN_CHROOT_VARIABLE
 from tests.layouts import entry
+from tests.own_mounts import unshare_mounts
 from tests.volume_pods import wait_for
 
 
@@ -93,7 +94,7 @@ def test_in_a_chroot_no_such_test_runs(tmp_path: Path) -> None:
     command = f"{sys.executable} -m pytest -q -p no:cacheprovider tests/attacks/test_oracle.py"
     script = f"mount --rbind / {tmp_path} && exec chroot {tmp_path} sh -c 'cd {CHECKOUT} && exec {command}'"
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True, check=False
+        ["sh", "-c", script], env=environment, capture_output=True, text=True, check=False, preexec_fn=unshare_mounts
     )
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "this process is in a chroot" in done.stdout + done.stderr

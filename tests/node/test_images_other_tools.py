@@ -18,6 +18,7 @@ from minipod.runtime.images.store import ImageStore
 from tests import real_registry
 from tests.layouts import archive, entry, folder, make_layout
 from tests.node_fixtures import Node
+from tests.own_mounts import mount_root
 from tests.real_registry import RealRegistry, skopeo
 
 NAME = busybox.DEFAULT_REFERENCE
@@ -147,8 +148,13 @@ def test_round_trips_with_podman_keep_the_image(own_store: Node, tmp_path: Path,
     with tempfile.TemporaryDirectory(prefix="mp", dir="/tmp") as short:  # podman allows fifty characters
         podman = ["podman", "--root", f"{short}/g", "--runroot", f"{short}/r", "--storage-driver", "vfs"]
 
+        place = Path(short, "root")
+        place.mkdir()
+
         def run(*args: str) -> str:
-            done = subprocess.run([*podman, *args], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [*podman, *args], capture_output=True, text=True, check=False, preexec_fn=lambda: mount_root(place)
+            )
             assert done.returncode == 0, done.stderr
             return done.stdout
 
