@@ -210,6 +210,24 @@ def test_no_descriptor_is_a_way_out_for_a_command_in_a_container_that_changes_it
     in_own_runtime(node, attack)
 
 
+@pytest.mark.attack(row=1)
+@pytest.mark.vm
+def test_no_magic_link_is_a_way_to_a_program(node: AttackedNode, canary: Canary) -> None:
+    """/proc/self/exe is the runtime's own when it is resolved; the others would lead inside."""
+    programs = ("/proc/self/exe", "/proc/self/root/bin/busybox", "/proc/self/cwd/bin/busybox")
+    starts = [{**container(f"s{i}"), "command": [path, "echo"]} for i, path in enumerate(programs)]
+    node("run", "-d", "--timeout", "20s", "-", input=manifest(pod("p", container("c", SLEEP), *starts)), check=False)
+    said = said_of(node)
+    assert ["a magic link of /proc" in said[f"s{i}"] for i in range(len(programs))] == [True] * len(programs), said
+
+    async def attack(runtime: Runtime, containers: dict[str, Container]) -> None:
+        for path in programs:
+            for way, words in (await said_by(runtime, containers["c"], (path, "echo"), canary)).items():
+                assert "a magic link of /proc" in words, (path, way, words)
+
+    in_own_runtime(node, attack)
+
+
 # ---- links of /proc to another process' root or folder
 
 

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from minipod.kernel import launcher
@@ -30,7 +31,7 @@ from minipod.plan.process.namespaces import Clone
 from minipod.plan.process.security import capability_mask
 from minipod.runtime.container import Container, seccomp_filter
 from minipod.runtime.runtime import Runtime
-from minipod.runtime.spawner.client import Spawned, SpawnerClient
+from minipod.runtime.spawner.client import Spawned, SpawnerClient, SpawnError
 from tests.builders import container, manifest, pod
 from tests.conftest import CHECKOUT
 from tests.node_fixtures import Node
@@ -300,3 +301,19 @@ def test_the_first_process_of_a_shared_pid_namespace_has_nothing_that_the_pod_la
                 os.close(os.open(root / place, os.O_WRONLY))
 
     with_pod(node, body, shareProcessNamespace=True)
+
+
+def test_a_command_does_not_enter_another_root(node: Node) -> None:
+    """In a chroot a joiner comes out on the namespace's root: whichever that is, it is compared."""
+
+    async def body(runtime: Runtime, _: Stopper, one: Container) -> None:
+        assert (await runtime.exec_sync(one.status.id, ("true",), 10)).exit_code == 0
+        device, inode = one.record.root
+        for other in ((device, inode + 1), (device + 1, inode)):
+            one.record = msgspec.structs.replace(one.record, root=other)
+            runtime._execs.forget(one.status.id)
+            with pytest.raises(SpawnError, match="the root that was entered is not the container's"):
+                await runtime.exec_sync(one.status.id, ("true",), 10)
+        one.record = msgspec.structs.replace(one.record, root=(device, inode))
+
+    with_pod(node, body)
