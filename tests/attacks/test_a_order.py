@@ -211,6 +211,37 @@ def test_no_descriptor_is_a_way_out_for_a_command_in_a_container_that_changes_it
 
 
 @pytest.mark.attack(row=1)
+@pytest.mark.parametrize(
+    ("hook", "numbers", "sign"),
+    [
+        ("postStart", range(4, 7), "FailedPostStartHook"),  # one after the other
+        ("preStop", range(3, 19), "FailedPreStopHook"),
+        ("readinessProbe", range(3, 19), "chdir /w"),
+    ],
+)
+def test_no_descriptor_is_a_way_out_for_hooks_and_probes(
+    node: AttackedNode, canary: Canary, hook: str, numbers: range, sign: str
+) -> None:
+    """In containers that exchange their folder at once, one for each number; what they see is in their logs."""
+    seen = {"exec": {"command": ["/bin/sh", "-c", f"{{ {look(canary)}; }} > /proc/1/fd/1; echo seen > /proc/1/fd/1"]}}
+    fields: dict[str, Any] = {"lifecycle": {hook: seen}} if hook != "readinessProbe" else {
+        hook: {**seen, "periodSeconds": 1, "failureThreshold": 1000}
+    }  # fmt: skip
+    victims = [
+        container(f"c{n}", f"cd /; rmdir /w; ln -s {held(n)}{UP} /w; {SLEEP}", workingDir="/w", **fields)
+        for n in numbers
+    ]
+    node("run", "-d", "--until", "running", "--timeout", "20s", "-", input=manifest(pod("p", *victims)), check=False)
+    if hook == "preStop":
+        node("delete", "pod", "p")
+
+    def refusals() -> list[str]:
+        return [line for line in node("events").stdout.splitlines() if sign in line]
+
+    wait_for(lambda: len(refusals()) > 0)
+
+
+@pytest.mark.attack(row=1)
 @pytest.mark.vm
 def test_no_magic_link_is_a_way_to_a_program(node: AttackedNode, canary: Canary) -> None:
     """/proc/self/exe is the runtime's own when it is resolved; the others would lead inside."""
