@@ -2,8 +2,8 @@
 
 A command in a running container has its filter before it is cloned into the PID namespace, since to install it may take
 CAP_SYS_ADMIN, which no process in there may have. A profile of the user's may refuse what is still to do (`CALLS`): so
-it begins with a passage for those calls that carry a cookie, which the container neither knows nor can read, in an
-argument that the kernel does not look at.
+it begins with a passage for those calls that carry a cookie, in an argument that the kernel does not look at. Only a
+container with SYS_PTRACE can read the cookie, in a command that it has seized: its own profile cannot bind it then.
 """
 
 from __future__ import annotations
