@@ -1,4 +1,7 @@
-"""Operations on mounts, executed in a forked child with a mount namespace of its own; a race can be forced there."""
+"""Operations on mounts, executed in a forked child with a mount namespace of its own; a race can be forced there.
+
+`python -m tests.own_mounts COMMAND…`: unshare(1) with private mounts, also in a chroot.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import ctypes
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -166,3 +170,8 @@ def refused(work: Callable[..., object], *args: object) -> str:
 def opened_for_writing(ctx: ChildContext, path: str) -> str:
     """Opens and closes, never writes; why not, empty where it can be."""
     return refused(lambda: os.close(open_in_root(ctx.fds["root"], path, os.O_WRONLY | os.O_NONBLOCK)))
+
+
+if __name__ == "__main__":
+    unshare_mounts()
+    os.execvp(sys.argv[1], sys.argv[1:])
