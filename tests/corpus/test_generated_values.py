@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minipod.api import quantity
@@ -32,6 +32,8 @@ def test_the_canonical_form_is_the_same_amount_and_stays(text: str) -> None:
 
 @given(amounts, amounts)
 def test_sums_and_comparisons_do_not_depend_on_the_order(a: str, b: str) -> None:
+    # beyond int64 a sum with a binary suffix is capped when it is read again, as in Kubernetes
+    assume(abs(quantity.value(a)) + abs(quantity.value(b)) < 2**62)
     assert quantity.equal(quantity.add(a, b), quantity.add(b, a))
     assert quantity.compare(quantity.add(a, b), a) == quantity.compare(b, "0")
     assert quantity.compare(a, b) == -quantity.compare(b, a)
