@@ -38,6 +38,7 @@ from tests.node_fixtures import Node
 from tests.own_runtime import WAIT_S, in_own_runtime
 from tests.stopping_spawner import STOPPED, StandStill
 
+pytestmark = pytest.mark.vm  # cgroup v2 alone, and other kernels
 _PR_SET_NAME = 15
 NAMESPACES = ("mnt", "net", "ipc", "uts", "cgroup")
 #: after these phases nothing of the host may be held, whatever else is still to come
