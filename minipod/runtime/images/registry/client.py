@@ -10,19 +10,20 @@ import hashlib
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
 from minipod.runtime.images.manifests import MANIFEST_TYPES, MAX_JSON_BYTES, Descriptor
 from minipod.runtime.images.registry.credentials import Credential
 from minipod.runtime.images.registry.hosts import Endpoint
-from minipod.runtime.images.registry.http import RETRIED, Http, RegistryError, Response
+from minipod.runtime.images.registry.http import RETRIED, Http, RegistryError, Response, address_of
 
 CLIENT_ID = "minipod"
 LOG_IN = "log in (docker login, podman login) or give the pod imagePullSecrets"
-CHALLENGE = re.compile(r'\s*([A-Za-z]+)\s+((?:[A-Za-z_]+\s*=\s*(?:"[^"]*"|[^\s",]+)\s*,?\s*)*)')
-PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"([^"]*)"|([^\s",]+))')
+# Possessive, and from the beginnings of words only: what a registry sends is read in one go, however long it is.
+CHALLENGE = re.compile(r'(?<![A-Za-z])([A-Za-z]++)\s++((?:[A-Za-z_]++\s*+=\s*+(?:"[^"]*+"|[^\s",]++)\s*+,?\s*+)*+)')
+PARAMETER = re.compile(r'(?<![A-Za-z_])([A-Za-z_]++)\s*+=\s*+(?:"([^"]*+)"|([^\s",]++))')
 
 
 class _ErrorItem(msgspec.Struct, frozen=True):
@@ -133,11 +134,13 @@ class Repository:
     def _token(self, challenge: Mapping[str, str]) -> str:
         """A bearer token (distribution-spec's companion auth/token.md, auth/oauth.md). Raises RegistryError."""
         realm = challenge.get("realm", "")
-        parts = urlsplit(realm)
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise RegistryError(f"{self.endpoint.registry}: asks for a token from {realm!r}, which is no address")
+        parts = address_of(realm)
+        if parts is None:
+            raise RegistryError(f"{self.endpoint.registry}: asks for a token from {realm[:200]!r}, which is no address")
         if self.endpoint.scheme == "https" and parts.scheme == "http":
-            raise RegistryError(f"{self.endpoint.registry}: asks to send the password over plain http, to {realm!r}")
+            raise RegistryError(
+                f"{self.endpoint.registry}: asks to send the password over plain http, to {realm[:200]!r}"
+            )
         scope = challenge.get("scope") or f"repository:{self.path}:pull"
         query = {"service": challenge["service"]} if challenge.get("service") else {}
         credential = self._credential
@@ -163,7 +166,7 @@ class Repository:
                 raise RegistryError(f"{error}{used}; {LOG_IN}", status=response.status)
             try:
                 found = msgspec.json.decode(response.read(), type=_Token)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise RegistryError(f"{self.endpoint.registry}: no proper token: {error}") from error
         token = found.token or found.access_token
         if not token or not token.isascii() or not token.isprintable():
@@ -174,7 +177,7 @@ class Repository:
         """In the registry's own words; what it says beyond its errors (HTML of a proxy …) is left out."""
         said = ""
         if method != "HEAD":
-            with contextlib.suppress(RegistryError, msgspec.DecodeError, UnicodeDecodeError):
+            with contextlib.suppress(RegistryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 answer = msgspec.json.decode(response.read(1 << 16), type=_Errors)
                 items = answer.errors or []
                 said = "; ".join(f"{item.code.lower().replace('_', ' ')}: {item.message}".strip(": ") for item in items)

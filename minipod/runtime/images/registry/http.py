@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from minipod import __version__
 from minipod.errors import ImageError
@@ -186,9 +186,12 @@ class Http:
     # ---- inside
 
     def _follow(self, url: str, target: str) -> str:
-        found = urljoin(url, target)
-        before, after = urlsplit(url), urlsplit(found)
-        if after.scheme not in PORTS or not after.hostname:
+        try:
+            found = urljoin(url, target)
+        except ValueError:
+            found = ""
+        before, after = urlsplit(url), address_of(found)
+        if after is None:
             raise RegistryError(f"{place_of(url)}: redirects to {target[:200]!r}, which is no address")
         if before.scheme == "https" and after.scheme == "http":
             raise RegistryError(f"{place_of(url)}: redirects from https to http, to {place_of(found)}")
@@ -308,6 +311,17 @@ def _connect_error(error: Exception, url: str, endpoint: Endpoint, proxy: str) -
         remedy = f"without a way there, give a mirror in {FILE} or load the image: minipod image load"
         return RegistryError(f"{place}{way}: {words_of(error)}; {remedy}", retry=passes)
     return RegistryError(f"{place}{way}: {words_of(error)}", retry=True)
+
+
+def address_of(url: str) -> SplitResult | None:
+    """Its parts; None for what can be asked for nothing: a server says where to go next, and may say anything."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in PORTS or not parts.hostname or parts.port == 0:
+            return None
+    except ValueError:  # brackets that are no address, a port that is no number
+        return None
+    return parts if url.isascii() and url.isprintable() and " " not in url else None
 
 
 def place_of(url: str) -> str:
