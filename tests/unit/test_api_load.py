@@ -68,7 +68,8 @@ def test_kyaml_is_read_with_and_without_a_line_of_dashes(begin: str) -> None:
 
 def test_what_begins_with_a_quoted_key_is_json_and_its_faults_are_json_s() -> None:
     (error,) = only('{"kind": "Pod", "metadata": {"name": "p",}}').errors
-    assert (error.type, error.line, error.column) == ("Syntax", 1, 42)
+    assert (error.type, error.line) == ("Syntax", 1)
+    assert error.column in (41, 42)  # from 3.13 on, json points at the comma
 
 
 def test_every_fault_of_a_document_is_told_with_its_place() -> None:
