@@ -65,10 +65,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return done
 
 
+#: open, also when their agent has crashed
+_stores: list[Store] = []
+
+
 def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """`asyncio.run` with a clock that jumps from timer to timer."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(main())
+    """`asyncio.run` with a clock that jumps from timer to timer; the stores of its nodes are closed."""
+    try:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(main())
+    finally:
+        while _stores:
+            _stores.pop().close()
 
 
 def now_s() -> float:
@@ -338,11 +346,12 @@ def make_node(folder: Path, runtime: FakeRuntime | None = None, config: Config |
     paths = Paths(f"{folder}/root", f"{folder}/state")
     Path(paths.state).mkdir(parents=True, exist_ok=True)
     Path(paths.root).mkdir(parents=True, exist_ok=True)
+    _stores.append(Store(f"{paths.state}/minipod.db"))
     return Node(
         paths,
         config or Config(),
         FACTS,
-        Store(f"{paths.state}/minipod.db"),
+        _stores[-1],
         runtime or FakeRuntime(),
         FakePlanner(folder),
         clock=now_s,
