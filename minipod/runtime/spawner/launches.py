@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from minipod.kernel.launcher import REPORT, REPORT_FD, index_of
@@ -84,7 +84,8 @@ class _Launch:
 class Launches:
     """All that are under way."""
 
-    def __init__(self, poll: select.epoll, send: Send) -> None:
+    def __init__(self, poll: select.epoll, send: Send, others: Container[int]) -> None:
+        """`others`: pids of the spawner's children that are no command."""
         # The program finds its descriptors at 3 and 4, so nothing that is handed to it may ever be there.
         held = [open_null()]
         while held[-1] <= _TARGET_FD:
@@ -92,6 +93,7 @@ class Launches:
         self.null_fd = held[-1]
         self._poll = poll
         self._send = send
+        self._others = others
         self._by_report: dict[int, _Launch] = {}
         self._by_pid: dict[int, _Launch] = {}
         self._early: dict[int, dict[str, Any]] = {}  # ends whose pid nobody has told yet
@@ -151,7 +153,8 @@ class Launches:
     def _reported(self, launch: _Launch) -> None:
         launch.pid, failure = outcome(launch.reports)
         early = self._early.pop(launch.pid, None)
-        if launch.pid and early is None and not is_child(launch.pid):
+        known = launch.pid in self._others or launch.pid in self._by_pid
+        if launch.pid and early is None and (known or not is_child(launch.pid)):
             launch.pid, failure = 0, _NO_REPORT
         if failure is not None:
             if launch.pid and early is None:

@@ -22,7 +22,6 @@ What is no such request is answered with an error where its id can be read; else
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import os
 import resource
@@ -45,10 +44,10 @@ from minipod.plan.process import entry, kernel_mounts, namespaces, rootfs
 from minipod.plan.process import identity as plan_process
 from minipod.plan.process.namespaces import Clone, EnterPidNamespace
 from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, decode, receive_report, widen
-from minipod.runtime.spawner.launches import STREAMS, Launches
+from minipod.runtime.spawner.launches import STREAMS, Launches, is_child
 from minipod.runtime.spawner.requests import Request, request_of
+from minipod.runtime.spawner.stdio import make_stdio
 
-_PIPE_BYTES = 256 << 10  # what a container may say while nobody reads
 _DESCRIPTION_LIMIT = 300  # characters of what failed
 _MESSAGE_LIMIT = 4096  # and of all that is said of it
 _LONELY_S = 10.0  # how long a spawner without children waits for an agent
@@ -102,7 +101,7 @@ class Spawner:
         self.decode_ops = msgspec.json.Decoder(list[msgspec.Raw]).decode
         self.decoders = {name: msgspec.json.Decoder(kind) for name, kind in CHILD_OPERATIONS.items()}
         self.poll = select.epoll()
-        self.launches = Launches(self.poll, self._send_to)
+        self.launches = Launches(self.poll, self._send_to, self.by_pid)
         self.wakeup, wakeup_writer = socket.socketpair()
         self.wakeup.setblocking(False)
         wakeup_writer.setblocking(False)
@@ -257,7 +256,7 @@ class Spawner:
             raise ValueError("nothing to execute")
         status, child_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            ours, theirs = _make_stdio(request, named, self.launches.null_fd)
+            ours, theirs = make_stdio(request, named, self.launches.null_fd)
         except BaseException:
             status.close()
             child_status.close()
@@ -300,18 +299,19 @@ class Spawner:
                 break
             child.reported = True
             try:
-                message = decode(data, dict[str, Any])
+                report = decode(data, _Report)
             except BadMessage as error:
                 told = ContainerError(f"user, groups and home are longer than 64 KiB: report {error}")
-                message = {"error": _error(told, "report")}
+                report = _Report(error=_error(told, "report"))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(sender or child.pid, signal.SIGKILL)
-            child.facts.update(message.get("facts", {}))
-            child.failure = message.get("error", child.failure)
+            child.facts = report.facts or child.facts
+            child.failure = report.error or child.failure
             if child.failure is None and sender != child.pid:
                 self._born(child, sender)
-            if fds:
-                child.held["terminal"] = fds[0]
+            if fds and "terminal" not in child.held:
+                child.held["terminal"] = fds.pop(0)
+            close_all(fds)
         self.poll.unregister(child.status.fileno())
         del self.by_status_fd[child.status.fileno()]
         child.status.close()
@@ -331,6 +331,10 @@ class Spawner:
 
     def _born(self, child: Child, pid: int) -> None:
         """From now on it is the clone in the PID namespace, not the process that prepared it. It is not reaped yet."""
+        if not child.is_born_later or pid in self.by_pid or not is_child(pid):
+            # in a PID namespace with others one with SYS_PTRACE may report in its place
+            child.failure = {"message": "another process reports for it", "errno": 0, "reason": "", "op": ""}
+            return
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:  # no descriptor is free
@@ -412,26 +416,11 @@ class _Tagged(msgspec.Struct):
     op: str
 
 
-def _make_stdio(request: Request, named: dict[str, int], null_fd: int) -> tuple[dict[str, int], dict[str, int]]:
-    """(ours, the child's) descriptors. What nobody gave is /dev/null, `null_fd`."""
-    ours: dict[str, int] = {}
-    theirs: dict[str, int] = {}
-    try:
-        if request.stdio == "pipes":
-            for name in ("stdout", "stderr"):
-                ours[name], theirs[name] = os.pipe2(os.O_CLOEXEC)
-                with contextlib.suppress(OSError):  # the user's limit (pipe(7))
-                    fcntl.fcntl(ours[name], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            if request.stdin:
-                theirs["stdin"], ours["stdin"] = os.pipe2(os.O_CLOEXEC)
-        given = named if request.stdio == "fds" else {}
-        for name in STREAMS:
-            if name not in theirs:
-                theirs[name] = os.dup(given.get(name, null_fd))
-    except BaseException:  # no descriptor is free
-        close_all((*ours.values(), *theirs.values()))
-        raise
-    return ours, theirs
+class _Report(msgspec.Struct):
+    """What a child says before exec, of itself or of what went wrong."""
+
+    facts: dict[str, Any] = {}
+    error: dict[str, Any] | None = None
 
 
 def _child(
