@@ -1,4 +1,4 @@
-"""The standard streams of a child (layer 3): pipes of the spawner's, descriptors that came with the request, /dev/null."""
+"""The standard streams of a child (layer 3): pipes of the spawner's, what came with the request, or /dev/null."""
 
 from __future__ import annotations
 
