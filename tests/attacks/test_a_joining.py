@@ -136,7 +136,8 @@ def faults(seen: dict[str, Any], node: AttackedNode, capabilities: set[str]) -> 
             found.append(f"{key} {status[key]}")
     for number, target in seen["fds"].items():
         known = ("pipe:", "socket:", "/dev/null", "/dev/pts/", "anon_inode:[pidfd]")
-        if not target.startswith(known) and target not in ("/", ""):
+        # its own root, and the program, which is looked at before it is executed
+        if not target.startswith(known) and target not in ("/", "", "/bin/true"):
             found.append(f"fd {number} {target}")
     if seen["cwd"] not in ("/", "") or seen["root"] not in ("/", ""):
         found.append(f"cwd {seen['cwd']} root {seen['root']}")
