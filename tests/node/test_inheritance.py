@@ -31,7 +31,7 @@ SCHEDULING = "19,40,41"
 VIEW = (
     f"umask; ulimit -a; ulimit -Ha; grep -E '^({FIELDS})' /proc/self/status; cut -d' ' -f{SCHEDULING} /proc/self/stat; "
     "cd /proc/self; for i in timerslack_ns coredump_filter personality oom_score_adj loginuid; do echo $i $(cat $i); "
-    "done; cd /; ls -ld / /etc /dev /tmp; ls -l /etc/hosts; ls /proc/self/fd; ionice; env | sort"
+    "done; cd /; stat -c '%A %u %g %n' / /etc /dev /tmp /etc/hosts; ls /proc/self/fd; ionice; env | sort"
 )
 PR_CAP_AMBIENT_RAISE, CAP_NET_RAW = 2, 13
 SECBIT_NO_SETUID_FIXUP = 4
