@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 
+from minipod.kernel.mount import mount_id
 from minipod.kernel.process import enter_own_mount_namespace
 
 
@@ -56,7 +57,6 @@ def _identity_of_root() -> tuple[int, int, str]:
     """(st_dev, st_ino, mount id): a bind of `/` elsewhere has the same inode."""
     root_fd = os.open("/", os.O_PATH)
     found = os.fstat(root_fd)
-    with open(f"/proc/self/fdinfo/{root_fd}", encoding="ascii") as file:
-        mount_id = next(line for line in file if line.startswith("mnt_id:"))
+    number = mount_id(root_fd)
     os.close(root_fd)
-    return found.st_dev, found.st_ino, mount_id
+    return found.st_dev, found.st_ino, number

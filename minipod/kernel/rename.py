@@ -6,8 +6,8 @@ import errno
 import os
 
 from minipod.kernel.libc import syscall
+from minipod.kernel.path import AT_FDCWD
 
-_AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
@@ -19,7 +19,7 @@ def replace(source: str, target: str) -> None:
     """
     try:
         old, new = os.fsencode(source), os.fsencode(target)
-        syscall("renameat2", _AT_FDCWD, old, _AT_FDCWD, new, _RENAME_EXCHANGE, what=target)
+        syscall("renameat2", AT_FDCWD, old, AT_FDCWD, new, _RENAME_EXCHANGE, what=target)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EINVAL, errno.ENOSYS):
             raise

@@ -27,7 +27,7 @@ from minipod.kernel.launcher import (
     compare,
     scratch,
 )
-from minipod.kernel.mount import DEVPTS_SUPER_MAGIC
+from minipod.kernel.mount import AT_EMPTY_PATH, DEVPTS_SUPER_MAGIC
 from minipod.kernel.path import AT_FDCWD, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, OpenHow
 from minipod.plan.cgroup import JoinCgroup
 from minipod.plan.operation import ChildOperation
@@ -58,7 +58,6 @@ TARGET_FD = REPORT_FD + 1
 _ROOT_FD = TARGET_FD  # once the container is joined
 _OPENED_FD = TARGET_FD + 1
 
-_AT_EMPTY_PATH = 0x1000
 _STATX_TYPE, _STATX_INO = 0x1, 0x100
 _STX_INO, _STX_RDEV, _STX_DEV = 32, 128, 136  # offsets in struct statx (statx(2))
 TERMINAL = b"terminal"  # the message that brings the master of the command's pty
@@ -190,7 +189,7 @@ def _close_descriptors() -> Iterator[Call]:
 
 def _enter_root(device: int, inode: int) -> Iterator[Call]:
     yield _open("/", os.O_PATH | os.O_DIRECTORY)  # it becomes `_ROOT_FD`, the lowest that is free
-    yield Call("statx", (_ROOT_FD, b"\0", _AT_EMPTY_PATH, _STATX_INO, SCRATCH))
+    yield Call("statx", (_ROOT_FD, b"\0", AT_EMPTY_PATH, _STATX_INO, SCRATCH))
     yield compare(_STX_INO, struct.pack("=Q", inode))
     yield compare(_STX_DEV, struct.pack("=II", os.major(device), os.minor(device)))
 
@@ -200,7 +199,7 @@ def _open_terminal(operation: OpenTerminal, uid: int) -> Iterator[Call]:
     master, slave = _OPENED_FD, _OPENED_FD + 1
     how = bytes(OpenHow(os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
     yield Call("openat2", (_ROOT_FD, _text("/dev/pts/ptmx"), how, len(how)))
-    yield Call("statx", (master, b"\0", _AT_EMPTY_PATH, _STATX_TYPE, SCRATCH))
+    yield Call("statx", (master, b"\0", AT_EMPTY_PATH, _STATX_TYPE, SCRATCH))
     yield compare(_STX_RDEV, struct.pack("=II", os.major(PTMX), os.minor(PTMX)))
     yield Call("fstatfs", (master, SCRATCH))
     yield compare(0, struct.pack("=Q", DEVPTS_SUPER_MAGIC))

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterable, Iterator
 
 from minipod.kernel import mount as kmount
 from minipod.plan.operation import ChildContext, ChildOperation
@@ -151,17 +152,23 @@ class MaskPaths(ChildOperation, frozen=True):
     def execute(self, ctx: ChildContext) -> None:
         null_fd = _null_device(ctx)
         try:
-            for path in self.paths:
-                try:
-                    fd = open_own(ctx, path)
-                except FileNotFoundError:
-                    continue
-                try:
-                    _mask(fd, null_fd)
-                finally:
-                    os.close(fd)
+            for fd in _opened(ctx, self.paths):
+                _mask(fd, null_fd)
         finally:
             os.close(null_fd)
+
+
+def _opened(ctx: ChildContext, paths: Iterable[str]) -> Iterator[int]:
+    """One after the other, closed by the next; without what this kernel lacks. Any other error is one."""
+    for path in paths:
+        try:
+            fd = open_own(ctx, path)
+        except FileNotFoundError:
+            continue
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
 
 def _null_device(ctx: ChildContext) -> int:
@@ -193,12 +200,5 @@ class ReadOnlyPaths(ChildOperation, frozen=True):
         return f"read-only {' '.join(self.paths)}"
 
     def execute(self, ctx: ChildContext) -> None:
-        for path in self.paths:
-            try:
-                fd = open_own(ctx, path)
-            except FileNotFoundError:
-                continue
-            try:
-                kmount.bind(fd, fd, recursive=False, flags=kmount.MS_RDONLY)
-            finally:
-                os.close(fd)
+        for fd in _opened(ctx, self.paths):
+            kmount.bind(fd, fd, recursive=False, flags=kmount.MS_RDONLY)
