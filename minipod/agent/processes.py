@@ -7,6 +7,12 @@ import os
 from collections.abc import Callable
 
 
+def boot_id() -> str:
+    """Differs after every boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
 def identity(pid: int) -> str:
     """`<pid> <start time in ticks>`; empty where there is no such process."""
     try:

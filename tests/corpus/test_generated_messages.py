@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minipod.agent.wire import Connection, Held, WireError
+from minipod.control.wire import Connection, Held, WireError
 from minipod.runtime.spawner.inbox import BadMessage, number_of
 from minipod.runtime.spawner.requests import request_of
 from minipod.terminal import behind, escaped, one_line

@@ -21,10 +21,12 @@ LAYERS = {
     "runtime": 3,
     "lifecycle": 4,
     "agent": 5,
+    "control": 6,
     "cli": 6,
     "cri": 6,
     "rest": 6,
     "__main__": 6,
+    "serve": 7,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

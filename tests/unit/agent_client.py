@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from minipod import __version__
-from minipod.agent import server
 from minipod.agent.pods.table import Pods
-from minipod.agent.verbs.table import Verbs
+from minipod.control import server
+from minipod.control.verbs.table import Verbs
 from tests.unit.agent_fakes import FakeRuntime, make_node, run_virtually
 
 MANIFEST = """

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from minipod.agent.manifests import Manifest, Manifests, load
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
 from minipod.agent.pods.table import Pods
-from minipod.agent.verbs.apply import Applier, in_order
-from minipod.agent.verbs.manifests import Manifest, Manifests, load
 from minipod.api.types import ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret
+from minipod.control.verbs.apply import Applier, in_order
 from minipod.errors import ConflictError, ManifestError, NotFoundError
 from tests.unit.agent_fakes import make_node, run_virtually
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from minipod.agent import inheritance, lock, main, processes, server, start
+from minipod.agent import inheritance, processes
 from minipod.agent.environment import KEPT, PATH, kept_environment
+from minipod.control import server
 from minipod.errors import HostError, UsageError
 from minipod.kernel import inherit
 from minipod.paths import Paths
 from minipod.runtime.images.unpack import shed_protection
+from minipod.serve import lock, main, options, start
 from tests.conftest import CHECKOUT
 from tests.descriptors import open_fds
 
@@ -28,14 +30,14 @@ def made_paths(folder: Path) -> Paths:
 
 
 def test_options_are_read_in_both_spellings() -> None:
-    options = main.parse(["--root", "/a", "--state=/b", "--auto", "--ready-fd", "7"])
-    assert (options.paths.root, options.paths.state, options.auto, options.ready_fd) == ("/a", "/b", True, 7)
+    parsed = options.parse(["--root", "/a", "--state=/b", "--auto", "--ready-fd", "7"])
+    assert (parsed.paths.root, parsed.paths.state, parsed.auto, parsed.ready_fd) == ("/a", "/b", True, 7)
 
 
 @pytest.mark.parametrize("arguments", [["--fast"], ["--root"], ["--ready-fd", "x"], ["--ready-fd=\uff17"]])
 def test_wrong_options_are_told(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
-        main.parse(arguments)
+        options.parse(arguments)
 
 
 def test_a_failure_is_one_line_on_the_ready_descriptor(

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from minipod import __version__
-from minipod.agent.verbs import gc as leftovers
-from minipod.agent.verbs.execute import running
 from minipod.api.timestamps import timestamp
+from minipod.control.verbs import gc as leftovers
+from minipod.control.verbs.execute import running
 from minipod.errors import ConflictError
 from minipod.plan.operation import HostOperation
 from tests.unit.agent_client import MANIFEST, Agent, with_agent

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from minipod import __version__
-from minipod.agent import server
-from minipod.agent.wire import MAX_LINE_BYTES, Connection, Message, WireError
+from minipod.control import server
+from minipod.control.wire import MAX_LINE_BYTES, Connection, Message, WireError
 from minipod.errors import (
     ConflictError,
     HostError,
@@ -137,7 +137,7 @@ def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         peer.close()
         connection.close()
 
-    monkeypatch.setattr("minipod.agent.wire.MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr("minipod.control.wire.MAX_LINE_BYTES", 1000)
     assert MAX_LINE_BYTES > 1000
     run(main())
 
@@ -184,7 +184,7 @@ def test_a_peer_that_never_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> 
         peer.close()
         connection.close()
 
-    monkeypatch.setattr("minipod.agent.wire.MAX_UNREAD_BYTES", 1_000_000)
+    monkeypatch.setattr("minipod.control.wire.MAX_UNREAD_BYTES", 1_000_000)
     run(main())
 
 

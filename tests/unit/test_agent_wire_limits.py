@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from minipod import __version__
-from minipod.agent import server, wire
-from minipod.agent.wire import Connection, Held, Message, WireError
+from minipod.control import server, wire
+from minipod.control.wire import Connection, Held, Message, WireError
 from tests.descriptors import none_left_open
 from tests.unit.test_agent_wire import pair, received, send_fds
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from minipod.agent.service import _OneLine
 from minipod.cli.show.table import table
 from minipod.cli.show.yamlout import to_yaml
+from minipod.serve.service import _OneLine
 from minipod.terminal import behind, escaped, one_line
 from tests.conftest import CHECKOUT
 from tests.unit.cli_fakes import Handler, Object, Peer, fake_agent, minipod_command, pod

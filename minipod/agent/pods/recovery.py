@@ -10,13 +10,11 @@ import logging
 
 import msgspec
 
-from minipod.agent import processes
+from minipod.agent import leftovers, processes
 from minipod.agent.node import Node
 from minipod.agent.pods import termination
 from minipod.agent.pods.hands import Hands, one_line, run_of
 from minipod.agent.pods.table import Pods
-from minipod.agent.start import boot_id
-from minipod.agent.verbs import gc as leftovers
 from minipod.errors import MinipodError, NotFoundError
 from minipod.lifecycle import model
 from minipod.runtime.status import ContainerStatus
@@ -38,11 +36,11 @@ async def recover(node: Node, pods: Pods) -> None:
             await _take_over(node, pods, state, owners.get(uid, ""), rebooted)
         except (MinipodError, OSError) as error:
             log.error("pod %s/%s: %s", state.pod.metadata.namespace, state.pod.metadata.name, one_line(error))
-    await leftovers.remove_strays(node)
+    await leftovers.remove_orphans(node)
 
 
 def _rebooted(node: Node) -> bool:
-    now = boot_id()
+    now = processes.boot_id()
     before = node.store.meta("boot_id")
     if before != now:
         node.store.set_meta("boot_id", now)

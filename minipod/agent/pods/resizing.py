@@ -6,22 +6,14 @@ What the pod is allocated and what is told of it is `lifecycle.resize`'s.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from minipod.agent.node import Node
-from minipod.agent.pods.table import Pods
-from minipod.agent.verbs.debug import next_generation, stored
-from minipod.agent.verbs.listing import converted, refuse, typed
-from minipod.agent.wire import Connection, Message
 from minipod.api import quantity
 from minipod.api.status import pod_requests
-from minipod.api.types import Container, Pod, PodSpec, ResourceRequirements
-from minipod.api.validation import validate_pod_resize
-from minipod.api.validation.same import same
-from minipod.errors import ConflictError, ContainerError, NotFoundError
+from minipod.api.types import Container, Pod
+from minipod.errors import ContainerError
 from minipod.lifecycle import model
 from minipod.lifecycle.allocation import allocated_pod
 from minipod.plan.configs import CgroupResources, SandboxConfig
@@ -30,16 +22,6 @@ from minipod.runtime.status import ContainerStatus, SandboxStatus
 
 _NAMES = ("cpu", "memory")
 PENDING = "Deferred"
-
-
-class ResizeRequest(msgspec.Struct, frozen=True):
-    """`container` None: the pod as a whole. Quantities by name; what is not named stays as it is."""
-
-    namespace: str
-    pod: str
-    container: str | None = None
-    requests: dict[str, str] = {}
-    limits: dict[str, str] = {}
 
 
 def too_large(node: Node, pod: Pod) -> str:
@@ -62,57 +44,6 @@ def no_room(node: Node, new: Pod, old: Pod, others: Iterable[model.PodState]) ->
             words = f"Node didn't have enough resource: {name}, requested: {amount}, used: {used}, capacity: {capacity}"
             return f"OutOf{name}", words
     return "", ""
-
-
-async def ask(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
-    """The verb `resize`, as the resize subresource. Raises NotFoundError, UsageError, ManifestError."""
-    request = converted(message, ResizeRequest)
-    worker = pods.find(request.namespace, request.pod)
-    old = worker.state.pod
-    wanted = typed(worker.name, ResourceRequirements, {"requests": request.requests, "limits": request.limits})
-    new = next_generation(replace(old, spec=_resized(old.spec, request.container, wanted)))
-    refuse(worker.name, validate_pod_resize(stored(new, worker), stored(old, worker)))
-    if same(new.spec, old.spec):
-        return {"changed": False}
-    if words := too_large(node, new):
-        raise ConflictError(f'pods "{worker.name}" is forbidden: {words}')
-    reason, words = no_room(node, new, allocated_pod(worker.state), _states(pods))
-    worker.tell(model.ResizeAsked(pod=new, reason=reason, message=words))
-    return {"changed": True, "reason": PENDING if reason else "", "message": words}
-
-
-def retry(node: Node, pods: Pods) -> None:
-    """Somebody else has gone: those that waited for room are looked at again."""
-    for worker in pods.select(None, None):
-        state = worker.state
-        if state.resizing.reason:
-            reason, _ = no_room(node, state.pod, allocated_pod(state), _states(pods))
-            if not reason:
-                worker.tell(model.ResizeAsked(pod=state.pod))
-
-
-def _states(pods: Pods) -> list[model.PodState]:
-    return [worker.state for worker in pods.select(None, None)]
-
-
-def _resized(spec: PodSpec, container: str | None, wanted: ResourceRequirements) -> PodSpec:
-    if container is None:
-        return replace(spec, resources=_merged(spec.resources or ResourceRequirements(), wanted))
-    names = [one.name for one in (*spec.init_containers, *spec.containers)]
-    if container not in names:
-        raise NotFoundError(f"container {container} is not valid for the pod: it has {', '.join(names)}")
-
-    def each(containers: tuple[Container, ...]) -> tuple[Container, ...]:
-        return tuple(
-            replace(one, resources=_merged(one.resources, wanted)) if one.name == container else one
-            for one in containers
-        )
-
-    return replace(spec, containers=each(spec.containers), init_containers=each(spec.init_containers))
-
-
-def _merged(old: ResourceRequirements, new: ResourceRequirements) -> ResourceRequirements:
-    return replace(old, requests={**old.requests, **new.requests}, limits={**old.limits, **new.limits})
 
 
 def _requests(pod: Pod) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from minipod.errors import ConflictError, NotFoundError
 from minipod.kernel.regular import opened_folder
 from minipod.kernel.remove import remove_tree_at
 from minipod.lifecycle import core, model
+from minipod.lifecycle.allocation import allocated_pod
 from minipod.paths import LOG_FOLDERS
 from minipod.runtime.status import ContainerStatus
 
@@ -184,10 +185,22 @@ class Pods:
         if worker.uid not in self.keep_logs:
             self.remove_logs(worker)
         if any(other.state.resizing.reason for other in self._by_uid.values()):
-            from minipod.agent.pods import resizing  # few pods are resized
-
-            resizing.retry(self._node, self)
+            self._retry_resizes()
         self._on_change()
+
+    def states(self) -> list[model.PodState]:
+        return [worker.state for worker in self._by_uid.values()]
+
+    def _retry_resizes(self) -> None:
+        """A pod has gone: those that wait for room to grow are looked at again."""
+        from minipod.agent.pods import resizing  # few pods are resized
+
+        for worker in self.select(None, None):
+            state = worker.state
+            if state.resizing.reason:
+                reason, _ = resizing.no_room(self._node, state.pod, allocated_pod(state), self.states())
+                if not reason:
+                    worker.tell(model.ResizeAsked(pod=state.pod))
 
     def log_directory(self, pod: Pod) -> str:
         metadata = pod.metadata

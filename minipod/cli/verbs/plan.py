@@ -13,7 +13,7 @@ from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
 
 if TYPE_CHECKING:
-    from minipod.agent.verbs.manifests import Given
+    from minipod.agent.manifests import Given
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("plan: which manifest? use for example: minipod plan pod.yaml")
     texts = read_files(names)
     # the very path that a manifest takes in the agent
-    from minipod.agent.verbs.manifests import Manifest, load
+    from minipod.agent.manifests import Manifest, load
     from minipod.config import load_config
     from minipod.plan.render import as_data, as_text
     from minipod.runtime.preview import plan_pod

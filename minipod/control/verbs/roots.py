@@ -1,4 +1,4 @@
-"""The verb `root` (layer 5): a descriptor of a running container's root folder, for `minipod cp`.
+"""The verb `root` (layer 6): a descriptor of a running container's root folder, for `minipod cp`.
 
 Nothing of the image is run and nothing of it is trusted: whoever gets the descriptor resolves every path below it with
 openat2, so that links the container prepared stay inside. Only root reaches the socket, so nothing is given away.
@@ -14,9 +14,9 @@ import msgspec
 
 from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
-from minipod.agent.verbs.execute import default_container, running
-from minipod.agent.verbs.listing import converted
-from minipod.agent.wire import Connection, Message
+from minipod.control.verbs.execute import default_container, running
+from minipod.control.verbs.requests import converted
+from minipod.control.wire import Connection, Message
 from minipod.errors import ConflictError
 
 

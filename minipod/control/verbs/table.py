@@ -1,4 +1,4 @@
-"""The control socket's verbs (layer 5), by name. What each does is in the module that it calls."""
+"""The control socket's verbs (layer 6), by name. What each does is in the module that it calls."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.agent.server import Verb
-from minipod.agent.verbs import debug
-from minipod.agent.verbs.apply import apply
-from minipod.agent.verbs.conditions import set_conditions
-from minipod.agent.verbs.execute import execute
-from minipod.agent.verbs.gc import collect
-from minipod.agent.verbs.listing import Get, GetRequest, converted, or_gone, send_events
-from minipod.agent.verbs.objects import DeleteObjects, GetObjects, kind_wanted
-from minipod.agent.verbs.roots import send_root
-from minipod.agent.verbs.run import Run
-from minipod.agent.wire import Connection, Message
+from minipod.control.server import Verb
+from minipod.control.verbs import debug
+from minipod.control.verbs.apply import apply
+from minipod.control.verbs.conditions import set_conditions
+from minipod.control.verbs.execute import execute
+from minipod.control.verbs.gc import collect
+from minipod.control.verbs.listing import Get, GetRequest, send_events
+from minipod.control.verbs.objects import DeleteObjects, GetObjects, kind_wanted
+from minipod.control.verbs.requests import converted, or_gone
+from minipod.control.verbs.roots import send_root
+from minipod.control.verbs.run import Run
+from minipod.control.wire import Connection, Message
 from minipod.errors import NotFoundError
 
 
@@ -98,9 +99,9 @@ class Verbs:
         return await debug.debug(self._node, self._pods, connection, request)
 
     async def resize(self, connection: Connection, request: Message) -> dict[str, Any]:
-        from minipod.agent.pods import resizing  # few pods are resized
+        from minipod.control.verbs import resize  # few pods are resized
 
-        return await resizing.ask(self._node, self._pods, connection, request)
+        return await resize.resize(self._node, self._pods, connection, request)
 
     async def conditions(self, connection: Connection, request: Message) -> dict[str, Any]:
         set_conditions(self._pods, request)

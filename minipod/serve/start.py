@@ -1,4 +1,4 @@
-"""What has to be right before the agent begins (layer 5): root, folders, the spawner's head start. Imports little."""
+"""What has to be right before the agent begins (layer 7): root, folders, the spawner's head start. Imports little."""
 
 from __future__ import annotations
 
@@ -95,12 +95,6 @@ def begin_spawner(paths: Paths) -> None:
             from minipod.runtime.spawner.start import start_spawner
 
             start_spawner(path, f"{paths.root}/exits")
-
-
-def boot_id() -> str:
-    """Differs after every boot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
 
 
 def spawner_socket(paths: Paths) -> str:

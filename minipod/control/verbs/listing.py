@@ -1,11 +1,10 @@
-"""The verbs `get` and `events` (layer 5): lists and watches, as tables or as whole objects."""
+"""The verbs `get` and `events` (layer 6): lists and watches, as tables or as whole objects."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,15 +12,11 @@ from minipod.agent.events import matches
 from minipod.agent.node import Node, PodChange
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.agent.wire import Connection, Message, WireError, decoded
 from minipod.api import columns, selectors
-from minipod.api.decode import Decoder
-from minipod.api.field_error import FieldError
-from minipod.api.types import Object, Pod
-from minipod.errors import ManifestError, UsageError
-
-T = TypeVar("T")
-Typed = TypeVar("Typed", bound=Object)
+from minipod.api.types import Pod
+from minipod.control.verbs.requests import converted, or_gone
+from minipod.control.wire import Connection, Message
+from minipod.errors import UsageError
 
 POD_KINDS = ("pods", "pod", "po")
 POD_FIELDS = (
@@ -98,39 +93,6 @@ class EventsRequest(msgspec.Struct, frozen=True):
     namespace: str | None = None
     pod: str | None = None
     watch: bool = False
-
-
-async def or_gone(connection: Connection, awaitable: Awaitable[T]) -> T | None:
-    """The result; None when the peer is gone first."""
-    task = asyncio.ensure_future(awaitable)
-    await asyncio.wait((task, connection.gone), return_when=asyncio.FIRST_COMPLETED)
-    if not task.done():
-        task.cancel()
-        return None
-    return task.result()
-
-
-def converted(request: Message, kind: type[T], part: msgspec.Raw | None = None) -> T:
-    """The request's fields, or those of a part of it. Raises UsageError naming the field that is wrong."""
-    try:
-        return decoded(request.line if part is None else bytes(part), kind)
-    except WireError as error:
-        raise UsageError(f"{request.head.verb}: {error}") from None
-
-
-def typed(name: str, kind: type[Typed], data: object) -> Typed:
-    """A part of a pod that a request holds as data, decoded as in a manifest. Raises ManifestError with every fault."""
-    decoder = Decoder()
-    made = decoder.decode(kind, data)
-    refuse(name, decoder.errors)
-    return cast(Typed, made)
-
-
-def refuse(name: str, errors: Sequence[FieldError]) -> None:
-    """Raises ManifestError where there are errors."""
-    if errors:
-        texts: list[object] = [f"{error.field}: {error.message}" for error in errors]
-        raise ManifestError(f'Pod "{name}" is invalid: {"; ".join(map(str, texts))}', texts)
 
 
 class Get:

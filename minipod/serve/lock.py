@@ -1,4 +1,4 @@
-"""One agent per root folder (layer 5): the lock, and what a second agent that was started meanwhile does.
+"""One agent per root folder (layer 7): the lock, and what a second agent that was started meanwhile does.
 
 Two commands may each start an agent. `agent.starting` is held from the first moment until the control socket
 listens, so the second agent sleeps in flock(2) until the first serves, and then leaves: nobody polls.

@@ -1,10 +1,10 @@
-"""`python -m minipod.agent` (layer 5): what the command line starts in the background."""
+"""`python -m minipod.agent` (layer 7): what the command line starts in the background."""
 
 from __future__ import annotations
 
 import sys
 
-from minipod.agent.main import main
+from minipod.serve.main import main
 
 if __name__ == "__main__":
     sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # as in cli.main.entry

@@ -1,4 +1,4 @@
-"""The running agent (layer 5): puts the parts together, serves until it is told to leave or has nothing to do."""
+"""The running agent (layer 7): puts the parts together, serves until it is told to leave or has nothing to do."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 
-from minipod.agent import server
+from minipod.agent import leftovers
 from minipod.agent.image_gc import ImageCollector
-from minipod.agent.main import Options
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
 from minipod.agent.objects.refresh import Refresher
@@ -20,15 +19,16 @@ from minipod.agent.objects.usage import UsageWatch
 from minipod.agent.planner import PodPlanner
 from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
-from minipod.agent.start import notify_systemd
 from minipod.agent.store import Store
-from minipod.agent.verbs import gc as leftovers
-from minipod.agent.verbs.table import Verbs
 from minipod.config import load_config
+from minipod.control import server
+from minipod.control.verbs.table import Verbs
 from minipod.errors import HostError
 from minipod.runtime.cgroup import of_the_caller
 from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
+from minipod.serve.options import Options
+from minipod.serve.start import notify_systemd
 from minipod.terminal import escaped, one_line
 
 log = logging.getLogger("minipod.agent")

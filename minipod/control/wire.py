@@ -1,4 +1,4 @@
-"""The control socket's framing for the agent (layer 5): JSON lines and descriptors on one connection. No verbs.
+"""The control socket's framing for the agent (layer 6): JSON lines and descriptors on one connection. No verbs.
 
 A message is one line of JSON; one that carries descriptors lists them under `fds` and they arrive with its first
 byte (SCM_RIGHTS). asyncio's streams know nothing of descriptors, hence this on a bare non-blocking socket.

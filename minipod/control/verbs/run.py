@@ -1,4 +1,4 @@
-"""The verb `run` (layer 5): pods from manifests, told step by step, owned by the connection unless detached.
+"""The verb `run` (layer 6): pods from manifests, told step by step, owned by the connection unless detached.
 
 A foreground pod is deleted when it ended, when the client asks for it, and when the client is gone. Its logs stay
 until the client has closed the connection, because the client reads them from their files.
@@ -14,19 +14,19 @@ from typing import Any, Literal
 import msgspec
 
 from minipod.agent import processes
+from minipod.agent.manifests import Manifest, loaded
 from minipod.agent.node import Node, PodChange, PodStep
 from minipod.agent.pods import logtail
 from minipod.agent.pods.outcome import Outcome, failure_of, outcome_of, outcome_of_killed, reached
 from minipod.agent.pods.steps import Step
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.agent.server import error_body
-from minipod.agent.verbs.apply import keep_beside
-from minipod.agent.verbs.listing import converted, or_gone
-from minipod.agent.verbs.manifests import Manifest, loaded
-from minipod.agent.wire import Connection, Message
 from minipod.api.types import Pod
 from minipod.config import load_config
+from minipod.control.server import error_body
+from minipod.control.verbs.apply import keep_beside
+from minipod.control.verbs.requests import converted, or_gone
+from minipod.control.wire import Connection, Message
 from minipod.errors import RuntimeFailure
 from minipod.lifecycle import model
 

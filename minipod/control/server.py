@@ -1,4 +1,4 @@
-"""The control socket's listener (layer 5): accepts root, reads one request, hands it to a verb, tells errors.
+"""The control socket's listener (layer 6): accepts root, reads one request, hands it to a verb, tells errors.
 
 Which verbs there are is `verbs`' business; framing and descriptors are `wire`'s.
 """
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from minipod import __version__
-from minipod.agent.wire import Connection, Held, Message, WireError
+from minipod.control.wire import Connection, Held, Message, WireError
 from minipod.errors import (
     ConflictError,
     HostError,

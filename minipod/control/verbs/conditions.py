@@ -1,4 +1,4 @@
-"""The verb `conditions` (layer 5): what others than the agent say of a pod, a readiness gate's condition above all."""
+"""The verb `conditions` (layer 6): what others than the agent say of a pod, a readiness gate's condition above all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 from minipod.agent.pods.table import Pods
-from minipod.agent.verbs.listing import converted
-from minipod.agent.wire import Message
+from minipod.control.verbs.requests import converted
+from minipod.control.wire import Message
 from minipod.errors import UsageError
 from minipod.lifecycle import model
 from minipod.lifecycle.conditions import KUBELET_CONDITIONS

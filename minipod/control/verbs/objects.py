@@ -1,4 +1,4 @@
-"""The verbs `get` and `delete` for objects that are no pods (layer 5): as rows, as objects, and until they are gone."""
+"""The verbs `get` and `delete` for objects that are no pods (layer 6): as rows, as objects, and until they are gone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from minipod.agent.objects.claims import Claims
 from minipod.agent.objects.table import STRUCTS, ObjectChange
 from minipod.agent.pods.table import Pods
 from minipod.agent.store import Record
-from minipod.agent.verbs.listing import GetRequest, Selection, label_cells, label_titles, or_gone
-from minipod.agent.wire import Connection
 from minipod.api import object_columns
 from minipod.api.defaults import defaulted
 from minipod.api.kinds import Kind, kind_of_word
 from minipod.api.types import Namespace, ObjectMeta
+from minipod.control.verbs.listing import GetRequest, Selection, label_cells, label_titles
+from minipod.control.verbs.requests import or_gone
+from minipod.control.wire import Connection
 from minipod.errors import ConflictError, NotFoundError, UsageError
 
 _DEFAULT_NAMESPACES = ("default",)

@@ -1,4 +1,4 @@
-"""The verb `exec` (layer 5): a command in a running container, its descriptors handed over by the client."""
+"""The verb `exec` (layer 6): a command in a running container, its descriptors handed over by the client."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import msgspec
 from minipod.agent.node import Node, Session
 from minipod.agent.pods.table import Pods
 from minipod.agent.specs import containers
-from minipod.agent.verbs.listing import converted
-from minipod.agent.wire import Connection, Message
 from minipod.api.types import Pod
+from minipod.control.verbs.requests import converted
+from minipod.control.wire import Connection, Message
 from minipod.errors import ConflictError, NotFoundError, UsageError
 from minipod.kernel.handover import leads_nowhere_else
 from minipod.lifecycle import model

@@ -1,18 +1,15 @@
-"""The verb `gc` (layer 5): what is on the host and belongs to no pod of the store is told and taken away."""
+"""What is on the host and belongs to no pod of the store (layer 5): found and removed, by recovery and by `gc`."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Set
-from typing import Any
 
 from minipod.agent.node import Leftover, Node
 from minipod.agent.pods.hands import one_line
 from minipod.agent.pods.table import Pods
-from minipod.agent.wire import Connection
-from minipod.errors import MinipodError, NotFoundError, RuntimeFailure
+from minipod.errors import MinipodError, NotFoundError
 from minipod.kernel.mount import mounts_below, umount_if_mounted
 from minipod.kernel.remove import remove_tree
 from minipod.runtime.status import ContainerStatus
@@ -20,45 +17,13 @@ from minipod.runtime.status import ContainerStatus
 log = logging.getLogger("minipod.agent")
 
 
-async def collect(node: Node, pods: Pods, connection: Connection, *, dry_run: bool) -> dict[str, Any]:
-    """Tells each finding, removes it unless `dry_run`. Raises RuntimeFailure when something would not go."""
-    failures = []
-    count = 0
-    for sandbox in node.runtime.list_pod_sandboxes():
-        if pods.by_uid(sandbox.config.uid) is not None:
-            continue
-        count += 1
-        what = f"sandbox {sandbox.id[:12]} of pod {sandbox.config.namespace}/{sandbox.config.name}, which is not known"
-        connection.send({"event": "found", "message": what})
-        if not dry_run:
-            failures += await _remove_sandbox(node, sandbox.id)
-    for status in strays(node):
-        count += 1
-        what = f"container {status.id[:12]} ({status.config.name}) of a sandbox that is gone"
-        connection.send({"event": "found", "message": what})
-        if not dry_run:
-            failures += await _remove_container(node, status.id)
-    everything: list[Leftover] = [*node.runtime.find_leftovers(), *_folders(node, pods)]
-    for leftover in everything:
-        count += 1
-        connection.send({"event": "found", "message": leftover.describe()})
-        if not dry_run:
-            try:
-                await asyncio.to_thread(leftover.undo)
-            except (MinipodError, OSError) as error:
-                failures.append(f"{leftover.describe()}: {one_line(error)}")
-    if failures:
-        raise RuntimeFailure("gc: not everything could be removed: " + "; ".join(failures))
-    return {"found": count, "removed": 0 if dry_run else count}
-
-
-def strays(node: Node) -> list[ContainerStatus]:
+def orphans(node: Node) -> list[ContainerStatus]:
     """Containers whose sandbox was removed without them: a removal that was cut in two."""
     known = {sandbox.id for sandbox in node.runtime.list_pod_sandboxes()}
     return [status for status in node.runtime.list_containers() if status.sandbox_id not in known]
 
 
-async def _remove_container(node: Node, container_id: str) -> list[str]:
+async def remove_container(node: Node, container_id: str) -> list[str]:
     try:
         await node.runtime.remove_container(container_id)
     except (MinipodError, OSError) as error:
@@ -66,10 +31,10 @@ async def _remove_container(node: Node, container_id: str) -> list[str]:
     return []
 
 
-async def remove_strays(node: Node) -> None:
+async def remove_orphans(node: Node) -> None:
     """As part of recovery. Raises nothing: what stays is told in the log."""
-    for status in strays(node):
-        for failure in await _remove_container(node, status.id):
+    for status in orphans(node):
+        for failure in await remove_container(node, status.id):
             log.warning("the last agent left a %s", failure)
 
 
@@ -80,7 +45,7 @@ def sweep(node: Node, pods: Pods) -> None:
     """
     alive = {sandbox.config.uid for sandbox in node.runtime.list_pod_sandboxes()}
     try:
-        found: list[Leftover] = [*node.runtime.find_leftovers(), *_folders(node, pods, alive)]
+        found: list[Leftover] = [*node.runtime.find_leftovers(), *folders(node, pods, alive)]
     except (MinipodError, OSError) as error:
         log.warning("what the last agent left cannot be found: %s", one_line(error))
         return
@@ -92,7 +57,7 @@ def sweep(node: Node, pods: Pods) -> None:
             log.warning("the last agent left a %s: %s", leftover.describe(), one_line(error))
 
 
-async def _remove_sandbox(node: Node, sandbox_id: str) -> list[str]:
+async def remove_sandbox(node: Node, sandbox_id: str) -> list[str]:
     try:
         await node.runtime.stop_pod_sandbox(sandbox_id)
         for status in node.runtime.list_containers():
@@ -130,7 +95,7 @@ class PodFolder(Folder):
         super().undo()
 
 
-def _folders(node: Node, pods: Pods, alive: Set[str] = frozenset()) -> list[Folder]:
+def folders(node: Node, pods: Pods, alive: Set[str] = frozenset()) -> list[Folder]:
     """Of pods without an object: their volumes, and their logs where the log folder is minipod's alone.
 
     `alive`: uids that are left out.

@@ -1,4 +1,4 @@
-"""The verbs `debug` and `attach` (layer 5): one container more in a pod, and somebody at a container's streams."""
+"""The verbs `debug` and `attach` (layer 6): one container more in a pod, and somebody at a container's streams."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import msgspec
 from minipod.agent.node import Node, PodChange
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.agent.verbs.execute import running
-from minipod.agent.verbs.listing import converted, or_gone, refuse, typed
-from minipod.agent.wire import Connection, Message
 from minipod.api.defaults import defaulted
 from minipod.api.text import MAX_DOCUMENT_BYTES
 from minipod.api.types import EphemeralContainer, Pod
 from minipod.api.validation import validate_ephemeral_containers_update
+from minipod.control.verbs.execute import running
+from minipod.control.verbs.requests import converted, or_gone, refuse, typed
+from minipod.control.wire import Connection, Message
 from minipod.errors import UsageError
 from minipod.lifecycle import model
 

@@ -1,4 +1,4 @@
-"""Creating and changing objects from manifests (layer 5): the verb `apply`, in its three ways.
+"""Creating and changing objects from manifests (layer 6): the verb `apply`, in its three ways.
 
 `apply` merges what is written into what there is, `create` wants that there is nothing, `replace` takes what is
 written as the whole. What may change is `api.validation`'s to say; pods are changed through their workers.
@@ -10,18 +10,18 @@ from typing import Any, Literal
 
 import msgspec
 
+from minipod.agent.manifests import Given, Manifest, loaded
 from minipod.agent.node import Node
 from minipod.agent.objects.table import STRUCTS
 from minipod.agent.pods.table import Pods
-from minipod.agent.verbs.listing import converted
-from minipod.agent.verbs.manifests import Given, Manifest, loaded
-from minipod.agent.wire import Connection, Message
 from minipod.api.defaults import defaulted
 from minipod.api.kinds import kind_named
 from minipod.api.merge import three_way, without_server_fields
 from minipod.api.types import Pod
 from minipod.api.validation import validate_update
 from minipod.api.validation.prepare import prepared_update
+from minipod.control.verbs.requests import converted
+from minipod.control.wire import Connection, Message
 from minipod.errors import ConflictError, ManifestError, MinipodError, NotFoundError
 from minipod.lifecycle import model
 from minipod.plan.volumes.claims import admitted, refusal_to_grow

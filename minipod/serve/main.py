@@ -1,4 +1,4 @@
-"""The node agent's start and end (layer 5): options, lock, spawner, then everything else.
+"""The node agent's start and end (layer 7): options, lock, spawner, then everything else.
 
 What it has from its caller is set first: whatever is made or started afterwards has it from here. Then
 the order is for a cold `minipod run`: the lock and the spawner's process come first, so that the spawner's own
@@ -13,44 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from minipod.errors import MinipodError, UsageError
-from minipod.paths import Paths
-
-USAGE = "minipod agent [--root DIR] [--state DIR] [--config FILE] [--auto] [--ready-fd N]"
-
-
-class Options:
-    """What the command line said. `auto`: leave when there has been no pod for a while."""
-
-    __slots__ = ("auto", "config", "paths", "ready_fd")
-
-    def __init__(self, paths: Paths, config: str | None, auto: bool, ready_fd: int) -> None:
-        self.paths = paths
-        self.config = config
-        self.auto = auto
-        self.ready_fd = ready_fd
-
-
-def parse(arguments: Sequence[str]) -> Options:
-    """Raises UsageError. By hand: argparse would cost a cold start 10 ms."""
-    values: dict[str, str] = {}
-    auto = False
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if argument == "--auto":
-            auto = True
-        elif name in ("--root", "--state", "--config", "--ready-fd"):
-            given = value if equals else next(rest, None)
-            if given is None:
-                raise UsageError(f"{name}: needs a value: {USAGE}")
-            values[name] = given
-        else:
-            raise UsageError(f"unknown option {argument}: {USAGE}")
-    ready = values.get("--ready-fd", "-1")
-    if not ready.lstrip("-").isascii() or not ready.lstrip("-").isdigit():
-        raise UsageError(f"--ready-fd {ready}: not a descriptor's number")
-    paths = Paths.from_env(values.get("--root"), values.get("--state"))
-    return Options(paths, values.get("--config"), auto, int(ready))
+from minipod.serve.options import Options, parse
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -75,8 +38,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: Options) -> int:
-    from minipod.agent import lock, start
     from minipod.agent.inheritance import limit_own_memory, take_over
+    from minipod.serve import lock, start
 
     start.check_rights(options.paths)
     notes = take_over(options.ready_fd)
@@ -91,7 +54,7 @@ def _run(options: Options) -> int:
         start.begin_spawner(options.paths)
         limit_own_memory()
         gc.disable()  # imports make thousands of objects and no garbage
-        from minipod.agent.service import serve
+        from minipod.serve.service import serve
 
         def ready() -> None:
             gc.freeze()

@@ -1,1 +1,0 @@
-"""What can be asked of the agent (layer 5): the control socket's verbs, a module each; `table` names them."""

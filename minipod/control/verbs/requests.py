@@ -1,0 +1,51 @@
+"""What every verb does with its request (layer 6): decoding, waiting for the caller, refusing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar, cast
+
+import msgspec
+
+from minipod.api.decode import Decoder
+from minipod.api.field_error import FieldError
+from minipod.api.types import Object
+from minipod.control.wire import Connection, Message, WireError, decoded
+from minipod.errors import ManifestError, UsageError
+
+T = TypeVar("T")
+Typed = TypeVar("Typed", bound=Object)
+
+
+async def or_gone(connection: Connection, awaitable: Awaitable[T]) -> T | None:
+    """The result; None when the peer is gone first."""
+    task = asyncio.ensure_future(awaitable)
+    await asyncio.wait((task, connection.gone), return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        return None
+    return task.result()
+
+
+def converted(request: Message, kind: type[T], part: msgspec.Raw | None = None) -> T:
+    """The request's fields, or those of a part of it. Raises UsageError naming the field that is wrong."""
+    try:
+        return decoded(request.line if part is None else bytes(part), kind)
+    except WireError as error:
+        raise UsageError(f"{request.head.verb}: {error}") from None
+
+
+def typed(name: str, kind: type[Typed], data: object) -> Typed:
+    """A part of a pod that a request holds as data, decoded as in a manifest. Raises ManifestError with every fault."""
+    decoder = Decoder()
+    made = decoder.decode(kind, data)
+    refuse(name, decoder.errors)
+    return cast(Typed, made)
+
+
+def refuse(name: str, errors: Sequence[FieldError]) -> None:
+    """Raises ManifestError where there are errors."""
+    if errors:
+        texts: list[object] = [f"{error.field}: {error.message}" for error in errors]
+        raise ManifestError(f'Pod "{name}" is invalid: {"; ".join(map(str, texts))}', texts)

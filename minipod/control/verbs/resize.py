@@ -1,0 +1,68 @@
+"""The verb `resize` (layer 6): the resize subresource of a running pod."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from minipod.agent.node import Node
+from minipod.agent.pods import resizing
+from minipod.agent.pods.table import Pods
+from minipod.api.types import Container, PodSpec, ResourceRequirements
+from minipod.api.validation import validate_pod_resize
+from minipod.api.validation.same import same
+from minipod.control.verbs.debug import next_generation, stored
+from minipod.control.verbs.requests import converted, refuse, typed
+from minipod.control.wire import Connection, Message
+from minipod.errors import ConflictError, NotFoundError
+from minipod.lifecycle import model
+from minipod.lifecycle.allocation import allocated_pod
+
+
+class ResizeRequest(msgspec.Struct, frozen=True):
+    """`container` None: the pod as a whole. Quantities by name; what is not named stays as it is."""
+
+    namespace: str
+    pod: str
+    container: str | None = None
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+
+
+async def resize(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
+    """The verb `resize`, as the resize subresource. Raises NotFoundError, UsageError, ManifestError."""
+    request = converted(message, ResizeRequest)
+    worker = pods.find(request.namespace, request.pod)
+    old = worker.state.pod
+    wanted = typed(worker.name, ResourceRequirements, {"requests": request.requests, "limits": request.limits})
+    new = next_generation(replace(old, spec=_resized(old.spec, request.container, wanted)))
+    refuse(worker.name, validate_pod_resize(stored(new, worker), stored(old, worker)))
+    if same(new.spec, old.spec):
+        return {"changed": False}
+    if words := resizing.too_large(node, new):
+        raise ConflictError(f'pods "{worker.name}" is forbidden: {words}')
+    reason, words = resizing.no_room(node, new, allocated_pod(worker.state), pods.states())
+    worker.tell(model.ResizeAsked(pod=new, reason=reason, message=words))
+    return {"changed": True, "reason": resizing.PENDING if reason else "", "message": words}
+
+
+def _resized(spec: PodSpec, container: str | None, wanted: ResourceRequirements) -> PodSpec:
+    if container is None:
+        return replace(spec, resources=_merged(spec.resources or ResourceRequirements(), wanted))
+    names = [one.name for one in (*spec.init_containers, *spec.containers)]
+    if container not in names:
+        raise NotFoundError(f"container {container} is not valid for the pod: it has {', '.join(names)}")
+
+    def each(containers: tuple[Container, ...]) -> tuple[Container, ...]:
+        return tuple(
+            replace(one, resources=_merged(one.resources, wanted)) if one.name == container else one
+            for one in containers
+        )
+
+    return replace(spec, containers=each(spec.containers), init_containers=each(spec.init_containers))
+
+
+def _merged(old: ResourceRequirements, new: ResourceRequirements) -> ResourceRequirements:
+    return replace(old, requests={**old.requests, **new.requests}, limits={**old.limits, **new.limits})

@@ -1,0 +1,45 @@
+"""The agent's command line (layer 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minipod.errors import UsageError
+from minipod.paths import Paths
+
+USAGE = "minipod agent [--root DIR] [--state DIR] [--config FILE] [--auto] [--ready-fd N]"
+
+
+class Options:
+    """What the command line said. `auto`: leave when there has been no pod for a while."""
+
+    __slots__ = ("auto", "config", "paths", "ready_fd")
+
+    def __init__(self, paths: Paths, config: str | None, auto: bool, ready_fd: int) -> None:
+        self.paths = paths
+        self.config = config
+        self.auto = auto
+        self.ready_fd = ready_fd
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Raises UsageError. By hand: argparse would cost a cold start 10 ms."""
+    values: dict[str, str] = {}
+    auto = False
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if argument == "--auto":
+            auto = True
+        elif name in ("--root", "--state", "--config", "--ready-fd"):
+            given = value if equals else next(rest, None)
+            if given is None:
+                raise UsageError(f"{name}: needs a value: {USAGE}")
+            values[name] = given
+        else:
+            raise UsageError(f"unknown option {argument}: {USAGE}")
+    ready = values.get("--ready-fd", "-1")
+    if not ready.lstrip("-").isascii() or not ready.lstrip("-").isdigit():
+        raise UsageError(f"--ready-fd {ready}: not a descriptor's number")
+    paths = Paths.from_env(values.get("--root"), values.get("--state"))
+    return Options(paths, values.get("--config"), auto, int(ready))
