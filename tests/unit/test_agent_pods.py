@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from minipod.agent import processes
 from minipod.agent.node import Node
 from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
@@ -261,7 +262,7 @@ def test_after_a_reboot_the_pod_starts_anew_with_its_init_containers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        monkeypatch.setattr(recovery, "boot_id", lambda: "one")
+        monkeypatch.setattr(processes, "boot_id", lambda: "one")
         first = await Agent(tmp_path).recover()
         volumes = (Volume(name="data", empty_dir=EmptyDirVolumeSource()),)
         worker = first.start(make_pod("web", "a", init=["prepare"], volumes=volumes))
@@ -270,7 +271,7 @@ def test_after_a_reboot_the_pod_starts_anew_with_its_init_containers(
         await until(lambda: phase(worker) == "Running")
         await first.crash()
         (tmp_path / "volume-data").unlink()
-        monkeypatch.setattr(recovery, "boot_id", lambda: "two")
+        monkeypatch.setattr(processes, "boot_id", lambda: "two")
         second = await Agent(tmp_path, FakeRuntime()).recover()
         assert (tmp_path / "volume-data").exists()
         await until(lambda: second.runtime.is_running("prepare"))

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from minipod import __version__
+from minipod.agent import leftovers
 from minipod.api.timestamps import timestamp
-from minipod.control.verbs import gc as leftovers
 from minipod.control.verbs.execute import running
 from minipod.errors import ConflictError
 from minipod.plan.operation import HostOperation
