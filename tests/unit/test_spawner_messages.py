@@ -116,6 +116,26 @@ def test_an_empty_message_keeps_no_descriptor() -> None:
         sock.close()
 
 
+def anonymous_kib() -> int:
+    with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:"))
+
+
+def test_an_inbox_takes_memory_for_what_came_and_gives_it_back_before_the_next_message() -> None:
+    ours, theirs = pair()
+    message = bytes(MESSAGE_LIMIT // 2)
+    before = anonymous_kib()
+    inbox = Inbox()
+    assert anonymous_kib() - before < 512
+    theirs.send(message)
+    assert inbox.receive(ours)[0] == message
+    theirs.send(b"short")
+    assert inbox.receive(ours)[0] == b"short"
+    assert anonymous_kib() - before < 512
+    for sock in (ours, theirs):
+        sock.close()
+
+
 # -- the agent's end
 
 

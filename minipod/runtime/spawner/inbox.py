@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import mmap
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ import msgspec
 
 MESSAGE_LIMIT = 4 << 20  # bytes; an environment may be 2 MiB (execve(2))
 DESCRIPTOR_LIMIT = 8
+_LONG_BYTES = 256 << 10  # what the buffer may keep of memory between two messages
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred
 _ANCILLARY_BYTES = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
 _SO_SNDBUFFORCE = 32
@@ -74,18 +76,27 @@ def widen(sock: socket.socket) -> None:
 
 
 class Inbox:
-    """One buffer for all messages: a new one each time costs more than the message."""
+    """One buffer for all messages: a new one each time costs more than the message.
+
+    Of a mapping only what was written takes memory (a bytearray is written whole, with zeros), and a long message's
+    part is given back before the next. It is private: the spawner's children share nothing with it.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray(MESSAGE_LIMIT)
+        self._buffer = mmap.mmap(-1, MESSAGE_LIMIT, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._view = memoryview(self._buffer)
+        self._long = False  # the last message was
 
     def receive(self, sock: socket.socket) -> tuple[memoryview, list[int]]:
         """(the message, until the next one comes; its descriptors). Empty at the end, then without any.
 
         Raises OSError; BadMessage where something was cut off, after having closed what came.
         """
+        if self._long:
+            self._buffer.madvise(mmap.MADV_DONTNEED)
+            self._long = False
         size, ancillary, flags, _ = sock.recvmsg_into([self._buffer], _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+        self._long = size > _LONG_BYTES
         fds = array.array("i")
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
