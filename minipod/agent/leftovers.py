@@ -59,10 +59,6 @@ def sweep(node: Node, pods: Pods) -> None:
 
 async def remove_sandbox(node: Node, sandbox_id: str) -> list[str]:
     try:
-        await node.runtime.stop_pod_sandbox(sandbox_id)
-        for status in node.runtime.list_containers():
-            if status.sandbox_id == sandbox_id:
-                await node.runtime.remove_container(status.id)
         await node.runtime.remove_pod_sandbox(sandbox_id)
     except NotFoundError:
         pass

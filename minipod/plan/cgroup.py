@@ -316,12 +316,17 @@ def node_cgroups(paths: Paths, facts: HostFacts) -> tuple[CreateCgroup, ...]:
     )
 
 
+def burstable_cgroup(paths: Paths) -> str:
+    """The group that the groups of the Burstable pods are in."""
+    return f"{paths.cgroup_root}/kubepods/burstable"
+
+
 def set_burstable_shares(paths: Paths, facts: HostFacts, shares: int) -> SetCgroup:
-    """The burstable class weighs what its pods request together (`plan.resources.burstable_shares`).
+    """The Burstable class weighs what its pods request together (QoS container manager).
 
     Executing it after the last pod, when the class is gone, does nothing.
     """
-    path = f"{paths.cgroup_root}/kubepods/burstable"
+    path = burstable_cgroup(paths)
     files = placed_files(path, CgroupResources(cpu_shares=shares), facts, container=False)
     return SetCgroup(path, tuple(msgspec.structs.replace(file, optional=True) for file in files))
 

@@ -6,7 +6,7 @@ How the numbers become files is `plan.cgroup`. A pod is taken after defaulting: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -16,7 +16,7 @@ from minipod.api.types import Container, Pod
 from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan.cgroup import MAX_SHARES, MIN_SHARES, SHARES_PER_CPU
-from minipod.plan.configs import CgroupResources, SandboxConfig
+from minipod.plan.configs import CgroupResources
 
 QUOTA_PERIOD_US = 100_000
 MIN_QUOTA_US = 1_000
@@ -149,12 +149,6 @@ def _without_pod_level(pod: Pod) -> Pod:
 def cpu_request_millicores(pod: Pod) -> int:
     """What the pod as a whole requests."""
     return _millis(pod_requests(pod), "cpu")
-
-
-def burstable_shares(sandboxes: Iterable[SandboxConfig], paths: Paths) -> int:
-    """cpu.shares of the Burstable class: what its pods request together (QoS container manager)."""
-    tier = f"{paths.cgroup_root}/kubepods/burstable/"
-    return shares(sum(s.cpu_request_millicores for s in sandboxes if s.cgroup_parent.startswith(tier)))
 
 
 def pod_memory_limit(pod: Pod) -> int | None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from minipod.errors import ContainerError
 from minipod.plan.configs import ContainerConfig
 from minipod.runtime.container import RUNNING, Container
+from minipod.runtime.index import Index
 from minipod.runtime.sandboxes import Sandboxes
 
 
 @contextlib.contextmanager
 def joined_process(
-    config: ContainerConfig, sandbox_id: str, sandboxes: Sandboxes, containers: Mapping[str, Container]
+    config: ContainerConfig, sandbox_id: str, sandboxes: Sandboxes, containers: Index[Container]
 ) -> Iterator[dict[str, int]]:
     """Its pidfd, by its name in the request to the spawner; empty where none is joined.
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +39,7 @@ from minipod.runtime.container import (
 )
 from minipod.runtime.execs import OUTPUT_LIMIT, Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
+from minipod.runtime.index import Index
 from minipod.runtime.joined import joined_process
 from minipod.runtime.leftovers import Leftover, find_leftovers
 from minipod.runtime.logs import ContainerLog
@@ -69,7 +70,7 @@ class Runtime:
         self._spawners = Spawners(paths, self._child_ended, self._spawner_lost)
         self._sandboxes = Sandboxes(paths, facts, self._network, self._spawners)
         self._execs = Execs(self._spawners, facts, paths)
-        self._containers: dict[str, Container] = {}
+        self._containers: Index[Container] = Index(lambda container: container.status.sandbox_id)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- coming and going --------------------------------------------------------------------------------------------
@@ -82,9 +83,9 @@ class Runtime:
         for container_id, record in load_all(folder, "container.json", ContainerRecord).items():
             self._containers[container_id] = Container(record, f"{folder}/{container_id}")
         children = await self._spawners.children()
-        for container in self._containers.values():
+        for container in self._containers:
             if container.status.state == RUNNING:
-                await self._take_up(container, children.get(container.status.id, (None, 0, None))[2])
+                await self._take_up(container, children)
             elif container.status.state == CREATED and container.status.id in children:
                 self._start_was_interrupted(container)
         if self._tasks:  # whoever asks first is told of the ends that came meanwhile
@@ -95,14 +96,15 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for container in self._containers.values():
+        for container in self._containers:
             container.release()
             self._execs.forget(container.status.id)
         self._spawners.close()
 
-    async def _take_up(self, container: Container, ended: ChildExit | None) -> None:
-        """A container that ran when the last agent went."""
+    async def _take_up(self, container: Container, children: Mapping[str, ChildExit | None]) -> None:
+        """A container that ran when the last agent went. `children`: those that a spawner has."""
         container_id = container.status.id
+        ended = children.get(container_id)
         fds = await self._spawners.reattach(container_id)
         if ended is None:
             ended = self._recorded_exit(container_id)
@@ -116,7 +118,7 @@ class Runtime:
             self._begin(self._finish(container, None))
         else:
             cgroup.complete(self._cgroup(container), self._facts)
-            if container_id not in await self._spawners.children():
+            if container_id not in children:
                 self._watch(container)
 
     def _start_was_interrupted(self, container: Container) -> None:
@@ -151,27 +153,29 @@ class Runtime:
         """Kill what runs in it, then take its namespaces, network and mounts away. Idempotent."""
         if self._sandboxes.is_stopped(sandbox_id):
             return
-        running = [c for c in self._in_sandbox(sandbox_id) if c.status.state == RUNNING]
+        running = [c for c in self._containers.of(sandbox_id) if c.status.state == RUNNING]
         await asyncio.gather(*(self.kill_container(c.status.id) for c in running))
-        for container in self._in_sandbox(sandbox_id):
+        for container in self._containers.of(sandbox_id):
             await asyncio.to_thread(cgroup.remove, self._cgroup(container), self._facts)
         await self._sandboxes.stop(sandbox_id)
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
         """Stop it if need be, remove its containers and its record. Idempotent."""
         await self.stop_pod_sandbox(sandbox_id)
-        for container in self._in_sandbox(sandbox_id):
+        for container in self._containers.of(sandbox_id):
             await self.remove_container(container.status.id)
         await self._sandboxes.remove(sandbox_id)
 
     def pod_sandbox_status(self, sandbox_id: str) -> SandboxStatus:
         return self._sandboxes.get(sandbox_id)
 
-    def list_pod_sandboxes(self) -> list[SandboxStatus]:
-        return self._sandboxes.statuses()
+    def list_pod_sandboxes(self, pod_uid: str | None = None) -> list[SandboxStatus]:
+        """Those of a pod, or all."""
+        return self._sandboxes.statuses(pod_uid)
 
-    def _in_sandbox(self, sandbox_id: str) -> list[Container]:
-        return [c for c in self._containers.values() if c.status.sandbox_id == sandbox_id]
+    def cpu_requests(self, group: str) -> int:
+        """What the sandboxes that are ready below this cgroup request together, in thousandths of a CPU."""
+        return self._sandboxes.cpu_requests(group)
 
     # --- containers --------------------------------------------------------------------------------------------------
 
@@ -337,7 +341,7 @@ class Runtime:
         self._forget(container, failures)
         if failures:
             raise ContainerError("removing the container: " + "; ".join(failures), "FailedKillPod")
-        self._containers.pop(container_id, None)
+        self._containers.pop(container_id)
 
     @staticmethod
     def _undo(container: Container) -> list[str]:
@@ -364,8 +368,10 @@ class Runtime:
     def container_status(self, container_id: str) -> ContainerStatus:
         return self._get(container_id).status
 
-    def list_containers(self) -> list[ContainerStatus]:
-        return [container.status for container in self._containers.values()]
+    def list_containers(self, sandbox_id: str | None = None) -> list[ContainerStatus]:
+        """Those of a sandbox, or all."""
+        found = self._containers if sandbox_id is None else self._containers.of(sandbox_id)
+        return [container.status for container in found]
 
     async def reopen_container_log(self, container_id: str) -> None:
         container = self._get(container_id)
@@ -409,14 +415,8 @@ class Runtime:
         else:
             code, number, finished_at_ns, message = ended.code, ended.signal, ended.finished_at_ns, ""
             reason = "OOMKilled" if out_of_memory else "Completed" if code == 0 else "Error"
-        container.update(
-            state=EXITED,
-            exit_code=code,
-            signal=number,
-            reason=reason,
-            message=message,
-            finished_at_ns=finished_at_ns,
-        )
+        end = {"exit_code": code, "signal": number, "reason": reason, "message": message}
+        container.update(state=EXITED, finished_at_ns=finished_at_ns, **end)
         container.ended.set()
         if not container.unsaved:  # else the next agent has to ask how it ended
             await self._spawners.forget(container.status.id)
@@ -425,7 +425,7 @@ class Runtime:
 
     def _spawner_lost(self) -> None:
         """Its children live on as init's: hand what we hold to the new spawner, and see their ends by pidfd."""
-        for container in self._containers.values():
+        for container in self._containers:
             if container.status.state == RUNNING and container.pidfd >= 0 and not container.watched:
                 self._watch(container)
 
@@ -477,11 +477,8 @@ class Runtime:
     ) -> ExecSession:
         """Start a command with these descriptors (pipes or sockets; not taken over), or with a pty of its own."""
         container = self._get(container_id)
-        fds = {
-            name: fd
-            for name, fd in (("stdin", stdin_fd), ("stdout", stdout_fd), ("stderr", stderr_fd))
-            if fd is not None
-        }
+        streams = (("stdin", stdin_fd), ("stdout", stdout_fd), ("stderr", stderr_fd))
+        fds = {name: fd for name, fd in streams if fd is not None}
         return await self._execs.start(container, tuple(command), fds, tty)
 
     # --- leftovers ---------------------------------------------------------------------------------------------------

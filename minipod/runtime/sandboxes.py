@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
@@ -23,12 +24,31 @@ from minipod.plan.sandbox import (
     sandbox_operations,
 )
 from minipod.runtime import cgroup
+from minipod.runtime.index import Index
 from minipod.runtime.network import Network
 from minipod.runtime.records import SandboxRecord, decode_operations, encode_operations, load_all, save
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import SandboxStatus
 
 READY, NOT_READY = "SANDBOX_READY", "SANDBOX_NOTREADY"
+
+
+class Ready:
+    """How many sandboxes are ready, and what they request: running sums, so that no change looks at all of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._cpu_requests: Counter[str] = Counter()  # by the cgroup that the pod's own is in
+
+    def replace(self, old: SandboxRecord | None, new: SandboxRecord | None) -> None:
+        for record, sign in ((old, -1), (new, 1)):
+            if record is not None and record.status.state == READY:
+                config = record.status.config
+                self.count += sign
+                self._cpu_requests[os.path.dirname(config.cgroup_parent)] += sign * config.cpu_request_millicores
+
+    def cpu_requests(self, group: str) -> int:
+        return self._cpu_requests[group]
 
 
 class Sandboxes:
@@ -40,14 +60,21 @@ class Sandboxes:
         self._network = network
         self._spawners = spawners
         self._folder = f"{paths.root}/sandboxes"
-        self._records: dict[str, SandboxRecord] = {}
+        self._records: Index[SandboxRecord] = Index(lambda record: record.status.config.uid)
+        self._ready = Ready()
         self._host = asyncio.Lock()  # what pods share comes and goes with one of them at a time
 
     def load(self) -> None:
-        self._records = load_all(self._folder, "sandbox.json", SandboxRecord)
+        for record in load_all(self._folder, "sandbox.json", SandboxRecord).values():
+            self._keep(record)
 
-    def statuses(self) -> list[SandboxStatus]:
-        return [record.status for record in self._records.values()]
+    def statuses(self, pod_uid: str | None = None) -> list[SandboxStatus]:
+        """Those of a pod, or all."""
+        return [record.status for record in (self._records if pod_uid is None else self._records.of(pod_uid))]
+
+    def cpu_requests(self, group: str) -> int:
+        """What the sandboxes that are ready below this cgroup request together, in thousandths of a CPU."""
+        return self._ready.cpu_requests(group)
 
     def get(self, sandbox_id: str) -> SandboxStatus:
         return self._record(sandbox_id).status
@@ -76,7 +103,7 @@ class Sandboxes:
             for note in await self._clean_up(config.id, operations):
                 failure.add_note(note)
             raise failure from error
-        return self._records[config.id].status
+        return self.get(config.id)
 
     def _check_netns_name(self, config: SandboxConfig) -> None:
         path = netns_path(config, self._paths)
@@ -107,9 +134,19 @@ class Sandboxes:
         )
         self._save(msgspec.structs.replace(record, status=msgspec.structs.replace(record.status, config=changed)))
 
+    def _keep(self, record: SandboxRecord) -> None:
+        sandbox_id = record.status.id
+        self._ready.replace(self._records.get(sandbox_id), record)
+        self._records[sandbox_id] = record
+
+    def _drop(self, sandbox_id: str) -> SandboxRecord | None:
+        record = self._records.pop(sandbox_id)
+        self._ready.replace(record, None)
+        return record
+
     def _save(self, record: SandboxRecord) -> None:
         sandbox_id = record.status.id
-        self._records[sandbox_id] = record
+        self._keep(record)
         os.makedirs(f"{self._folder}/{sandbox_id}", mode=0o700, exist_ok=True)
         save(f"{self._folder}/{sandbox_id}/sandbox.json", record)
 
@@ -162,7 +199,7 @@ class Sandboxes:
             failures = await asyncio.to_thread(_undo, operations)
             if not failures:  # what `cgroup.complete` has added since
                 await asyncio.to_thread(cgroup.remove, record.status.config.cgroup_parent, self._facts)
-            if all(other.status.state == NOT_READY for key, other in self._records.items() if key != sandbox_id):
+            if self._ready.count == (self._record(sandbox_id).status.state == READY):  # no other is
                 # also what a killed agent made and nobody's list names
                 await asyncio.to_thread(cgroup.remove_instance, self._paths, self._facts)
         self._release(sandbox_id, failures)
@@ -174,7 +211,7 @@ class Sandboxes:
 
     async def remove(self, sandbox_id: str) -> None:
         """RemovePodSandbox, of one that was stopped. Idempotent."""
-        if self._records.pop(sandbox_id, None) is not None:
+        if self._drop(sandbox_id) is not None:
             await asyncio.to_thread(remove_tree, sandbox_directory(sandbox_id, self._paths))
 
     async def _end_pause(self, record: SandboxRecord) -> None:
@@ -190,7 +227,7 @@ class Sandboxes:
         async with self._host:
             failures = await asyncio.to_thread(_undo, operations)
         self._release(sandbox_id, failures)
-        self._records.pop(sandbox_id, None)
+        self._drop(sandbox_id)
         with contextlib.suppress(OSError):
             remove_tree(sandbox_directory(sandbox_id, self._paths))
         return [f"cleaning up: {failure}" for failure in failures]

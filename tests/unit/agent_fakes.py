@@ -194,10 +194,21 @@ class FakeRuntime:
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
         await self._called("remove_pod_sandbox")
+        for status in self.list_containers(sandbox_id):
+            await self.remove_container(status.id)
         self.sandboxes.pop(sandbox_id, None)
 
-    def list_pod_sandboxes(self) -> list[SandboxStatus]:
-        return list(self.sandboxes.values())
+    def list_pod_sandboxes(self, pod_uid: str | None = None) -> list[SandboxStatus]:
+        return [found for found in self.sandboxes.values() if pod_uid in (None, found.config.uid)]
+
+    def pod_sandbox_status(self, sandbox_id: str) -> SandboxStatus:
+        try:
+            return self.sandboxes[sandbox_id]
+        except KeyError:
+            raise NotFoundError("no such sandbox") from None
+
+    def cpu_requests(self, group: str) -> int:
+        return 0
 
     async def create_container(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus:
         await self._called("create_container", config.name)
@@ -227,8 +238,8 @@ class FakeRuntime:
     def container_status(self, container_id: str) -> ContainerStatus:
         return self.containers[container_id]
 
-    def list_containers(self) -> list[ContainerStatus]:
-        return list(self.containers.values())
+    def list_containers(self, sandbox_id: str | None = None) -> list[ContainerStatus]:
+        return [found for found in self.containers.values() if sandbox_id in (None, found.sandbox_id)]
 
     def find_leftovers(self) -> list[Leftover]:
         return self.leftovers

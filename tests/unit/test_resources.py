@@ -10,12 +10,11 @@ import msgspec
 import pytest
 
 from minipod.api.defaults import defaulted
-from minipod.api.types import Container, ObjectMeta, Pod, PodSpec, ResourceRequirements
+from minipod.api.types import Container, Pod, PodSpec, ResourceRequirements
 from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan import cgroup, resources
-from minipod.plan.configs import CgroupResources, HostFacts, SandboxConfig
-from minipod.plan.pod import sandbox_config
+from minipod.plan.configs import CgroupResources, HostFacts
 
 DATA: dict[str, Any] = json.loads((Path(__file__).parent.parent / "data" / "resources.json").read_text())
 NODE_MEMORY = 24684096 * 1024
@@ -113,13 +112,3 @@ def test_an_init_container_is_limited_together_with_the_sidecars_before_it() -> 
 def test_the_pods_pids_limit_comes_from_the_configuration() -> None:
     assert resources.pod_cgroup_resources(pod(container()), Config(pod_pids_limit=100)).pids_max == 100
     assert resources.pod_cgroup_resources(pod(container()), Config()).pids_max is None
-
-
-def test_the_burstable_class_weighs_what_its_pods_request_together() -> None:
-    def sandbox(**requests: str) -> SandboxConfig:
-        made = msgspec.structs.replace(pod(container(**requests)), metadata=ObjectMeta(name="p", uid="U"))
-        return sandbox_config(made, Paths(), Config(), FACTS, sandbox_id="S")
-
-    sandboxes = [sandbox(cpu="500m"), sandbox(cpu="1501m"), sandbox()]
-    assert resources.burstable_shares(sandboxes, Paths()) == 2049
-    assert resources.burstable_shares([], Paths()) == 2

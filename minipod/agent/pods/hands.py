@@ -22,11 +22,11 @@ from minipod.agent.specs import container_spec
 from minipod.api.types import EphemeralContainer, Pod
 from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, VolumeError
 from minipod.lifecycle import model
-from minipod.plan.cgroup import set_burstable_shares
+from minipod.plan.cgroup import burstable_cgroup, set_burstable_shares
 from minipod.plan.configs import ContainerConfig, Image
 from minipod.plan.operation import HostOperation
 from minipod.plan.pod import pod_warnings
-from minipod.plan.resources import burstable_shares
+from minipod.plan.resources import shares
 from minipod.plan.volumes.mounted import GiveToGroup, MountImage
 from minipod.plan.volumes.nfs import MountNfs
 from minipod.plan.volumes.sources import host_paths, volume_path
@@ -84,13 +84,12 @@ class Hands:
 
     def sandboxes(self) -> list[SandboxStatus]:
         """The pod's sandboxes that the runtime has, newest attempt last."""
-        mine = [found for found in self._node.runtime.list_pod_sandboxes() if found.config.uid == self._uid]
-        return sorted(mine, key=lambda found: found.config.attempt)
+        return sorted(self._node.runtime.list_pod_sandboxes(self._uid), key=lambda found: found.config.attempt)
 
     def containers(self) -> list[ContainerStatus]:
         """The pod's containers that the runtime has, newest attempt last."""
-        mine = {found.id for found in self.sandboxes()}
-        found = [status for status in self._node.runtime.list_containers() if status.sandbox_id in mine]
+        sandboxes = self._node.runtime.list_pod_sandboxes(self._uid)
+        found = [status for sandbox in sandboxes for status in self._node.runtime.list_containers(sandbox.id)]
         return sorted(found, key=lambda status: (status.config.attempt, status.created_at_ns))
 
     def _sandbox(self) -> SandboxStatus:
@@ -156,8 +155,8 @@ class Hands:
     def _weigh_burstable(self) -> None:
         """The Burstable class weighs what its pods request together, as by the kubelet's QoS container manager."""
         node = self._node
-        ready = [found.config for found in node.runtime.list_pod_sandboxes() if found.state == "SANDBOX_READY"]
-        set_burstable_shares(node.paths, node.facts, burstable_shares(ready, node.paths)).execute()
+        requested = node.runtime.cpu_requests(burstable_cgroup(node.paths))
+        set_burstable_shares(node.paths, node.facts, shares(requested)).execute()
 
     async def _stop_sandbox(self, sandbox_id: str) -> None:
         with contextlib.suppress(NotFoundError):
@@ -167,9 +166,6 @@ class Hands:
     async def _remove_sandbox(self, sandbox_id: str) -> None:
         with contextlib.suppress(NotFoundError):
             await self._node.runtime.stop_pod_sandbox(sandbox_id)
-            for status in self.containers():
-                if status.sandbox_id == sandbox_id:
-                    await self._node.runtime.remove_container(status.id)
             await self._node.runtime.remove_pod_sandbox(sandbox_id)
             self._weigh_burstable()
 

@@ -38,8 +38,10 @@ class Pods:
         self._node = node
         self._on_change = on_change
         self._workers: dict[tuple[str, str], PodWorker] = {}
+        self._namespaces: dict[str, dict[str, PodWorker]] = {}
         self._by_uid: dict[str, PodWorker] = {}
         self._owners: dict[str, Callable[[], None]] = {}
+        self.deferred: set[str] = set()  # uids of those whose resize waits for room
         self.keep_logs: set[str] = set()  # of these uids somebody else removes the logs
 
     def __len__(self) -> int:
@@ -56,12 +58,11 @@ class Pods:
 
     def select(self, namespace: str | None, name: str | None) -> list[PodWorker]:
         """By namespace and name; None: any."""
-        found = sorted(self._workers.items())
-        return [
-            worker
-            for (of, called), worker in found
-            if (namespace is None or of == namespace) and (name is None or called == name)
-        ]
+        if namespace is not None and name is not None:
+            return [worker for worker in (self._workers.get((namespace, name)),) if worker is not None]
+        if namespace is not None:
+            return [worker for _, worker in sorted(self._namespaces.get(namespace, {}).items())]
+        return [worker for (_, called), worker in sorted(self._workers.items()) if name in (None, called)]
 
     def by_uid(self, uid: str) -> PodWorker | None:
         return self._by_uid.get(uid)
@@ -143,6 +144,8 @@ class Pods:
         worker = PodWorker(self._node, state, on_forgotten=self._forgotten)
         worker.restore()
         self._add(worker)
+        if state.resizing.reason:
+            self.deferred.add(worker.uid)
         worker.tell(first)
         if owner:
             self.owned_by(worker, owner)
@@ -150,6 +153,7 @@ class Pods:
 
     def _add(self, worker: PodWorker) -> None:
         self._workers[worker.namespace, worker.name] = worker
+        self._namespaces.setdefault(worker.namespace, {})[worker.name] = worker
         self._by_uid[worker.uid] = worker
 
     # -- ownership ----------------------------------------------------------------------------------------------
@@ -169,22 +173,27 @@ class Pods:
 
     def container_exited(self, status: ContainerStatus) -> None:
         """The runtime's on_exit."""
-        uid = next(
-            (found.config.uid for found in self._node.runtime.list_pod_sandboxes() if found.id == status.sandbox_id), ""
-        )
-        worker = self._by_uid.get(uid)
+        try:
+            sandbox = self._node.runtime.pod_sandbox_status(status.sandbox_id)
+        except NotFoundError:
+            return
+        worker = self._by_uid.get(sandbox.config.uid)
         if worker is not None:
             worker.container_exited(status)
 
     def _forgotten(self, worker: PodWorker) -> None:
         del self._workers[worker.namespace, worker.name]
+        del self._namespaces[worker.namespace][worker.name]
+        if not self._namespaces[worker.namespace]:
+            del self._namespaces[worker.namespace]
         del self._by_uid[worker.uid]
         self._node.events.forget_pod(worker.uid)
         if (stop := self._owners.pop(worker.uid, None)) is not None:
             stop()
         if worker.uid not in self.keep_logs:
             self.remove_logs(worker)
-        if any(other.state.resizing.reason for other in self._by_uid.values()):
+        self.deferred.discard(worker.uid)
+        if self.deferred:
             self._retry_resizes()
         self._on_change()
 
@@ -195,12 +204,15 @@ class Pods:
         """A pod has gone: those that wait for room to grow are looked at again."""
         from minipod.agent.pods import resizing  # few pods are resized
 
-        for worker in self.select(None, None):
+        for uid in sorted(self.deferred):
+            worker = self._by_uid.get(uid)
+            if worker is None or not worker.state.resizing.reason:  # it has yet to take the event that says so
+                continue
             state = worker.state
-            if state.resizing.reason:
-                reason, _ = resizing.no_room(self._node, state.pod, allocated_pod(state), self.states())
-                if not reason:
-                    worker.tell(model.ResizeAsked(pod=state.pod))
+            reason, _ = resizing.no_room(self._node, state.pod, allocated_pod(state), self.states())
+            if not reason:
+                self.deferred.discard(uid)
+                worker.tell(model.ResizeAsked(pod=state.pod))
 
     def log_directory(self, pod: Pod) -> str:
         metadata = pod.metadata

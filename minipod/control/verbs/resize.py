@@ -45,6 +45,7 @@ async def resize(node: Node, pods: Pods, connection: Connection, message: Messag
         raise ConflictError(f'pods "{worker.name}" is forbidden: {words}')
     reason, words = resizing.no_room(node, new, allocated_pod(worker.state), pods.states())
     worker.tell(model.ResizeAsked(pod=new, reason=reason, message=words))
+    (pods.deferred.add if reason else pods.deferred.discard)(worker.uid)
     return {"changed": True, "reason": resizing.PENDING if reason else "", "message": words}
 
 

@@ -84,12 +84,12 @@ class Spawners:
             client.close()
         self._clients.clear()
 
-    async def children(self) -> dict[str, tuple[SpawnerClient, int, ChildExit | None]]:
-        """Key -> (who has it, pid, how it ended or None while it runs)."""
+    async def children(self) -> dict[str, ChildExit | None]:
+        """Key -> how it ended, None while it runs."""
         found = {}
         for client in list(self._clients.values()):
             for child in await client.list():
-                found[child.key] = (client, child.pid, child.exit)
+                found[child.key] = child.exit
         return found
 
     async def reattach(self, key: str) -> dict[str, int]:
