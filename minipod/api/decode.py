@@ -31,7 +31,7 @@ from minipod.api.schema import (
     Shape,
     fields_of,
 )
-from minipod.api.text import Path
+from minipod.api.text import Path, path_text
 
 UNKNOWN_FIELD, DUPLICATE_KEY, WRONG_TYPE, SYNTAX = "UnknownField", "DuplicateKey", "WrongType", "Syntax"
 
@@ -61,15 +61,6 @@ def _zero(struct: type[types.Object]) -> types.Object:
 
 
 _ZEROS: dict[int, Any] = {TEXT: "", BOOLEAN: False, INT32: 0, INT64: 0, QUANTITY: "0", INT_OR_STRING: 0, BYTES: b""}
-
-
-def path_text(path: Path) -> str:
-    """`spec.containers[0].name`, as Kubernetes writes paths."""
-    parts: list[str] = []
-    while path:
-        path, last = path
-        parts.append(f"[{last}]" if isinstance(last, int) else f".{last}")
-    return "".join(reversed(parts)).lstrip(".")
 
 
 class Decoder:

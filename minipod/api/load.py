@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from minipod.api import types
-from minipod.api.decode import DUPLICATE_KEY, SYNTAX, UNKNOWN_FIELD, WRONG_TYPE, Decoder, path_text
+from minipod.api.decode import DUPLICATE_KEY, SYNTAX, UNKNOWN_FIELD, WRONG_TYPE, Decoder
 from minipod.api.field_error import FieldError
-from minipod.api.text import Chunk, Path, Position, Reading, SyntaxFault, chunks, decoded, positions, read
+from minipod.api.text import Chunk, Path, Position, Reading, SyntaxFault, chunks, decoded, path_text, positions, read
 from minipod.terminal import one_line
 
 #: the kinds minipod knows, all of apiVersion v1

@@ -7,12 +7,11 @@ from functools import cache
 
 from minipod.api import types
 from minipod.api.schema import fields_of
+from minipod.api.text import path_text
 
 
 def suggestion(struct: type[types.Object], key: str, path: tuple[object, ...]) -> str:
     """`did you mean "command"?`, where else the field lives, or nothing."""
-    from minipod.api.decode import path_text
-
     known = list(fields_of(struct))
     folded = {name.lower(): name for name in known}
     if key.lower() in folded:

@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 
 from minipod.api import types
-from minipod.api.decode import path_text
 from minipod.api.field_error import FieldError
 from minipod.api.fields import CLUSTER, KEPT_KINDS, KIND_NOTES, ROWS, SUPPORTED, UNSUPPORTED, Row
 from minipod.api.schema import LIST, STRUCT, fields_of
-from minipod.api.text import Path
+from minipod.api.text import Path, path_text
 
 #: FieldError.type of what Kubernetes accepts and minipod does not do
 UNSUPPORTED_TYPE = "Unsupported"

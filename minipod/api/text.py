@@ -33,6 +33,15 @@ Path = tuple[Any, ...]
 Position = tuple[int, int]
 
 
+def path_text(path: Path) -> str:
+    """`spec.containers[0].name`, as Kubernetes writes paths."""
+    parts: list[str] = []
+    while path:
+        path, last = path
+        parts.append(f"[{last}]" if isinstance(last, int) else f".{last}")
+    return "".join(reversed(parts)).lstrip(".")
+
+
 class SyntaxFault(ValueError):  # noqa: N818 - a fault of the text, not of this program
     """The text cannot be read. Line and column count from 1."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from minipod.cli.check_kernel import known_holes
-from minipod.cli.verbs.check import Finding
+from minipod.cli.finding import Finding
 from minipod.errors import MinipodError
 from minipod.kernel.probe import can_load, has_system_call, in_chroot
 

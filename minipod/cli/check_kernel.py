@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from minipod.cli.verbs.check import Finding
+from minipod.cli.finding import Finding
 
 Version = tuple[int, int, int]
 

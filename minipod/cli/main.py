@@ -1,6 +1,6 @@
 """The command line's front (layer 6): finds the verb, imports only its module, turns errors into one line.
 
-Each verb is a module of this package with `configure(parser)` and `run(args) -> int`. Nothing here parses
+Each verb is a module of `minipod.cli.verbs` with `configure(parser)` and `run(args) -> int`. Nothing here parses
 manifests, talks to the agent or imports more than the verb asked for.
 """
 
@@ -10,57 +10,12 @@ import io
 import os
 import sys
 
+from minipod.cli.commands import VERBS, find_verb
 from minipod.cli.show.output import escaping_streams
 from minipod.errors import MinipodError, UsageError
 from minipod.terminal import indented
 
-#: verb -> what it does; the module is `minipod.cli.<verb>`. The order is that of `minipod --help`.
-VERBS: dict[str, str] = {
-    "run": "run the pods of a manifest, follow their logs",
-    "apply": "create or change objects from manifests",
-    "create": "create objects, or a configmap or secret from files and literals",
-    "get": "list pods, or show one as a table, YAML or JSON",
-    "describe": "show a pod's spec, state, conditions and events",
-    "logs": "print the logs of a container",
-    "exec": "run a command in a container",
-    "attach": "attach to a running container",
-    "debug": "add a container with tools to a running pod",
-    "resize": "change cpu and memory of a running pod",
-    "cp": "copy files and folders to and from containers",
-    "edit": "edit an object in an editor",
-    "replace": "replace objects by those of manifests",
-    "label": "set and take away labels",
-    "annotate": "set and take away annotations",
-    "patch": "set conditions in a pod's status: readiness gates",
-    "delete": "delete pods and wait until they are gone",
-    "wait": "wait for a condition of a pod",
-    "events": "list what happened to pods",
-    "plan": "print every kernel operation that run would do, without root",
-    "validate": "check a manifest as the API server would, without root",
-    "explain": "show the fields of an object and what supports them",
-    "image": "pull, list, load, save and remove images",
-    "check": "say what this kernel and host offer",
-    "gc": "remove what a killed machine left behind",
-    "agent": "run the node agent in the foreground",
-    "version": "print the versions of client and agent",
-    "completion": "print a completion script for bash, zsh or fish",
-}
-VALUE_OPTIONS = ("--root", "--state", "--config", "-n", "--namespace")
 EXIT_INTERRUPTED = 130
-
-
-def find_verb(argv: list[str]) -> tuple[str | None, list[str]]:
-    """The verb, and all other words in their order: global options may stand before it, as with kubectl."""
-    index = 0
-    while index < len(argv):
-        word = argv[index]
-        if word in VALUE_OPTIONS:
-            index += 2
-        elif word.startswith("-"):
-            index += 1
-        else:
-            return word, argv[:index] + argv[index + 1 :]
-    return None, argv
 
 
 def usage() -> str:

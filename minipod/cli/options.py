@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 
-from minipod.cli.main import VALUE_OPTIONS
+from minipod.cli.commands import VALUE_OPTIONS
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
 from minipod.paths import Paths
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, Protocol
 
     class VerbModule(Protocol):
-        """A module of `minipod.cli` that is a verb."""
+        """A module of `minipod.cli.verbs`."""
 
         def configure(self, parser: argparse.ArgumentParser, /) -> None: ...
 

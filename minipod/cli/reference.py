@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from minipod.cli.main import VERBS
+from minipod.cli.commands import VERBS
 from minipod.cli.options import Parser, load_verb, parser_for
 
 GLOBAL = "global options"

@@ -6,7 +6,7 @@ import re
 
 from msgspec.structs import asdict
 
-from minipod.cli.main import VERBS
+from minipod.cli.commands import VERBS
 from minipod.config import Config
 from tests.conftest import CHECKOUT
 

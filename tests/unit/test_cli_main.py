@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from minipod.cli import options, reference
+from minipod.cli.commands import VERBS, find_verb
 from minipod.cli.habits import COMMANDS
-from minipod.cli.main import VERBS, find_verb, guarded
+from minipod.cli.main import guarded
 from minipod.cli.options import duration_s, load_verb, parse, parser_for, pod_names
 from minipod.errors import UsageError
 from tests.conftest import CHECKOUT

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import yaml
 
-from minipod.cli.main import VERBS
+from minipod.cli.commands import VERBS
 from minipod.cli.options import load_verb, parser_for
 from minipod.cli.show import jsonpath
 from minipod.cli.show.custom_columns import CustomColumns

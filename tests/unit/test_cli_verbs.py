@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from minipod.cli.verbs import describe
-from minipod.cli.verbs.check import Finding, render
-from minipod.cli.verbs.events import interval
+from minipod.cli.finding import Finding
+from minipod.cli.show.describe_pod import describe
+from minipod.cli.show.event_columns import interval
+from minipod.cli.verbs.check import render
 from tests.unit.cli_fakes import Object, Peer, fake_agent, minipod_command, pod
 
 Run = Callable[..., tuple[int, str, str]]
@@ -213,7 +214,7 @@ def test_describe_shows_the_odd_parts_of_a_pod() -> None:
         "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
     }
     item["metadata"]["annotations"] = {"note": "two\nlines"}
-    flat = " ".join(describe.describe(item, [], 0).split())
+    flat = " ".join(describe(item, [], 0).split())
     for part in (
         "      Reason:       CrashLoopBackOff",
         "    Last State:     Terminated\n      Reason:       OOMKilled\n      Exit Code:    137",
@@ -266,7 +267,7 @@ def test_describe_says_what_kubectl_says_of_the_rarer_fields() -> None:
         "volumeDevices": [{"name": "d", "devicePath": "/dev/d"}],
     }
     item["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ErrImagePull", "message": "unsaid"}}
-    text = describe.describe(item, [], 0)
+    text = describe(item, [], 0)
     flat = " ".join(text.split())
     for part in (
         "NominatedNodeName: other\nResources:\n  Limits:\n    cpu:  2",

@@ -1,66 +1,14 @@
-"""`minipod describe` of what is no pod (layer 6): kubectl's layout. Of a Secret only the sizes are shown."""
+"""`minipod describe` of what is no pod (layer 6): kubectl's layout. Of a Secret only the sizes are shown. Pure."""
 
 from __future__ import annotations
 
-import argparse
 import binascii
-import sys
 
-from minipod.api.kinds import POD, Kind
-from minipod.cli.client import Client
-from minipod.cli.options import namespace_of
-from minipod.cli.show.describe_parts import mapping_lines
+from minipod.cli.show.describe_parts import LAST_APPLIED, annotation_lines, long_time, mapping_lines
 from minipod.cli.show.table import tabbed
 from minipod.cli.values import Object
-from minipod.cli.verbs.describe import LAST_APPLIED, annotation_lines, describe, event_text, events_of, long_time
-from minipod.cli.verbs.get import fetch_each
-from minipod.errors import NotFoundError
 
 _SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
-
-
-def describe_all(args: argparse.Namespace, found: list[tuple[Kind, list[str]]]) -> int:
-    """Every object that is meant, with an empty line or two in between; then what is missing."""
-    import time
-
-    client = Client.of(args, "describe")
-    texts: list[str] = []
-    missing: NotFoundError | None = None
-    for kind, names in found:
-        message: Object = {"verb": "get", "kind": kind.plural, "namespace": namespace_of(args), "output": "object"}
-        events, lost = fetch_each(args, list(names) or [None], message)
-        missing = missing or lost
-        for event in events:
-            thing = event["object"]
-            if kind is POD:
-                shown = events_of(client, thing) if args.show_events else None
-                texts.append(describe(thing, shown, time.time()))
-                continue
-            users = pods_using(args, thing) if kind.name == "PersistentVolumeClaim" else []
-            text = text_of(thing, users)
-            if args.show_events and kind.name != "Secret":
-                shown = events_of(client, thing)
-                text += "\n" + (event_text(shown, time.time()) if shown else "Events:  <none>\n")
-            texts.append(text)
-    sys.stdout.write("\n\n".join(texts))
-    if missing is not None:
-        raise missing
-    if not texts:
-        raise NotFoundError(f"no {found[0][0].plural} found in {namespace_of(args)} namespace")
-    return 0
-
-
-def pods_using(args: argparse.Namespace, claim: Object) -> list[str]:
-    meta = claim["metadata"]
-    message: Object = {"verb": "get", "kind": "pods", "namespace": meta.get("namespace", "default"), "output": "object"}
-    events, _ = fetch_each(args, [None], message)
-    return [
-        event["object"]["metadata"]["name"]
-        for event in events
-        for volume in event["object"]["spec"].get("volumes") or []
-        if (volume.get("persistentVolumeClaim") or {}).get("claimName") == meta["name"]
-        or ("ephemeral" in volume and f"{event['object']['metadata']['name']}-{volume['name']}" == meta["name"])
-    ]
 
 
 def text_of(thing: Object, users: list[str]) -> str:

@@ -7,6 +7,7 @@ import json
 from minipod.cli.values import Object
 
 _SHOWN_FIELDS = {"metadata.name": "name", "metadata.namespace": "namespace"}  # kubectl knows no more of them
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 PROBES = (("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe"))
 
 
@@ -15,6 +16,21 @@ def mapping_lines(title: str, entries: dict[str, str] | None) -> list[str]:
     if not entries:
         return [f"{title}:\t<none>"]
     return [f"{'' if index else title + ':'}\t{key}={entries[key]}" for index, key in enumerate(sorted(entries))]
+
+
+def annotation_lines(annotations: dict[str, str]) -> list[str]:
+    if not annotations:
+        return ["Annotations:\t<none>"]
+    lines: list[str] = []
+    for key in sorted(annotations):
+        head = "" if lines else "Annotations:"
+        value = annotations[key].removesuffix("\n")
+        if len(value) + len(key) + 2 > 140 or "\n" in value:
+            lines.append(f"{head}\t{key}:")
+            lines += [f"\t  {part[:138] + '...' if len(part) > 138 else part}" for part in value.split("\n")]
+        else:
+            lines.append(f"{head}\t{key}: {value}")
+    return lines
 
 
 def toleration_lines(tolerations: list[Object]) -> list[str]:
@@ -118,8 +134,6 @@ def _state(status: Object) -> list[str]:
 
 
 def _one_state(title: str, state: Object) -> list[str]:
-    from minipod.cli.verbs.describe import long_time
-
     if "running" in state:
         return [f"{title}:\tRunning", f"  Started:\t{long_time(state['running'].get('startedAt'))}"]
     kind = "terminated" if "terminated" in state else "waiting"
@@ -255,3 +269,13 @@ def device_lines(container: Object) -> list[str]:
     lines = ["Devices:" if container.get("volumeMounts") else "Devices:\t<none>"] if devices else []
     ordered = sorted(devices, key=lambda item: str(item["devicePath"]))
     return lines + [f"  {device['devicePath']} from {device['name']}" for device in ordered]
+
+
+def long_time(text: str | None) -> str:
+    """RFC 1123 with a numeric zone, in local time: `Mon, 02 Jan 2006 15:04:05 -0700`; none is Go's zero."""
+    if not text:
+        return "Mon, 01 Jan 0001 00:00:00 +0000"
+    from datetime import datetime
+    from email.utils import format_datetime
+
+    return format_datetime(datetime.fromisoformat(text).astimezone())

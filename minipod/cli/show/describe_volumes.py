@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minipod.api import quantity
-from minipod.cli.show.describe_parts import flag, mapping_lines
+from minipod.cli.show.describe_parts import annotation_lines, flag, mapping_lines
 from minipod.cli.values import Object
 
 #: volume source -> (kubectl's sentence, its lines as (title, field, what is said where it is not set))
@@ -78,8 +78,6 @@ def _volume(kind: str, source: Object) -> list[str]:
 
 def _template(claim: Object) -> list[str]:
     """A claim that is not made yet (kubectl printPersistentVolumeClaim)."""
-    from minipod.cli.verbs.describe import annotation_lines
-
     meta, spec = claim.get("metadata") or {}, claim.get("spec") or {}
     lines = [f"StorageClass:\t{spec.get('storageClassName') or ''}", f"Volume:\t{spec.get('volumeName', '')}"]
     named = mapping_lines("Labels", meta.get("labels")) + annotation_lines(meta.get("annotations") or {})

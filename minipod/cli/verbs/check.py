@@ -5,34 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from minipod.cli.finding import Finding
 from minipod.cli.show.output import write_painted
 from minipod.cli.show.style import Style
 from minipod.cli.show.table import table
 from minipod.terminal import escaped
-
-
-class Finding:
-    """One line. `ok` None: could not be found out (without root). `needed`: `run` cannot work without it."""
-
-    def __init__(
-        self, name: str, ok: bool | None, detail: str = "", why: str = "", remedy: str = "", needed: bool = True
-    ) -> None:
-        self.name = name
-        self.ok = ok
-        self.detail = detail
-        self.why = why
-        self.remedy = remedy
-        self.needed = needed
-
-    @property
-    def word(self) -> str:
-        if self.ok is None:
-            return "unknown"
-        return "ok" if self.ok else "missing"
-
-    @property
-    def is_fatal(self) -> bool:
-        return self.ok is False and self.needed
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`minipod describe pod` (layer 6): kubectl's layout of a pod and its events."""
+"""`minipod describe` (layer 6): asks for objects and their events; `show.describe_*` lay them out."""
 
 from __future__ import annotations
 
@@ -6,31 +6,16 @@ import argparse
 import sys
 import time
 
-from minipod.api.timestamps import human_duration, seconds_of
+from minipod.api.kinds import POD, Kind
+from minipod.api.timestamps import seconds_of
 from minipod.cli.client import Client
 from minipod.cli.options import namespace_of
 from minipod.cli.pods import get_pod
 from minipod.cli.resources import is_pods, resources
-from minipod.cli.show.describe_parts import (
-    container_lines,
-    mapping_lines,
-    resource_lines,
-    seccomp_lines,
-    spread_lines,
-    toleration_lines,
-)
-from minipod.cli.show.describe_volumes import volume_lines
-from minipod.cli.show.table import tabbed
+from minipod.cli.show.describe_pod import describe, event_text
 from minipod.cli.values import Object
-from minipod.cli.verbs.events import interval
+from minipod.cli.verbs.get import fetch, fetch_each
 from minipod.errors import NotFoundError
-
-CONTAINERS = (
-    ("Init Containers", "initContainers", "initContainerStatuses"),
-    ("Containers", "containers", "containerStatuses"),
-    ("Ephemeral Containers", "ephemeralContainers", "ephemeralContainerStatuses"),
-)
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,15 +34,11 @@ def run(args: argparse.Namespace) -> int:
     namespace = namespace_of(args)
     found = resources(args.words, "describe")
     if not is_pods(found):
-        from minipod.cli.show.describe_objects import describe_all
-
         return describe_all(args, found)
     names = found[0][1]
     if names:
         pods = [get_pod(client, namespace, name) for name in names]
     else:
-        from minipod.cli.verbs.get import fetch
-
         message = {"verb": "get", "kind": "pods", "namespace": namespace, "name": None, "output": "object"}
         pods = fetch(args, message)
     if not pods:
@@ -65,6 +46,50 @@ def run(args: argparse.Namespace) -> int:
     texts = [describe(pod, events_of(client, pod) if args.show_events else None, time.time()) for pod in pods]
     sys.stdout.write("\n\n".join(texts))
     return 0
+
+
+def describe_all(args: argparse.Namespace, found: list[tuple[Kind, list[str]]]) -> int:
+    """Every object that is meant, with an empty line or two in between; then what is missing."""
+    from minipod.cli.show.describe_objects import text_of
+
+    client = Client.of(args, "describe")
+    texts: list[str] = []
+    missing: NotFoundError | None = None
+    for kind, names in found:
+        message: Object = {"verb": "get", "kind": kind.plural, "namespace": namespace_of(args), "output": "object"}
+        events, lost = fetch_each(args, list(names) or [None], message)
+        missing = missing or lost
+        for event in events:
+            thing = event["object"]
+            if kind is POD:
+                shown = events_of(client, thing) if args.show_events else None
+                texts.append(describe(thing, shown, time.time()))
+                continue
+            users = pods_using(args, thing) if kind.name == "PersistentVolumeClaim" else []
+            text = text_of(thing, users)
+            if args.show_events and kind.name != "Secret":
+                shown = events_of(client, thing)
+                text += "\n" + (event_text(shown, time.time()) if shown else "Events:  <none>\n")
+            texts.append(text)
+    sys.stdout.write("\n\n".join(texts))
+    if missing is not None:
+        raise missing
+    if not texts:
+        raise NotFoundError(f"no {found[0][0].plural} found in {namespace_of(args)} namespace")
+    return 0
+
+
+def pods_using(args: argparse.Namespace, claim: Object) -> list[str]:
+    meta = claim["metadata"]
+    message: Object = {"verb": "get", "kind": "pods", "namespace": meta.get("namespace", "default"), "output": "object"}
+    events, _ = fetch_each(args, [None], message)
+    return [
+        event["object"]["metadata"]["name"]
+        for event in events
+        for volume in event["object"]["spec"].get("volumes") or []
+        if (volume.get("persistentVolumeClaim") or {}).get("claimName") == meta["name"]
+        or ("ephemeral" in volume and f"{event['object']['metadata']['name']}-{volume['name']}" == meta["name"])
+    ]
 
 
 def events_of(client: Client, pod: Object) -> list[Object]:
@@ -75,122 +100,3 @@ def events_of(client: Client, pod: Object) -> list[Object]:
     same = [event for event in found if (event.get("involvedObject") or {}).get("uid", meta["uid"]) == meta["uid"]]
     # describe.go DescribeEvents: by lastTimestamp alone; the scheduler's event has none and comes first
     return sorted(same, key=lambda event: seconds_of(event.get("lastTimestamp")) or 0.0)
-
-
-def describe(pod: Object, events: list[Object] | None, now: float) -> str:
-    """The whole text. `now`: seconds since the epoch."""
-    spec, status = pod["spec"], pod.get("status") or {}
-    lines = head_lines(pod, now)
-    for title, key, status_key in CONTAINERS:
-        if spec.get(key):
-            lines += container_lines(title, spec[key], status.get(status_key) or [], pod)
-    lines += condition_lines(spec, status)
-    lines += volume_lines(spec.get("volumes") or [])
-    lines.append(f"QoS Class:\t{status.get('qosClass', '')}")
-    lines += mapping_lines("Node-Selectors", spec.get("nodeSelector"))
-    lines += toleration_lines(spec.get("tolerations") or [])
-    lines += spread_lines(spec.get("topologySpreadConstraints") or [])
-    if events == []:
-        lines.append("Events:\t<none>")
-    text = tabbed("\n".join(lines)) + "\n"
-    return text + event_text(events, now) if events else text
-
-
-def head_lines(pod: Object, now: float) -> list[str]:
-    meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-    lines = [f"Name:\t{meta['name']}", f"Namespace:\t{meta.get('namespace', 'default')}"]
-    if spec.get("priority") is not None:
-        lines.append(f"Priority:\t{spec['priority']}")
-    for title, key in (
-        ("Priority Class Name", "priorityClassName"),
-        ("Runtime Class Name", "runtimeClassName"),
-        ("Service Account", "serviceAccountName"),
-    ):
-        if spec.get(key):
-            lines.append(f"{title}:\t{spec[key]}")
-    node = f"{spec['nodeName']}/{status.get('hostIP', '')}" if spec.get("nodeName") else "<none>"
-    lines.append(f"Node:\t{node}")
-    if status.get("startTime"):
-        lines.append(f"Start Time:\t{long_time(status['startTime'])}")
-    lines += mapping_lines("Labels", meta.get("labels"))
-    annotations = {k: v for k, v in (meta.get("annotations") or {}).items() if k != LAST_APPLIED}
-    lines += annotation_lines(annotations)
-    lines += phase_lines(meta, status, now)
-    lines += seccomp_lines(spec)
-    lines.append(f"IP:\t{status.get('podIP', '')}")
-    ips = status.get("podIPs") or []
-    lines += ["IPs:", *(f"  IP:\t{entry['ip']}" for entry in ips)] if ips else ["IPs:\t<none>"]
-    for owner in meta.get("ownerReferences") or []:
-        if owner.get("controller"):
-            lines.append(f"Controlled By:\t{owner['kind']}/{owner['name']}")
-    if status.get("nominatedNodeName"):
-        lines.append(f"NominatedNodeName:\t{status['nominatedNodeName']}")
-    if spec.get("resources") is not None:
-        lines += ["Resources:", *(f"  {line}" for line in resource_lines(spec["resources"]))]
-    return lines
-
-
-def phase_lines(meta: Object, status: Object, now: float) -> list[str]:
-    lines = [f"Status:\t{status.get('phase', '')}"]
-    deleted = seconds_of(meta.get("deletionTimestamp"))
-    if deleted is not None and status.get("phase") not in ("Failed", "Succeeded"):
-        lines = [
-            f"Status:\tTerminating (lasts {human_duration(now - deleted)})",
-            f"Termination Grace Period:\t{meta.get('deletionGracePeriodSeconds', 0)}s",
-        ]
-    lines += [
-        f"{title}:\t{status[key]}" for title, key in (("Reason", "reason"), ("Message", "message")) if status.get(key)
-    ]
-    return lines
-
-
-def annotation_lines(annotations: dict[str, str]) -> list[str]:
-    if not annotations:
-        return ["Annotations:\t<none>"]
-    lines: list[str] = []
-    for key in sorted(annotations):
-        head = "" if lines else "Annotations:"
-        value = annotations[key].removesuffix("\n")
-        if len(value) + len(key) + 2 > 140 or "\n" in value:
-            lines.append(f"{head}\t{key}:")
-            lines += [f"\t  {part[:138] + '...' if len(part) > 138 else part}" for part in value.split("\n")]
-        else:
-            lines.append(f"{head}\t{key}: {value}")
-    return lines
-
-
-def condition_lines(spec: Object, status: Object) -> list[str]:
-    lines = []
-    conditions = status.get("conditions") or []
-    gates = spec.get("readinessGates") or []
-    if gates:
-        states = {entry["type"]: entry.get("status", "") for entry in conditions}
-        lines += ["Readiness Gates:", "  Type\tStatus"]
-        lines += [f"  {gate['conditionType']} \t{states.get(gate['conditionType'], '<none>')} " for gate in gates]
-    if conditions:
-        lines += ["Conditions:", "  Type\tStatus"]
-        lines += [f"  {entry['type']} \t{entry.get('status', '')} " for entry in conditions]
-    return lines
-
-
-def event_text(events: list[Object], now: float) -> str:
-    """The events as a table of their own, aligned for itself."""
-    lines = ["Events:", "  Type\tReason\tAge\tFrom\tMessage", "  ----\t------\t----\t----\t-------"]
-    for event in events:
-        source = (event.get("source") or {}).get("component") or event.get("reportingComponent", "")
-        message = event.get("message", "").strip()
-        path = (event.get("involvedObject") or {}).get("fieldPath")
-        message = f"{path}: {message}" if path else message
-        cells = (event.get("type", ""), event.get("reason", ""), interval(event, now), source, message)
-        lines.append("  " + "\t".join(cells))
-    return tabbed("\n".join(lines)) + "\n"
-
-
-def long_time(text: str | None) -> str:
-    """RFC 1123 with a numeric zone, in local time: `Mon, 02 Jan 2006 15:04:05 -0700`; none is Go's zero."""
-    if not text:
-        return "Mon, 01 Jan 0001 00:00:00 +0000"
-    from datetime import datetime
-    from email.utils import format_datetime
-
-    return format_datetime(datetime.fromisoformat(text).astimezone())

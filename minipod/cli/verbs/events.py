@@ -6,15 +6,13 @@ import argparse
 import sys
 import time
 
-from minipod.api.timestamps import human_duration, seconds_of
 from minipod.cli.client import Client
 from minipod.cli.options import check_kind, namespace_of
+from minipod.cli.show.event_columns import Columns, last_seen
+from minipod.cli.show.formats import check_format, printer, writer
 from minipod.cli.show.table import table
 from minipod.cli.values import Object
 from minipod.errors import UsageError
-
-HEADER = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
-GET_WIDE_HEADER = [*HEADER[:4], "SUBOBJECT", "SOURCE", "MESSAGE", "FIRST SEEN", "COUNT", "NAME"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -71,47 +69,6 @@ def list_events(
     return 0
 
 
-class Columns:
-    """The table of `kubectl events`."""
-
-    header = HEADER
-
-    def row(self, event: Object, now: float) -> list[object]:
-        subject = event.get("involvedObject") or {}
-        return [
-            interval(event, now),
-            event.get("type", ""),
-            event.get("reason", ""),
-            f"{subject.get('kind', '')}/{subject.get('name', '')}",
-            event.get("message", "").strip(),
-        ]
-
-
-class GetColumns(Columns):
-    """The table of `kubectl get events` (pkg/printers/internalversion printEvent)."""
-
-    def __init__(self, wide: bool) -> None:
-        self._wide = wide
-        self.header = GET_WIDE_HEADER if wide else HEADER
-
-    def row(self, event: Object, now: float) -> list[object]:
-        subject, source = event.get("involvedObject") or {}, event.get("source") or {}
-        first = since(event.get("firstTimestamp") or event.get("eventTime"), now)
-        row: list[object] = [
-            since(event.get("lastTimestamp"), now) if event.get("lastTimestamp") else first,
-            event.get("type", ""),
-            event.get("reason", ""),
-            f"{subject.get('kind', '').lower()}/{subject.get('name', '')}",
-        ]
-        message = event.get("message", "").strip()
-        if not self._wide:
-            return [*row, message]
-        speaker = source.get("component") or event.get("reportingComponent", "")
-        place = source.get("host") or event.get("reportingInstance", "")
-        row += [subject.get("fieldPath", ""), f"{speaker}, {place}" if place else speaker, message]
-        return [*row, first, event.get("count") or 1, event["metadata"]["name"]]
-
-
 class Printer:
     """Rows that grow with a watch, or whole objects."""
 
@@ -125,8 +82,6 @@ class Printer:
     def print(self, events: list[Object], whole: bool = False) -> None:
         if not events:
             return
-        from minipod.cli.verbs.get import writer
-
         if self._output in (None, "wide"):
             sys.stdout.write(self._table(events))
         else:
@@ -134,8 +89,6 @@ class Printer:
         sys.stdout.flush()
 
     def _objects(self, events: list[Object], whole: bool) -> str:
-        from minipod.cli.verbs.get import check_format, printer
-
         check_format(self._output)
         if self._output == "name":
             return "".join(f"event/{event['metadata']['name']}\n" for event in events)
@@ -155,26 +108,3 @@ class Printer:
             row = self._columns.row(event, now)
             rows.append([event["metadata"].get("namespace", ""), *row] if self._namespaces else row)
         return table(rows, self._widths)
-
-
-def last_seen(event: Object) -> float:
-    series = event.get("series") or {}
-    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return next((found for text in times if (found := seconds_of(text)) is not None), 0.0)
-
-
-def interval(event: Object, now: float) -> str:
-    """`5s`, or `5s (x3 over 2m)` for what happened again (kubectl getInterval)."""
-
-    first = since(event.get("eventTime") or event.get("firstTimestamp"), now)
-    series = event.get("series")
-    if series:
-        return f"{since(series.get('lastObservedTime'), now)} (x{series.get('count')} over {first})"
-    if int(event.get("count") or 0) > 1:
-        return f"{since(event.get('lastTimestamp'), now)} (x{event['count']} over {first})"
-    return first
-
-
-def since(text: str | None, now: float) -> str:
-    moment = seconds_of(text)
-    return "<unknown>" if moment is None else human_duration(now - moment)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable
 
 from minipod.api.kinds import Kind
 from minipod.cli.client import Client, Request
 from minipod.cli.options import namespace_of
 from minipod.cli.resources import resources
-from minipod.cli.show.output import write_exact
+from minipod.cli.show.formats import check_format, printer, writer
 from minipod.cli.show.table import table
-from minipod.cli.values import Any, Object
+from minipod.cli.values import Object
 from minipod.errors import NotFoundError, UsageError
 
 EVENT_KINDS = ("event", "events", "ev")
-FORMATS = ("wide", "yaml", "json", "name")
-TEMPLATES = ("jsonpath", "jsonpath-as-json", "custom-columns")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,10 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.words and args.words[0] in EVENT_KINDS:
-        from minipod.cli.verbs import events
+        from minipod.cli.show.event_columns import GetColumns
+        from minipod.cli.verbs.events import list_events
 
-        columns = events.GetColumns(args.output == "wide")
-        return events.list_events(args, None, args.all_namespaces, columns=columns)
+        return list_events(args, None, args.all_namespaces, columns=GetColumns(args.output == "wide"))
     found = resources(args.words, "get")
     if len(found) > 1:
         return run_many(args, found)
@@ -102,15 +98,6 @@ def check(args: argparse.Namespace, names: list[str]) -> None:
         raise UsageError("--sort-by: a watch cannot be sorted")
     if args.watch and len(names) > 1:
         raise UsageError("you may only specify a single resource to watch")
-
-
-def check_format(output: str | None) -> None:
-    """Raises UsageError for what is no output format."""
-    if output and output not in FORMATS and output.partition("=")[0] not in TEMPLATES:
-        raise UsageError(
-            f'unable to match a printer suitable for the output format "{output}", '
-            f"allowed formats are: custom-columns=,json,jsonpath=,jsonpath-as-json=,name,wide,yaml"
-        )
 
 
 def nothing_found(args: argparse.Namespace) -> None:
@@ -280,34 +267,3 @@ def fetch_events(args: argparse.Namespace, message: Object) -> list[Object]:
 def fetch(args: argparse.Namespace, message: Object) -> list[Object]:
     """The objects that the agent has; none where no agent has ever kept a pod. Raises NotFoundError."""
     return [event["object"] for event in fetch_events(args, {**message, "watch": False}) if "object" in event]
-
-
-def writer(output: str) -> Callable[[str], object]:
-    """Only jsonpath is exact: to a reader of JSON and YAML an escaped character is the same."""
-    return write_exact if output.startswith("jsonpath=") else sys.stdout.write
-
-
-def printer(output: str, no_headers: bool = False) -> Any:
-    """A function of (object, is one of a stream) that gives its text."""
-    if output == "name":
-        return lambda item, _stream: f"{str(item.get('kind', 'Pod')).lower()}/{item['metadata']['name']}\n"
-    if output == "json":
-        # A stream is read by programs: one object a line.
-        return lambda item, stream: (
-            json.dumps(item, indent=None if stream else 4, ensure_ascii=False, sort_keys=True) + "\n"
-        )
-    if output == "yaml":
-        from minipod.cli.show.yamlout import to_yaml
-
-        return lambda item, stream: ("---\n" if stream else "") + to_yaml(item)
-    kind, _, text = output.partition("=")
-    if kind == "custom-columns":
-        from minipod.cli.show.custom_columns import CustomColumns
-
-        return CustomColumns(text, no_headers).show
-    from minipod.cli.show import jsonpath
-
-    template = jsonpath.Template(text)
-    if kind == "jsonpath-as-json":
-        return lambda item, _stream: json.dumps(template.values(item), indent=4, ensure_ascii=False) + "\n"
-    return lambda item, stream: template.render(item) + ("\n" if stream else "")

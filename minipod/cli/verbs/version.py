@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.client:
         found["agentVersion"] = agent_version(args)
     if args.output:
-        from minipod.cli.verbs.get import printer
+        from minipod.cli.show.formats import printer
 
         print(printer(args.output)(found, False), end="")
         return 0

@@ -14,9 +14,9 @@ import msgspec
 from minipod.kernel.usage import usage_bytes
 from minipod.plan.configs import Image
 from minipod.runtime.images import ingest
+from minipod.runtime.images.directory import StoreDirectory
 from minipod.runtime.images.errors import store_errors
 from minipod.runtime.images.index import DEFAULT_REFERENCE, Entry, Index, hex_of
-from minipod.runtime.images.store import ImageStore
 
 CHUNK = 1 << 20
 MIN_AGE_S = 120.0  # the kubelet's imageMinimumGCAge
@@ -38,7 +38,7 @@ class Pruned(msgspec.Struct, frozen=True):
     freed_bytes: int
 
 
-def disk_usage(store: ImageStore) -> Usage:
+def disk_usage(store: StoreDirectory) -> Usage:
     """What the store takes. Counts the blocks of every file, so it takes a moment for large images."""
     entries = store.read_index().images
     blobs = {path.name: blocks(path) for path in folder(store.path / "blobs" / "sha256")}
@@ -56,7 +56,7 @@ def disk_usage(store: ImageStore) -> Usage:
     )
 
 
-def prune(store: ImageStore, *, every: bool = False) -> Pruned:
+def prune(store: StoreDirectory, *, every: bool = False) -> Pruned:
     """Removes nameless images that no container uses, or `every` unused one, and what killed pulls left.
 
     The default image stays. A pull that is under way loses nothing.
@@ -71,7 +71,7 @@ def prune(store: ImageStore, *, every: bool = False) -> Pruned:
     return Pruned(tuple(store.image(entry) for entry in gone), max(0, free_bytes(store.path) - before))
 
 
-def collect(store: ImageStore, high_percent: int, low_percent: int) -> Pruned:
+def collect(store: StoreDirectory, high_percent: int, low_percent: int) -> Pruned:
     """The kubelet's image garbage collection (images/image_gc_manager.go): above the high mark of disk use, unused
     images go, those that came first before others, until the low mark is reached."""
     gone: list[Entry] = []
@@ -89,7 +89,7 @@ def collect(store: ImageStore, high_percent: int, low_percent: int) -> Pruned:
     return Pruned(tuple(store.image(entry) for entry in gone), max(0, free_bytes(store.path) - before))
 
 
-def verify(store: ImageStore) -> list[str]:
+def verify(store: StoreDirectory) -> list[str]:
     """What is wrong, a line each: blobs that are not their digest, layers and blobs that are missing."""
     found = []
     with store.locked():
@@ -107,11 +107,11 @@ def verify(store: ImageStore) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def is_kept(store: ImageStore, entry: Entry) -> bool:
+def is_kept(store: StoreDirectory, entry: Entry) -> bool:
     return entry.reference == DEFAULT_REFERENCE or bool(store.user_of(entry))
 
 
-def _remove(store: ImageStore, gone: Sequence[Entry]) -> None:
+def _remove(store: StoreDirectory, gone: Sequence[Entry]) -> None:
     if gone:
         store.write_index(Index(images=tuple(entry for entry in store.read_index().images if entry not in gone)))
         store.sweep()
