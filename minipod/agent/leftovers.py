@@ -7,7 +7,7 @@ import os
 from collections.abc import Set
 
 from minipod.agent.node import Leftover, Node
-from minipod.agent.pods.hands import one_line
+from minipod.agent.pods.executor import one_line
 from minipod.agent.pods.table import Pods
 from minipod.errors import MinipodError, NotFoundError
 from minipod.kernel.mount import mounts_below, umount_if_mounted

@@ -1,1 +1,1 @@
-"""The pods (layer 5): each has a worker that feeds the lifecycle, and hands that carry out what it says."""
+"""The pods (layer 5): each has a worker that feeds the lifecycle, and an executor of the lifecycle's actions."""

@@ -13,7 +13,7 @@ import msgspec
 from minipod.agent import leftovers, processes
 from minipod.agent.node import Node
 from minipod.agent.pods import termination
-from minipod.agent.pods.hands import Hands, one_line, run_of
+from minipod.agent.pods.executor import Executor, one_line, run_of
 from minipod.agent.pods.table import Pods
 from minipod.errors import MinipodError, NotFoundError
 from minipod.lifecycle import model
@@ -48,13 +48,13 @@ def _rebooted(node: Node) -> bool:
 
 
 async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, rebooted: bool) -> None:
-    hands = Hands(node, state.pod.metadata.uid, lambda: state.pod, _nobody)
+    executor = Executor(node, state.pod.metadata.uid, lambda: state.pod, _nobody)
     if rebooted and state.stage not in ("finished", "gone"):
-        hands.redo_volumes()
-    found = newest(hands.containers())
-    await _remove_older(node, hands, found)
+        executor.redo_volumes()
+    found = newest(executor.containers())
+    await _remove_older(node, executor, found)
     # One that was never told as ready may be half made: it counts for nothing, and is removed before the next.
-    sandbox = next((one for one in hands.sandboxes() if one.id == state.sandbox.id), None)
+    sandbox = next((one for one in executor.sandboxes() if one.id == state.sandbox.id), None)
     first = model.AgentStarted(
         sandbox_id=sandbox.id if sandbox is not None else "",
         sandbox_ready=sandbox is not None and sandbox.state == "SANDBOX_READY",
@@ -84,9 +84,9 @@ def newest(statuses: list[ContainerStatus]) -> dict[str, ContainerStatus]:
     return {status.config.name: status for status in statuses}
 
 
-async def _remove_older(node: Node, hands: Hands, found: dict[str, ContainerStatus]) -> None:
+async def _remove_older(node: Node, executor: Executor, found: dict[str, ContainerStatus]) -> None:
     """Instances that were replaced, whose removal the crash prevented."""
-    for status in hands.containers():
+    for status in executor.containers():
         if status.state == "CONTAINER_EXITED" and status.id != found[status.config.name].id:
             try:
                 await node.runtime.remove_container(status.id)
@@ -95,4 +95,4 @@ async def _remove_older(node: Node, hands: Hands, found: dict[str, ContainerStat
 
 
 def _nobody(event: model.Event) -> None:
-    """These hands only look; nothing is told."""
+    """For an executor that only reads: it executes nothing."""

@@ -16,7 +16,7 @@ import msgspec
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node, PodChange, PodStep
 from minipod.agent.pods import steps
-from minipod.agent.pods.hands import Hands
+from minipod.agent.pods.executor import Executor
 from minipod.agent.probes.prober import Prober
 from minipod.agent.store import Record
 from minipod.api.types import Pod
@@ -43,7 +43,7 @@ class PodWorker:
         self.pod = state.pod
         self.record: Record | None = None
         self.uid = state.pod.metadata.uid
-        self.hands = Hands(node, self.uid, lambda: allocated_pod(self.state), self.tell)
+        self.executor = Executor(node, self.uid, lambda: allocated_pod(self.state), self.tell)
         self._prober = Prober(node, self.tell)
         self.forgotten: asyncio.Future[None] = self._loop.create_future()
         self._inbox: deque[model.Event] = deque()
@@ -77,7 +77,7 @@ class PodWorker:
             self._loop.call_soon(self._take)
 
     def container_exited(self, status: ContainerStatus) -> None:
-        self.hands.exited(status)
+        self.executor.report_exit(status)
 
     def store_new(self) -> None:
         """Stores a new pod, inside the caller's transaction."""
@@ -191,7 +191,7 @@ class PodWorker:
         if isinstance(action, model.Forget):
             self._forget()
             return
-        task = self._loop.create_task(self.hands.carry_out(action))
+        task = self._loop.create_task(self.executor.execute(action))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

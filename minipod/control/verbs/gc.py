@@ -7,7 +7,7 @@ from typing import Any
 
 from minipod.agent import leftovers
 from minipod.agent.node import Leftover, Node
-from minipod.agent.pods.hands import one_line
+from minipod.agent.pods.executor import one_line
 from minipod.agent.pods.table import Pods
 from minipod.control.wire import Connection
 from minipod.errors import MinipodError, RuntimeFailure

@@ -1,7 +1,7 @@
-"""Carries out the lifecycle's actions for one pod (layer 5): volumes, sandbox, containers. Decides nothing.
+"""Executes the lifecycle's actions for one pod (layer 5): volumes, sandbox, containers. Decides nothing.
 
-Each action is answered by the events that `lifecycle.model` names in its docstring, whatever goes wrong on the way.
-What is on the host is asked of the runtime, not remembered: so the same code works after the agent's death.
+Each action is answered by the events that `lifecycle.model` names in its docstring, errors included. The state of the
+host is read from the runtime and not kept here, so that the same code works after a restart of the agent.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ log = logging.getLogger("minipod.agent")
 NS = 1e9
 
 
-class Hands:
-    """One pod's. `tell` takes the answers; `pod` gives the object as it is now."""
+class Executor:
+    """For one pod. `report` takes the answers as events; `pod` returns the object as it is now."""
 
-    def __init__(self, node: Node, uid: str, pod: Callable[[], Pod], tell: Callable[[model.Event], None]) -> None:
+    def __init__(self, node: Node, uid: str, pod: Callable[[], Pod], report: Callable[[model.Event], None]) -> None:
         self._node = node
         self._uid = uid
         self._pod = pod
-        self._tell = tell
+        self._report = report
 
-    async def carry_out(self, action: model.Action) -> None:
-        """Runs one action to its end and tells what came of it. Raises nothing but CancelledError."""
+    async def execute(self, action: model.Action) -> None:
+        """Runs one action to its end and reports its result. Raises nothing but CancelledError."""
         try:
             await self._do(action)
         except Exception as error:
@@ -55,7 +55,7 @@ class Hands:
                 log.exception("pod %s: %s", self._pod().metadata.name, type(action).__name__)
             answer = _failure(action, one_line(error), self._node.clock())
             if answer is not None:
-                self._tell(answer)
+                self._report(answer)
 
     def _do(self, action: model.Action) -> Awaitable[None]:
         match action:
@@ -78,7 +78,7 @@ class Hands:
             case model.TearDown():
                 return self._tear_down()
             case _:
-                raise TypeError(f"no hands for {action!r}")
+                raise TypeError(f"no such action: {action!r}")
 
     # -- what is on the host ------------------------------------------------------------------------------------
 
@@ -104,24 +104,24 @@ class Hands:
         pod = self._pod()
         found = await self._node.find_sources(pod)
         operations = self._node.planner.volume_operations(pod, found)
-        # Saved first: what a crash interrupts is undone all the same, undo is idempotent.
+        # Saved before they are executed: an interrupted set-up is undone completely, as undo is idempotent.
         self._node.store.put_operations(self._uid, self._node.planner.encode_operations(operations))
         for operation in operations:
             if isinstance(operation, MountNfs | GiveToGroup):
-                await asyncio.to_thread(operation.execute)  # waits for a server, or for a great many files
+                await asyncio.to_thread(operation.execute)  # waits for a server, or for very many files
             else:
                 operation.execute()
         await self._node.configuration.write(pod)
-        self._tell(model.VolumesReady())
+        self._report(model.VolumesReady())
 
     def redo_volumes(self) -> None:
-        """After a reboot: what was mounted is mounted again. Raises MinipodError, OSError."""
+        """After a reboot: mounts the volumes again. Raises MinipodError, OSError."""
         for operation in self._operations():
             operation.execute()
         try:
             self._node.configuration.write_now(self._pod())
         except VolumeError as error:
-            # It is written as soon as what is missing is there again.
+            # `objects.refresh` writes it once the missing object exists.
             log.warning("pod %s: %s", self._pod().metadata.name, error)
 
     def _operations(self) -> tuple[HostOperation, ...]:
@@ -135,17 +135,17 @@ class Hands:
             await self._remove_sandbox(old.id)
         self._warn()
         config = self._node.planner.sandbox_config(self._pod(), attempt)
-        status = await self._node.runtime.run_pod_sandbox(config, lambda text: self._tell_warning("Network", text))
+        status = await self._node.runtime.run_pod_sandbox(config, lambda text: self._report_warning("Network", text))
         self._weigh_burstable()
-        self._tell(model.SandboxReady(id=status.id, ips=status.ips))
+        self._report(model.SandboxReady(id=status.id, ips=status.ips))
 
     def _warn(self) -> None:
-        """What the kubelet tells of a pod that runs nevertheless."""
+        """Warnings that the kubelet gives about a pod that it starts nevertheless."""
         for warning in pod_warnings(self._pod(), self._node.config, self._node.facts):
-            self._tell_warning(warning.reason, warning.message, quietly=warning.reason == "MissingClusterDNS")
+            self._report_warning(warning.reason, warning.message, quietly=warning.reason == "MissingClusterDNS")
 
-    def _tell_warning(self, reason: str, message: str, quietly: bool = False) -> None:
-        """As an event, and to the `run` that waits for the pod unless `quietly`: what is so for every ordinary pod."""
+    def _report_warning(self, reason: str, message: str, quietly: bool = False) -> None:
+        """As an event; also to a `run` that waits for the pod, unless `quietly`: it holds for every ordinary pod."""
         node, metadata = self._node, self._pod().metadata
         reference = PodReference(metadata.namespace, metadata.name, self._uid)
         node.events.record(reference, "Warning", reason, message, node.clock())
@@ -153,7 +153,7 @@ class Hands:
             node.pod_changes.publish(PodStep(self._uid, Step(step="warning", message=message)))
 
     def _weigh_burstable(self) -> None:
-        """The Burstable class weighs what its pods request together, as by the kubelet's QoS container manager."""
+        """Gives the Burstable class the weight of its pods' requests together (the kubelet's QoS container manager)."""
         node = self._node
         requested = node.runtime.cpu_requests(burstable_cgroup(node.paths))
         set_burstable_shares(node.paths, node.facts, shares(requested)).execute()
@@ -161,7 +161,7 @@ class Hands:
     async def _stop_sandbox(self, sandbox_id: str) -> None:
         with contextlib.suppress(NotFoundError):
             await self._node.runtime.stop_pod_sandbox(sandbox_id)
-        self._tell(model.SandboxStopped(id=sandbox_id))
+        self._report(model.SandboxStopped(id=sandbox_id))
 
     async def _remove_sandbox(self, sandbox_id: str) -> None:
         with contextlib.suppress(NotFoundError):
@@ -174,15 +174,15 @@ class Hands:
             await self._remove_sandbox(found.id)
         operations = self._operations()
         if operations:
-            # An emptyDir may hold a great many files: not on the loop.
+            # An emptyDir may hold very many files: not on the loop.
             await asyncio.to_thread(_undo, operations)
         self._node.store.delete_operations(self._uid)
-        self._tell(model.TornDown())
+        self._report(model.TornDown())
 
     # -- containers ---------------------------------------------------------------------------------------------
 
     async def _start_container(self, action: model.StartContainer) -> None:
-        """Images, configuration, creation, start. Each step tells its own failure, and then there is no next one."""
+        """Images, configuration, creation, start. Each step reports its own failure, after which no other step runs."""
         if not await self._mount_images(action):
             return
         spec = container_spec(self._pod(), action.name)
@@ -192,7 +192,7 @@ class Hands:
         created = None if wanted is None else await self._create(*wanted)
         if image is None or created is None:
             return
-        self._tell(
+        self._report(
             model.ContainerCreated(
                 name=action.name, container_id=created.id, image=image.reference, image_id=image_id(created)
             )
@@ -206,7 +206,7 @@ class Hands:
             config = self._node.planner.container_config(pod, action.name, action.attempt, image, sandbox, sources)
             return sandbox, self._in_target(config)
         except (MinipodError, OSError, ValueError) as error:
-            self._tell(_create_failed(action.name, "CreateContainerConfigError", error))
+            self._report(_create_failed(action.name, "CreateContainerConfigError", error))
             return None
 
     async def _create(self, sandbox: SandboxStatus, config: ContainerConfig) -> ContainerStatus | None:
@@ -216,12 +216,12 @@ class Hands:
                 path.execute()
             return await self._node.runtime.create_container(sandbox.id, config)
         except ImageError as error:
-            self._tell(model.ImageFailed(name=config.name, reason=error.reason, message=one_line(error)))
+            self._report(model.ImageFailed(name=config.name, reason=error.reason, message=one_line(error)))
         except (MinipodError, OSError) as error:
             reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
             if reason == ContainerError.reason:
                 reason = "CreateContainerError"
-            self._tell(_create_failed(config.name, reason, error))
+            self._report(_create_failed(config.name, reason, error))
         return None
 
     async def _start(self, name: str, container_id: str) -> None:
@@ -229,11 +229,11 @@ class Hands:
             started = await self._node.runtime.start_container(container_id)
         except (MinipodError, OSError) as error:
             now = self._node.clock()
-            self._tell(
+            self._report(
                 model.ContainerStartFailed(name=name, container_id=container_id, at=now, message=one_line(error))
             )
             return
-        self._tell(
+        self._report(
             model.ContainerStarted(
                 name=name,
                 container_id=started.id,
@@ -247,38 +247,39 @@ class Hands:
     async def _resize(self) -> None:
         from minipod.agent.pods import resizing  # few pods are resized
 
-        running = [one for one in self.containers() if one.state == "CONTAINER_RUNNING"]
+        running = [status for status in self.containers() if status.state == "CONTAINER_RUNNING"]
         done = await resizing.resize(self._node, self._pod(), self._sandbox(), running)
         self._weigh_burstable()
-        self._tell(model.ResizeDone(resized=done))
+        self._report(model.ResizeDone(resized=done))
 
     def _in_target(self, config: ContainerConfig) -> ContainerConfig:
-        """An ephemeral container with targetContainerName is born in that one's PID namespace."""
+        """An ephemeral container with targetContainerName starts in the PID namespace of that container."""
         spec = container_spec(self._pod(), config.name)
         target = spec.target_container_name if isinstance(spec, EphemeralContainer) else ""
         security = config.security
         if not target or security.namespaces.pid != "container":
             return config
-        found = [one for one in self.containers() if one.config.name == target and one.state == "CONTAINER_RUNNING"]
+        containers = [status for status in self.containers() if status.config.name == target]
+        found = [status for status in containers if status.state == "CONTAINER_RUNNING"]
         if not found:
             raise NotFoundError(f'unable to find target container "{target}"')
         namespaces = msgspec.structs.replace(security.namespaces, pid="target", target_id=found[-1].id)
         return msgspec.structs.replace(config, security=msgspec.structs.replace(security, namespaces=namespaces))
 
     async def _image(self, wanted: pulls.Wanted, pull_allowed: bool) -> Image | None:
-        """None when that was told as a failure."""
+        """None when it is not to be had; the failure has been reported."""
         try:
-            return await pulls.find_image(self._node, self._pod, wanted, pull_allowed, self._tell)
+            return await pulls.find_image(self._node, self._pod, wanted, pull_allowed, self._report)
         except ImageError as error:
             volume = wanted.reference if wanted.is_volume else ""
             failed = model.ImageFailed(
                 name=wanted.container, reason=error.reason, message=one_line(error), reference=volume
             )
-            self._tell(failed)
+            self._report(failed)
             return None
 
     async def _mount_images(self, action: model.StartContainer) -> bool:
-        """The images that the container mounts, where that was not done for another; whether it can go on."""
+        """Mounts the image volumes of the container that are not mounted yet; whether the start can continue."""
         mounted = {mount.name for mount in container_spec(self._pod(), action.name).volume_mounts}
         for volume in self._pod().spec.volumes:
             if volume.image is None or volume.name not in mounted:
@@ -297,7 +298,7 @@ class Hands:
             try:
                 operation.execute()
             except (MinipodError, OSError) as error:
-                self._tell(_create_failed(action.name, "CreateContainerError", error))
+                self._report(_create_failed(action.name, "CreateContainerError", error))
                 return False
         return True
 
@@ -305,8 +306,8 @@ class Hands:
         try:
             status = await self._node.runtime.stop_container(container_id, grace_s)
         except NotFoundError:
-            # Nobody can say any more how it ended (the kubelet's ContainerStatusUnknown).
-            self._tell(
+            # How it ended is unknown (the kubelet's ContainerStatusUnknown).
+            self._report(
                 model.ContainerExited(
                     name=name,
                     container_id=container_id,
@@ -317,13 +318,13 @@ class Hands:
                 )
             )
             return
-        self.exited(status)
+        self.report_exit(status)
 
-    def exited(self, status: ContainerStatus) -> None:
-        """Tells the end of a container. May be told twice; the core takes the first."""
+    def report_exit(self, status: ContainerStatus) -> None:
+        """Reports the end of a container. It may be reported twice; the core uses the first."""
         if status.state != "CONTAINER_EXITED":
             return
-        self._tell(
+        self._report(
             model.ContainerExited(
                 name=status.config.name,
                 container_id=status.id,
@@ -338,7 +339,7 @@ class Hands:
 
     async def _run_hook(self, action: model.RunHook) -> None:
         failure = await hooks.run(self._node, self._pod(), self._sandbox(), action)
-        self._tell(
+        self._report(
             model.HookDone(
                 name=action.name,
                 container_id=action.container_id,
@@ -350,7 +351,7 @@ class Hands:
 
 
 def _failure(action: model.Action, message: str, now: float) -> model.Event | None:
-    """The answer to an action that broke where nobody expected it."""
+    """The answer to an action that raised an error of no step of its own."""
     match action:
         case model.SetUpVolumes():
             return model.VolumesFailed(message=message)
@@ -365,7 +366,7 @@ def _failure(action: model.Action, message: str, now: float) -> model.Event | No
         case model.ResizePod():
             return model.ResizeDone(message=message)
         case model.StopSandbox(id=sandbox_id):
-            # What is left of it is told and taken away by the removal, which always follows.
+            # The removal, which always follows, reports and removes the rest.
             log.warning("sandbox %s: stop: %s", sandbox_id[:12], message)
             return model.SandboxStopped(id=sandbox_id)
         case model.TearDown():
@@ -384,7 +385,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _undo(operations: tuple[HostOperation, ...]) -> None:
-    """Backwards, all of them, whatever fails; then the first failure."""
+    """Undoes all of them, last first, also after failures. Raises the first failure, the others as its notes."""
     errors: list[Exception] = []
     for operation in reversed(operations):
         try:
@@ -409,7 +410,7 @@ def user_of(status: ContainerStatus) -> model.User | None:
 
 
 def run_of(status: ContainerStatus, message: str) -> model.Run:
-    """A container as the lifecycle knows it, from what the runtime found. `message`: its termination message."""
+    """The lifecycle's view of a container's status. `message`: its termination message."""
     states = {
         "CONTAINER_CREATED": "created",
         "CONTAINER_RUNNING": "running",
