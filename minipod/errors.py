@@ -5,6 +5,7 @@ MinipodError                exit status 3 unless said otherwise
  ├─ UsageError              the command line is wrong; exit status 2
  ├─ NotFoundError           no such object; exit status 1
  ├─ ConflictError           it exists already, or is in use; exit status 1
+ ├─ ExpiredError            a watch cannot start or continue from its resourceVersion: list again; exit status 1
  ├─ HostError               this host cannot do it: no root, a missing kernel feature
  ├─ AgentError              the agent cannot be reached or started
  └─ RuntimeFailure          the kernel or the store refused; `.reason` is Kubernetes' waiting reason
@@ -50,6 +51,10 @@ class NotFoundError(MinipodError):
 
 
 class ConflictError(MinipodError):
+    exit_status = 1
+
+
+class ExpiredError(MinipodError):
     exit_status = 1
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -87,6 +87,7 @@ class Store:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._version = int(self.meta("version") or 0)
+        self._after_commit: list[Callable[[], None]] = []
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -94,16 +95,29 @@ class Store:
         if self._db.in_transaction:
             yield
             return
+        version = self._version
         with self._told("write"):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
                 # A failing commit or a full disk may have rolled back by itself.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+                self._version = version  # or a restart would give the same versions to other changes
+                self._after_commit.clear()
                 raise
-            self._db.execute("COMMIT")
+        actions, self._after_commit = self._after_commit, []
+        for action in actions:
+            action()
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Has it run when the open transaction stands, and never where that is rolled back; outside of one at once."""
+        if self._db.in_transaction:
+            self._after_commit.append(action)
+        else:
+            action()
 
     @contextlib.contextmanager
     def _told(self, verb: str) -> Iterator[None]:
