@@ -59,6 +59,8 @@ class Store:
     def __init__(self, path: str) -> None:
         """Opens or makes the file. Raises HostError naming the file, what is wrong with it and what to do."""
         self.path = path
+        self._version = 0
+        self._after_commit: list[Callable[[], None]] = []
         with self._told("open"):
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=64)
             try:
@@ -87,7 +89,6 @@ class Store:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._version = int(self.meta("version") or 0)
-        self._after_commit: list[Callable[[], None]] = []
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -217,3 +217,34 @@ def test_from_the_tenth_on_events_that_differ_in_their_message_are_one(tmp_path:
     again.record(POD, "Warning", "Unhealthy", "message 0", 700.0)
     assert len(again.select(700.0)) == 11
     store.close()
+
+
+def test_what_is_announced_after_a_commit_is_not_announced_of_what_was_rolled_back(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    announced: list[tuple[str, int]] = []
+
+    def write(name: str) -> None:
+        version = store.next_version()
+        store.put(record(name, version))
+        store.after_commit(lambda: announced.append((name, version)))
+        assert store.get("Pod", "default", name) is not None
+
+    def broken() -> None:
+        with store.transaction():
+            write("lost")
+            raise InterruptedError
+
+    with store.transaction():
+        write("a")
+        with store.transaction():
+            write("b")
+        assert announced == [], "nothing before the commit"
+    with pytest.raises(InterruptedError):
+        broken()
+    assert store.version == 2, "no version that a restart would give to another change"
+    with store.transaction():
+        write("c")
+    assert announced == [("a", 1), ("b", 2), ("c", 3)]
+    store.after_commit(lambda: announced.append(("outside", 0)))
+    assert announced[-1] == ("outside", 0)
+    store.close()

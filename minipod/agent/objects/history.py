@@ -50,7 +50,7 @@ class Change(msgspec.Struct, frozen=True):
         return self.encoded or msgspec.json.encode(self.new)
 
 
-def change_of(type: ChangeType, old: Any, new: Any, encoded: bytes) -> Change:  # noqa: A002 - as in the watch API
+def change_of(type: ChangeType, old: Any, new: Any, encoded: bytes) -> Change:
     """The change that made `new` of `old`; its version is that of `new`."""
     metadata = new.metadata
     identity = (new.kind, metadata.namespace, metadata.name, metadata.uid)

@@ -1,0 +1,176 @@
+"""Generated sequences of changes: a watcher ends with exactly what a list says, or it was told that it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minipod.agent.objects.history import Change, ChangeType, History, Watch, change_of
+from minipod.agent.objects.selection import Selection, parse_selectors
+from minipod.api.types import ConfigMap, ObjectMeta, Secret
+from minipod.errors import ExpiredError
+
+Key = tuple[str, str, str]
+Content = dict[Key, Any]
+
+RING = 12
+NAMES = ("a", "b", "c")
+KINDS: dict[str, type[ConfigMap] | type[Secret]] = {"ConfigMap": ConfigMap, "Secret": Secret}
+SELECTORS = ("", "app=web", "app!=web", "tier", "!tier", "app in (web, db),tier=1")
+LABELS = ({}, {"app": "web"}, {"app": "db"}, {"app": "web", "tier": "1"}, {"tier": "2"})
+
+
+class Agent:
+    """What an agent stores and announces; `restart` is a kill -9, perhaps between a write and its announcement."""
+
+    def __init__(self) -> None:
+        self.content: Content = {}
+        self.version = 0
+        self.history = History(0, max_changes=RING)
+        self.past: dict[int, Content] = {0: {}}  # what a list said at each version
+
+    def write(self, key: Key, labels: dict[str, str] | None, announced: bool = True) -> None:
+        """`labels` None: deletes it; a write of what is not there makes it."""
+        old = self.content.get(key)
+        if labels is None and old is None:
+            return
+        self.version += 1
+        kind, namespace, name = key
+        metadata = ObjectMeta(
+            name=name,
+            namespace=namespace,
+            uid=old.metadata.uid if old is not None else f"uid-{self.version}",
+            labels=old.metadata.labels if labels is None else labels,
+            resource_version=str(self.version),
+        )
+        new = KINDS[kind](metadata=metadata)
+        type_: ChangeType = "DELETED" if labels is None else "ADDED" if old is None else "MODIFIED"
+        if labels is None:
+            del self.content[key]
+        else:
+            self.content[key] = new
+        if announced:
+            self.history.append(change_of(type_, old, new, msgspec.json.encode(new)))
+            self.past[self.version] = dict(self.content)
+
+    def restart(self) -> None:
+        self.history = History(self.version, max_changes=RING)
+        self.past[self.version] = dict(self.content)
+
+
+class Watcher:
+    """A client with a copy of what it selects. `reads`: takes every change as it comes, or sleeps until the end."""
+
+    def __init__(self, agent: Agent, selection: Selection, version: int, reads: bool) -> None:
+        self._agent = agent
+        self._history = agent.history
+        self.selection = selection
+        self.copy = self.listed(agent.past[version])
+        self.expired = False
+        self.watch: Watch | None = None
+        self.begin(version)
+        self.task = asyncio.ensure_future(self._read()) if reads else None
+
+    def begin(self, version: int) -> None:
+        try:
+            self.watch = self._agent.history.watch(self.selection, version)
+        except ExpiredError:
+            assert not self._agent.history.oldest_version <= version <= self._agent.history.version
+            self.expired = True
+
+    def listed(self, content: Content) -> Content:
+        return {key: one for key, one in content.items() if self.selection.means(*key) and self.selection.matches(one)}
+
+    async def _read(self) -> None:
+        while not self.expired:
+            assert self.watch is not None
+            try:
+                self.apply(await self.watch.next())
+            except ExpiredError:
+                self.expired = True
+
+    def apply(self, change: Change) -> None:
+        key = (change.kind, change.namespace, change.name)
+        sent = msgspec.json.decode(change.data, type=KINDS[change.kind])
+        assert int(sent.metadata.resource_version) == change.version
+        assert (key in self.copy) is (change.type != "ADDED")
+        if change.type == "DELETED":
+            assert sent.metadata.labels == self.copy[key].metadata.labels, "its content from before"
+            del self.copy[key]
+        else:
+            self.copy[key] = sent
+
+    async def settle(self) -> None:
+        """Takes what is there; after that the copy is the list, or an older list whose watch has expired."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+            assert self.task.cancelled() or self.task.exception() is None
+        try:
+            while self.watch is not None and (change := self.watch.take()) is not None:
+                self.apply(change)
+        except ExpiredError:
+            self.expired = True
+        if self._history is not self._agent.history and not self.expired:  # the agent was killed: it asks the next one
+            assert self.watch is not None
+            self.begin(self.watch.version)
+            while not self.expired and (change := self.watch.take()) is not None:
+                self.apply(change)
+        if not self.expired:
+            assert self.copy == self.listed(self._agent.content)
+
+
+keys = st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from(("x", "y")), st.sampled_from(NAMES))
+places = st.tuples(
+    st.sampled_from(sorted(KINDS)), st.sampled_from((None, "x", "y")), st.sampled_from((None, None, *NAMES))
+)
+writes = st.tuples(st.just("write"), keys, st.one_of(st.none(), st.sampled_from(LABELS)))
+watches = st.tuples(
+    st.just("watch"),
+    st.frozensets(places, min_size=1, max_size=2),
+    st.sampled_from(SELECTORS),
+    st.integers(0, 2 * RING),  # so many versions ago
+    st.booleans(),
+)
+steps = st.one_of(
+    writes,
+    writes,
+    writes,
+    watches,
+    st.tuples(st.just("turn")),
+    st.tuples(st.just("many"), keys, st.integers(1, 2 * RING)),
+    st.tuples(st.just("restart"), st.booleans()),
+)
+
+
+async def run(sequence: list[tuple[Any, ...]]) -> None:
+    agent, watchers = Agent(), []
+    for step in sequence:
+        match step:
+            case ("write", key, labels):
+                agent.write(key, labels)
+            case ("many", key, count):
+                for number in range(count):
+                    agent.write(key, LABELS[number % len(LABELS)])
+            case ("watch", wanted, selector, back, reads):
+                selection = Selection(wanted, labels=parse_selectors(selector, "", ())[0])
+                version = max((known for known in agent.past if known <= agent.version - back), default=0)
+                watchers.append(Watcher(agent, selection, version, reads))
+            case ("restart", written):
+                if written:
+                    agent.write(("ConfigMap", "x", "a"), {"app": "web"}, announced=False)
+                agent.restart()
+            case _:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+    for watcher in watchers:
+        await watcher.settle()
+
+
+@given(st.lists(steps, max_size=40))
+def test_every_watcher_ends_with_the_list_or_is_expired(sequence: list[tuple[Any, ...]]) -> None:
+    asyncio.run(run(sequence))
