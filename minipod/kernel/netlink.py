@@ -17,7 +17,6 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from ipaddress import ip_address, ip_interface
 from typing import Any, NamedTuple, TypeVar
@@ -257,33 +256,6 @@ def remove_link(name: str) -> None:
         time.sleep(_POLL_S)
     if failure:
         raise failure[0]
-
-
-@contextmanager
-def host_lock() -> Iterator[int]:
-    """Excludes every other holder of this lock in the same network namespace, whatever its --root; reentrant.
-
-    The lock is on the namespace itself (its nsfs inode, whose number is handed out), so it needs no file and ends with
-    its holder.
-    """
-    if getattr(_held, "depth", 0):
-        _held.depth += 1
-        try:
-            yield _held.inode
-        finally:
-            _held.depth -= 1
-        return
-    fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        _held.depth, _held.inode = 1, os.fstat(fd).st_ino
-        yield _held.inode
-    finally:
-        _held.depth = 0
-        os.close(fd)
-
-
-_held = threading.local()
 
 
 # ---- requests -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ is in `<root>/network.json` then.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 import msgspec
 
 from minipod.errors import HostError, SandboxError
+from minipod.kernel.host_lock import root_lock
 from minipod.kernel.rename import replace
 from minipod.plan.configs import PortMapping
 
@@ -59,14 +59,12 @@ class LeaseFile:
 
     @contextmanager
     def locked(self) -> Iterator[Leases]:
-        """The leases, with every other process and thread kept out until the end of the block."""
+        """The leases, with every other process and thread kept out until the end of the block. Raises HostError where
+        another process holds them for long.
+        """
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with root_lock(f"{self._directory}/lock"):
             yield self.read()
-        finally:
-            os.close(fd)
 
     def read(self) -> Leases:
         """The leases as they are. Raises HostError for a file that is damaged."""

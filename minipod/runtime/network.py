@@ -18,6 +18,7 @@ import msgspec
 from minipod.config import Config
 from minipod.errors import HostError
 from minipod.kernel import netlink, nft
+from minipod.kernel.host_lock import host_lock
 from minipod.kernel.port import is_bound
 from minipod.paths import Paths
 from minipod.plan.configs import NetworkFacts, SandboxConfig
@@ -33,7 +34,8 @@ Subnet = IPv4Network | IPv6Network
 
 
 class Network:
-    """One instance's network. Synchronous; a call takes a few milliseconds, of which most is the kernel's."""
+    """One instance's network. Synchronous, for a thread: a call takes a few milliseconds, more where the host has many
+    rules or links, and may wait for the lock of another instance. One call at a time."""
 
     def __init__(self, paths: Paths, config: Config, warn: Callable[[str], None] | None = None) -> None:
         """`warn` is told what the user should know, each thing once: another subnet was chosen, no IPv6 …"""
@@ -171,7 +173,7 @@ class Network:
             self._mend(leases)
             return leases
         # No other instance chooses until the bridge, whose routes the next one sees, stands.
-        with netlink.host_lock():
+        with host_lock():
             self._undo_shared(leases)  # a crash may have left it, with other subnets
             leases = self._choose(leases)
             done: list[HostOperation] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections import Counter
@@ -26,9 +27,12 @@ from minipod.plan.sandbox import (
 from minipod.runtime import cgroup
 from minipod.runtime.index import Index
 from minipod.runtime.network import Network
+from minipod.runtime.offload import off_loop, slowly_off_loop
 from minipod.runtime.records import SandboxRecord, decode_operations, encode_operations, load_all, save
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import SandboxStatus
+
+log = logging.getLogger(__name__)
 
 READY, NOT_READY = "SANDBOX_READY", "SANDBOX_NOTREADY"
 
@@ -62,6 +66,7 @@ class Sandboxes:
         self._folder = f"{paths.root}/sandboxes"
         self._records: Index[SandboxRecord] = Index(lambda record: record.status.config.uid)
         self._ready = Ready()
+        self._leasing = asyncio.Lock()
         self._host = asyncio.Lock()  # what pods share comes and goes with one of them at a time
 
     def load(self) -> None:
@@ -91,12 +96,12 @@ class Sandboxes:
         operations: tuple[HostOperation, ...] = ()
         try:
             self._check_netns_name(config)
-            network = self._network.lease(config, warn)
+            network = await self._lease(config, warn)
             operations = sandbox_operations(config, network, self._facts, self._paths)
             status = self._status(config, network)
             self._save(SandboxRecord(status=status, operations=msgspec.Raw(encode_operations(operations))))
             async with self._host:
-                await asyncio.to_thread(_execute, operations)
+                await off_loop(_execute, operations)
             await self._start_pause(config)
         except (OSError, MinipodError) as error:
             failure = error if isinstance(error, SandboxError) else SandboxError(_one_line(error))
@@ -104,6 +109,21 @@ class Sandboxes:
                 failure.add_note(note)
             raise failure from error
         return self.get(config.id)
+
+    async def _lease(self, config: SandboxConfig, warn: Callable[[str], None] | None) -> NetworkFacts:
+        """Waits in a thread for the host's rules and locks; `warn` is called here."""
+        warnings: list[str] = []
+        async with self._leasing:
+            lease = asyncio.ensure_future(off_loop(self._network.lease, config, warnings.append))
+            try:
+                return await asyncio.shield(lease)
+            except asyncio.CancelledError:  # nothing knows this sandbox yet: its lease would stay
+                await asyncio.wait([lease])
+                await off_loop(self._network.release, config.id)
+                raise
+            finally:
+                for text in warnings:
+                    (warn or log.warning)(text)
 
     def _check_netns_name(self, config: SandboxConfig) -> None:
         path = netns_path(config, self._paths)
@@ -196,13 +216,13 @@ class Sandboxes:
         await self._end_pause(record)
         operations = decode_operations(record.operations)
         async with self._host:
-            failures = await asyncio.to_thread(_undo, operations)
+            failures = await off_loop(_undo, operations)
             if not failures:  # what `cgroup.complete` has added since
-                await asyncio.to_thread(cgroup.remove, record.status.config.cgroup_parent, self._facts)
+                await off_loop(cgroup.remove, record.status.config.cgroup_parent, self._facts)
             if self._ready.count == (self._record(sandbox_id).status.state == READY):  # no other is
                 # also what a killed agent made and nobody's list names
-                await asyncio.to_thread(cgroup.remove_instance, self._paths, self._facts)
-        self._release(sandbox_id, failures)
+                await off_loop(cgroup.remove_instance, self._paths, self._facts)
+        await self._release(sandbox_id, failures)
         status = msgspec.structs.replace(record.status, state=NOT_READY)
         left = msgspec.Raw(encode_operations(operations)) if failures else msgspec.Raw(b"[]")
         self._save(SandboxRecord(status=status, operations=left))
@@ -212,7 +232,7 @@ class Sandboxes:
     async def remove(self, sandbox_id: str) -> None:
         """RemovePodSandbox, of one that was stopped. Idempotent."""
         if self._drop(sandbox_id) is not None:
-            await asyncio.to_thread(remove_tree, sandbox_directory(sandbox_id, self._paths))
+            await slowly_off_loop(remove_tree, sandbox_directory(sandbox_id, self._paths))
 
     async def _end_pause(self, record: SandboxRecord) -> None:
         if record.pause_pid:
@@ -225,16 +245,17 @@ class Sandboxes:
             await self._end_pause(record)
             operations = decode_operations(record.operations)
         async with self._host:
-            failures = await asyncio.to_thread(_undo, operations)
-        self._release(sandbox_id, failures)
+            failures = await off_loop(_undo, operations)
+        await self._release(sandbox_id, failures)
         self._drop(sandbox_id)
         with contextlib.suppress(OSError):
-            remove_tree(sandbox_directory(sandbox_id, self._paths))
+            await slowly_off_loop(remove_tree, sandbox_directory(sandbox_id, self._paths))
         return [f"cleaning up: {failure}" for failure in failures]
 
-    def _release(self, sandbox_id: str, failures: list[str]) -> None:
+    async def _release(self, sandbox_id: str, failures: list[str]) -> None:
         try:
-            self._network.release(sandbox_id)
+            async with self._leasing:
+                await off_loop(self._network.release, sandbox_id)
         except (OSError, MinipodError) as error:
             failures.append(_one_line(error))
 

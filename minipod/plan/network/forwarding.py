@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import msgspec
 
-from minipod.kernel import netlink
+from minipod.kernel.host_lock import host_lock
 from minipod.plan.operation import HostOperation
 
 SYSCTLS = "/proc/sys"
@@ -39,7 +39,7 @@ class EnableForwarding(HostOperation, frozen=True, kw_only=True):
         return f"sysctl: forward {families} on every interface, the former values kept for the last pod's end"
 
     def execute(self) -> None:
-        with netlink.host_lock() as netns:
+        with host_lock() as netns:
             path = _record_path(netns)
             record = _load(path)
             if self.instance not in record.holders:
@@ -55,7 +55,7 @@ class EnableForwarding(HostOperation, frozen=True, kw_only=True):
                 write_sysctl(name, wanted[name])
 
     def undo(self) -> None:
-        with netlink.host_lock() as netns:
+        with host_lock() as netns:
             path = _record_path(netns)
             record = _load(path)
             record.holders = [name for name in record.holders if name != self.instance and _alive(name)]

@@ -9,12 +9,12 @@ import os
 import socket
 import struct
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
 from minipod.kernel import process
+from minipod.kernel.host_lock import root_lock
 from minipod.kernel.mount import (
     AT_EMPTY_PATH,
     MS_BIND,
@@ -34,7 +34,6 @@ from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
-_TURN_S = 2.0
 _PROC_ROOT = 1  # PROC_ROOT_INO
 
 
@@ -97,25 +96,12 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
                 _unshare(folder)
 
 
-@contextlib.contextmanager
-def _turn(folder: str) -> Iterator[None]:
+def _turn(folder: str) -> contextlib.AbstractContextManager[None]:
     """One pod after the other, of all instances: what one has shared another must not unmount before a file is in it.
 
-    Locked is the folder around it, as a descriptor inside would keep it mounted. Anybody on the host may hold that
-    lock, so nobody is waited for longer than `_TURN_S`.
+    The lock is a file next to the folder, as a descriptor inside would keep it mounted.
     """
-    fd = os.open(os.path.dirname(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        until = time.monotonic() + _TURN_S
-        while time.monotonic() < until:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.001)
-        yield
-    finally:
-        os.close(fd)
+    return root_lock(f"{os.path.dirname(folder)}/minipod-{os.path.basename(folder)}.lock")
 
 
 def _touch(path: str) -> None:

@@ -1,0 +1,97 @@
+"""Work off the loop: stuck threads are replaced, deadlines hold, an exit waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from minipod.runtime import offload
+from minipod.runtime.offload import Pool, off_loop, within
+
+
+@pytest.fixture
+def stuck() -> Iterator[threading.Event]:
+    """What hangs until the test is over."""
+    made = threading.Event()
+    yield made
+    made.set()
+
+
+def test_threads_are_used_again_and_no_more_are_started_than_work() -> None:
+    pool = Pool("test")
+    names = {pool.submit(threading.get_ident).result() for _ in range(20)}
+    assert len(names) == 1
+
+
+def test_a_result_and_an_error_reach_the_caller() -> None:
+    async def main() -> None:
+        assert await off_loop(divmod, 7, 2) == (3, 1)
+        with pytest.raises(ZeroDivisionError):
+            await off_loop(divmod, 7, 0)
+
+    asyncio.run(main())
+
+
+def test_work_that_is_stuck_keeps_no_thread_from_the_rest(
+    stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offload, "STUCK_S", 0.0)  # at once
+    pool = Pool("test", threads=2)
+    for _ in range(5):
+        pool.submit(stuck.wait)
+    assert pool.submit(divmod, 7, 2).result(10) == (3, 1)
+
+
+def test_what_is_queued_behind_stuck_work_is_served_without_another_submission(
+    stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool("test", threads=1)
+    monkeypatch.setattr(offload, "_quick", lambda: pool)
+    monkeypatch.setattr(offload, "STUCK_S", 0.01)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(off_loop(stuck.wait))
+        assert await asyncio.wait_for(off_loop(divmod, 7, 2), 10) == (3, 1)
+        waiting.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_place_that_does_not_answer_is_told_and_not_asked_again_while_it_hangs(stuck: threading.Event) -> None:
+    asked = []
+
+    def look() -> None:
+        asked.append(1)
+        stuck.wait()
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError, match=r"/mnt/x: does not answer within 0\.01 s"):
+            await within(0.01, "/mnt/x", look)
+        with pytest.raises(TimeoutError, match=r"/mnt/x: has not answered yet"):
+            await within(10, "/mnt/x", look)
+        assert await within(10, "/mnt/y", lambda: "there") == "there"
+        assert len(asked) == 1
+        stuck.set()
+        while "/mnt/x" in offload._hung:
+            await asyncio.sleep(0)
+        assert await within(10, "/mnt/x", lambda: "there") == "there"
+
+    asyncio.run(main())
+
+
+def test_a_process_that_ends_does_not_wait_for_what_is_stuck() -> None:
+    text = (
+        "import asyncio, threading\n"
+        "from minipod.runtime.offload import within\n"
+        "async def main():\n"
+        "    try: await within(0.01, 'place', threading.Event().wait)\n"
+        "    except TimeoutError: print('late')\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "late\n", "")
