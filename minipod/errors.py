@@ -2,6 +2,7 @@
 
 MinipodError                exit status 3 unless said otherwise
  ├─ ManifestError           the input is wrong; exit status 2; `.errors` lists what and where
+ │   └─ PatchError          a patch is wrong or does not fit the object; `.code` is the API server's HTTP status
  ├─ UsageError              the command line is wrong; exit status 2
  ├─ NotFoundError           no such object; exit status 1
  ├─ ConflictError           it exists already, or is in use; exit status 1
@@ -40,6 +41,14 @@ class ManifestError(MinipodError):
     def __init__(self, message: str, errors: list[object] | None = None) -> None:
         super().__init__(message)
         self.errors = errors or []
+
+
+class PatchError(ManifestError):
+    """A patch is wrong, or does not fit the object. `code`: the HTTP status that an API server answers with."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class UsageError(MinipodError):

@@ -18,7 +18,7 @@ def wire(value: types.Object) -> object:
     return json.loads(msgspec.json.encode(value))
 
 
-def test_types_are_what_the_generator_writes() -> None:
+def test_types_and_rules_are_what_the_generator_writes() -> None:
     done = subprocess.run([sys.executable, CHECKOUT / "scripts/generate-types", "--check"], check=False)
     assert done.returncode == 0, "run scripts/generate-types"
 

@@ -16,7 +16,7 @@ from minipod.agent.objects.table import STRUCTS
 from minipod.agent.pods.table import Pods
 from minipod.api.defaults import defaulted
 from minipod.api.kinds import kind_named
-from minipod.api.merge import three_way, without_server_fields
+from minipod.api.merge import without_server_fields
 from minipod.api.types import Pod
 from minipod.api.validation import validate_update
 from minipod.api.validation.prepare import prepared_update
@@ -83,8 +83,10 @@ class Applier:
         metadata = old.metadata
         current: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(old))
         if mode == "apply":
+            from minipod.api.merge.difference import three_way
+
             before = self._node.objects.applied(given.kind, metadata.namespace, metadata.name)
-            wanted = three_way(before, given.written, current)
+            wanted = three_way(given.kind, before, given.written, current)
         else:
             wanted = {**given.written, "metadata": {**given.written["metadata"], **_kept(current["metadata"])}}
             if given.kind in ("Pod", "PersistentVolumeClaim") and "spec" in wanted:
