@@ -37,6 +37,7 @@ LAYERS = {
 BOTH_WAYS = {
     ("agent", "agent.objects"),
     ("agent", "agent.pods"),
+    ("api", "api.merge"),
     ("api", "api.validation"),
     ("cli", "cli.show"),
     ("plan", "plan.network"),
