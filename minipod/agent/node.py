@@ -19,6 +19,7 @@ from minipod.agent.objects.configuration import Configuration
 from minipod.agent.objects.table import ObjectChange, Objects
 from minipod.agent.pods.steps import Step
 from minipod.agent.store import Record, Store
+from minipod.agent.watchdog import Watchdog
 from minipod.api.types import Pod
 from minipod.config import Config
 from minipod.paths import Paths
@@ -221,6 +222,7 @@ class Node:
     pod_changes: Hub[PodChange | PodStep] = field(default_factory=Hub)
     event_changes: Hub[EventChange] = field(default_factory=Hub)
     probe_figures: ProbeFigures = field(default_factory=ProbeFigures)
+    watchdog: Watchdog = field(default_factory=Watchdog)
     object_changes: Hub[ObjectChange] = field(default_factory=Hub)
     find_sources: Callable[[Pod], Awaitable[FoundSources]] = _nothing_found
 

@@ -6,8 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import stat
-import sys
 from collections.abc import Callable, Sequence
 
 from minipod.agent import leftovers
@@ -20,6 +18,7 @@ from minipod.agent.planner import PodPlanner
 from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
 from minipod.agent.store import Store
+from minipod.agent.watchdog import Watchdog
 from minipod.config import load_config
 from minipod.control import server
 from minipod.control.verbs.table import Verbs
@@ -27,13 +26,12 @@ from minipod.errors import HostError
 from minipod.runtime.cgroup import of_the_caller
 from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
+from minipod.serve.agent_log import AgentLog
 from minipod.serve.options import Options
 from minipod.serve.start import notify_systemd
-from minipod.terminal import escaped, one_line
 
 log = logging.getLogger("minipod.agent")
 
-MAX_LOG_BYTES = 4 << 20
 RUNNING = "running"  # the store's word for an agent that has not left properly
 SWEEP_AFTER_S = 1.0  # what an earlier agent left is no hurry; whoever started this one is
 
@@ -43,16 +41,15 @@ def serve(options: Options, ready: Callable[[], None], notes: Sequence[str] = ()
 
     `notes`: what the log should have of the start, from before there was one.
     """
-    _shorten_log()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    logging.basicConfig(handlers=[AgentLog()], level=logging.INFO)
     for note in notes:
         log.warning("%s", note)
-    return asyncio.run(_serve(options, ready))
+    watchdog = Watchdog()
+    with asyncio.Runner(loop_factory=watchdog.new_loop) as runner:
+        return runner.run(_serve(options, ready, watchdog))
 
 
-async def _serve(options: Options, ready: Callable[[], None]) -> int:
+async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog) -> int:
     paths = options.paths
     config = load_config(options.config)
     store = Store(f"{paths.state}/minipod.db")
@@ -63,28 +60,11 @@ async def _serve(options: Options, ready: Callable[[], None]) -> int:
         for note in of_the_caller(facts):
             log.warning("%s", note)
         runtime = Runtime(paths, config, facts)
-        node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts))
+        node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts), watchdog=watchdog)
         await Service(node, options.auto).run(ready)
     finally:
         store.close()
     return 0
-
-
-class _OneLine(logging.Formatter):
-    """A record is a line, whatever others' text is in it; a traceback follows."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return one_line(super().formatMessage(record))
-
-    def format(self, record: logging.LogRecord) -> str:
-        return escaped(super().format(record))
-
-
-def _shorten_log() -> None:
-    """agent.log is appended to for ever: what is long begins anew with the next agent."""
-    found = os.fstat(2)
-    if stat.S_ISREG(found.st_mode) and found.st_size > MAX_LOG_BYTES:
-        os.ftruncate(2, 0)
 
 
 class Service:
@@ -120,6 +100,7 @@ class Service:
             self._server = server.Server(server.listen(path), path, verbs.table(), self._check_idle)
             self._server.start()
             ready()
+            node.watchdog.start()
             notify_systemd("READY=1")
             log.info("agent %d serves %s", os.getpid(), node.paths.root)
             self._check_idle()
@@ -137,6 +118,7 @@ class Service:
             await asyncio.gather(*watchers, return_exceptions=True)
             await self._pods.close()
             await node.runtime.close()
+            node.watchdog.close()
         node.store.set_meta(RUNNING, "")
         log.info("agent %d leaves, %d pods go on", os.getpid(), len(self._pods))
 

@@ -17,7 +17,7 @@ import pytest
 
 from minipod.cli.show.table import table
 from minipod.cli.show.yamlout import to_yaml
-from minipod.serve.service import _OneLine
+from minipod.serve.agent_log import _OneLine
 from minipod.terminal import behind, escaped, one_line
 from tests.conftest import CHECKOUT
 from tests.unit.cli_fakes import Handler, Object, Peer, fake_agent, minipod_command, pod

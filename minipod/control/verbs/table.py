@@ -144,6 +144,7 @@ class Verbs:
             "connections": self._connections(),
             "probes_made": self._node.probe_figures.made,
             "probes_late": self._node.probe_figures.late,
+            **self._node.watchdog.fields(),
             "node": self._node.facts.node_name,
             "root": self._node.paths.root,
             "state": self._node.paths.state,
