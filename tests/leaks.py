@@ -120,7 +120,7 @@ def links() -> Picture:
 def nft_tables() -> Picture:
     """A dump of NFT_MSG_GETTABLE by hand (linux/netfilter/nf_tables.h): independent of what is under test."""
     request = struct.pack("=IHHIIBBH", 20, NFT_MSG_GETTABLE, NLM_F_REQUEST | NLM_F_DUMP, 0, 0, socket.AF_UNSPEC, 0, 0)
-    picture = {}
+    picture: Picture = {}
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
         netlink.bind((0, 0))
         netlink.settimeout(WAIT_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import TypeVar
 import pytest
 
 from minipod.config import Config
-from minipod.kernel import netlink, nft
+from minipod.kernel import netlink
 from minipod.kernel.process import setns, unshare
 from minipod.paths import Paths
 from minipod.plan.configs import NamespaceOptions, NetworkFacts, PortMapping, SandboxConfig
 from minipod.plan.network.pod_network import pod_network
 from minipod.plan.operation import HostOperation
 from minipod.runtime.network import Network
+from tests.leaks import nft_tables
 from tests.patience import SLOWNESS
 
 T = TypeVar("T")
@@ -194,6 +196,13 @@ def datagram_seen_by(namespace: Namespace, port: int, client: Namespace | None, 
         return str(peer[0])
 
 
+def nft(*commands: str) -> str:
+    """What nft(8) answers in the network namespace of this thread."""
+    done = subprocess.run(["nft", "-f", "-"], input="\n".join(commands), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def picture() -> dict[str, object]:
     """All that a network may change on the host."""
     with netlink.Netlink() as opened:
@@ -206,7 +215,7 @@ def picture() -> dict[str, object]:
         for name in ("forwarding", "force_forwarding", "accept_ra", "accept_redirects", "route_localnet", "accept_dad")
         for file in Path(f"/proc/sys/net/{family}/conf").glob(f"*/{name}")
     }
-    tables = [thing for thing in nft.run([{"list": {"tables": {}}}])["nftables"] if "table" in thing]
+    tables = nft_tables()
     namespace = os.stat("/proc/thread-self/ns/net").st_ino  # other namespaces' records are other people's
     records = sorted(str(file) for file in Path("/run").glob(f"minipod-forwarding-{namespace}*"))
     return {"links": links, "routes": routes, "addresses": addresses, "sysctls": sysctls, "nft": tables, "run": records}

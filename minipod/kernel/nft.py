@@ -1,72 +1,169 @@
-"""nftables through libnftables' JSON interface (layer 1), libnftables-json(5). No policy.
+"""nftables over nfnetlink (layer 1): transactions of `nft_rules`' values, and the few questions there are. No policy.
 
-A command is a dict as that page has them: {"add": {"table": {"family": "inet", "name": "minipod"}}}. The commands of
-one `run` are one transaction: all of them take effect, or none.
+By itself and not through libnftables: that library takes 4 MB in a process, lists whole tables to answer about an
+element, and its older versions crash on what a newer nft(8) wrote. See linux/netfilter/nfnetlink.h, nf_tables.h.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import json
 import os
 import socket
 import struct
 import threading
-from functools import cache
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from minipod.errors import HostError
+from minipod.kernel.nft_rules import Command, Delete, Element, Message, string
 
-LIBRARY = "libnftables.so.1"
-_NFT_CTX_DEFAULT = 0
-_NFT_CTX_OUTPUT_JSON = 1 << 4
+_NETLINK_NETFILTER = 12
+_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
+_SO_SNDBUFFORCE = 32
+_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+_BATCH_BEGIN, _BATCH_END = 16, 17  # NFNL_MSG_BATCH_*
+_GETCHAIN, _GETSETELEM, _GETGEN = 4, 13, 16  # NFT_MSG_*
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP, _NLM_F_DUMP_INTR, _NLM_F_ACK_TLVS = 0x1, 0x4, 0x300, 0x10, 0x200
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLMSGERR_ATTR_MSG = 1
+_HEADER = struct.Struct("=IHHIIBBH")  # struct nlmsghdr, struct nfgenmsg
+_NLMSGHDR_BYTES, _ERROR_BYTES = 16, 36  # of the second: nlmsghdr, the number, nlmsghdr of the request
+_RECEIVE_BYTES = 1 << 16
+_INET = 1  # NFPROTO_INET
+_FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
+_NF_INET_FORWARD, _NF_DROP = 2, 0
+_DUMP_TRIES = 10
 
-_NETLINK_NETFILTER, _NLM_F_REQUEST = 12, 0x1
-_NFT_MSG_GETGEN = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES
-_NFTA_GEN_ID = 1
 
-#: libnftables tells the kernel's answer in words only
-_ERRNO = {os.strerror(code): code for code in errno.errorcode}
+class Answer(NamedTuple):
+    """A message from the kernel: the family that it is about, its attributes."""
+
+    family: int
+    attributes: dict[int, bytes]
 
 
 class Nftables:
-    """One libnftables context: it belongs to the network namespace of the thread that calls it."""
+    """One socket: it belongs to the network namespace of the thread that makes it."""
 
     def __init__(self) -> None:
-        self._library = _library()
-        self._context = self._library.nft_ctx_new(_NFT_CTX_DEFAULT)
-        if not self._context:
-            raise HostError("nftables: cannot make a context: out of memory")
-        self._library.nft_ctx_buffer_output(self._context)
-        self._library.nft_ctx_buffer_error(self._context)
-        self._library.nft_ctx_output_set_flags(self._context, _NFT_CTX_OUTPUT_JSON)
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._closes_slowly = False
 
-    def run(self, commands: list[dict[str, Any]]) -> dict[str, Any]:
-        """The answer to a list command, {} to others.
+    def run(self, table: str, commands: Sequence[Command]) -> None:
+        """All of them take effect, or none. `table`: of the family inet, what they are about.
 
-        Raises OSError with the kernel's errno where that is known (ENOENT, EEXIST …), EINVAL for what libnftables does
-        not understand; the text names the command.
+        Raises OSError with the kernel's errno (ENOENT, EEXIST …) and the text of the command that failed.
         """
-        text = json.dumps({"nftables": commands}).encode()
-        self._closes_slowly |= any("list" not in command for command in commands)
-        failed = self._library.nft_run_cmd_from_buffer(self._context, text)
-        output = self._library.nft_ctx_get_output_buffer(self._context) or b""
-        words = (self._library.nft_ctx_get_error_buffer(self._context) or b"").decode(errors="replace")
-        if failed:
-            message = _first_line(words)
-            raise OSError(_code(message), f"nftables: {_describe(commands)}: {message}")
-        answer: dict[str, Any] = json.loads(output) if output.strip() else {}
-        return answer
+        batch = [_message(_BATCH_BEGIN, 0, 0, socket.AF_UNSPEC, b"", _SUBSYSTEM)]
+        origins = [""]  # the text's command by sequence number
+        for set_id, command in enumerate(commands, 1):
+            for made in command.messages(set_id):
+                batch.append(_of_table(table, made, len(batch)))
+                origins.append(f"{'delete' if isinstance(command, Delete) else 'add'} {command.text(table)}")
+        batch.append(_message(_BATCH_END, 0, len(batch), socket.AF_UNSPEC, b"", _SUBSYSTEM))
+        data = b"".join(batch)
+        self._closes_slowly = True
+        if len(data) > _RECEIVE_BYTES:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * len(data))
+        self._socket.send(data)
+        for sequence, code, words in self._failures():
+            what = origins[sequence] if sequence < len(origins) else "transaction"
+            raise OSError(code, f"nftables: {what}: {words}")
+
+    def _failures(self) -> Iterator[tuple[int, int, str]]:
+        """What is wrong with the batch just sent. The kernel has answered when send returns; of success it is silent.
+
+        All is read: what is left would be taken for the answer to the next question.
+        """
+        found = []
+        while True:
+            try:
+                data = self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # more failures than there is room for: the first of them are here
+                    raise
+                continue
+            for message, kind, flags, sequence in _split(data):
+                if kind == _NLMSG_ERROR and (code := _code(message)):
+                    found.append((sequence, code, _words(message, flags, code)))
+        yield from found
+
+    def exists(self, table: str, chain: str) -> bool:
+        """Whether the table, family inet, has this chain."""
+        try:
+            self._ask(_GETCHAIN, string(1, table) + string(3, chain))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        return True
+
+    def holds(self, table: str, element: Element) -> bool:
+        """Whether the map has the element's key, with the element's value. False where there is no map or table.
+
+        The kernel looks it up: the answer costs the same however many elements there are.
+        """
+        try:
+            answer = self._ask(_GETSETELEM, string(1, table) + element.key_attributes())
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        found = _attributes(answer.attributes[3])[1]  # NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM
+        return _attributes(_attributes(found)[2])[1] == element.encoded_value()  # NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE
+
+    def forward_drops(self) -> list[str]:
+        """The chains that drop forwarded packets by default, as nft(8) names them: `ip filter FORWARD`.
+
+        From a dump of all chains of the namespace, without their rules.
+        """
+        return [
+            f"{_FAMILIES[chain.family]} {_text(chain.attributes[1])} {_text(chain.attributes[3])}"
+            for chain in self._dump(_GETCHAIN)
+            if chain.family in _FAMILIES and _drops_forwarded(chain.attributes)
+        ]
+
+    def _ask(self, kind: int, attributes: bytes) -> Answer:
+        self._socket.send(_message(_SUBSYSTEM << 8 | kind, 0, 1, _INET, attributes))
+        for message, answered, flags, _ in _split(self._socket.recv(_RECEIVE_BYTES)):
+            if answered == _NLMSG_ERROR:
+                code = _code(message)
+                raise OSError(code, f"nftables: {_words(message, flags, code)}")
+            return _answer(message)
+        raise OSError(errno.EPROTO, "nftables: the kernel's answer is empty")
+
+    def _dump(self, kind: int) -> list[Answer]:
+        """Anew where the rules changed on the way. Raises OSError."""
+        for _ in range(_DUMP_TRIES):
+            self._socket.send(_message(_SUBSYSTEM << 8 | kind, _NLM_F_DUMP, 1, socket.AF_UNSPEC, b""))
+            found, whole = self._dumped()
+            if whole:
+                break
+        return found
+
+    def _dumped(self) -> tuple[list[Answer], bool]:
+        found: list[Answer] = []
+        whole = True
+        while True:
+            for message, kind, flags, _ in _split(self._socket.recv(_RECEIVE_BYTES)):
+                whole = whole and not flags & _NLM_F_DUMP_INTR
+                if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+                    code = _code(message)
+                    if code and code != errno.EINTR:
+                        raise OSError(code, f"nftables: {_words(message, flags, code)}")
+                    return found, whole and not code
+                found.append(_answer(message))
 
     def close(self) -> None:
         """Does not wait: after a deletion the kernel closes the socket only when RCU lets it (10 to 25 ms)."""
-        if self._context and self._closes_slowly:
-            threading.Thread(target=self._library.nft_ctx_free, args=(self._context,), name="nft close").start()
-        elif self._context:
-            self._library.nft_ctx_free(self._context)
-        self._context = None
+        if self._closes_slowly:
+            threading.Thread(target=self._socket.close, name="nft close").start()
+        else:
+            self._socket.close()
 
     def __enter__(self) -> Nftables:
         return self
@@ -75,82 +172,67 @@ class Nftables:
         self.close()
 
 
-def run(commands: list[dict[str, Any]]) -> dict[str, Any]:
-    """`Nftables.run` in a context of its own (0.3 ms)."""
-    with Nftables() as nftables:
-        return nftables.run(commands)
-
-
 def generation() -> int:
     """A number that every change of this network namespace's rules, whoever makes it, makes another (0.03 ms).
 
-    Raises OSError where nftables is not there.
+    Raises OSError where nftables is not there, or may not be used.
     """
-    header = struct.Struct("=IHHII")
-    generic = bytes(4)  # struct nfgenmsg
-    request = header.pack(header.size + len(generic), _NFT_MSG_GETGEN, _NLM_F_REQUEST, 1, 0) + generic
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as sock:
-        sock.send(request)
-        answer = sock.recv(4096)
-    at = header.size + len(generic)
-    while at + 4 <= len(answer):
-        length, kind = struct.unpack_from("=HH", answer, at)
-        if kind == _NFTA_GEN_ID:
-            return int.from_bytes(answer[at + 4 : at + 8], "big")
-        at += max(4, length + 3 & ~3)
-    raise OSError(errno.EOPNOTSUPP, "nftables: the kernel tells no generation")
+    with Nftables() as nftables:
+        answer = nftables._ask(_GETGEN, b"")
+    return int.from_bytes(answer.attributes[1], "big")  # NFTA_GEN_ID
 
 
-def available() -> str:
-    """Empty if nftables can be used, else why not and what to do."""
-    try:
-        run([{"list": {"tables": {}}}])
-    except (HostError, OSError) as error:
-        return str(error)
-    return ""
+def _of_table(table: str, made: Message, sequence: int) -> bytes:
+    return _message(_SUBSYSTEM << 8 | made.kind, made.flags, sequence, _INET, string(1, table) + made.attributes)
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    """libnftables with its types set. Raises HostError where it is missing."""
-    try:
-        library = ctypes.CDLL(LIBRARY)
-    except OSError as error:
-        raise HostError(f"nftables: cannot load {LIBRARY}: {error}: install libnftables1") from None
-    context, text = ctypes.c_void_p, ctypes.c_char_p
-    for name, arguments, result in (
-        ("nft_ctx_new", [ctypes.c_uint32], context),
-        ("nft_ctx_free", [context], None),
-        ("nft_ctx_buffer_output", [context], ctypes.c_int),
-        ("nft_ctx_buffer_error", [context], ctypes.c_int),
-        ("nft_ctx_get_output_buffer", [context], text),
-        ("nft_ctx_get_error_buffer", [context], text),
-        ("nft_ctx_output_set_flags", [context, ctypes.c_uint], None),
-        ("nft_run_cmd_from_buffer", [context, text], ctypes.c_int),
-    ):
-        function = getattr(library, name)
-        function.argtypes = arguments
-        function.restype = result
-    return library
+def _message(kind: int, flags: int, sequence: int, family: int, attributes: bytes, resource: int = 0) -> bytes:
+    length = _HEADER.size + len(attributes)
+    header = _HEADER.pack(length, kind, _NLM_F_REQUEST | flags, sequence, 0, family, 0, socket.htons(resource))
+    return header + attributes
 
 
-def _first_line(words: str) -> str:
-    """`internal:0:0-0: Error: Could not process rule: No such file or directory` without its place."""
-    line = next((line for line in words.splitlines() if line.strip()), "unknown error")
-    return line.split("Error: ", 1)[-1].strip()
+def _split(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
+    """(the whole message, its type, its flags, its number) one after the other."""
+    while len(data) >= _NLMSGHDR_BYTES:
+        length, kind, flags, sequence = struct.unpack_from("=IHHI", data)
+        yield data[:length], kind, flags, sequence
+        data = data[(max(length, _NLMSGHDR_BYTES) + 3) & ~3 :]
 
 
-def _code(message: str) -> int:
-    return _ERRNO.get(message.rsplit(": ", 1)[-1], errno.EINVAL)
+def _code(message: bytes) -> int:
+    """Of NLMSG_ERROR or NLMSG_DONE; 0 is success."""
+    return -int(struct.unpack_from("=i", message, _NLMSGHDR_BYTES)[0])
 
 
-def _describe(commands: list[dict[str, Any]]) -> str:
-    """`add table inet minipod, add chain inet minipod nat …`"""
-    parts = []
-    for command in commands[:3]:
-        for verb, objects in command.items():
-            for kind, thing in objects.items():
-                place = thing if isinstance(thing, dict) else {}
-                names = [place.get(key) for key in ("family", "table", "chain", "name")]
-                parts.append(" ".join([verb, kind, *(str(name) for name in names if name)]))
-    return ", ".join(parts) + (" …" if len(commands) > 3 else "")
+def _words(message: bytes, flags: int, code: int) -> str:
+    """The errno's, and the kernel's own where it has any (extended ack)."""
+    words = os.strerror(code)
+    if flags & _NLM_F_ACK_TLVS and _NLMSGERR_ATTR_MSG in (more := _attributes(message[_ERROR_BYTES:])):
+        words += f": {_text(more[_NLMSGERR_ATTR_MSG])}"
+    return words
+
+
+def _answer(message: bytes) -> Answer:
+    return Answer(message[_NLMSGHDR_BYTES], _attributes(message[_HEADER.size :]))
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        found[kind & 0x3FFF] = data[4:length]
+        data = data[(max(length, 4) + 3) & ~3 :]
+    return found
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
+def _drops_forwarded(chain: dict[int, bytes]) -> bool:
+    """NFTA_CHAIN_HOOK with NFTA_HOOK_HOOKNUM, NFTA_CHAIN_POLICY."""
+    if 4 not in chain or 5 not in chain:
+        return False
+    hook = int.from_bytes(_attributes(chain[4]).get(1, b""), "big")
+    return hook == _NF_INET_FORWARD and int.from_bytes(chain[5], "big") == _NF_DROP

@@ -312,15 +312,14 @@ class Network:
 
     def _tell_of_forward_policies(self) -> None:
         """Another's table whose forward chain drops by default (Docker sets one) also drops the pods' packets."""
-        for thing in nft.run([{"list": {"chains": {}}}]).get("nftables", []):
-            chain = thing.get("chain", {})
-            if (chain.get("hook"), chain.get("policy")) == ("forward", "drop") and chain["family"] != "bridge":
-                where = f"{chain['family']} {chain['table']} {chain['name']}"
-                self._tell(
-                    f"nftables chain {where} drops forwarded packets by default: pods may not reach the outside "
-                    f"unless it accepts them: nft insert rule {where} iifname {self._paths.bridge} accept; "
-                    f"nft insert rule {where} oifname {self._paths.bridge} accept"
-                )
+        with nft.Nftables() as nftables:
+            chains = nftables.forward_drops()
+        for chain in chains:
+            self._tell(
+                f"nftables chain {chain} drops forwarded packets by default: pods may not reach the outside "
+                f"unless it accepts them: nft insert rule {chain} iifname {self._paths.bridge} accept; "
+                f"nft insert rule {chain} oifname {self._paths.bridge} accept"
+            )
 
 
 def has_ipv6() -> bool:

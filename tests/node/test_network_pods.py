@@ -11,7 +11,7 @@ import pytest
 
 from minipod.config import Config
 from minipod.errors import HostError, SandboxError
-from minipod.kernel import netlink, nft
+from minipod.kernel import netlink
 from minipod.paths import Paths
 from minipod.plan.configs import NetworkFacts, PortMapping
 from minipod.plan.network.pod_network import pod_network
@@ -27,6 +27,7 @@ from tests.network_fixtures import (
     configure,
     host,
     ip,
+    nft,
     outside,
     picture,
     sandbox,
@@ -162,15 +163,14 @@ def test_configured_subnet_in_use_is_replaced_and_said(host: None, paths: Paths)
 
 def test_flushed_ruleset_is_restored_with_the_next_pod(cluster: Cluster, outside: Namespace) -> None:
     one, _ = cluster.pod("one", PortMapping(container_port=80, host_port=8080))
-    nft.run([{"delete": {"table": {"family": "inet", "name": cluster.paths.instance}}}])
+    nft(f"delete table inet {cluster.paths.instance}")
     cluster.pod("two")
     assert seen_by(one, 80, outside, HOST[socket.AF_INET], 8080)
     assert seen_by(outside, 80, one, OUTSIDE[socket.AF_INET]) == HOST[socket.AF_INET]
 
 
 def test_forward_chain_that_drops_is_warned_of(host: None, paths: Paths) -> None:
-    chain = {"family": "ip", "table": "filter", "name": "FORWARD", "type": "filter", "hook": "forward", "prio": 0}
-    nft.run([{"add": {"table": {"family": "ip", "name": "filter"}}}, {"add": {"chain": {**chain, "policy": "drop"}}}])
+    nft("add table ip filter", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
     cluster = Cluster(paths)
     try:
         cluster.pod("one")
@@ -267,7 +267,3 @@ def test_errors_name_the_operation_and_the_object(host: None) -> None:
             opened.apply([netlink.new_bridge("uplink", 1500, "02:00:00:00:00:01")])
         with pytest.raises(OSError, match=r"interface nowhere: No such device"):
             opened.index("nowhere")
-    with pytest.raises(FileNotFoundError, match=r"nftables: delete table inet nothing: .*No such file or directory"):
-        nft.run([{"delete": {"table": {"family": "inet", "name": "nothing"}}}])
-    with pytest.raises(OSError, match=r"nftables: add nonsense"):
-        nft.run([{"add": {"nonsense": {}}}])

@@ -104,39 +104,37 @@ def test_operations_survive_being_saved() -> None:
 def test_every_rule_of_the_table_is_in_its_own_table() -> None:
     commands = EnsureNat(table="mp123456", bridge="mp1234560", subnets=("10.0.0.0/20", "fd00::/64")).commands()
     for command in commands:
-        for thing in command["add"].values():
-            assert thing["family"] == "inet"
-            assert thing.get("table", thing.get("name")) == "mp123456"
+        kind, family, table = command.text("mp123456").split()[:3]
+        assert kind in ("table", "chain", "map", "rule")
+        assert (family, table) == ("inet", "mp123456")
 
 
 def test_host_port_without_address_is_mapped_for_both_families() -> None:
     mappings = AddPortMappings(
         table="minipod", ipv4="10.0.0.2", ipv6="fd00::2", mappings=(PortMapping(container_port=80, host_port=8080),)
     )
-    assert list(mappings._elements()) == [
-        ("hostport4_address", ["tcp", 8080], "10.0.0.2"),
-        ("hostport4_port", ["tcp", 8080], 80),
-        ("hostport6_address", ["tcp", 8080], "fd00::2"),
-        ("hostport6_port", ["tcp", 8080], 80),
+    assert [element.text("minipod") for element in mappings._elements()] == [
+        "element inet minipod hostport4_address { tcp . 8080 : 10.0.0.2 }",
+        "element inet minipod hostport4_port { tcp . 8080 : 80 }",
+        "element inet minipod hostport6_address { tcp . 8080 : fd00::2 }",
+        "element inet minipod hostport6_port { tcp . 8080 : 80 }",
     ]
 
 
 @pytest.mark.parametrize(
     ("host_ip", "maps"),
     [
-        ("127.0.0.1", {"hostip4_address": ["127.0.0.1", "sctp", 8080], "hostip4_port": ["127.0.0.1", "sctp", 8080]}),
-        (
-            "2001:DB8::1",
-            {"hostip6_address": ["2001:db8::1", "sctp", 8080], "hostip6_port": ["2001:db8::1", "sctp", 8080]},
-        ),
-        ("0.0.0.0", {"hostport4_address": ["sctp", 8080], "hostport4_port": ["sctp", 8080]}),
-        ("::", {"hostport6_address": ["sctp", 8080], "hostport6_port": ["sctp", 8080]}),
+        ("127.0.0.1", {"hostip4": ("127.0.0.1", "sctp", "8080")}),
+        ("2001:DB8::1", {"hostip6": ("2001:db8::1", "sctp", "8080")}),
+        ("0.0.0.0", {"hostport4": ("sctp", "8080")}),
+        ("::", {"hostport6": ("sctp", "8080")}),
     ],
 )
-def test_host_port_with_address_is_mapped_for_its_family_only(host_ip: str, maps: dict[str, list[object]]) -> None:
+def test_host_port_with_address_is_mapped_for_its_family_only(host_ip: str, maps: dict[str, tuple[str, ...]]) -> None:
     port = PortMapping(container_port=80, host_port=8080, protocol="SCTP", host_ip=host_ip)
     mappings = AddPortMappings(table="minipod", ipv4="10.0.0.2", ipv6="fd00::2", mappings=(port,))
-    assert {name: key for name, key, _ in mappings._elements()} == maps
+    wanted = {f"{name}_{value}": key for name, key in maps.items() for value in ("address", "port")}
+    assert {element.map.name: element.key for element in mappings._elements()} == wanted
 
 
 def test_mac_address_follows_the_address() -> None:
