@@ -56,12 +56,12 @@ class Host:
     def set(self, name: str, fact: str = "") -> None:
         (self.path / name).write_text(f"{fact}\n" if fact else "")
 
-    def start(self, *args: str, venv: str | None = None) -> subprocess.Popen[str]:
+    def start(self, *args: str, venv: str | None = None, state: str = "state") -> subprocess.Popen[str]:
         env = {
             "PATH": f"{self.path}/bin:{os.defpath}",
             "HOST": str(self.path),
             "REAL_PYTHON": sys.executable,
-            "MINIPOD_STATE": f"{self.path}/state",
+            "MINIPOD_STATE": f"{self.path}/{state}",
             "MINIPOD_PYTHON": f"{self.path}/bin/python3",
         }
         if venv:
@@ -69,8 +69,8 @@ class Host:
         command = [self.checkout / "scripts" / "setup", *args]
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def setup(self, *args: str, venv: str | None = None) -> subprocess.CompletedProcess[str]:
-        with self.start(*args, venv=venv) as setup:
+    def setup(self, *args: str, venv: str | None = None, state: str = "state") -> subprocess.CompletedProcess[str]:
+        with self.start(*args, venv=venv, state=state) as setup:
             stdout, stderr = setup.communicate()
         return subprocess.CompletedProcess(args, setup.returncode, stdout, stderr)
 
@@ -139,6 +139,25 @@ def test_an_image_that_was_lost_is_built_again(host: Host) -> None:
     shutil.rmtree(host.path / "state")
     host.setup()
     assert host.calls()[-1] == "image"
+
+
+def test_another_state_needs_an_image_and_nothing_else(host: Host) -> None:
+    host.setup()
+    host.calls()
+    for state in ("other", "state", "other"):
+        assert host.setup(state=state).returncode == 0
+    assert host.calls() == ["image"]
+
+
+def test_an_image_of_an_older_builder_is_built_again_in_every_state(host: Host) -> None:
+    for state in ("state", "other"):
+        host.setup(state=state)
+    host.calls()
+    with open(host.checkout / "minipod/runtime/images/busybox.py", "a") as file:
+        file.write("# newer\n")
+    for state in ("state", "other", "state", "other"):
+        host.setup(state=state)
+    assert host.calls() == ["image", "image"]
 
 
 def test_the_tests_packages_come_on_top(host: Host) -> None:
