@@ -11,6 +11,7 @@ import pytest
 
 from minipod.kernel.probe import in_chroot
 from tests.patience import SLOWNESS
+from tests.random_order import UNSHUFFLED, in_order, new_seed
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NEEDS_ROOT = ("node", "attacks", "manifests", "chroot")
@@ -24,7 +25,34 @@ set {IN_CHROOT_VARIABLE}=1 once tests/{HARMLESS} has passed here."""
 TEST_LIMIT_S = 240
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+SEED = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = f"the order of the tests: a number repeats one, {UNSHUFFLED!r} is that of the files"
+    parser.addoption("--seed", default=None, metavar="N", help=words)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SEED] = config.getoption("--seed") or new_seed()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return _order(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if terminalreporter.stats.get("failed") or terminalreporter.stats.get("error"):
+        terminalreporter.line(_order(config))
+
+
+def _order(config: pytest.Config) -> str:
+    return f"order of the tests: --seed {config.stash[SEED]}"
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest itself then brings together what shares a parametrized fixture
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items[:] = in_order(items, config.stash[SEED])
     folders = {item: item.path.relative_to(CHECKOUT / "tests").parts[0] for item in items}
     privileged = [item for item in items if folders[item] in NEEDS_ROOT]
     if os.geteuid() == 0:
