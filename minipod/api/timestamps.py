@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))",
@@ -34,6 +35,7 @@ def parse_time(text: str) -> datetime:
 _LAST_S = 253402300799  # 9999-12-31T23:59:59Z: RFC 3339 has years of four digits, and a grace period may be any int64
 
 
+@lru_cache(maxsize=256)  # a status names the same moments again and again
 def timestamp(seconds: float) -> str:
     """metav1.Time of seconds since 1970: UTC, whole seconds, `2026-01-31T12:00:00Z`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(seconds, _LAST_S)))

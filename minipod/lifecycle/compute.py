@@ -15,7 +15,7 @@ from minipod.lifecycle.resize import needs_restart
 
 
 class ToKill(msgspec.Struct, frozen=True):
-    """`reason`: livenessProbe | startupProbe | definition | unknown"""
+    """`reason`: livenessProbe | startupProbe | definition | resize | unknown"""
 
     name: str
     message: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from minipod.api.status import TERMINAL_PHASES, is_sidecar
 from minipod.api.timestamps import timestamp
@@ -58,7 +58,7 @@ def ready(spec: PodSpec, statuses: ByName, phase: str, others: Sequence[PodCondi
     """Ready: the containers are, and every readiness gate's condition is True."""
     containers = containers_ready(spec, statuses, phase)
     if containers.status != "True":
-        return msgspec.structs.replace(containers, type="Ready")
+        return replace(containers, type="Ready")
     missing = []
     for gate in spec.readiness_gates:
         condition = next((c for c in others if c.type == gate.condition_type), None)
@@ -149,17 +149,13 @@ def gated() -> PodCondition:
 def stamped(pod: Pod, old: PodStatus, new: Iterable[PodCondition], now: str) -> tuple[PodCondition, ...]:
     """The conditions with their times: a time stays while the status does. `now`: RFC 3339."""
     before = {condition.type: condition for condition in old.conditions}
+    generation = pod.metadata.generation
     result = []
     for condition in new:
         known = before.get(condition.type)
-        same = known is not None and known.status == condition.status
-        result.append(
-            msgspec.structs.replace(
-                condition,
-                last_transition_time=known.last_transition_time if known is not None and same else now,
-                observed_generation=0 if condition.type == RESTARTING else pod.metadata.generation,
-            )
-        )
+        since = known.last_transition_time if known is not None and known.status == condition.status else now
+        observed = 0 if condition.type == RESTARTING else generation
+        result.append(replace(condition, last_transition_time=since, observed_generation=observed))
     return tuple(result)
 
 

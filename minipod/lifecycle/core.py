@@ -98,8 +98,8 @@ def next_wakeup(state: PodState) -> float | None:
     return min((at for at in times if at is not None), default=None)
 
 
-def pod_status(state: PodState, now: float, facts: HostFacts) -> PodStatus:
-    """The v1 status to be shown: the published one with the node's addresses. `now` is for a caller's symmetry only."""
+def pod_status(state: PodState, facts: HostFacts) -> PodStatus:
+    """The v1 status to be shown: the published one with the node's addresses."""
     status = state.status
     if status.start_time is None or not facts.node_ips:
         return status
@@ -118,47 +118,45 @@ def pod_status(state: PodState, now: float, facts: HostFacts) -> PodStatus:
 
 def _on(work: Work, event: Event) -> None:
     """Take the event into the state."""
-    match event:
+    match event:  # the most frequent ones first
+        case Tick():
+            _on_tick(work)
+        case ProbeResult():
+            probes.probed(work, event)
+        case ContainerExited():
+            starting.on_exited(work, event)
+        case ContainerCreated() | ContainerStarted() | ContainerCreateFailed() | ContainerStartFailed():
+            starting.on_container(work, event)
+        case ImageReady() | ImagePulling() | ImageFailed():
+            starting.on_image(work, event)
+        case HookDone():
+            starting.on_hook(work, event)
+        case ContainerKillFailed():
+            _on_kill_failed(work, event)
+        case SandboxReady() | SandboxFailed() | SandboxStopped():
+            _on_sandbox(work, event)
+        case VolumesReady() | VolumesFailed():
+            _on_volumes(work, event)
         case PodAdded():
             _on_added(work)
-        case AgentStarted():
-            recovery.recover(work, event)
         case PodUpdated():
             _on_updated(work, event.pod)
+        case AgentStarted():
+            recovery.recover(work, event)
         case ResizeAsked():
             resize.asked(work, event)
         case ResizeDone():
             resize.done(work, event)
         case ConditionSet():
             _on_condition(work, event)
-        case VolumesReady() | VolumesFailed():
-            _on_volumes(work, event)
-        case Evict():
-            _on_evict(work, event)
         case SourcesChanged():
             _on_sources(work)
-        case SandboxReady() | SandboxFailed() | SandboxStopped():
-            _on_sandbox(work, event)
-        case ImagePulling() | ImageReady() | ImageFailed():
-            starting.on_image(work, event)
-        case ContainerCreated() | ContainerCreateFailed() | ContainerStarted() | ContainerStartFailed():
-            starting.on_container(work, event)
-        case ContainerExited():
-            starting.on_exited(work, event)
-        case HookDone():
-            starting.on_hook(work, event)
-        case ContainerKillFailed():
-            if work.run_with_id(event.name, event.container_id) is not None:
-                work.record("Warning", "FailedKillPod", f"error killing pod: {event.message}")
-                kill.kill_failed(work, event.name)
-        case ProbeResult():
-            probes.probed(work, event)
+        case Evict():
+            _on_evict(work, event)
         case DeleteRequested():
             _on_delete(work, event)
         case TornDown() | TearDownFailed():
             _on_torn_down(work, event)
-        case Tick():
-            _on_tick(work)
 
 
 def _on_added(work: Work) -> None:
@@ -263,13 +261,20 @@ def _on_sandbox(work: Work, event: SandboxReady | SandboxFailed | SandboxStopped
         return
     if isinstance(event, SandboxReady):
         ready = Sandbox(state="ready", id=event.id, attempt=sandbox.attempt, ips=event.ips)
-        work.set(sandbox=ready, made_sandbox=True)
+        work.set(sandbox=ready)
+        work.set_pass(made_sandbox=True)
         if work.state.pod.metadata.deletion_timestamp is None:
             publish(work)
         return
     work.set(sandbox=Sandbox(state="none", attempt=sandbox.attempt))
     work.record("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {event.message}")
     passes.sandbox_failed(work)
+
+
+def _on_kill_failed(work: Work, event: ContainerKillFailed) -> None:
+    if work.run_with_id(event.name, event.container_id) is not None:
+        work.record("Warning", "FailedKillPod", f"error killing pod: {event.message}")
+        kill.kill_failed(work, event.name)
 
 
 def _on_tick(work: Work) -> None:

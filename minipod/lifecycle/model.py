@@ -9,7 +9,7 @@ The contract with the worker (all four in `lifecycle.core`):
     new_state(pod, now, *, max_backoff_s=300.0) -> PodState
     step(state, event, now) -> tuple[PodState, tuple[Action, ...]]
     next_wakeup(state) -> float | None
-    pod_status(state, now, facts) -> PodStatus          # facts: plan.configs.HostFacts
+    pod_status(state, facts) -> PodStatus               # facts: plan.configs.HostFacts
 
 * Actions of one step are begun in their order and may run at the same time; each is answered by the events named in
   its docstring. Events are fed one at a time. A late or repeated event (another container id, another attempt) is
@@ -120,6 +120,23 @@ class Sandbox(Value, frozen=True, kw_only=True):
     ips: tuple[str, ...] = ()
 
 
+class Pass(Value, frozen=True, kw_only=True):
+    """One pass under way (a kubelet's syncPod): what it has still to do, and what came of it so far.
+
+    It ends with the agent: a new one begins with a pass of its own (`recovery`).
+    """
+
+    kill_pod: bool = False  # all containers are ended, then the sandbox
+    create_sandbox: bool = False  # then a new one is made
+    queue: tuple[str, ...] = ()  # containers to start, in this order
+    starting: str = ""  # the container whose StartContainer (or postStart hook) is under way
+    restarted: tuple[str, ...] = ()  # containers ended to be restarted in it
+    made_sandbox: bool = False
+    killed: bool = False  # a container was ended, or ended while it was started
+    failed: bool = False  # something failed
+    backoff_until: float | None = None  # the earliest end of a back-off that it met
+
+
 class PodState(Value, frozen=True, kw_only=True):
     """All that the core remembers of one pod. JSON-serialisable; the store keeps it after every step.
 
@@ -140,23 +157,14 @@ class PodState(Value, frozen=True, kw_only=True):
     sandbox: Sandbox = Sandbox()
     containers: dict[str, ContainerState] = {}  # by name: init, main and ephemeral
     pulls: dict[str, FailedPull] = {}  # by image
-    starting: str = ""  # the container whose StartContainer (or postStart hook) is under way
-    queue: tuple[str, ...] = ()  # to be started after it
     phase: str = "Pending"  # as it follows from the containers; `status.phase` turns terminal only when all have ended
-    passing: bool = False  # a pass (a kubelet's syncPod) is under way: kills, then starts
-    changed: bool = False  # the view changed since the pass began: another one follows
-    made_sandbox: bool = False  # in this pass
-    killed: bool = False  # in this pass a container was ended, or failed to start
-    restarted: tuple[str, ...] = ()  # ended in this pass to be restarted in it
+    current_pass: Pass | None = None
+    changed: bool = False  # since the last pass began: another one follows
     failures: int = 0  # passes that failed, since the last start that worked
     pass_at: float | None = None  # the next pass, where no event comes before
     tell_at: float | None = None  # when the status is told anew without a pass
-    backoff_until: float | None = None  # the earliest end of a back-off that this pass met
-    failed: bool = False  # something in this pass failed
-    kill_pod: bool = False  # in this pass all containers are ended, then the sandbox
-    create_sandbox: bool = False  # then a new one is made
-    restart_all: bool = False  # RestartAllContainers is under way
-    removed_all: bool = False  # it has removed all containers; not told yet
+    restart_all: bool = False  # RestartAllContainers is under way, over two passes
+    removed_all: bool = False  # it has removed all containers; not published yet
     initialized: bool = False  # when its containers began to be ended: main containers were to be started, or were
     resizing: Resizing = Resizing()
     evicted_reason: str = ""  # DeadlineExceeded …
@@ -164,6 +172,11 @@ class PodState(Value, frozen=True, kw_only=True):
     start_time: float | None = None  # status.startTime
     volume_failures: int = 0
     retry_at: float | None = None  # volumes or tearing down failed: try again then
+
+    @property
+    def starting(self) -> str:
+        """The container whose start the pass waits for; empty without one."""
+        return self.current_pass.starting if self.current_pass is not None else ""
 
 
 # --- events: what the worker tells ------------------------------------------------------------

@@ -12,6 +12,7 @@ from minipod.api.timestamps import go_duration
 from minipod.lifecycle import backoff, compute, kill, resize
 from minipod.lifecycle.model import (
     CreateSandbox,
+    Pass,
     PodState,
     RemoveContainer,
     Sandbox,
@@ -65,7 +66,7 @@ def _waits_for_runtime(state: PodState) -> bool:
 
 def at_rest(state: PodState) -> bool:
     """Nothing of a pass is under way."""
-    return not (_waits_for_runtime(state) or state.starting or state.passing or kill.killing(state))
+    return not (_waits_for_runtime(state) or state.current_pass is not None or kill.killing(state))
 
 
 def told_alone(work: Work) -> bool:
@@ -97,8 +98,8 @@ def _sync(work: Work) -> bool:
         return begin_termination(work)
     if state.starting or kill.killing(state):
         return False
-    if state.passing:
-        return _go_on(work)
+    if state.current_pass is not None:
+        return _go_on(work, state.current_pass)
     if not state.evicted_reason and _due(deadline(state), work.now):
         work.set(evicted_reason=DEADLINE_EXCEEDED, evicted_message=_DEADLINE_MESSAGE, changed=True)
         return True
@@ -112,7 +113,7 @@ def _sync(work: Work) -> bool:
 def _begin(work: Work) -> bool:
     known = work.state.restart_all
     restart_all = known or compute.wants_restart_of_all(work.state)
-    work.set(changed=False, pass_at=None, tell_at=None, restart_all=restart_all)
+    work.set(changed=False, pass_at=None, restart_all=restart_all)
     resize.complete(work)
     publish(work)
     work.set(removed_all=False)
@@ -126,17 +127,14 @@ def _begin(work: Work) -> bool:
         work.act(SetUpVolumes())
         return False
     todo = compute.compute(work.state)
-    work.set(
-        passing=True,
-        made_sandbox=False,
-        killed=False,
-        restarted=(),
-        failed=False,
-        backoff_until=None,
+    begun = Pass(
         kill_pod=todo.kill_pod,
         create_sandbox=todo.create_sandbox,
         queue=todo.start,
+        restarted=tuple(wanted.name for wanted in todo.kill),
+        killed=todo.restart_all or bool(todo.kill),
     )
+    work.set(current_pass=begun)
     if todo.create_sandbox and work.state.sandbox.id:
         work.record("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
     _end_containers(work, todo)
@@ -146,15 +144,13 @@ def _begin(work: Work) -> bool:
 
 def _end_containers(work: Work, todo: compute.PodActions) -> None:
     if todo.restart_all:
-        work.set(killed=True)
         for name in _all_names(work.state):
             kill.start_kill(work, name, message="killing", grace_s=0)
     elif todo.kill_pod:
         for name in kill.running(work.state):
             kill.start_kill(work, name, ordered=_has_sidecars(work.state))
-    for one in todo.kill:
-        work.set(killed=True, restarted=(*work.state.restarted, one.name))
-        kill.start_kill(work, one.name, reason=one.reason, message=one.message)
+    for wanted in todo.kill:
+        kill.start_kill(work, wanted.name, reason=wanted.reason, message=wanted.message)
 
 
 def _has_sidecars(state: PodState) -> bool:
@@ -165,25 +161,25 @@ def _all_names(state: PodState) -> list[str]:
     return [c.name for c in (*state.pod.spec.containers, *state.pod.spec.init_containers)]
 
 
-def _go_on(work: Work) -> bool:
+def _go_on(work: Work, current: Pass) -> bool:
     """The next thing of the pass; nothing of it is under way."""
     state = work.state
     if state.restart_all:
         _remove_all(work)
         return False
-    if state.kill_pod:
+    if current.kill_pod:
         if state.sandbox.state == "ready":
             _stop_sandbox(work)
             return False
-        work.set(kill_pod=False)
+        work.set_pass(kill_pod=False)
         return True
-    if state.create_sandbox:
+    if current.create_sandbox:
         _create_sandbox(work)
         return False
-    if state.queue:
-        _start_next(work)
+    if current.queue:
+        _start_next(work, current)
         return True
-    return _end(work)
+    return _end(work, current)
 
 
 def _stop_sandbox(work: Work) -> None:
@@ -202,7 +198,8 @@ def _create_sandbox(work: Work) -> None:
             work.set_container(name, run=None, previous=known.run)
         else:
             work.set_run(name, active=False)
-    work.set(sandbox=Sandbox(state="creating", attempt=attempt), create_sandbox=False)
+    work.set(sandbox=Sandbox(state="creating", attempt=attempt))
+    work.set_pass(create_sandbox=False)
     work.act(CreateSandbox(attempt=attempt))
 
 
@@ -217,24 +214,24 @@ def _remove_all(work: Work) -> None:
         if run is not None:
             work.act(RemoveContainer(name=name, container_id=run.id))
             work.set_container(name, run=None, previous=None, waiting=None)
-    work.set(restart_all=False, removed_all=True, passing=False)
+    work.set(restart_all=False, removed_all=True, current_pass=None)
     work.pass_within(0)
 
 
-def _start_next(work: Work) -> None:
+def _start_next(work: Work, current: Pass) -> None:
     state = work.state
-    name, queue = state.queue[0], state.queue[1:]
-    work.set(queue=queue)
+    name, queue = current.queue[0], current.queue[1:]
     known = work.container(name)
     # A pass sees the containers as they were when it began: for one that it ended itself, the end before that counts.
-    run = known.previous if name in state.restarted else known.run
+    run = known.previous if name in current.restarted else known.run
     if run is not None and run.state == "exited":
         if backoff.in_restart_backoff(known.backoff, run.finished_at, work.now):
+            work.set_pass(queue=queue)
             _back_off(work, name, run.finished_at)
             return
         entry = backoff.next_restart_backoff(known.backoff, run.finished_at, work.now, state.max_backoff_s)
         work.set_container(name, backoff=entry)
-    work.set(starting=name)
+    work.set_pass(queue=queue, starting=name)
     work.act(
         StartContainer(
             name=name,
@@ -262,44 +259,47 @@ def _back_off(work: Work, name: str, finished_at: float) -> None:
         reason="CrashLoopBackOff", message=f"back-off {wait} restarting failed container={name} pod={pod}"
     )
     until = finished_at + entry.delay_s
-    if work.state.backoff_until is not None:
-        until = min(until, work.state.backoff_until)
-    work.set(backoff_until=until)
+    current = work.state.current_pass
+    if current is not None and current.backoff_until is not None:
+        until = min(until, current.backoff_until)
+    work.set_pass(backoff_until=until)
     start_failed(work, name, waiting)
 
 
 def start_failed(work: Work, name: str, waiting: Waiting) -> None:
     """A start came to nothing. After a failed init container nothing else is tried in this pass."""
     work.set_container(name, waiting=waiting)
-    work.set(failed=True, starting="")
     if is_regular_init(work.state.pod, name):
-        work.set(queue=())
+        work.set_pass(failed=True, starting="", queue=())
+    else:
+        work.set_pass(failed=True, starting="")
 
 
 def start_succeeded(work: Work, name: str) -> None:
     work.set_container(name, waiting=None)
-    work.set(starting="", changed=True)
+    work.set_pass(starting="")
+    work.set(changed=True)
 
 
 def sandbox_failed(work: Work) -> None:
     """Nothing can be started without it: the pass is over."""
-    work.set(failed=True, queue=())
+    work.set_pass(failed=True, queue=())
 
 
-def _end(work: Work) -> bool:
+def _end(work: Work, ended: Pass) -> bool:
     state = work.state
-    work.set(passing=False)
-    if not state.failed:
+    work.set(current_pass=None)
+    if not ended.failed:
         work.set(failures=0)
         return state.changed
     work.set(failures=state.failures + 1)
-    if state.changed or state.killed or state.made_sandbox:
+    if state.changed or ended.killed or ended.made_sandbox:
         publish(work)
         if work.state.phase in TERMINAL_PHASES:
             return begin_termination(work)
         work.set(changed=False, pass_at=work.now + RELIST_S)
         return False
-    again = state.backoff_until
+    again = ended.backoff_until
     tell_at: float | None = work.now + RELIST_S
     if again is None or _other_failures(state):
         again = min(again or work.now + RETRY_S, work.now + RETRY_S)
@@ -326,16 +326,11 @@ def begin_termination(work: Work) -> bool:
     work.set(
         initialized=has_initialized(work.state.pod, work.state.status),
         stage="terminating",
-        passing=False,
+        current_pass=None,
         changed=False,
-        queue=(),
-        starting="",
-        kill_pod=False,
-        create_sandbox=False,
         restart_all=False,
         removed_all=False,
         pass_at=None,
-        tell_at=None,
         retry_at=None,
     )
     publish(work)

@@ -66,7 +66,7 @@ def publish(work: Work, *, terminal: bool = False, held: bool = True) -> None:
         phase = state.phase
     if state.evicted_reason:
         phase = "Failed"
-    work.set(phase=phase)
+    work.set(phase=phase, tell_at=None)
     _tell(work, phase, tuple(sorted(mains, key=lambda s: s.name)), tuple(inits), tuple(ephemerals), held)
 
 
@@ -86,7 +86,6 @@ def _tell(
     ips = () if state.pod.spec.host_network else state.sandbox.ips
     pod_ips = tuple(PodIP(ip=ip) for ip in ips)
     pod = allocated_pod(state)
-    work.set(tell_at=None)
     set_status(
         work,
         PodStatus(

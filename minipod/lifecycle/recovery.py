@@ -19,11 +19,7 @@ _LOST = "The container could not be located when the agent took the pod over. It
 def recover(work: Work, event: AgentStarted) -> None:
     work.set(
         max_backoff_s=event.max_backoff_s,
-        starting="",
-        queue=(),
-        passing=False,
-        kill_pod=False,
-        create_sandbox=False,
+        current_pass=None,
         pass_at=None,
         tell_at=None,
         resizing=msgspec.structs.replace(work.state.resizing, under_way=False),

@@ -152,7 +152,7 @@ def _failed(work: Work, error: str) -> None:
         work.record("Warning", "ResizeError", f"Pod resize error: {text}")
     since = resizing.progress_since if resizing.error else work.now
     work.set(resizing=msgspec.structs.replace(resizing, under_way=False, error=error, progress_since=since))
-    work.set(failed=True)
+    work.set_pass(failed=True)
 
 
 def complete(work: Work) -> None:

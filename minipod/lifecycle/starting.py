@@ -152,7 +152,7 @@ def _start_error(work: Work, event: ContainerStartFailed) -> None:
         reason=event.reason,
         message=event.message,
     )
-    work.set(killed=True)
+    work.set_pass(killed=True)
     start_failed(work, event.name, Waiting(reason="RunContainerError", message=event.message))
 
 
@@ -172,7 +172,7 @@ def on_hook(work: Work, event: HookDone) -> None:
         start_succeeded(work, event.name)
         return
     work.record("Warning", "FailedPostStartHook", "PostStartHook failed", event.name)
-    work.set(killed=True)
+    work.set_pass(killed=True)
     work.set_container(event.name, post_start_error=event.message)
     if known.run is not None and known.run.state == "exited":  # the kubelet ends it all the same, and says so
         work.record("Normal", "Killing", "FailedPostStartHook", event.name)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from minipod.lifecycle.model import Action, ContainerExited, ContainerState, PodState, RecordEvent, Run
 from minipod.lifecycle.spec import field_path
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from minipod.lifecycle.changes import ContainerChanges, PassChanges, PodChanges, RunChanges
 
 _EMPTY = ContainerState()
 
@@ -23,21 +28,26 @@ class Work:
         self.actions: list[Action] = []
         self.alone = False  # nothing follows in this step
 
-    def set(self, **changes: Any) -> None:
-        self.state = msgspec.structs.replace(self.state, **changes)
+    def set(self, **changes: Unpack[PodChanges]) -> None:
+        self.state = replace(self.state, **changes)
+
+    def set_pass(self, **changes: Unpack[PassChanges]) -> None:
+        """Change the pass under way; nothing where there is none."""
+        if self.state.current_pass is not None:
+            self.set(current_pass=replace(self.state.current_pass, **changes))
 
     def container(self, name: str) -> ContainerState:
         return self.state.containers.get(name, _EMPTY)
 
-    def set_container(self, name: str, **changes: Any) -> None:
-        container = msgspec.structs.replace(self.container(name), **changes)
+    def set_container(self, name: str, **changes: Unpack[ContainerChanges]) -> None:
+        container = replace(self.container(name), **changes)
         self.set(containers={**self.state.containers, name: container})
 
-    def set_run(self, name: str, **changes: Any) -> None:
+    def set_run(self, name: str, **changes: Unpack[RunChanges]) -> None:
         """Change the present instance; there must be one."""
         run = self.container(name).run
         if run is not None:
-            self.set_container(name, run=msgspec.structs.replace(run, **changes))
+            self.set_container(name, run=replace(run, **changes))
 
     def end_run(self, name: str, end: Run | ContainerExited) -> None:
         """The present instance has ended, as `end` tells; a reason that the runtime left out follows from the code."""

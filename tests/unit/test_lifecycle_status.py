@@ -125,7 +125,7 @@ def test_mounts_and_resources_are_told() -> None:
 
 def test_node_addresses_are_added() -> None:
     sim = simulate()
-    status = core.pod_status(sim.state, sim.now, FACTS)
+    status = core.pod_status(sim.state, FACTS)
     assert status.host_ip == "192.0.2.1"
     assert [host.ip for host in status.host_ips] == ["192.0.2.1", "2001:db8::1"]
     assert status.pod_ip == "10.1.0.2"
@@ -133,13 +133,13 @@ def test_node_addresses_are_added() -> None:
 
 def test_pod_in_the_hosts_network_has_the_nodes_addresses() -> None:
     sim = simulate(hostNetwork=True)
-    status = core.pod_status(sim.state, sim.now, FACTS)
+    status = core.pod_status(sim.state, FACTS)
     assert [ip.ip for ip in status.pod_ips] == ["192.0.2.1", "2001:db8::1"]
 
 
 def test_pod_without_a_status_yet_has_no_node_addresses() -> None:
     state = core.new_state(make_pod({"containers": [{"name": "c"}]}), 0.0)
-    assert core.pod_status(state, 0.0, FACTS).host_ip == ""
+    assert core.pod_status(state, FACTS).host_ip == ""
 
 
 def test_readiness_gates_are_part_of_ready_only() -> None:

@@ -173,7 +173,7 @@ class PodWorker:
         return msgspec.structs.replace(
             pod,
             metadata=msgspec.structs.replace(pod.metadata, resource_version=str(version)),
-            status=core.pod_status(self.state, self._node.clock(), self._node.facts),
+            status=core.pod_status(self.state, self._node.facts),
         )
 
     def _announce(self, kind: str) -> None:
