@@ -1,4 +1,4 @@
-"""What a pod was allocated, also while a resize of it waits, and how that is told (layer 4, pure). Decides nothing."""
+"""What a pod was allocated, also while a resize of it waits, and how its status shows that (layer 4, pure)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from minipod.plan.cgroup import MIN_SHARES
 from minipod.plan.configs import CgroupResources
 from minipod.plan.resources import QUOTA_PERIOD_US, container_resources, pod_cgroup_resources, shares_millicores
 
-MIN_MILLI_LIMIT = 10  # cm/helpers_linux.go MinMilliCPULimit: a smaller limit is not told as it was rounded
+MIN_MILLI_LIMIT = 10  # cm/helpers_linux.go MinMilliCPULimit: a smaller limit is shown as it was asked for
 
 
 def allocated_pod(state: PodState) -> Pod:
-    """The pod as it is to run: as its spec says, but for resources that there is no room for yet."""
+    """The pod as it is to run: its spec, except for resources that the node has no room for yet."""
     resizing = state.resizing
     if not resizing.reason:
         return state.pod
@@ -37,60 +37,60 @@ def allocated_pod(state: PodState) -> Pod:
 
 def allocation(pod: Pod) -> dict[str, ResourceRequirements]:
     """By container."""
-    return {one.name: one.resources for one in (*pod.spec.init_containers, *pod.spec.containers)}
+    return {c.name: c.resources for c in (*pod.spec.init_containers, *pod.spec.containers)}
 
 
 def _with(containers: tuple[Container, ...], resources: Mapping[str, ResourceRequirements]) -> tuple[Container, ...]:
-    return tuple(replace(one, resources=resources.get(one.name, one.resources)) for one in containers)
+    return tuple(replace(c, resources=resources.get(c.name, c.resources)) for c in containers)
 
 
 def pod_resources(state: PodState) -> ResourceRequirements:
     """status.resources (kubelet_pods.go convertToAPIPodLevelResourcesStatus): of a running pod, what its group has.
 
-    So a limit is told only where the pod as a whole has it.
+    So it shows a limit only where the pod as a whole has it.
     """
-    pod, told = allocated_pod(state), state.status
+    pod, published = allocated_pod(state), state.status
     requests = pod_requests(pod)
-    if told.phase != "Running":
+    if published.phase != "Running":
         return ResourceRequirements(requests=requests, limits=pod_limits(pod))
-    if state.resizing.in_progress and not state.resizing.told and told.resources is not None:
-        return told.resources
+    if state.resizing.in_progress and not state.resizing.applied and published.resources is not None:
+        return published.resources
     own = pod.spec.resources or ResourceRequirements()
     if "memory" in requests:
         own = replace(own, requests={**own.requests, "memory": requests["memory"]})
     return _as_in_group(own, pod_cgroup_resources(pod, Config()))
 
 
-def running_resources(state: PodState, container: Container, given: ResourceRequirements) -> ResourceRequirements:
-    """A running container's status.resources (convertContainerStatusResources): what was `given` to it, cpu and memory
-    as its group has them, so also a limit that is the pod's. Where it has no limits at all, none are told.
+def running_resources(state: PodState, container: Container, made_with: ResourceRequirements) -> ResourceRequirements:
+    """A running container's status.resources (convertContainerStatusResources): what it was `made_with`, cpu and
+    memory as its group has them, so also a limit that is the pod's. Where it has no limits at all, it shows none.
     """
-    group = container_resources(allocated_pod(state), replace(container, resources=given))
-    told = _as_in_group(given, group)
+    group = container_resources(allocated_pod(state), replace(container, resources=made_with))
+    actual = _as_in_group(made_with, group)
     return ResourceRequirements(
-        claims=given.claims,
-        requests=told.requests if given.requests else {},
-        limits=told.limits if given.limits else {},
+        claims=made_with.claims,
+        requests=actual.requests if made_with.requests else {},
+        limits=actual.limits if made_with.limits else {},
     )
 
 
 def _as_in_group(resources: ResourceRequirements, group: CgroupResources) -> ResourceRequirements:
-    """What a group cannot be given exactly, because it is too little, is told as it was asked for."""
+    """Requests and limits as the group has them; an amount too small for a group stays as it was asked for."""
     requests, limits = dict(resources.requests), dict(resources.limits)
     if group.cpu_shares is not None:
-        _tell_cpu(requests, shares_millicores(group.cpu_shares), MIN_SHARES)
+        _set_cpu(requests, shares_millicores(group.cpu_shares), MIN_SHARES)
     if group.cpu_quota_us is not None:
-        _tell_cpu(limits, group.cpu_quota_us * 1000 // QUOTA_PERIOD_US, MIN_MILLI_LIMIT)
+        _set_cpu(limits, group.cpu_quota_us * 1000 // QUOTA_PERIOD_US, MIN_MILLI_LIMIT)
     if group.memory_limit_bytes is not None:
         limits["memory"] = _same(limits.get("memory"), quantity.from_value(group.memory_limit_bytes, binary=True))
     return replace(resources, requests=requests, limits=limits)
 
 
-def _tell_cpu(told: dict[str, str], millis: int, least: int) -> None:
-    if millis > least or quantity.millis(told.get("cpu", "0")) > least:
-        told["cpu"] = _same(told.get("cpu"), quantity.from_millis(millis))
+def _set_cpu(amounts: dict[str, str], millis: int, least: int) -> None:
+    if millis > least or quantity.millis(amounts.get("cpu", "0")) > least:
+        amounts["cpu"] = _same(amounts.get("cpu"), quantity.from_millis(millis))
 
 
 def _same(asked: str | None, found: str) -> str:
-    """Equal amounts keep the words in which they were asked for."""
+    """Equal amounts stay spelled as they were asked for."""
     return asked if asked is not None and quantity.equal(asked, found) else found

@@ -28,7 +28,7 @@ class PodChanges(TypedDict, total=False):
     changed: bool
     failures: int
     pass_at: float | None
-    tell_at: float | None
+    publish_at: float | None
     restart_all: bool
     removed_all: bool
     initialized: bool

@@ -77,7 +77,7 @@ def _probe(state: PodState, run: Run, name: str, kind: str) -> str:
 
 
 def _new_sandbox(state: PodState) -> PodActions:
-    """There is no sandbox, or it is gone: everything starts anew, as far as the restart policy wants it."""
+    """There is no sandbox, or it is gone: everything starts again, as far as the restart policy wants it."""
     spec = state.pod.spec
     any_made = any(container.run is not None for container in state.containers.values())
     attempt = next_attempt(state)
@@ -92,7 +92,7 @@ def _new_sandbox(state: PodState) -> PodActions:
 
 
 def next_attempt(state: PodState) -> int:
-    """The number of the next sandbox; one that could not be made does not count."""
+    """The number of the next sandbox; a sandbox that could not be made does not count."""
     return state.sandbox.attempt + 1 if state.sandbox.id else state.sandbox.attempt
 
 
@@ -105,7 +105,7 @@ def _ran_once(state: PodState, container: Container) -> bool:
 
 class _Inits:
     """Which init containers are to be started or ended (computeInitContainerActions): from the last to the first,
-    since only the last one that was started says how far the pod has come."""
+    since only the last one that was started shows how far the pod has come."""
 
     def __init__(self, state: PodState) -> None:
         self.state = state
@@ -154,7 +154,7 @@ class _Inits:
             self.kill_pod = True
 
     def _done(self, index: int) -> None:
-        """This one is initialized: the next one's turn, or the main containers'."""
+        """This init container is done: the next one's turn, or the main containers'."""
         if index == len(self.inits) - 1:
             self.initialized = True
         elif not self.previously:
@@ -181,7 +181,7 @@ class _Inits:
 
 
 def _mains(state: PodState) -> tuple[list[ToKill], list[str], int]:
-    """What to end, what to start, and how many go on."""
+    """What to end, what to start, and how many keep running."""
     kill: list[ToKill] = []
     start: list[str] = []
     kept = 0
@@ -207,7 +207,7 @@ def _mains(state: PodState) -> tuple[list[ToKill], list[str], int]:
 
 
 def _unknown(word: str, name: str, run: Run | None) -> list[ToKill]:
-    """One of which nobody knows whether it runs is ended first, so that there are never two."""
+    """A container whose state is unknown is ended first, so that there are never two."""
     if run is None or run.state != "unknown":
         return []
     return [ToKill(name, f'{word} is in "unknown" state, try killing it before restart', "unknown")]

@@ -160,5 +160,5 @@ def stamped(pod: Pod, old: PodStatus, new: Iterable[PodCondition], now: str) -> 
 
 
 def foreign(status: PodStatus) -> tuple[PodCondition, ...]:
-    """Conditions that are not the kubelet's: readiness gates and whatever else somebody set."""
+    """Conditions that are not the kubelet's: readiness gates and any others that were set."""
     return tuple(condition for condition in status.conditions if condition.type not in KUBELET_CONDITIONS)

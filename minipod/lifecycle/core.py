@@ -92,7 +92,7 @@ def next_wakeup(state: PodState) -> float | None:
     """When a Tick is wanted at the latest; None: only events bring the pod on."""
     times: list[float | None] = [*kill.wakeups(state), state.retry_at]
     if state.stage == "syncing" and passes.at_rest(state):
-        times += [state.pass_at, state.tell_at, *probes.still_started(state).values()]
+        times += [state.pass_at, state.publish_at, *probes.still_started(state).values()]
         if not state.evicted_reason:
             times.append(passes.deadline(state))
     return min((at for at in times if at is not None), default=None)
@@ -181,7 +181,7 @@ def _scheduled(work: Work) -> None:
 
 
 def _on_updated(work: Work, pod: Pod) -> None:
-    """Spec and metadata are taken over; deletion is ours to say."""
+    """Spec and metadata are taken over, but not deletion: only DeleteRequested changes that."""
     old = work.state.pod
     metadata = msgspec.structs.replace(
         pod.metadata,
@@ -241,7 +241,7 @@ def _on_evict(work: Work, event: Evict) -> None:
 
 
 def _on_sources(work: Work) -> None:
-    """What waits for an object need not wait for its next try."""
+    """A pod that waits for an object tries again at once."""
     state = work.state
     if state.stage != "syncing":
         return
@@ -309,8 +309,8 @@ def _forget(work: Work) -> None:
 
 
 def _on_delete(work: Work, event: DeleteRequested) -> None:
-    """metadata says it first, as the API server comes before the kubelet; a running pod ends gracefully, one that is
-    not on the host any more is forgotten."""
+    """The metadata changes first, as the API server comes before the kubelet; a running pod ends gracefully, a pod that
+    is not on the host any more is forgotten."""
     state = work.state
     first = state.pod.metadata.deletion_timestamp is None
     shorter = _mark_deleted(work, event.grace_period_s)
@@ -319,7 +319,7 @@ def _on_delete(work: Work, event: DeleteRequested) -> None:
     elif state.stage == "terminating" and (first or shorter):
         for name in kill.running(state):
             kill.shorten(work, name, kill.pod_grace_s(work.state))
-    elif first and not passes.told_alone(work) and passes.in_post_start(state):
+    elif first and not passes.publishes_alone(work) and passes.in_post_start(state):
         work.set(retry_at=work.now)
         work.alone = True
 

@@ -51,7 +51,7 @@ def killing(state: PodState) -> bool:
 def start_kill(
     work: Work, name: str, *, reason: str = "", message: str = "", grace_s: float | None = None, ordered: bool = False
 ) -> None:
-    """Begin to end a running container; nothing happens to one that is ended already.
+    """Begin to end a running container; one that has ended already is left alone.
 
     `grace_s`: instead of the pod's. `ordered`: a sidecar waits for the main containers and for later sidecars.
     """
@@ -96,8 +96,8 @@ def _stop(work: Work, name: str, kill: Kill) -> None:
 
 
 def _minimum_s(state: PodState) -> float:
-    """What the kubelet leaves a container between the stop signal and KILL at least. Who deletes with a grace period
-    of 0 wants it gone: the API server says so by forgetting the object at once."""
+    """What the kubelet leaves a container between the stop signal and KILL at least. A deletion with a grace period
+    of 0 wants it gone: the API server forgets the object at once."""
     return 0.0 if state.pod.metadata.deletion_grace_period_seconds == 0 else MINIMUM_GRACE_S
 
 
@@ -112,7 +112,7 @@ def _must_wait(state: PodState, name: str) -> bool:
 
 
 def advance_kills(work: Work) -> None:
-    """Whatever has become due: hooks given up, turns that have come, stops that failed."""
+    """Everything that has become due: hooks given up, turns that have come, stops that failed."""
     for name, known in work.state.containers.items():
         kill = known.kill
         if kill is None:

@@ -1,4 +1,4 @@
-"""What the lifecycle knows, hears and wants, as values (layer 4): state, events, actions. Decides nothing.
+"""The lifecycle's values (layer 4): state, events, actions. Decides nothing.
 
 The pure core (`lifecycle.core.step`) turns `(state, event, now)` into a new state and actions; the agent's worker
 saves the state, carries the actions out and sends back what came of them as events. All times are seconds since
@@ -17,9 +17,9 @@ The contract with the worker (all four in `lifecycle.core`):
 * At most one `StartContainer` of a pod is under way (the kubelet starts containers one after the other), while
   `KillContainer` can come at any time, also again for the same container with a shorter grace period: then the
   shorter one counts and both may run on.
-* After every step: save `state`, tell watchers when `state.status` changed, sleep until `next_wakeup(state)` at most,
+* After every step: save `state`, notify watchers when `state.status` changed, sleep until `next_wakeup(state)` at most,
   then send `Tick`.
-* A new agent decodes the state and sends `AgentStarted` with what the runtime found; the core goes on from there.
+* A new agent decodes the state and sends `AgentStarted` with what the runtime found; the core continues from there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Run(Value, frozen=True, kw_only=True):
     id: str
     attempt: int = 0
     state: str = "created"
-    active: bool = True  # it belongs to the present sandbox
+    active: bool = True  # it belongs to the current sandbox
     spec_image: str = ""  # as the manifest said when it was made
     image: str = ""  # as the runtime calls it
     image_id: str = ""
@@ -70,14 +70,14 @@ class Run(Value, frozen=True, kw_only=True):
 
 
 class Waiting(Value, frozen=True, kw_only=True):
-    """Why the last try to start a container came to nothing (the kubelet's reason cache)."""
+    """Why the last try to start a container failed (the kubelet's reason cache)."""
 
     reason: str
     message: str = ""
 
 
 class ProbeState(Value, frozen=True, kw_only=True):
-    """One probe of one running container. `result`: success | failure | unknown (the told one, past its threshold)."""
+    """One probe of one running container. `result`: success | failure | unknown, past its threshold."""
 
     container_id: str
     result: str = "unknown"
@@ -98,7 +98,7 @@ class Kill(Value, frozen=True, kw_only=True):
 
 
 class ContainerState(Value, frozen=True, kw_only=True):
-    """One container of the spec: its present and its previous instance, and what is known about its starts."""
+    """One container of the spec: its current and its previous instance, and what is known about its starts."""
 
     run: Run | None = None
     previous: Run | None = None
@@ -143,7 +143,7 @@ class PodState(Value, frozen=True, kw_only=True):
     `pod`: spec and metadata (with deletionTimestamp and deletionGracePeriodSeconds once deletion was asked for).
     `status`: the v1 status as it was published last; `pod_status` adds the node's addresses to it.
     `stage`: gated | syncing | terminating (containers are being ended) | terminated (tearing down) | finished (nothing
-    of it is left on the host, the object stays) | gone (`Forget` was said).
+    of it is left on the host, the object stays) | gone (`Forget` was sent).
     `published`: grows by one whenever `status` or the pod's metadata or spec changed.
     """
 
@@ -162,7 +162,7 @@ class PodState(Value, frozen=True, kw_only=True):
     changed: bool = False  # since the last pass began: another one follows
     failures: int = 0  # passes that failed, since the last start that worked
     pass_at: float | None = None  # the next pass, where no event comes before
-    tell_at: float | None = None  # when the status is told anew without a pass
+    publish_at: float | None = None  # when the status is published again without a pass
     restart_all: bool = False  # RestartAllContainers is under way, over two passes
     removed_all: bool = False  # it has removed all containers; not published yet
     initialized: bool = False  # when its containers began to be ended: main containers were to be started, or were
@@ -179,7 +179,7 @@ class PodState(Value, frozen=True, kw_only=True):
         return self.current_pass.starting if self.current_pass is not None else ""
 
 
-# --- events: what the worker tells ------------------------------------------------------------
+# --- events: what the worker reports ------------------------------------------------------------
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True):
@@ -226,7 +226,7 @@ class ResizeDone(Event, frozen=True, kw_only=True):
 
 
 class ConditionSet(Event, frozen=True, kw_only=True):
-    """Somebody else (a readiness gate's owner) set a condition. `status`: True | False | Unknown."""
+    """A condition was set that is not the kubelet's, such as a readiness gate's. `status`: True | False | Unknown."""
 
     type: str
     status: str
@@ -264,7 +264,7 @@ class SandboxFailed(Event, frozen=True, kw_only=True):
 
 
 class SandboxStopped(Event, frozen=True, kw_only=True):
-    """Answers StopSandbox; also told when a sandbox died by itself (then containers end too)."""
+    """Answers StopSandbox; also sent when a sandbox died by itself (then containers end too)."""
 
     id: str
 
@@ -277,7 +277,7 @@ class ImagePulling(Event, frozen=True, kw_only=True):
 
 
 class ImageReady(Event, frozen=True, kw_only=True):
-    """`present`: it was there already. Otherwise `seconds` and `size_bytes` of the pull are told."""
+    """`present`: it was there already. Otherwise `seconds` and `size_bytes` are those of the pull."""
 
     name: str
     reference: str = ""
@@ -350,7 +350,7 @@ class ContainerExited(Event, frozen=True, kw_only=True):
 
 
 class ContainerKillFailed(Event, frozen=True, kw_only=True):
-    """KillContainer came to nothing; tried again."""
+    """KillContainer failed; it is tried again."""
 
     name: str
     container_id: str
@@ -441,7 +441,7 @@ class KillContainer(Action, frozen=True, kw_only=True):
 class RunHook(Action, frozen=True, kw_only=True):
     """Run lifecycle.postStart or .preStop in (or against) a running container → HookDone.
 
-    `timeout_s`: a preStop hook is given up after it (None: postStart has no limit); the core goes on by itself then.
+    `timeout_s`: a preStop hook is given up after it (None: postStart has no limit); the core continues by itself then.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """The pod's way from its first pass to its end (layer 4, pure): the kubelet's syncPod and what follows it.
 
-A pass tells the status, decides (`compute`), ends what is to be ended, makes the sandbox and starts containers one
-after the other. It lasts over many events; while it does, what happens only marks the state as changed, and another
-pass follows. That is why a watcher never sees a container that was ended in order to be restarted as terminated.
+A pass publishes the status, decides (`compute`), ends containers, makes the sandbox and starts containers one after the
+other. It lasts over many events; while it does, what happens only marks the state as changed, and another pass follows.
+That is why a watcher never sees a container that was ended in order to be restarted as terminated.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from minipod.lifecycle.spec import image_of, is_regular_init, kind_of, pod_words
 from minipod.lifecycle.work import Work
 
 RELIST_S = 1.0  # the kubelet learns within about a second what it has done itself
-SECOND_LOOK_S = 12.0  # … and looks at a pod in a longer back-off after 10 to 15 s: that is told only then
+SECOND_LOOK_S = 12.0  # … and looks at a pod in a longer back-off after 10 to 15 s: only then it publishes that
 RETRY_S = 12.5  # a failed pass is repeated after 10 to 15 s
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 _DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
 def advance(work: Work) -> None:
-    """Do whatever can be done now."""
+    """Do everything that can be done now."""
     kill.advance_kills(work)
     while True:
         stage = work.state.stage
@@ -69,8 +69,8 @@ def at_rest(state: PodState) -> bool:
     return not (_waits_for_runtime(state) or state.current_pass is not None or kill.killing(state))
 
 
-def told_alone(work: Work) -> bool:
-    """What this step told is told before anything follows from it, where no pass is under way. Whether it is so."""
+def publishes_alone(work: Work) -> bool:
+    """Whether no pass is under way: then this step's status is published before anything follows from it."""
     if work.state.stage != "syncing" or not at_rest(work.state):
         return False
     work.pass_within(0)
@@ -90,7 +90,7 @@ def _known_start(state: PodState) -> bool:
 
 
 def _sync(work: Work) -> bool:
-    """Whether something was done, so that it is worth looking again."""
+    """One round of the pod's passes. Whether something was done, so that another round may do more."""
     state = work.state
     if _waits_for_runtime(state):
         return False
@@ -99,13 +99,13 @@ def _sync(work: Work) -> bool:
     if state.starting or kill.killing(state):
         return False
     if state.current_pass is not None:
-        return _go_on(work, state.current_pass)
+        return _continue(work, state.current_pass)
     if not state.evicted_reason and _due(deadline(state), work.now):
         work.set(evicted_reason=DEADLINE_EXCEEDED, evicted_message=_DEADLINE_MESSAGE, changed=True)
         return True
     if state.changed or _due(state.pass_at, work.now):
         return _begin(work)
-    if _due(state.tell_at, work.now):
+    if _due(state.publish_at, work.now):
         publish(work)
     return False
 
@@ -120,7 +120,7 @@ def _begin(work: Work) -> bool:
     if work.state.phase in TERMINAL_PHASES:
         return begin_termination(work)
     if restart_all and not known:
-        work.pass_within(0)  # that it begins is told first
+        work.pass_within(0)  # first it is published that it begins
         return False
     if work.state.volumes != "ready":
         work.set(volumes="setting-up")
@@ -161,7 +161,7 @@ def _all_names(state: PodState) -> list[str]:
     return [c.name for c in (*state.pod.spec.containers, *state.pod.spec.init_containers)]
 
 
-def _go_on(work: Work, current: Pass) -> bool:
+def _continue(work: Work, current: Pass) -> bool:
     """The next thing of the pass; nothing of it is under way."""
     state = work.state
     if state.restart_all:
@@ -204,7 +204,7 @@ def _create_sandbox(work: Work) -> None:
 
 
 def _remove_all(work: Work) -> None:
-    """RestartAllContainers: those that caused it are removed last, then the pod starts anew in its sandbox."""
+    """RestartAllContainers: those that caused it are removed last, then the pod starts again in its sandbox."""
     pod = work.state.pod
     ordered = (*pod.spec.containers, *pod.spec.init_containers)
     known = {c.name: work.container(c.name).run for c in ordered}
@@ -244,7 +244,7 @@ def _start_next(work: Work, current: Pass) -> None:
 
 
 def _waits_to_pull(work: Work, image: str) -> bool:
-    """The pod's last fetch of the image failed not long ago, for whichever container."""
+    """The pod's last fetch of the image failed not long ago, for any container."""
     pull = work.state.pulls.get(image)
     return pull is not None and backoff.in_pull_backoff(pull.backoff, work.now)
 
@@ -267,7 +267,7 @@ def _back_off(work: Work, name: str, finished_at: float) -> None:
 
 
 def start_failed(work: Work, name: str, waiting: Waiting) -> None:
-    """A start came to nothing. After a failed init container nothing else is tried in this pass."""
+    """A start failed. After a failed init container nothing else is tried in this pass."""
     work.set_container(name, waiting=waiting)
     if is_regular_init(work.state.pod, name):
         work.set_pass(failed=True, starting="", queue=())
@@ -300,12 +300,12 @@ def _end(work: Work, ended: Pass) -> bool:
         work.set(changed=False, pass_at=work.now + RELIST_S)
         return False
     again = ended.backoff_until
-    tell_at: float | None = work.now + RELIST_S
+    publish_at: float | None = work.now + RELIST_S
     if again is None or _other_failures(state):
         again = min(again or work.now + RETRY_S, work.now + RETRY_S)
     elif state.failures == 0 and again > work.now + SECOND_LOOK_S:
-        again, tell_at = work.now + SECOND_LOOK_S, None
-    work.set(pass_at=again, tell_at=tell_at)
+        again, publish_at = work.now + SECOND_LOOK_S, None
+    work.set(pass_at=again, publish_at=publish_at)
     return False
 
 
@@ -319,9 +319,9 @@ def _other_failures(state: PodState) -> bool:
 
 
 def begin_termination(work: Work) -> bool:
-    """All containers are to be ended: the pod is deleted, or its phase is terminal. Whether to go on at once.
+    """All containers are to be ended: the pod is deleted, or its phase is terminal. Whether to continue at once.
 
-    Where there is nothing to wait for, the status of this moment is told before the final one.
+    Where there is nothing to wait for, the status of this moment is published before the final one.
     """
     work.set(
         initialized=has_initialized(work.state.pod, work.state.status),

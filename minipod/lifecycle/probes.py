@@ -21,8 +21,8 @@ KINDS = ("startup", "liveness", "readiness")
 # A node's workers begin this long before it has the first container running; here that runs at once. From a
 # container's start to its first turn it is as long as there.
 _HEAD_START_S = 0.4
-# In the turn of a startup probe that finds a new instance the other probes still see it as started: they are made. It
-# is told after that, and a pass follows.
+# In the turn of a startup probe that finds a new instance the other probes still see it as started: they are made.
+# After that it is published as not started, and a pass follows.
 _TURN_S = 0.3
 _PASS_S = 0.5
 _INITIAL = {"startup": "unknown", "liveness": "success", "readiness": "failure"}
@@ -47,7 +47,7 @@ def first_at(wanted: WantedProbe, now: float) -> float:
 
     The kubelet's workers begin with the pod, not with the container: their turns come every period from then on, over
     restarts too. Only readiness is asked at once, and counted from there (prober_manager.go UpdatePodStatus). In the
-    initial delay turns pass unused; it is counted from the start as the status tells it, in whole seconds.
+    initial delay turns pass unused; it is counted from the start as the status shows it, in whole seconds.
     """
     since = now if wanted.kind == "readiness" else wanted.since
     earliest = max(now, math.floor(wanted.started_at) + wanted.probe.initial_delay_seconds)
@@ -75,7 +75,7 @@ def wanted_probes(state: PodState) -> tuple[WantedProbe, ...]:
 
     Until a container is `started` only its startup probe runs, afterwards only the others. A liveness probe that
     failed, and any startup probe that came to a result, rest until the container is another one. Once the pod is
-    being deleted only readiness goes on.
+    being deleted only readiness is probed.
     """
     if state.stage not in ("syncing", "terminating") or state.phase in TERMINAL_PHASES:
         return ()
@@ -117,7 +117,7 @@ def _turns_since(state: PodState) -> float:
 
 
 def _now(known: ContainerState, container_id: str, kind: str) -> ProbeState:
-    """What is known of this instance. A new one has no result, but the count goes on over a restart, as the kubelet's
+    """What is known of this instance. A new one has no result, but the count continues over a restart, as the kubelet's
     worker does."""
     probe = known.probes.get(kind)
     if probe is None:
@@ -128,15 +128,15 @@ def _now(known: ContainerState, container_id: str, kind: str) -> ProbeState:
 
 
 def still_started(state: PodState) -> dict[str, float]:
-    """Containers that are told as started because the instance before was, although they have a startup probe; and
-    when that ends: with the next turn of this probe (prober_manager.go isContainerStarted, worker.go doProbe)."""
-    told = {s.name for s in (*state.status.container_statuses, *state.status.init_container_statuses) if s.started}
+    """Containers that are published as started because the instance before was, although they have a startup probe;
+    and when that ends: with the next turn of this probe (prober_manager.go isContainerStarted, worker.go doProbe)."""
+    started = {s.name for s in (*state.status.container_statuses, *state.status.init_container_statuses) if s.started}
     result: dict[str, float] = {}
-    if not told or state.stage != "syncing" or state.pod.metadata.deletion_timestamp is not None:
+    if not started or state.stage != "syncing" or state.pod.metadata.deletion_timestamp is not None:
         return result
     for container in (*state.pod.spec.containers, *state.pod.spec.init_containers):
         known, probe = state.containers.get(container.name), container.startup_probe
-        if container.name not in told or probe is None or known is None or known.run is None:
+        if container.name not in started or probe is None or known is None or known.run is None:
             continue
         met = known.probes.get("startup")
         if known.run.state == "running" and known.post_start_done and (met is None or met.container_id != known.run.id):
@@ -158,7 +158,7 @@ def meet(work: Work) -> None:
 
 
 def probed(work: Work, event: ProbeResult) -> None:
-    """One result: tell a failure, count, and past the threshold change what is known."""
+    """One result: record a failure, count, and past the threshold change what is known."""
     run = work.run_with_id(event.name, event.container_id)
     containers = (*work.state.pod.spec.containers, *work.state.pod.spec.init_containers)
     container = next((c for c in containers if c.name == event.name), None)
@@ -178,7 +178,7 @@ def probed(work: Work, event: ProbeResult) -> None:
     old = _now(known, run.id, event.kind)
     result = "failure" if event.result == "failure" else "success"
     threshold = probe.failure_threshold if result == "failure" else probe.success_threshold
-    # Not counted further: a probe that goes on as it did must not change the state, which would have to be saved.
+    # Not counted further: the same result again must not change the state, which would have to be saved.
     count = min(old.run + 1 if old.last == result else 1, threshold)
     new = msgspec.structs.replace(old, last=result, run=count)
     if count >= threshold:
@@ -196,7 +196,7 @@ def _changed(work: Work, name: str, probe: ProbeState, kind: str) -> None:
         publish_readiness(work)
     elif kind == "startup":
         publish_started(work, name, probe.result == "success")
-        if kind_of(work.state.pod, name) == "main" and passes.told_alone(work):
+        if kind_of(work.state.pod, name) == "main" and passes.publishes_alone(work):
             return
     if work.state.stage == "syncing":
         work.set(changed=True)

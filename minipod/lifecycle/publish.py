@@ -46,11 +46,11 @@ def container_uri(container_id: str) -> str:
 def publish(work: Work, *, terminal: bool = False, held: bool = True) -> None:
     """Generate the status and make it the published one.
 
-    `terminal`: no container will run again. `held`: a terminal phase is not told yet (the old one stays), because
+    `terminal`: no container will run again. `held`: a terminal phase is not published yet (the old one stays), because
     something of the pod may still run (status_manager.go mergePodStatus).
     """
     state = work.state
-    if state.evicted_reason and state.evicted_reason != EVICTED:  # told when it was decided
+    if state.evicted_reason and state.evicted_reason != EVICTED:  # recorded when it was decided
         work.record("Normal", state.evicted_reason, state.evicted_message)
     if state.start_time is None:
         work.set(start_time=work.now)
@@ -58,7 +58,7 @@ def publish(work: Work, *, terminal: bool = False, held: bool = True) -> None:
     inits = _statuses(work, state.pod.spec.init_containers)
     ephemerals = _statuses(work, state.pod.spec.ephemeral_containers)
 
-    # The kubelet decides on the phase before it asks the probes: a sidecar counts as started once it was told so.
+    # The kubelet decides on the phase before it asks the probes: a sidecar counts as started once that was published.
     was_started = {s.name: s.started for s in state.status.init_container_statuses}
     before = [msgspec.structs.replace(s, started=was_started.get(s.name, False)) for s in inits]
     phase = rules.phase_of(state.pod.spec, (*mains, *before), terminal=terminal, initialized=_main_started(state))
@@ -66,11 +66,11 @@ def publish(work: Work, *, terminal: bool = False, held: bool = True) -> None:
         phase = state.phase
     if state.evicted_reason:
         phase = "Failed"
-    work.set(phase=phase, tell_at=None)
-    _tell(work, phase, tuple(sorted(mains, key=lambda s: s.name)), tuple(inits), tuple(ephemerals), held)
+    work.set(phase=phase, publish_at=None)
+    _publish(work, phase, tuple(sorted(mains, key=lambda s: s.name)), tuple(inits), tuple(ephemerals), held)
 
 
-def _tell(
+def _publish(
     work: Work,
     phase: str,
     mains: tuple[ContainerStatus, ...],
@@ -79,17 +79,17 @@ def _tell(
     held: bool,
 ) -> None:
     state, old = work.state, work.state.status
-    told = phase
+    shown = phase
     if held and phase in rules.TERMINAL_PHASES and old.phase not in rules.TERMINAL_PHASES:
-        told = old.phase or "Pending"
-    evicted = state.evicted_reason and told == "Failed"
+        shown = old.phase or "Pending"
+    evicted = state.evicted_reason and shown == "Failed"
     ips = () if state.pod.spec.host_network else state.sandbox.ips
     pod_ips = tuple(PodIP(ip=ip) for ip in ips)
     pod = allocated_pod(state)
     set_status(
         work,
         PodStatus(
-            phase=told,
+            phase=shown,
             reason=state.evicted_reason if evicted else "",
             message=state.evicted_message if evicted else "",
             conditions=_conditions(work, phase, mains, inits),
@@ -108,7 +108,7 @@ def _tell(
 
 
 def set_status(work: Work, status: PodStatus) -> None:
-    """Of a pod that was deleted without a grace period nothing more is told: on a cluster the object is gone."""
+    """Of a pod that was deleted without a grace period nothing more is published: on a cluster the object is gone."""
     if status != work.state.status and work.state.pod.metadata.deletion_grace_period_seconds != 0:
         work.set(status=status, published=work.state.published + 1)
 
@@ -131,8 +131,8 @@ def _conditions(
     ]
     if rules.all_containers_could_restart(spec):
         made.append(conditions.restarting(phase, state.restart_all))
-    told = conditions.stamped(state.pod, state.status, made, timestamp(work.now))
-    return others + conditions.resizes(state.resizing) + told
+    own = conditions.stamped(state.pod, state.status, made, timestamp(work.now))
+    return others + conditions.resizes(state.resizing) + own
 
 
 def publish_gated(work: Work) -> None:
@@ -161,27 +161,29 @@ def publish_rejected(work: Work, reason: str, message: str) -> None:
 
 
 def publish_readiness(work: Work) -> None:
-    """Tell started and ready anew, and nothing else (status_manager.go SetContainerReadiness)."""
+    """Publish started and ready again, and nothing else (status_manager.go SetContainerReadiness)."""
     state = work.state
-    mains = tuple(_with_readiness_anew(state, status) for status in state.status.container_statuses)
-    inits = tuple(_with_readiness_anew(state, status) for status in state.status.init_container_statuses)
+    mains = tuple(_with_current_readiness(state, status) for status in state.status.container_statuses)
+    inits = tuple(_with_current_readiness(state, status) for status in state.status.init_container_statuses)
     made = _conditions(work, state.phase, mains, inits)
     keep = {c.type: c for c in state.status.conditions}
-    told = tuple(c if c.type in ("Ready", "ContainersReady") else keep.get(c.type, c) for c in made)
+    updated = tuple(c if c.type in ("Ready", "ContainersReady") else keep.get(c.type, c) for c in made)
     set_status(
         work,
-        msgspec.structs.replace(state.status, container_statuses=mains, init_container_statuses=inits, conditions=told),
+        msgspec.structs.replace(
+            state.status, container_statuses=mains, init_container_statuses=inits, conditions=updated
+        ),
     )
 
 
 def publish_started(work: Work, name: str, started: bool) -> None:
-    """Tell one container's `started`, and nothing else (status_manager.go SetContainerStartup)."""
+    """Publish one container's `started`, and nothing else (status_manager.go SetContainerStartup)."""
     status = work.state.status
 
-    def told(statuses: tuple[ContainerStatus, ...]) -> tuple[ContainerStatus, ...]:
+    def updated(statuses: tuple[ContainerStatus, ...]) -> tuple[ContainerStatus, ...]:
         return tuple(msgspec.structs.replace(s, started=started) if s.name == name else s for s in statuses)
 
-    mains, inits = told(status.container_statuses), told(status.init_container_statuses)
+    mains, inits = updated(status.container_statuses), updated(status.init_container_statuses)
     set_status(work, msgspec.structs.replace(status, container_statuses=mains, init_container_statuses=inits))
 
 
@@ -264,7 +266,7 @@ def _of_run(state: PodState, container: AnyContainer, known: Known, old: Contain
 def _resources(
     state: PodState, container: AnyContainer, run: Run, allocated: ResourceRequirements
 ) -> ResourceRequirements:
-    """What it runs with; of an ended one, what it would be given now."""
+    """What it runs with; of an ended container, what it would get now."""
     if run.state != "running" or not isinstance(container, Container):
         return allocated
     return running_resources(state, container, run.resources or allocated)
@@ -329,7 +331,7 @@ def should_be_restarted(state: PodState, container: AnyContainer, run: Run | Non
 def with_readiness(state: PodState, status: ContainerStatus, *, was_started: bool) -> ContainerStatus:
     """started and ready, by the probes (prober_manager.go UpdatePodStatus).
 
-    `was_started`: what was told last. It holds on for an instance that the startup probe's worker has not met yet.
+    `was_started`: as published last. It stays true for an instance that the startup probe's worker has not met yet.
     """
     pod = state.pod
     if any(status.name == ephemeral.name for ephemeral in pod.spec.ephemeral_containers):
@@ -343,12 +345,12 @@ def with_readiness(state: PodState, status: ContainerStatus, *, was_started: boo
     return msgspec.structs.replace(status, started=started, ready=is_ready)
 
 
-def _with_readiness_anew(state: PodState, status: ContainerStatus) -> ContainerStatus:
+def _with_current_readiness(state: PodState, status: ContainerStatus) -> ContainerStatus:
     return with_readiness(state, status, was_started=bool(status.started))
 
 
 def _is_met(state: PodState, status: ContainerStatus) -> bool:
-    """The startup probe has had a turn since this very instance was told."""
+    """The startup probe has had a turn since this very instance was published."""
     probe = state.containers.get(status.name, Known()).probes.get("startup")
     return probe is not None and container_uri(probe.container_id) == status.container_id
 
@@ -415,7 +417,7 @@ def _lost(status: ContainerStatus) -> ContainerStatus:
 
 
 def has_initialized(pod: Pod, status: PodStatus) -> bool:
-    """By what was told, main containers were to be started or were (status_manager.go hasPodInitialized)."""
+    """By the published status, main containers were to be started or were (status_manager.go hasPodInitialized)."""
     if not pod.spec.init_containers:
         return True
     if any(s.last_state.terminated is not None or s.state.waiting is None for s in status.container_statuses):
@@ -430,7 +432,7 @@ def has_initialized(pod: Pod, status: PodStatus) -> bool:
 
 
 def _tried(statuses: tuple[ContainerStatus, ...]) -> int:
-    """How many init containers were tried: all but the waiting ones at the end, one at least."""
+    """How many init containers were tried: all but the waiting ones at the end, and at least the first."""
     for index in range(len(statuses) - 1, -1, -1):
         if statuses[index].state.waiting is None or statuses[index].last_state.terminated is not None:
             return index + 1

@@ -1,6 +1,6 @@
 """A new agent takes a pod over (layer 4, pure): what was under way is lost, what the runtime has is the truth.
 
-What is remembered goes on where it was: back-offs, restart counts, probe counts, deadlines, grace periods.
+What is remembered continues where it was: back-offs, restart counts, probe counts, deadlines, grace periods.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def recover(work: Work, event: AgentStarted) -> None:
         max_backoff_s=event.max_backoff_s,
         current_pass=None,
         pass_at=None,
-        tell_at=None,
+        publish_at=None,
         resizing=msgspec.structs.replace(work.state.resizing, under_way=False),
     )
     _sandbox(work, event)
@@ -31,7 +31,7 @@ def recover(work: Work, event: AgentStarted) -> None:
     stage = work.state.stage
     if stage == "syncing":
         for name in work.state.containers:
-            work.set_container(name, kill=None)  # decided anew from what is known of the probes
+            work.set_container(name, kill=None)  # decided again from what is known of the probes
         work.set(changed=True)
     elif stage == "terminating":
         kill.resume(work)
@@ -58,7 +58,7 @@ def _container(work: Work, name: str, found: Run | None) -> None:
     run = known.run
     work.set_container(name, post_start_done=True, post_start_error=None)
     if found is not None and (run is None or found.id != run.id):
-        _made_meanwhile(work, name, found)
+        _unseen_instance(work, name, found)
     elif run is None or run.state == "exited":
         return
     elif found is None:
@@ -69,8 +69,8 @@ def _container(work: Work, name: str, found: Run | None) -> None:
         work.set_run(name, state=found.state, pid=found.pid, started_at=found.started_at or run.started_at)
 
 
-def _made_meanwhile(work: Work, name: str, found: Run) -> None:
-    """An instance that the old agent did not live to hear of. Older ones than the known are nobody's."""
+def _unseen_instance(work: Work, name: str, found: Run) -> None:
+    """An instance that the old agent did not see any more. Instances older than the known one are ignored."""
     known = work.container(name)
     if found.attempt < known.attempts:
         return

@@ -1,7 +1,7 @@
-"""In-place resize of cpu and memory (layer 4, pure): what was allocated, what runs with what, and how that is told.
+"""In-place resize of cpu and memory (layer 4, pure): what was allocated, what runs with what, what the status shows.
 
-After pkg/kubelet/allocation and kuberuntime_manager.go computePodResizeAction. Whether the node has room is the
-agent's to say; as long as it has not, the pod goes on with what it was allocated before.
+After pkg/kubelet/allocation and kuberuntime_manager.go computePodResizeAction. The agent decides whether the node has
+room; as long as it has none, the pod keeps what it was allocated before.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def asked(work: Work, event: ResizeAsked) -> None:
 
 
 def _pending(work: Work, old: Pod, event: ResizeAsked) -> None:
-    """There is no room: `old`, as it was allocated, holds on (status_manager.go SetPodResizePendingCondition)."""
+    """There is no room: `old`, as it was allocated, stays (status_manager.go SetPodResizePendingCondition)."""
     pod, before = work.state.pod, work.state.resizing
     reason = INFEASIBLE if event.reason == INFEASIBLE else DEFERRED
     generation = pod.metadata.generation
@@ -67,19 +67,19 @@ def _pending(work: Work, old: Pod, event: ResizeAsked) -> None:
 def _resources(pod: Pod) -> tuple[object, ...]:
     """What can be resized: of the pod and of each container, in the order of the spec."""
     containers = (*pod.spec.init_containers, *pod.spec.containers)
-    return (pod.spec.resources, *(one.resources for one in containers))
+    return (pod.spec.resources, *(c.resources for c in containers))
 
 
 def _summary(pod: Pod, error: str = "", generation: int | None = None) -> str:
     """As the kubelet's events show it: the resources of every container, the generation (events/resize.go)."""
-    said: dict[str, object] = {}
+    summary: dict[str, object] = {}
     for name, group in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers)):
         if group:
-            said[name] = [{"name": one.name, "resources": _sorted(one.resources)} for one in group]
-    said["generation"] = pod.metadata.generation if generation is None else generation
+            summary[name] = [{"name": c.name, "resources": _sorted(c.resources)} for c in group]
+    summary["generation"] = pod.metadata.generation if generation is None else generation
     if error:
-        said["error"] = error
-    return msgspec.json.encode(said).decode()
+        summary["error"] = error
+    return msgspec.json.encode(summary).decode()
 
 
 def _sorted(resources: ResourceRequirements) -> dict[str, dict[str, str]]:
@@ -104,7 +104,7 @@ def differs(state: PodState, container: Container) -> bool:
 
 def _of(state: PodState, name: str) -> ResourceRequirements:
     spec = allocated_pod(state).spec
-    return next(one.resources for one in (*spec.init_containers, *spec.containers) if one.name == name)
+    return next(c.resources for c in (*spec.init_containers, *spec.containers) if c.name == name)
 
 
 def needs_restart(state: PodState, container: Container) -> bool:
@@ -120,8 +120,8 @@ def needs_restart(state: PodState, container: Container) -> bool:
 
 
 def is_due(state: PodState) -> bool:
-    """Whether the runtime has to be told of new resources."""
-    return state.resizing.in_progress and not state.resizing.told
+    """Whether the runtime has to set new resources."""
+    return state.resizing.in_progress and not state.resizing.applied
 
 
 def begin(work: Work) -> None:
@@ -142,7 +142,7 @@ def done(work: Work, event: ResizeDone) -> None:
         run = known.run
         if run is not None and run.id in event.resized:
             work.set_run(name, resources=_of(work.state, name))
-    work.set(resizing=msgspec.structs.replace(resizing, under_way=False, told=True, error=""), changed=True)
+    work.set(resizing=msgspec.structs.replace(resizing, under_way=False, applied=True, error=""), changed=True)
 
 
 def _failed(work: Work, error: str) -> None:
@@ -156,11 +156,11 @@ def _failed(work: Work, error: str) -> None:
 
 
 def complete(work: Work) -> None:
-    """Nothing differs any more: the condition goes, with an event."""
+    """Where nothing differs any more, the condition is removed, with an event."""
     state = work.state
     spec = allocated_pod(state).spec
-    under_way = not state.resizing.told or any(differs(state, one) for one in (*spec.init_containers, *spec.containers))
+    under_way = not state.resizing.applied or any(differs(state, c) for c in (*spec.init_containers, *spec.containers))
     if state.resizing.in_progress and not under_way:
-        work.set(resizing=msgspec.structs.replace(state.resizing, in_progress=False, told=False, error=""))
+        work.set(resizing=msgspec.structs.replace(state.resizing, in_progress=False, applied=False, error=""))
         text = _summary(allocated_pod(state), generation=state.resizing.progress_generation)
         work.record("Normal", "ResizeCompleted", f"Pod resize completed: {text}")

@@ -24,7 +24,7 @@ def volume_images(pod: Pod, name: str) -> tuple[str, ...]:
     """The images that the container mounts as volumes."""
     container = find_container(pod, name)
     mounted = {mount.name for mount in container.volume_mounts} if container is not None else set()
-    return tuple(one.image.reference for one in pod.spec.volumes if one.image is not None and one.name in mounted)
+    return tuple(v.image.reference for v in pod.spec.volumes if v.image is not None and v.name in mounted)
 
 
 def kind_of(pod: Pod, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the worker tells of one container: image, creation, start, hooks, end (layer 4, pure).
+"""What the worker reports about a container: image, creation, start, hooks, end (layer 4, pure).
 
 The events of kuberuntime_container.go startContainer and of images/image_manager.go are recorded here, with the
 kubelet's reasons and messages.
@@ -74,7 +74,7 @@ def _image_failed(work: Work, event: ImageFailed, image: str, about: str) -> Non
 
 
 def _pulled(work: Work, image: str) -> None:
-    """The delay is remembered for a while, so that a registry that fails now and then is not asked more and more."""
+    """The delay is remembered for a while, so that a registry that fails now and then is not asked more often."""
     pull = work.state.pulls.get(image)
     if pull is not None:
         work.set(pulls={**work.state.pulls, image: FailedPull(backoff=pull.backoff)})
@@ -160,7 +160,7 @@ def on_hook(work: Work, event: HookDone) -> None:
     if work.run_with_id(event.name, event.container_id) is None:
         return
     if event.hook == "preStop":
-        if not event.ok and not _is_sleep(work, event.name):  # that one is cut short, it cannot fail
+        if not event.ok and not _is_sleep(work, event.name):  # a sleep is cut short, it cannot fail
             work.record("Warning", "FailedPreStopHook", "PreStopHook failed", event.name)
         kill.hook_done(work, event.name)
         return
@@ -174,7 +174,7 @@ def on_hook(work: Work, event: HookDone) -> None:
     work.record("Warning", "FailedPostStartHook", "PostStartHook failed", event.name)
     work.set_pass(killed=True)
     work.set_container(event.name, post_start_error=event.message)
-    if known.run is not None and known.run.state == "exited":  # the kubelet ends it all the same, and says so
+    if known.run is not None and known.run.state == "exited":  # the kubelet ends it all the same, with an event
         work.record("Normal", "Killing", "FailedPostStartHook", event.name)
     kill.start_kill(work, event.name, reason="postStart", message="FailedPostStartHook")
     _post_start_over(work, event.name)
@@ -197,7 +197,7 @@ def _post_start_over(work: Work, name: str) -> None:
 
 
 def on_exited(work: Work, event: ContainerExited) -> None:
-    """The first word about an end counts: one that is known already (a start error) stays as it is."""
+    """The first report of an end counts: an end that is known already (a start error) stays as it is."""
     run = work.run_with_id(event.name, event.container_id)
     if run is None or run.state == "exited":
         return

@@ -12,10 +12,10 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Resizing(Value, frozen=True, kw_only=True):
-    """An in-place resize. `reason` (Infeasible | Deferred): there is no room, `allocated` and `pod_level` hold on.
+    """An in-place resize. `reason` (Infeasible | Deferred): there is no room, `allocated` and `pod_level` stay valid.
 
-    `told`: the runtime knows the new resources. `in_progress`: something has still the old ones. Each of the two
-    conditions speaks of a generation of the spec, since a time.
+    `applied`: the runtime has set the new resources. `in_progress`: something still has the old ones. Each of the two
+    conditions is about a generation of the spec, since a time.
     """
 
     reason: str = ""
@@ -28,19 +28,19 @@ class Resizing(Value, frozen=True, kw_only=True):
     progress_generation: int = 0
     progress_since: float = 0.0
     under_way: bool = False  # ResizePod is to be answered
-    told: bool = False
+    applied: bool = msgspec.field(default=False, name="told")  # as it is stored
     error: str = ""
 
 
 class BackOff(Value, frozen=True, kw_only=True):
-    """client-go's flowcontrol entry: the present delay, and when it was last moved on."""
+    """client-go's flowcontrol entry: the current delay, and when it last changed."""
 
     delay_s: float
     updated_at: float
 
 
 class FailedPull(Value, frozen=True, kw_only=True):
-    """ImagePullBackOff of one image, for all containers of the pod. `error`: what the last fetch said, if it failed."""
+    """ImagePullBackOff of one image, for all containers of the pod. `error`: of the last fetch, if it failed."""
 
     backoff: BackOff
     error: str = ""

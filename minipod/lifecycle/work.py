@@ -44,13 +44,13 @@ class Work:
         self.set(containers={**self.state.containers, name: container})
 
     def set_run(self, name: str, **changes: Unpack[RunChanges]) -> None:
-        """Change the present instance; there must be one."""
+        """Change the current instance, where there is one."""
         run = self.container(name).run
         if run is not None:
             self.set_container(name, run=replace(run, **changes))
 
     def end_run(self, name: str, end: Run | ContainerExited) -> None:
-        """The present instance has ended, as `end` tells; a reason that the runtime left out follows from the code."""
+        """The current instance has ended, as `end` reports; a reason that it leaves out follows from the exit code."""
         run = self.container(name).run
         started_at = run.started_at if run is not None else 0.0
         self.set_run(
@@ -66,7 +66,7 @@ class Work:
         )
 
     def run_with_id(self, name: str, container_id: str) -> Run | None:
-        """The present instance, if it is that one: late events about older ones are nobody's."""
+        """The current instance, if it has this id: late events about older instances are ignored."""
         run = self.container(name).run
         return run if run is not None and run.id == container_id else None
 
@@ -79,6 +79,6 @@ class Work:
         self.actions.append(action)
 
     def record(self, kind: str, reason: str, message: str, container: str = "", component: str = "kubelet") -> None:
-        """`kind`: Normal | Warning. `container`: its name, where the event is about one."""
+        """`kind`: Normal | Warning. `container`: its name, where the event is about a container."""
         path = field_path(self.state.pod, container) if container else ""
         self.act(RecordEvent(type=kind, reason=reason, message=message, field_path=path, component=component))
