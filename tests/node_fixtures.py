@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,16 +55,17 @@ class Node:
     def command(self, *args: object) -> list[str]:
         return [sys.executable, "-m", "minipod", *map(str, args)]
 
-    def popen(self, *args: object, **options: object) -> subprocess.Popen[str]:
+    def popen(self, *args: object, **options: Any) -> subprocess.Popen[str]:
         """Starts `minipod ARGS` with its output in pipes; the caller ends it."""
-        settings: dict[str, object] = {
+        settings: dict[str, Any] = {
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.STDOUT,
             "text": True,
             "env": os.environ | self.env,
         }
-        return subprocess.Popen(self.command(*args), **(settings | options))  # type: ignore[call-overload]
+        started: subprocess.Popen[str] = subprocess.Popen(self.command(*args), **(settings | options))
+        return started
 
     def pod(self, name: str, namespace: str = "default") -> dict[str, object]:
         """The pod as `get -o json` shows it."""

@@ -27,7 +27,7 @@ def in_own_runtime(node: Node, body: Callable[[Runtime, dict[str, Container]], A
         runtime = Runtime(node.paths, Config(), host_facts(Config()))
         await runtime.open()
         try:
-            await body(runtime, {one.status.config.name: one for one in runtime._containers.values()})
+            await body(runtime, {found.status.config.name: found for found in runtime._containers})
         finally:
             await runtime.close()
 

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 from minipod.api.references import parse_reference
 from minipod.runtime.images.registry.credentials import parse_secret
@@ -28,7 +29,7 @@ def get(
     *,
     host: str = "",
     options: dict[str, RegistryOptions] | None = None,
-    secrets: dict[str, object] | None = None,
+    secrets: dict[str, Any] | None = None,
     environment: dict[str, str] | None = None,
     stop: threading.Event | None = None,
     **limits: float,
@@ -52,5 +53,5 @@ def left_over(store: ImageStore) -> list[str]:
     return [name for part in ("tmp", "ingest") for name in os.listdir(store.path / part)]
 
 
-def login(host: str, user: str, password: str) -> dict[str, object]:
+def login(host: str, user: str, password: str) -> dict[str, Any]:
     return {"auths": {host: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}}

@@ -164,6 +164,11 @@ def on(kind: str, act: Callable[[Request], None], method: str = "GET") -> Rule:
     return rule
 
 
+def held(gate: threading.Event, timeout_s: float) -> None:
+    """The request is not answered before the gate opens, or at all when it does not."""
+    gate.wait(timeout_s)
+
+
 def largest(act: Callable[[Request, bytes], None]) -> Rule:
     """The largest blob, which is the layer, is answered by `act`."""
 

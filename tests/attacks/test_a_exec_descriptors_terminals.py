@@ -138,8 +138,8 @@ def trojans() -> Iterator[Entry]:
     for folder in {*map(str, sys.path), str(package.parent)} - {""}:
         for name in ("msgspec", "pyroute2", "psutil", "yaml", "sitecustomize", "usercustomize", "minipod"):
             yield entry(f"{folder}/{name}.py".lstrip("/"), TROJAN)
-    for path in package.rglob("*.py"):
-        yield entry(str(path).lstrip("/"), TROJAN)
+    for module in package.rglob("*.py"):
+        yield entry(str(module).lstrip("/"), TROJAN)
     for folder in ("usr/local/sbin", "usr/local/bin"):
         for name in TOOLS:
             yield entry(f"{folder}/{name}", TROJAN_TOOL, mode=0o755)
@@ -240,8 +240,10 @@ def test_neither_a_foreground_pod_nor_one_that_is_attached_types_into_the_operat
 
 def run_with(node: AttackedNode, script: str, *options: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
     command = node.command("exec", *options, "p", "--", "sh", "-c", script)
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
-    done = subprocess.run(command, env=os.environ | node.env, timeout=60, check=False, **settings)
+    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        command, env=os.environ | node.env, timeout=60, check=False, **settings
+    )
     node.canary.hear((done.stdout or b"") + (done.stderr or b""))
     return done
 

@@ -93,7 +93,7 @@ def test_every_hierarchy_begins_for_a_container_at_its_own_group(
     script = 'eval "$ATTACK"' if attack == "sh" else attack
     if "1000" in attack:
         context = {**context, "runAsGroup": 1000}
-    more = {
+    more: Object = {
         "image": image,
         "volumeMounts": [mount("t", "/tmp")],
         "env": [{"name": "ATTACK", "value": MOUNT_ALL.replace("$", "$$")}],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.attacks.conftest import AttackedNode
@@ -31,7 +33,7 @@ def test_root_in_a_container_opens_nothing_of_the_kernel_for_writing(node: Attac
 
 @pytest.mark.attack(row=21)
 @pytest.mark.parametrize(("field", "value"), [("hostUsers", True), ("hostUsers", None)])
-def test_proc_is_unmasked_only_in_a_user_namespace(node: AttackedNode, field: str, value: object) -> None:
+def test_proc_is_unmasked_only_in_a_user_namespace(node: AttackedNode, field: str, value: Any) -> None:
     made = pod("p", container("c", "true", securityContext={"procMount": "Unmasked"}), **{field: value})
     refused = node("run", "-", input=manifest(made), check=False)
     assert refused.returncode != 0
@@ -43,7 +45,7 @@ def test_proc_is_unmasked_only_in_a_user_namespace(node: AttackedNode, field: st
 @pytest.mark.parametrize("shared", ["nothing", "shareProcessNamespace", "hostPID", "hostNetwork", "hostIPC", "debug"])
 def test_every_kind_of_procfs_and_sysfs_is_masked(node: AttackedNode, shared: str) -> None:
     """That of the pod's, of the host's or of another container's PID namespace, and the sysfs of the host's network."""
-    fields = {} if shared in ("nothing", "debug") else {shared: True}
+    fields: dict[str, Any] = {} if shared in ("nothing", "debug") else {shared: True}
     if shared != "debug":
         assert node("run", "-", input=manifest(pod("p", container("c", LOOK), **fields))).stdout == "looked\n"
         return

@@ -6,6 +6,8 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -289,7 +291,11 @@ def test_an_update_of_files_follows_no_link_that_a_container_left(node: Attacked
         apply(node, config_map("c", k=str(number), other="x"), secret("s", q=str(number)))
         # seen by a volume that is whole, or refused with an event: in either case the agent has looked at it
         places = [next(Path(node.paths.state, "pods").glob(f"*/volumes/*/{name}")) for name in "csp"]
-        wait_for(lambda places=places, number=number: all(looked_at(node, place, str(number)) for place in places))
+        wait_for(partial(all_looked_at, node, places, str(number)))
+
+
+def all_looked_at(node: AttackedNode, places: Sequence[Path], value: str) -> bool:
+    return all(looked_at(node, place, value) for place in places)
 
 
 def looked_at(node: AttackedNode, place: Path, value: str) -> bool:
@@ -357,7 +363,8 @@ def test_the_volumes_of_an_image_are_folders_of_its_own_root(
     node: AttackedNode, evil: EvilImages, canary: Canary
 ) -> None:
     """CVE-2022-23648: an image's VOLUME names a place of the host, through `..` or a link."""
-    volumes = {f"/../../..{canary.folder}": {}, "/s": {}, "/s/sub": {}, "/up/d": {}, "relative": {}, "": {}, "/": {}}
+    places = (f"/../../..{canary.folder}", "/s", "/s/sub", "/up/d", "relative", "", "/")
+    volumes: dict[str, Any] = {place: {} for place in places}
     links = (symlink("s", str(canary.folder)), symlink("up", "../../../../.."))
     image = evil("volumes", *links, config={"Volumes": volumes})
     script = (

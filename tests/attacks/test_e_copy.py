@@ -14,6 +14,7 @@ from minipod.cli import copying
 from minipod.cli.copying import Copier
 from minipod.cli.verbs import cp
 from minipod.errors import UsageError
+from minipod.kernel.path import openat2
 from tests.attacks.canary import Canary
 from tests.attacks.conftest import AttackedNode
 from tests.attacks.evil import EvilImages
@@ -103,7 +104,8 @@ def test_a_folder_that_is_swapped_between_two_steps_of_a_copy_is_not_followed(
     (source / "d" / "secret").write_text("evil")
     target.mkdir()
     victim = target if direction == "in" else source
-    original, swapped = copying.openat2, []
+    original = openat2
+    swapped: list[str] = []
 
     def after_the_swap(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
         is_folder_of_target = os.readlink(f"/proc/self/fd/{dir_fd}") == str(victim) and path == "d"

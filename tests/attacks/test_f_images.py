@@ -22,6 +22,7 @@ from minipod.errors import ImageError
 from minipod.paths import Paths
 from minipod.runtime.images import layers, unpack
 from minipod.runtime.images.store import ImageStore
+from minipod.runtime.images.tarstream import BadLayerError
 from tests import registry as fake
 from tests.attacks.canary import Canary
 from tests.attacks.conftest import AttackedNode
@@ -120,7 +121,7 @@ def test_an_unpacker_that_is_not_in_its_target_unpacks_nothing(tmp_path: Path, m
         try:
             setattr(os, missing, lambda _: None)
             unpack.enter(str(tmp_path))
-        except unpack.BadLayerError as error:
+        except BadLayerError as error:
             status = 0 if "is not the layer's" in str(error) else 2
         finally:
             os._exit(status)

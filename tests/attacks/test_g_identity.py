@@ -316,7 +316,7 @@ def test_inheritable_and_ambient_capabilities_are_empty_in_every_process_of_a_co
         says(name, "busybox", CAPS, securityContext=context, livenessProbe=probed(name))
         for name, (context, _) in SETS.items()
     ]
-    init = container("init", noted(CAPS, "init"), **V)
+    init = container("init", noted(CAPS, "init"), volumeMounts=V["volumeMounts"])
     begin(node, *containers, init=[init])
     wait_for(lambda: len(said(node)) == 2 * len(SETS) + 1, 30)
     heard = said(node)
@@ -416,7 +416,7 @@ def test_long_and_many_fields_of_a_pod_break_no_message_on_the_way_to_the_kernel
     mounts = [mount("v", f"/m/{number}", subPath=f"{'s' * 200}/{number}") for number in range(300)]
     shown = 'echo ${#LONG} $(env | grep -c ^V) "$LINES" $(ls /m | wc -l)'
     big = {**container("c", shown), "env": env, "volumeMounts": mounts}
-    note = {"metadata": {"annotations": {"a": "x" * (200 << 10)}}}
+    note: Object = {"metadata": {"annotations": {"a": "x" * (200 << 10)}}}
     done = node("run", "-", input=manifest(pod("big", big, volumes=[empty_dir("v")], **note)))
     assert done.stdout.split() == [str(100 << 10), "10000", "a", "b", "300"]
     too_long = container("c", "true", env=[{"name": f"E{n}", "value": "x" * (120 << 10)} for n in range(20)])

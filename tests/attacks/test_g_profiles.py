@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,8 +51,8 @@ def test_a_profile_s_name_that_leads_elsewhere_is_refused(
     node: AttackedNode, level: str, profile: str | None, words: str
 ) -> None:
     Path(node.paths.state, "canary.json").write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
-    of_container = {"securityContext": localhost(profile)} if level == "container" else {}
-    of_pod = {"securityContext": localhost(profile)} if level == "pod" else {}
+    of_container: dict[str, Any] = {"securityContext": localhost(profile)} if level == "container" else {}
+    of_pod: dict[str, Any] = {"securityContext": localhost(profile)} if level == "pod" else {}
     written = manifest(pod("p", container("c", "echo ran", **of_container), **of_pod))
     done = node("run", "-", input=written, check=False)
     os.unlink(f"{node.paths.state}/canary.json")

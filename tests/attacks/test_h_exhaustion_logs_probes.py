@@ -218,8 +218,8 @@ def test_system_v_segments_of_containers_that_ended_stay_within_the_pod_s_limit(
     image = evil("hold", entry("hold", hold, mode=0o755))
     made = container("evil", "/hold && echo held >> /go/held", image=image, resources=limits(memory="32Mi"))
     made["volumeMounts"] = [mount("go", "/go")]
-    spec = {"restartPolicy": "Always", "volumes": [empty_dir("go")]}
-    node("run", "-d", "--until", "created", "-", input=manifest(pod("p", made, **spec)))
+    made = pod("p", made, restartPolicy="Always", volumes=[empty_dir("go")])
+    node("run", "-d", "--until", "created", "-", input=manifest(made))
     wait_for(lambda: last_end(node, "evil") == "OOMKilled", 40)
     (held,) = Path(node.paths.state, "pods").glob("*/volumes/*/go/held")
     assert held.read_text() == "held\n", "the first fits, the second does not"

@@ -128,7 +128,7 @@ def test_another_user_who_comes_to_a_socket_all_the_same_is_sent_away(node: Atta
     """Its mode is one line of defence; who is at the other end is the next."""
     node("run", "-d", "-", input=manifest(pod("p", container("c", SLEEP))))
     path = Path(node.paths.agent_socket)
-    request = {"verb": "status", "version": minipod.__version__}
+    request: dict[str, Any] = {"verb": "status", "version": minipod.__version__}
     if which == "spawner":
         (path,) = Path(node.paths.root, "spawners").iterdir()
         request = {"id": 1, "do": "list"}

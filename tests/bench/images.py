@@ -158,4 +158,4 @@ def _children_cpu_s() -> float:
 
 def _cpu_s(pid: int) -> float:
     """Of the process and of the children that it has waited for."""
-    return sum(psutil.Process(pid).cpu_times()[:4])
+    return float(sum(psutil.Process(pid).cpu_times()[:4]))

@@ -59,8 +59,8 @@ def table(figures: Sequence[Figure]) -> str:
         budget = (
             "" if figure.budget is None else f"≤ {figure.budget:g}" + (" !" if figure.median > figure.budget else "")
         )
-        values = (f"{value:.1f}" for value in (figure.median, min(figure.samples), max(figure.samples)))
-        rows.append((figure.name, *values, figure.unit, budget))
+        low, middle, high = (f"{value:.1f}" for value in (min(figure.samples), figure.median, max(figure.samples)))
+        rows.append((figure.name, middle, low, high, figure.unit, budget))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -173,10 +173,10 @@ def _at_once(bench: Bench, count: int) -> Iterator[Figure]:
 def _helpers_cpu_s(bench: Bench) -> float:
     pid = bench.ask(verb="status")["pid"]
     times = [helper.cpu_times() for helper in (psutil.Process(int(str(pid))), *bench.spawners())]
-    return sum(one.user + one.system for one in times)
+    return float(sum(spent.user + spent.system for spent in times))
 
 
 def _helpers_kib(bench: Bench) -> float:
     pid = bench.ask(verb="status")["pid"]
     helpers = [psutil.Process(int(str(pid))), *bench.spawners()]
-    return sum(helper.memory_full_info().pss for helper in helpers) / 1024
+    return float(sum(helper.memory_full_info().pss for helper in helpers)) / 1024

@@ -24,7 +24,7 @@ def test_whatever_is_started_in_a_pod_is_in_the_pod_s_root(node: Node, tmp_path:
     looks = {"exec": {"command": ["sh", "-c", PROOF]}}
     probe: dict[str, Any] = {**looks, "periodSeconds": 1, "failureThreshold": 1}
     idle = f": {word}; {PROOF} || exit 1; trap 'exit 0' TERM; sleep 1000 & wait"
-    probes = {"startupProbe": probe, "readinessProbe": probe, "livenessProbe": probe}
+    probes: dict[str, Any] = {"startupProbe": probe, "readinessProbe": probe, "livenessProbe": probe}
     text = manifest(pod("p", container("c", idle, lifecycle={"postStart": looks}, **probes)))
     node("run", "-d", "--until", "ready", "-", input=text)
     root = root_of(word)

@@ -14,13 +14,14 @@ from tests.conftest import CHECKOUT
 
 CORPUS = CHECKOUT / "tests" / "data" / "pods-validation.jsonl.gz"
 
+EXAMPLES = int(os.environ.get("MINIPOD_TEST_EXAMPLES", "40"))
 # A busy machine is no failure; what CI runs is the same every time, what a developer runs goes on searching, and
 # MINIPOD_TEST_EXAMPLES=5000 makes it search for long.
 hypothesis.settings.register_profile(
     "minipod",
     deadline=None,
     derandomize="CI" in os.environ,
-    max_examples=int(os.environ.get("MINIPOD_TEST_EXAMPLES", "40")),
+    max_examples=EXAMPLES,
 )
 hypothesis.settings.load_profile("minipod")
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+from functools import partial
+from typing import Any
 
 import pytest
 
 from minipod.lifecycle import model
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
+Spec = dict[str, Any]
 PROBE = {"exec": {"command": ["true"]}, "periodSeconds": 1, "failureThreshold": 2}
 HOOKS = {"preStop": {"exec": {"command": ["x"]}}, "postStart": {"exec": {"command": ["x"]}}}
 
 
-def make_spec(dice: random.Random) -> dict:
-    def container(name: str, **more: object) -> dict:
-        spec = {
+def make_spec(dice: random.Random) -> Spec:
+    def container(name: str, **more: object) -> Spec:
+        spec: Spec = {
             "name": name,
             "command": ["sh", "-c", dice.choice(["exit 0", "exit 1", "sleep 3; exit 1", "sleep 1000"])],
         }
@@ -76,7 +79,7 @@ def trouble(sim: Simulator, dice: random.Random) -> None:
         sim.send(model.AgentStarted(sandbox_id=sim.state.sandbox.id, sandbox_ready=ready, runs=runs))
         for process in sim.processes.values():
             if process.ends_after is not None:
-                sim.at(1.0, lambda process=process: sim._end(process, process.exit_code))
+                sim.at(1.0, partial(sim._end, process, process.exit_code))
     elif kind == 8:
         sim.sandbox_errors = 1
     elif kind == 9:

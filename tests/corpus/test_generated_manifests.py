@@ -91,7 +91,21 @@ def test_every_object_survives_yaml(value: dict[str, Any]) -> None:
     assert yaml.safe_load(to_yaml(value)) == value
 
 
-ODD_VALUES = ("", "a/b", "../x", "metadata.labels['", "1e400", "1n", "9" * 200, "windows", "\x00", "٣", -1, 2**31, [])
+ODD_VALUES: tuple[Any, ...] = (
+    "",
+    "a/b",
+    "../x",
+    "metadata.labels['",
+    "1e400",
+    "1n",
+    "9" * 200,
+    "windows",
+    "\x00",
+    "٣",
+    -1,
+    2**31,
+    [],
+)
 
 
 def put_somewhere(value: Any, place: Any, chance: random.Random) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.corpus.conftest import EXAMPLES
 from tests.unit.agent_client import MANIFEST, Agent, with_agent
 
 EPHEMERAL = {"name": "dbg", "image": "busybox", "resources": {}, "env": [{"name": "A", "value": "b"}]}
@@ -88,7 +89,7 @@ async def answer(agent: Agent, request: dict[str, Any]) -> dict[str, Any] | None
         client.close()
 
 
-@settings(max_examples=max(5, settings.default.max_examples // 4))  # each is a whole agent
+@settings(max_examples=max(5, EXAMPLES // 4))  # each is a whole agent
 @given(st.lists(requests(), min_size=1, max_size=5))
 def test_every_request_is_answered_by_what_it_asks_or_by_what_is_wrong_with_it(asked: list[dict[str, Any]]) -> None:
     async def test(agent: Agent) -> None:

@@ -21,7 +21,7 @@ RING = 12
 NAMES = ("a", "b", "c")
 KINDS: dict[str, type[ConfigMap] | type[Secret]] = {"ConfigMap": ConfigMap, "Secret": Secret}
 SELECTORS = ("", "app=web", "app!=web", "tier", "!tier", "app in (web, db),tier=1")
-LABELS = ({}, {"app": "web"}, {"app": "db"}, {"app": "web", "tier": "1"}, {"tier": "2"})
+LABELS: tuple[dict[str, str], ...] = ({}, {"app": "web"}, {"app": "db"}, {"app": "web", "tier": "1"}, {"tier": "2"})
 
 
 class Agent:
@@ -40,11 +40,12 @@ class Agent:
             return
         self.version += 1
         kind, namespace, name = key
+        kept = old.metadata if old is not None else ObjectMeta(uid=f"uid-{self.version}")
         metadata = ObjectMeta(
             name=name,
             namespace=namespace,
-            uid=old.metadata.uid if old is not None else f"uid-{self.version}",
-            labels=old.metadata.labels if labels is None else labels,
+            uid=kept.uid,
+            labels=kept.labels if labels is None else labels,
             resource_version=str(self.version),
         )
         new = KINDS[kind](metadata=metadata)

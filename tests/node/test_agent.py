@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def until(condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -
         time.sleep(0.05)
 
 
+def is_ready(node: Node, name: str) -> bool:
+    return bool(container_of(node, name).get("ready"))
+
+
+def was_restarted(node: Node, name: str) -> bool:
+    return bool(container_of(node, name).get("restartCount") == 1)
+
+
 def main_pid(node: Node, name: str) -> int:
     """The first process of the pod's only container, found by its cgroup."""
     pod: Any = node.pod(name)
@@ -60,7 +69,7 @@ def main_pid(node: Node, name: str) -> int:
                 if container in file.read() and process.ppid() and "sh" in process.name():
                     parent = psutil.Process(process.ppid())
                     if parent.name() != "sh":
-                        return process.pid
+                        return int(process.pid)
         except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
             continue
     raise AssertionError(f"no process of pod {name}")
@@ -94,8 +103,8 @@ def test_each_restart_policy_after_a_kill_9_of_the_main_process(node: Node, tmp_
     for name in before:
         os.kill(main_pid(node, name), signal.SIGKILL)
     for name in ("always", "onfailure"):
-        until(lambda name=name: container_of(node, name).get("restartCount") == 1, f"{name} is restarted")
-        until(lambda name=name: container_of(node, name)["ready"], f"{name} is ready")
+        until(partial(was_restarted, node, name), f"{name} is restarted")
+        until(partial(is_ready, node, name), f"{name} is ready")
         container = container_of(node, name)
         assert container["containerID"] != before[name]
         ended = container["lastState"]["terminated"]
@@ -188,7 +197,7 @@ def test_an_agent_killed_at_any_moment_of_starts_and_ends_leaves_nothing_half_ma
             kill_agent(node)
         for name in ("old", *names):
             if name in node("get", "pods", "-o", "name").stdout:
-                until(lambda name=name: container_of(node, name).get("ready", False), f"{name} is ready")
+                until(partial(is_ready, node, name), f"{name} is ready")
         assert container_of(node, "old")["restartCount"] == 0
         with node.popen("delete", "pod", "--ignore-not-found", *names):
             time.sleep(0.05 + delay_s)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -86,7 +87,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def container(pod_group: str, facts: HostFacts, **resources: int) -> cgroup.CreateCgroup:
+def container(pod_group: str, facts: HostFacts, **resources: Any) -> cgroup.CreateCgroup:
     path = cgroup.container_cgroup_path(pod_group, "c" * 64)
     created = cgroup.create_container_cgroup(path, CgroupResources(**resources), facts)
     created.execute()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_files_of_a_forgotten_pod_are_found(paths: Paths) -> None:
     lease = f"{paths.root}/leases/10.1.0.2"
     with open(lease, "w"):
         pass
-    found = leaks.leftover_files(*map(leaks.Path, (paths.root, paths.state)))
+    found = leaks.leftover_files(*map(Path, (paths.root, paths.state)))
     os.unlink(lease)
     assert found == [f"file {lease}"]
 

@@ -339,7 +339,10 @@ def ended_init(node: Node) -> int | None:
 def test_an_image_that_does_not_come_is_told_and_tried_again(node: Node) -> None:
     spec = {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": "nosuch.invalid/x:1"}]}
     start(node, "web", spec)
-    waiting = lambda: container_of(node, "web")["state"].get("waiting", {}).get("reason")  # noqa: E731
+
+    def waiting() -> Any:
+        return container_of(node, "web")["state"].get("waiting", {}).get("reason")
+
     until(lambda: waiting() in ("ErrImagePull", "ImagePullBackOff"), "the fetch has failed")
     until(lambda: waiting() == "ImagePullBackOff", "it waits before it tries again")
     bad = {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": "UPPER//x"}]}

@@ -170,7 +170,7 @@ async def stopper(paths: Paths) -> AsyncIterator[Stopper]:
         os.rmdir(f"{paths.root}/stopper")
 
 
-def with_pod(node: Node, body: Callable[[Runtime, Stopper, Container], Awaitable[None]], **spec: object) -> None:
+def with_pod(node: Node, body: Callable[[Runtime, Stopper, Container], Awaitable[None]], **spec: Any) -> None:
     """A pod of an ordinary container, without its agent; `body` gets a runtime, a stopper and the container."""
     sleeper = container("c", "exec sleep 100000", workingDir="/tmp", securityContext={"runAsUser": 1000})
     text = manifest(pod("p", sleeper, terminationGracePeriodSeconds=1, **spec))

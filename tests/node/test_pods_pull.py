@@ -146,7 +146,7 @@ def test_what_cannot_be_pulled_is_err_image_pull_then_back_off(
 
 def test_a_deleted_pod_does_not_wait_for_its_pull(own_store: Node, registry: Registry, tmp_path: Path) -> None:
     waits = threading.Event()
-    registry.rules.append(fake.on("manifests", lambda request: waits.wait(WAIT_S) and None))
+    registry.rules.append(fake.on("manifests", lambda request: fake.held(waits, WAIT_S)))
     with own_store.popen("run", "--detach", manifest(tmp_path, f"{registry.host}/team/box:1")) as run:
         deadline = time.monotonic() + WAIT_S
         while not registry.seen:

@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,7 +160,9 @@ def test_a_token_for_a_user_from_docker_s_file(store: ImageStore, registry: Regi
 
 def test_registry_auth_file_and_a_path_in_it(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
     registry.rules.append(fake.basic("joe", "secret"))
-    entries = {**login(registry.host, "no", "no")["auths"], **login(f"{registry.host}/test", "joe", "secret")["auths"]}  # type: ignore[dict-item]
+    entries: dict[str, Any] = {}
+    for place, user, password in ((registry.host, "no", "no"), (f"{registry.host}/test", "joe", "secret")):
+        entries |= login(place, user, password)["auths"]
     (tmp_path / "auth.json").write_text(json.dumps({"auths": entries}))
     assert get(store, registry, environment={"REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}).changed
 

@@ -111,7 +111,7 @@ def test_a_failed_pull_is_taken_up_by_the_next(store: ImageStore, large: Registr
 @pytest.mark.parametrize("kind", ["manifests", "blobs"])
 def test_a_stalling_registry_is_given_up(store: ImageStore, registry: Registry, kind: str) -> None:
     waits = threading.Event()
-    registry.rules.append(fake.on(kind, lambda request: waits.wait(10) and None))
+    registry.rules.append(fake.on(kind, lambda request: fake.held(waits, 10)))
     began = time.monotonic()
     with pytest.raises(ImageError, match="timed out"):
         get(store, registry, stall_timeout_s=0.2)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.chroot import __main__ as command
 from tests.chroot import debian, host
+from tests.conftest import IN_CHROOT_VARIABLE
 from tests.tools import DidNotRunError
 
 
@@ -40,7 +41,7 @@ class Chroot:
     def run_in(
         self, _root: Path, words: tuple[str, ...], variables: dict[str, str], _limit: float, network: bool = False
     ) -> tuple[int, str]:
-        self.run.append((words[-1], command.IN_CHROOT_VARIABLE in variables, network))
+        self.run.append((words[-1], IN_CHROOT_VARIABLE in variables, network))
         return self.statuses.pop(0), f"the end of {words[-1]}"
 
 
@@ -105,8 +106,8 @@ def test_a_link_of_the_chroot_leads_to_no_file_of_the_host(tmp_path: Path) -> No
 
 
 def test_the_environment_is_a_login_s_and_the_ways_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("https_proxy", "PIP_INDEX_URL", "PIP_FIND_LINKS", "LD_PRELOAD", command.IN_CHROOT_VARIABLE):
+    for name in ("https_proxy", "PIP_INDEX_URL", "PIP_FIND_LINKS", "LD_PRELOAD", IN_CHROOT_VARIABLE):
         monkeypatch.setenv(name, "x")
     names = debian.environment().keys() - set(debian.TEST_VARIABLES)
     assert names >= {"PATH", "HOME", "LANG", "https_proxy", "PIP_INDEX_URL"}
-    assert not names & {"PIP_FIND_LINKS", "LD_PRELOAD", command.IN_CHROOT_VARIABLE}
+    assert not names & {"PIP_FIND_LINKS", "LD_PRELOAD", IN_CHROOT_VARIABLE}

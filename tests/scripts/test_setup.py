@@ -66,7 +66,7 @@ class Host:
         }
         if venv:
             env["MINIPOD_VENV"] = venv
-        command = [self.checkout / "scripts" / "setup", *args]
+        command = [str(self.checkout / "scripts" / "setup"), *args]
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def setup(self, *args: str, venv: str | None = None, state: str = "state") -> subprocess.CompletedProcess[str]:

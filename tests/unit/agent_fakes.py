@@ -8,7 +8,7 @@ import selectors
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -175,8 +175,9 @@ class FakeRuntime:
 
     async def run_pod_sandbox(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> SandboxStatus:
         await self._called("run_pod_sandbox", config.name)
-        for message in self.warnings if warn is not None else ():
-            warn(message)
+        if warn is not None:
+            for message in self.warnings:
+                warn(message)
         status = SandboxStatus(
             id=config.id, config=config, state="SANDBOX_READY", created_at_ns=_ns(), ips=("10.0.0.2", "fd00::2")
         )
@@ -363,7 +364,7 @@ def make_node(folder: Path, runtime: FakeRuntime | None = None, config: Config |
         config or Config(),
         FACTS,
         _stores[-1],
-        runtime or FakeRuntime(),
+        cast(Any, runtime or FakeRuntime()),
         FakePlanner(folder),
         clock=now_s,
     )

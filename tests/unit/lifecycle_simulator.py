@@ -9,10 +9,11 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
-from minipod.api.types import Pod
+from minipod.api.types import ContainerStatus, Pod
 from minipod.lifecycle import core, model
 from minipod.lifecycle.probes import WantedProbe, first_at, is_asked_at_once, wanted_probes
 from minipod.lifecycle.spec import find_container
@@ -22,7 +23,7 @@ STEP_LIMIT = 20_000
 PROBE_S = 0.002  # what a probe takes: its answer comes after the other probes' turn of the same moment
 
 
-def make_pod(spec: dict, name: str = "p") -> Pod:
+def make_pod(spec: dict[str, Any], name: str = "p") -> Pod:
     """A pod as it comes from the manifest's reader: with the defaults that the lifecycle relies on."""
     spec = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "nodeName": "node", **spec}
     for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
@@ -280,7 +281,7 @@ class Simulator:
 
     # -- what was seen -----------------------------------------------------------------------------------------------
 
-    def history(self) -> Iterator[dict]:
+    def history(self) -> Iterator[dict[str, Any]]:
         """Every distinct status, in the shape of the recorded ones."""
         last = None
         for t, state in self.told:
@@ -297,19 +298,21 @@ class Simulator:
             if e.reason == reason and (not container or e.field_path.endswith(f"{{{container}}}"))
         ]
 
-    def container(self, name: str):
+    def container(self, name: str) -> Any:
+        """A ContainerStatus; untyped, as a test that looks into a state which is not there fails by that."""
         status = self.state.status
         everything = (*status.init_container_statuses, *status.container_statuses, *status.ephemeral_container_statuses)
         return next(s for s in everything if s.name == name)
 
     def condition(self, kind: str) -> str:
-        return snapshot(self.state)["conditions"][kind]
+        found: str = snapshot(self.state)["conditions"][kind]
+        return found
 
 
-def snapshot(state: model.PodState) -> dict:
+def snapshot(state: model.PodState) -> dict[str, Any]:
     status = state.status
     conditions = {c.type: c.status + (f":{c.reason}" if c.reason else "") for c in status.conditions}
-    entry = {
+    entry: dict[str, Any] = {
         "phase": status.phase,
         "conditions": conditions,
         "init": {s.name: _container(s) for s in status.init_container_statuses},
@@ -321,8 +324,8 @@ def snapshot(state: model.PodState) -> dict:
     return entry
 
 
-def _container(status) -> dict:
-    result = {"restartCount": status.restart_count, "ready": status.ready, "started": status.started}
+def _container(status: ContainerStatus) -> dict[str, Any]:
+    result: dict[str, Any] = {"restartCount": status.restart_count, "ready": status.ready, "started": status.started}
     for name in ("waiting", "running", "terminated"):
         part = getattr(status.state, name)
         if part is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -40,7 +41,13 @@ class Script:
 
 def running(kind: str, **settings: int) -> model.PodState:
     """A pod whose only container was started 0.25 s after the pod, with that probe."""
-    numbers = {"timeout_seconds": 1, "period_seconds": 10, "success_threshold": 1, "failure_threshold": 3, **settings}
+    numbers: dict[str, Any] = {
+        "timeout_seconds": 1,
+        "period_seconds": 10,
+        "success_threshold": 1,
+        "failure_threshold": 3,
+        **settings,
+    }
     probe = Probe(exec=ExecAction(command=("true",)), **numbers)
     pod = make_pod()
     main = msgspec.structs.replace(pod.spec.containers[0], **{f"{kind}_probe": probe})

@@ -281,7 +281,7 @@ def test_following_goes_on_when_the_agent_is_replaced(
 ) -> None:
     (log_folder / "0.log").write_bytes(lines("a"))
     item = pod()
-    watches = []
+    watches: list[int] = []
 
     def get(peer: Peer, request: Object) -> None:
         peer.send({"event": "object", "type": "ADDED", "object": item if len(watches) < 2 else ended(item)})

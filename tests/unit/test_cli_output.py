@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 import yaml
@@ -122,7 +123,7 @@ def test_scalars_are_quoted_as_kubectl_quotes_them(text: str, written: str) -> N
 
 def test_custom_columns_are_kubectls() -> None:
     show = CustomColumns("NAME:.metadata.name,L:.metadata.labels,P:{.spec.ports[*]},NO:.x", False).show
-    items = [
+    items: list[dict[str, Any]] = [
         {"metadata": {"name": "web", "labels": {"b": "1", "a": "2"}}, "spec": {"ports": [1, 2]}},
         {"metadata": {"name": "db"}},
     ]
@@ -137,7 +138,7 @@ def test_custom_columns_are_kubectls() -> None:
 
 
 def test_objects_are_sorted_by_a_field_numbers_as_numbers() -> None:
-    objects = [{"n": 10, "m": "b"}, {"n": 9, "m": "a"}, {"m": "c"}]
+    objects: list[dict[str, Any]] = [{"n": 10, "m": "b"}, {"n": 9, "m": "a"}, {"m": "c"}]
     assert [one.get("n") for one in sort_objects(objects, ".n")] == [None, 9, 10]
     assert [one["m"] for one in sort_objects(objects, "{.m}")] == ["a", "b", "c"]
     with pytest.raises(UsageError, match="couldn't find any field"):

@@ -25,9 +25,9 @@ from minipod.plan.configs import (
 )
 from minipod.plan.container import DEFAULT_PATH, ContainerPlan, SeccompFilter, container_plan
 from minipod.plan.operation import ChildOperation
-from minipod.plan.process.identity import BecomeUser, Exec, pause_program
+from minipod.plan.process.identity import BecomeUser, Exec, ResolveUser, pause_program
 from minipod.plan.process.kernel_mounts import MaskPaths, MountFilesystem, ReadOnlyPaths
-from minipod.plan.process.namespaces import JoinContainer
+from minipod.plan.process.namespaces import JoinContainer, JoinNamespaces
 from minipod.plan.process.rootfs import BindMount
 from minipod.plan.process.security import (
     CAPABILITIES,
@@ -187,7 +187,7 @@ def test_with_the_host_s_pid_namespace_none_is_made() -> None:
 
 def test_with_the_host_s_network_neither_net_nor_uts_is_joined() -> None:
     sandbox = msgspec.structs.replace(SANDBOX, namespaces=NamespaceOptions(network="node"))
-    joins = [op for op in plan(sandbox=sandbox).child if type(op).__name__ == "JoinNamespaces"]
+    joins = only(plan(sandbox=sandbox).child, JoinNamespaces)
     assert list(joins[0].pins) == ["ipc"]
 
 
@@ -219,14 +219,16 @@ def test_a_terminal_brings_term_and_the_console() -> None:
 
 
 def test_the_image_s_user_counts_unless_the_pod_names_one() -> None:
-    users = {type(op).__name__: op for op in plan().child}
-    assert users["ResolveUser"].user == "web"
-    users = {type(op).__name__: op for op in plan(security=SecurityContext(run_as_user=0)).child}
-    assert users["ResolveUser"].user == "0"
-    users = {type(op).__name__: op for op in plan(security=SecurityContext(run_as_username="app")).child}
-    assert (users["ResolveUser"].user, users["ResolveUser"].run_as_non_root) == ("app", False)
-    users = {type(op).__name__: op for op in plan(security=SecurityContext(run_as_non_root=True)).child}
-    assert users["ResolveUser"].run_as_non_root
+    def resolved(**security: Any) -> ResolveUser:
+        found: ResolveUser
+        (found,) = only(plan(security=SecurityContext(**security)).child, ResolveUser)
+        return found
+
+    assert resolved().user == "web"
+    assert resolved(run_as_user=0).user == "0"
+    named = resolved(run_as_username="app")
+    assert (named.user, named.run_as_non_root) == ("app", False)
+    assert resolved(run_as_non_root=True).run_as_non_root
 
 
 def test_an_entrypoint_of_one_empty_word_is_none() -> None:
@@ -256,7 +258,8 @@ def test_every_operation_says_what_it_does_in_one_line_and_survives_json() -> No
         tty=True,
         security=SecurityContext(readonly_rootfs=True, no_new_privs=True),
     )
-    for operation in (*found.host, found.clone, *found.child):
+    operations: list[Any] = [*found.host, found.clone, *found.child]
+    for operation in operations:
         assert "\n" not in operation.describe()
         assert operation.describe()
         again = msgspec.json.decode(msgspec.json.encode(operation), type=type(operation))

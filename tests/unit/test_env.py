@@ -67,7 +67,7 @@ def test_the_first_mapping_that_knows_a_name_wins() -> None:
     assert expand("$(A)$(B)", {"A": "1"}, {"A": "2", "B": "3"}) == "13"
 
 
-def env_of(container: dict[str, Any], sources: Store | None = None, **spec: Any) -> dict[str, str]:
+def env_of(container: dict[str, Any], sources: Any = None, **spec: Any) -> dict[str, str]:
     metadata = {"name": "p", "namespace": "ns", "uid": "u", "labels": {"b": "2", "a/x": 'q"'}}
     pod = msgspec.convert({"metadata": metadata, "spec": {"containers": [{"name": "c", **container}], **spec}}, Pod)
     return environment(pod, pod.spec.containers[0], FACTS, sources)

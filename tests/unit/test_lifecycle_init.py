@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from minipod.lifecycle import model
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
-Spec = dict
+Spec = dict[str, Any]
 
 
 def container(name: str, script: str, **more: object) -> Spec:

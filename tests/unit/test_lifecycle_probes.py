@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minipod.lifecycle import model
 from minipod.lifecycle.probes import wanted_probes
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
-Spec = dict
+Spec = dict[str, Any]
 FAILS = {"exec": {"command": ["false"]}, "periodSeconds": 1}
 WORKS = {"exec": {"command": ["true"]}, "periodSeconds": 1}
 
@@ -28,7 +30,7 @@ def result(sim: Simulator, kind: str, outcome: str) -> None:
 
 def quiet(**probes: Spec) -> Simulator:
     """A running container whose probes are made by hand."""
-    sim = simulate(**{name: {**probe, "initialDelaySeconds": 10_000} for name, probe in probes.items()})
+    sim = simulate("sleep 1000", **{name: {**probe, "initialDelaySeconds": 10_000} for name, probe in probes.items()})
     sim.run(1)
     return sim
 

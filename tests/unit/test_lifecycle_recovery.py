@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from minipod.lifecycle import core, model
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
-Spec = dict
+Spec = dict[str, Any]
 
 
 def simulate(script: str = "sleep 1000", **spec: object) -> Simulator:
@@ -62,6 +64,7 @@ def test_backoff_goes_on_where_it_was() -> None:
     sim.run(15)
     assert sim.container("c").restart_count == 2
     ended = sim.state.containers["c"].run
+    assert ended is not None
     take_over(sim, {"c": ended})
     sim.run(12)
     assert sim.container("c").restart_count == 2

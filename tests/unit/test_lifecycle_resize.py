@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -11,7 +13,7 @@ from minipod.lifecycle.allocation import allocated_pod
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
 
-def resources(cpu: str, memory: str = "64Mi") -> dict:
+def resources(cpu: str, memory: str = "64Mi") -> dict[str, Any]:
     return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}}
 
 
@@ -162,6 +164,7 @@ def test_a_running_pod_s_resources_are_those_of_its_group() -> None:
     sim.end("d", 1)
     sim.run(5)
     found = sim.state.status.resources
+    assert found is not None
     assert (found.requests, found.limits) == ({"cpu": "100m", "memory": "96Mi"}, {})
 
 

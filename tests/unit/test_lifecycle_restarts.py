@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from minipod.lifecycle import backoff, model
 from minipod.lifecycle.values import BackOff
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
-Spec = dict
+Spec = dict[str, Any]
 
 
 def container(script: str, name: str = "c", **more: object) -> Spec:
@@ -244,7 +245,7 @@ def rules(action: str, operator: str, *codes: int) -> list[Spec]:
 
 
 def test_restart_rules_come_before_the_restart_policy() -> None:
-    never = {"restartPolicy": "Never", "restartPolicyRules": rules("Restart", "In", 42)}
+    never: Spec = {"restartPolicy": "Never", "restartPolicyRules": rules("Restart", "In", 42)}
     assert len(starts(run(5, container("exit 42", **never), restartPolicy="Never"))) == 2
     assert len(starts(run(5, container("exit 41", **never), restartPolicy="Never"))) == 1
     never["restartPolicyRules"] = rules("Restart", "NotIn", 0, 7)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from minipod.api.types import PodStatus
+from minipod.api.types import PodCondition, PodStatus
 from minipod.lifecycle import core, model
 from minipod.plan.configs import HostFacts
 from tests.unit.lifecycle_simulator import Simulator, make_pod
@@ -19,7 +19,7 @@ def simulate(seconds: float = 3, **spec: object) -> Simulator:
     return sim
 
 
-def condition(status: PodStatus, kind: str):
+def condition(status: PodStatus, kind: str) -> PodCondition:
     return next(c for c in status.conditions if c.type == kind)
 
 
@@ -56,7 +56,7 @@ def test_condition_keeps_its_time_while_its_status_stays() -> None:
     sim.end("c", 1)
     sim.run(1)
     after = condition(sim.state.status, "Ready")
-    assert (after.status, before < after.last_transition_time) == ("False", True)
+    assert (after.status, str(before) < str(after.last_transition_time)) == ("False", True)
     assert condition(sim.state.status, "PodScheduled").last_transition_time == scheduled
 
 

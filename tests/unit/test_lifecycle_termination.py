@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from minipod.lifecycle import model
 from tests.unit.lifecycle_simulator import START, Simulator, make_pod
 
-Spec = dict
+Spec = dict[str, Any]
 OBEYS = 'trap "exit 0" TERM; sleep 1000'
 IGNORES = "sleep 1000"
 
@@ -153,7 +155,9 @@ def test_time_of_the_pre_stop_hook_is_taken_from_the_grace_period() -> None:
     sim.hook = lambda name, hook: (3.6, True)
     at = delete(sim)
     sim.run(30)
-    assert kills(sim) == [(pytest.approx(at + 3.6, abs=0.01), "c", 7.0)]
+    ((killed_at, name, grace_s),) = kills(sim)
+    assert killed_at == pytest.approx(at + 3.6, abs=0.01)
+    assert (name, grace_s) == ("c", 7.0)
 
 
 def test_pre_stop_hook_that_takes_all_the_grace_leaves_two_seconds() -> None:

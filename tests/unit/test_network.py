@@ -97,7 +97,7 @@ def test_operations_survive_being_saved() -> None:
         *pod_network(sandbox(PortMapping(container_port=80, host_port=80)), FACTS, NETNS),
     ]
     kinds = EnsureNat | EnsureBridge | EnableForwarding | CreateVeth | ConfigureInterface | AddPortMappings
-    assert msgspec.json.decode(msgspec.json.encode(operations), type=list[kinds]) == operations  # type: ignore[valid-type]
+    assert msgspec.json.decode(msgspec.json.encode(operations), type=list[kinds]) == operations
     assert all(isinstance(operation, HostOperation) for operation in operations)
 
 

@@ -25,7 +25,7 @@ def who(
 
 def refusal(user: str, gid: int | None = None, passwd: str = PASSWD, group: str = GROUP, **options: bool) -> str:
     with pytest.raises(ContainerError) as caught:
-        who(user, gid, passwd=passwd, group=group, **options)
+        who(user, gid, (), passwd, group, **options)
     return f"{caught.value.reason}: {caught.value}"
 
 

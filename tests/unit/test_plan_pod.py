@@ -207,7 +207,7 @@ def test_seccomp_is_the_containers_else_the_pods_else_the_configurations(
     container: dict[str, str] | None, of_pod: dict[str, str] | None, default: bool, expected: str
 ) -> None:
     own = {"securityContext": {"seccompProfile": container}} if container else {}
-    spec = {"securityContext": {"seccompProfile": of_pod}} if of_pod else {}
+    spec: dict[str, Any] = {"securityContext": {"seccompProfile": of_pod}} if of_pod else {}
     security = container_of(own, Config(seccomp_default=default), **spec).security
     assert security.seccomp == expected
     assert security.seccomp_localhost == ("/var/lib/minipod/seccomp/a/b.json" if expected == "Localhost" else "")

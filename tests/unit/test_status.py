@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -15,8 +17,8 @@ from minipod.api.status import (
 )
 from minipod.api.types import Container, ContainerStatus, Pod, PodSpec
 
-Spec = dict
-RUNNING = {"running": {}}
+Spec = dict[str, Any]
+RUNNING: Spec = {"running": {}}
 CREATING = {"waiting": {"reason": "ContainerCreating"}}
 LAST = {"lastState": {"terminated": {"exitCode": 1}}}
 
@@ -25,9 +27,7 @@ def ended(code: int) -> Spec:
     return {"terminated": {"exitCode": code}}
 
 
-def phase(
-    states: dict[str, object], *, policy: str = "Always", terminal: bool = False, initialized: bool = False
-) -> str:
+def phase(states: dict[str, Any], *, policy: str = "Always", terminal: bool = False, initialized: bool = False) -> str:
     """`states`: by name; `i…` is an init container, `s…` a sidecar, anything else a main container."""
     spec: Spec = {"restartPolicy": policy, "containers": [], "initContainers": []}
     statuses = []

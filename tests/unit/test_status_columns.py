@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from minipod.api.columns import age, pod_row, status_word
 from minipod.api.types import Pod
 
-Spec = dict
+Spec = dict[str, Any]
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
-RUNNING = {"running": {}}
+RUNNING: Spec = {"running": {}}
 
 
 def status(name: str, state: Spec, **more: object) -> Spec:
     return {"name": name, "state": state, "ready": "running" in state, **more}
 
 
-def make(phase: str, *mains: Spec, inits: tuple[Spec, ...] = (), sidecars: tuple[str, ...] = (), **more: object) -> Pod:
+def make(phase: str, *mains: Spec, inits: tuple[Spec, ...] = (), sidecars: tuple[str, ...] = (), **more: Any) -> Pod:
     spec = {
         "containers": [{"name": s["name"]} for s in mains],
         "initContainers": [

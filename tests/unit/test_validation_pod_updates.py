@@ -182,7 +182,7 @@ def test_a_resize_has_these_findings(resources: Any, expected: list[tuple[str, s
 
 
 def test_a_resize_must_not_change_the_qos_class() -> None:
-    alone = {"spec.initContainers": []}
+    alone: dict[str, Any] = {"spec.initContainers": []}
     guaranteed = {**REQUESTS, "limits": REQUESTS["requests"]}
     assert resize(guaranteed, alone) == [("spec", "Invalid")]
 

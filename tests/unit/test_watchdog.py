@@ -11,6 +11,7 @@ import pytest
 
 from minipod.agent import watchdog
 from minipod.agent.watchdog import LATE_S, RECENT_S, Lateness, Watchdog
+from minipod.kernel.timer import Timer
 
 
 def test_figures_keep_the_worst_for_ever_and_the_recent_for_a_while() -> None:
@@ -85,9 +86,14 @@ def test_a_turn_that_does_not_end_is_logged_while_it_lasts(monkeypatch: pytest.M
 
 
 def test_a_loop_at_rest_wakes_the_watchdogs_thread_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    rings = []
-    wait = watchdog.Timer.wait
-    monkeypatch.setattr(watchdog.Timer, "wait", lambda timer: (wait(timer), rings.append(1)))
+    rings: list[int] = []
+    wait = Timer.wait
+
+    def counted(timer: Timer) -> None:
+        wait(timer)
+        rings.append(1)
+
+    monkeypatch.setattr(Timer, "wait", counted)
     watched = Watchdog()
 
     async def main() -> None:

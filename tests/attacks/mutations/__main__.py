@@ -83,7 +83,7 @@ def run(copy: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 def first_error(output: str) -> str:
     """Of the test itself where it failed, else of its fixtures: the canary, what was left behind."""
-    lines = re.findall(r"^E +(.+)$", output.partition(" FAILURES ")[2] or output, re.MULTILINE) or [""]
+    lines: list[str] = re.findall(r"^E +(.+)$", output.partition(" FAILURES ")[2] or output, re.MULTILINE) or [""]
     return lines[0].replace("|", "\\|")[:110]
 
 
