@@ -44,8 +44,6 @@ NOT_YET = (
     "plan.process",
     "plan.volumes",
     "runtime",
-    "runtime.images",
-    "runtime.images.registry",
     "runtime.spawner",
     "serve",
 )
@@ -62,6 +60,8 @@ def names_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 1)
         match node:
+            case ast.Attribute(attr="tell"):  # a file's own method
+                continue
             case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
                 yield line, name
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -129,6 +129,7 @@ def test_what_is_excused_still_has_such_words(package: str) -> None:
         ('"""Two lines.\n\nNobody reads it.\n"""', ["3: Nobody"]),
         ("x = 1  # beside it", ["1: beside"]),
         ('x = "it is told"', []),  # what users read has a reader of its own
+        ("file.tell()", []),
         ("one_line = stone = storytelling = 1", []),
         ("def f() -> None:\n    '''At one time, as given. Besides.'''", []),
     ],

@@ -101,7 +101,7 @@ def _pull(store: ImageStore, args: argparse.Namespace) -> None:
     for name in args.images:
         bars = Bars(*os.get_terminal_size(2)) if sys.stderr.isatty() and not args.quiet else None
         try:
-            pulled = store.fetch(name, told=bars) if bars else store.fetch(name)
+            pulled = store.fetch(name, report=bars) if bars else store.fetch(name)
         finally:
             if bars is not None:
                 bars.finish()

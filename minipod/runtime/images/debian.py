@@ -25,7 +25,7 @@ from minipod.runtime.images.manifests import architecture
 
 MIRROR = "http://deb.debian.org/debian"
 OTHERWISE = "stable"  # where the host is no Debian
-#: what only apt needs, and would fetch anew anyway
+#: what only apt needs, and would fetch again anyway
 CLUTTER = ("var/cache/apt/archives/*.deb", "var/cache/apt/*.bin", "var/lib/apt/lists/*", "var/log/bootstrap.log")
 TAR = (
     *("tar", "--one-file-system", "--sort=name", "--numeric-owner", "--xattrs", "--xattrs-include=*"),
@@ -50,7 +50,7 @@ def install(root: Path, packages: Sequence[str], suite: str, mirror: str, *, sho
 
     Raises ImageError.
     """
-    # without the keyring of Debian it would go on, and check nothing
+    # without the keyring of Debian it would continue, and check nothing
     command = ["debootstrap", "--force-check-gpg", "--variant=minbase"]
     if packages:
         command.append(f"--include={','.join(packages)}")
@@ -97,8 +97,8 @@ def pack(root: Path, output: Path) -> NewLayer:
                 break
         if tar.wait() != 0:
             errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
-            raise ImageError(f"tar of {root} failed: {said[-1] if said else tar.returncode}")
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+            raise ImageError(f"tar of {root} failed: {lines[-1] if lines else tar.returncode}")
     os.rename(blobs / "new", blob_path(output, digest.hexdigest()))
     descriptor: dict[str, object] = {
         "mediaType": f"{MEDIA}.layer.v1.tar+gzip",
@@ -109,7 +109,7 @@ def pack(root: Path, output: Path) -> NewLayer:
 
 
 def settings(changes: Sequence[str]) -> dict[str, object]:
-    """What the image says about its containers. Raises ImageError for changes that cannot be read."""
+    """The image's settings for its containers. Raises ImageError for changes that cannot be read."""
     try:
         return settings_of(changes, {"PATH": PATH})
     except ValueError as error:

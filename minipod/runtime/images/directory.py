@@ -78,9 +78,9 @@ class StoreDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone with the store; what a killed predecessor left is gone."""
+        """The store's lock; leftovers of killed processes are removed first."""
         with store_errors("change the image store"):
-            # set-uid programs inside layers are nothing for this host's users
+            # this host's users must not reach set-uid programs inside layers
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -95,7 +95,7 @@ class StoreDirectory:
             os.close(lock_fd)
 
     def sweep(self) -> None:
-        """Removes what the index does not name. Only under the lock: then nobody is making anything."""
+        """Removes what the index does not name. Only under the lock: then no other process is making anything."""
         import tempfile
 
         from minipod.kernel.remove import remove_tree
@@ -107,7 +107,7 @@ class StoreDirectory:
         tmp = self.path / "tmp"
         for path in (self.path / "layers").iterdir():
             if path.name not in layers:
-                os.rename(path, tempfile.mkdtemp(dir=tmp))  # a removal that is killed half-way leaves no half layer
+                os.rename(path, tempfile.mkdtemp(dir=tmp))  # a removal that is killed half-way must leave no half layer
         for path in (self.path / "blobs" / "sha256").iterdir():
             if path.name not in blobs:
                 path.unlink()
@@ -149,6 +149,7 @@ class StoreDirectory:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
             for line in mounts:
                 place = line.split()[4]
-                if place.startswith(pods) and "/kubernetes.io~image/" in place and any(one in line for one in layers):
+                is_image = place.startswith(pods) and "/kubernetes.io~image/" in place
+                if is_image and any(layer in line for layer in layers):
                     return f"the volume {place}"
         return ""

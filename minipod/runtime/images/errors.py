@@ -1,4 +1,4 @@
-"""Errors of the file system as the image store tells them (layer 3)."""
+"""Errors of the file system as the image store reports them (layer 3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minipod.errors import ImageError
 
 
 class Stopped(Exception):  # noqa: N818 - nothing is wrong
-    """Somebody asked for the end of a pull or a load: another layer failed, or the user."""
+    """A pull or a load was ended: another layer failed, or the user asked for it."""
 
 
 @contextmanager

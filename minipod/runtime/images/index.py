@@ -1,4 +1,4 @@
-"""What the image store's index.json says (layer 3): names, ids, layers. Values and rules; reads and writes nothing."""
+"""What the image store's index.json holds (layer 3): names, ids, layers. Values and rules; reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def entry_of(name: Reference, found: FoundImage, pulled: bool) -> Entry:
 
 
 def with_entry(index: Index, new: Entry) -> Index:
-    """The name goes to `new`; who had it stays without a name, as containers may still use it."""
+    """The name goes to `new`; the image that had it stays without a name, as containers may still use it."""
     rest = []
     for entry in index.images:
         if entry.reference and entry.reference == new.reference:

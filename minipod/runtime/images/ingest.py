@@ -1,12 +1,12 @@
 """Brings an image's layers into the store (layer 3): fetched, checked, unpacked, several at once. Names no image.
 
     <images>/ingest/<blob>.<diff id>/    one layer in the making; flock'd
-        blob.part   what has come of it          blob   all of it, checked
+        blob.part   what was fetched so far      blob   all of it, checked
         tree.part   being unpacked               tree   unpacked, and what the image says it is
 
-Whoever makes a layer holds its folder's lock exclusively, whoever waits to use a finished one shares it. So two pulls
-of the same image fetch each layer once, in whatever order they come to them: nobody holds an exclusive lock while it
-waits for another. A folder that nobody has locked is left over: the next attempt goes on with it, `sweep` removes it.
+The thread that makes a layer holds its folder's lock exclusively, a thread that waits to use it shares the lock. So two
+pulls of the same image fetch each layer once, in any order: no thread holds an exclusive lock while it waits for
+another. A folder that is not locked is left over: the next attempt continues with it, `sweep` removes it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Progress = Callable[[LayerProgress], None]
 class Source(Protocol):
     """Where layers come from."""
 
-    def fetch(self, descriptor: Descriptor, part: Path, told: Callable[[int], None]) -> None:
+    def fetch(self, descriptor: Descriptor, part: Path, report: Callable[[int], None]) -> None:
         """Leaves the whole blob, checked, in the file `part`, which may hold its beginning. Raises ImageError."""
 
 
@@ -75,21 +75,23 @@ class Layer:
     def tree(self) -> Path:
         return self.path / "tree"
 
-    def make(self, source: Source, told: Progress, stop: threading.Event) -> None:
+    def make(self, source: Source, report: Progress, stop: threading.Event) -> None:
         """Returns when blob and tree are there, with the lock shared. Raises ImageError, OSError, Stopped."""
-        told(self._progress("waiting"))
+        report(self._progress("waiting"))
         if self._lock(stop):
             if self._has():  # another pull was faster, and has put it in its place
                 self.discard()
-                told(self._progress("exists", self.descriptor.size))
+                report(self._progress("exists", self.descriptor.size))
                 return
             if not self.blob.exists():
-                source.fetch(self.descriptor, self.path / "blob.part", lambda n: told(self._progress("downloading", n)))
+                source.fetch(
+                    self.descriptor, self.path / "blob.part", lambda n: report(self._progress("downloading", n))
+                )
                 os.rename(self.path / "blob.part", self.blob)
             if not self.tree.exists():
-                self._unpack(told, stop)
+                self._unpack(report, stop)
             fcntl.flock(self._fd, fcntl.LOCK_SH)
-        told(self._progress("done", self.descriptor.size))
+        report(self._progress("done", self.descriptor.size))
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -100,7 +102,7 @@ class Layer:
         """Removes what came so far, unless another pull uses it."""
         remove_unused(self.path, self._fd)
 
-    def _unpack(self, told: Progress, stop: threading.Event) -> None:
+    def _unpack(self, report: Progress, stop: threading.Event) -> None:
         # late: a pull of what is there is to be quick
         from minipod.kernel.sync import sync_file_system
         from minipod.runtime.images.layers import unpack_layer
@@ -113,7 +115,7 @@ class Layer:
         digest = self.descriptor.digest
         try:
             with _slot(stop):
-                told(self._progress("unpacking", self.descriptor.size))
+                report(self._progress("unpacking", self.descriptor.size))
                 found = unpack_layer(self.blob, digest, part, (self._fd,), stop)
             if found != self.diff_id:
                 raise ImageError(f"layer {digest} unpacks to {found}, but the image says {self.diff_id}")
@@ -152,14 +154,15 @@ def layers_of(
     folder: Path,
     has: Callable[[Descriptor, str], bool],
     source: Source,
-    told: Progress,
+    report: Progress,
     stop: threading.Event,
     *,
     keep: bool,
 ) -> Iterator[list[Layer]]:
-    """The layers that the store lacks, made; nobody removes them until the context ends.
+    """The layers that the store lacks, made; they are not removed until the context ends.
 
-    `has` says which the store has. `keep`: what came of a layer is kept when another fails. Raises ImageError, OSError.
+    `has`: which of them the store has. `keep`: the parts of a layer are kept when another fails. Raises ImageError,
+    OSError.
     """
     wanted = dict(
         zip(((d.digest, i) for d, i in zip(found.layers, found.diff_ids, strict=True)), found.layers, strict=True)
@@ -167,7 +170,7 @@ def layers_of(
     missing = []
     for (_, diff_id), descriptor in wanted.items():
         if has(descriptor, diff_id):
-            told(LayerProgress(descriptor.digest, "exists", descriptor.size, descriptor.size))
+            report(LayerProgress(descriptor.digest, "exists", descriptor.size, descriptor.size))
         else:
             missing.append(Layer(folder, descriptor, diff_id, partial(has, descriptor, diff_id)))
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -175,7 +178,7 @@ def layers_of(
         for layer in missing:
             stack.callback(layer.close)
         try:
-            _make(missing, source, told, stop)
+            _make(missing, source, report, stop)
             yield missing
         except BaseException as error:
             # a full disk is not to stay full because of what did not fit
@@ -185,7 +188,7 @@ def layers_of(
             raise
 
 
-def _make(layers: Sequence[Layer], source: Source, told: Progress, stop: threading.Event) -> None:
+def _make(layers: Sequence[Layer], source: Source, report: Progress, stop: threading.Event) -> None:
     """All of them, or the first error when all have stopped. The largest first: it takes longest to unpack."""
     waiting: SimpleQueue[Layer] = SimpleQueue()
     for layer in sorted(layers, key=lambda layer: -layer.descriptor.size):
@@ -197,14 +200,14 @@ def _make(layers: Sequence[Layer], source: Source, told: Progress, stop: threadi
     def work() -> None:
         try:
             while not either.is_set():
-                waiting.get_nowait().make(source, told, either)
+                waiting.get_nowait().make(source, report, either)
         except Empty:
             pass
-        except BaseException as error:  # told by the thread that waits
+        except BaseException as error:  # raised by the thread that waits
             errors.append(error)
             failed.set()
 
-    # daemons: whoever leaves does not wait for a registry that says nothing
+    # daemons: the end of the program does not wait for a registry that does not answer
     threads = [threading.Thread(target=work, name="layer", daemon=True) for _ in layers[: FETCHES + 2]]
     try:
         for thread in threads:
@@ -251,7 +254,7 @@ def _slot(stop: threading.Event) -> Iterator[None]:
 
 
 def sweep(folder: Path, *, everything: bool = False) -> int:
-    """Removes layers that nobody makes any more: old ones, or `everything`. Returns the bytes of their blobs."""
+    """Removes layers that no process makes any more: old ones, or `everything`. Returns the bytes of their blobs."""
     freed = 0
     with contextlib.suppress(FileNotFoundError):
         for path in sorted(folder.iterdir()):
@@ -271,7 +274,7 @@ def remove_unused(path: Path, held_fd: int = -1) -> bool:
     try:
         if not _flock(fd, fcntl.LOCK_EX) or not _is_still(path, fd):
             return False
-        if (path / "tree").exists():  # whoever is killed here leaves nothing that looks finished
+        if (path / "tree").exists():  # a process that is killed here must leave nothing that looks finished
             if (path / "tree.part").exists():
                 remove_tree(os.fspath(path / "tree.part"))
             os.rename(path / "tree", path / "tree.part")

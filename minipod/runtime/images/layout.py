@@ -63,7 +63,7 @@ class Folder:
         self._path = path
 
     def open(self, name: str) -> IO[bytes]:
-        """Below the folder, whatever names and links in it say: they are a stranger's."""
+        """Always below the folder: its names and links come from strangers."""
         folder_fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fd = openat2(folder_fd, name, os.O_RDONLY | os.O_NONBLOCK, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
@@ -235,10 +235,10 @@ class _Blobs:
         self._files = files
         self.where = files.where
 
-    def fetch(self, descriptor: Descriptor, part: Path, told: Callable[[int], None]) -> None:
+    def fetch(self, descriptor: Descriptor, part: Path, report: Callable[[int], None]) -> None:
         """Copies a blob to the file `part` and checks it on the way. Raises ImageError, OSError."""
         with self._blob(descriptor) as source:
-            copy_checked(source, part, descriptor, told, self.where)
+            copy_checked(source, part, descriptor, report, self.where)
 
     def _read(self, descriptor: Descriptor) -> bytes:
         with self._blob(descriptor) as file:
@@ -257,7 +257,7 @@ class Layout(_Blobs):
         with _open(self._files, "index.json", f"{self.where}: no OCI image layout: it has no index.json") as file:
             data = file.read(MAX_JSON_BYTES + 1)
         manifests = decode(data, Index, "index.json", self.where).manifests
-        return [read_image(one, self._read, self.where) for one in self._choose(manifests, wanted)]
+        return [read_image(found, self._read, self.where) for found in self._choose(manifests, wanted)]
 
     def _blob(self, descriptor: Descriptor) -> IO[bytes]:
         missing = f"{self.where}: blob {descriptor.digest} is missing"
@@ -329,9 +329,9 @@ class DockerArchive:
             raise ImageError(f"{self.where} holds no image" + (f" called {wanted}" if wanted else ""))
         return [(self._image(image), image.repo_tags or []) for image in images]
 
-    def fetch(self, descriptor: Descriptor, part: Path, told: Callable[[int], None]) -> None:
+    def fetch(self, descriptor: Descriptor, part: Path, report: Callable[[int], None]) -> None:
         with self._file(self._names[descriptor.digest]) as source:
-            copy_checked(source, part, descriptor, told, self.where)
+            copy_checked(source, part, descriptor, report, self.where)
 
     def _image(self, image: _DockerImage) -> FoundImage:
         with self._file(image.config) as file:
@@ -368,7 +368,7 @@ class DockerArchive:
 
 
 def copy_checked(
-    source: IO[bytes], part: Path, descriptor: Descriptor, told: Callable[[int], None], where: str
+    source: IO[bytes], part: Path, descriptor: Descriptor, report: Callable[[int], None], where: str
 ) -> None:
     digest = hashlib.sha256()
     size = 0
@@ -379,7 +379,7 @@ def copy_checked(
                 break
             digest.update(chunk)
             target.write(chunk)
-            told(size)
+            report(size)
     check(where, descriptor, size, digest.hexdigest())
 
 

@@ -1,8 +1,8 @@
 """Image indexes, manifests and configurations (layer 3): from a descriptor to what has to be fetched. Fetches nothing.
 
 The shapes are those of image-spec (image-index.md, manifest.md, config.md) and Docker's schema 2, which differ in media
-types only. Only what a runtime needs is decoded. Who has the bytes (a folder, an archive, a registry) gives a `read`
-that returns a blob already checked.
+types only. Only what a runtime needs is decoded. The source of the bytes (a folder, an archive, a registry) supplies
+a `read` that returns a blob already checked.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Kind(msgspec.Struct, frozen=True, rename="camel"):
-    """What tells an index from a manifest. Media types are not believed: registries have been fooled with them."""
+    """An index or a manifest, whatever its media type says: registries have been fooled with media types."""
 
     schema_version: int = 2
     manifests: object = None

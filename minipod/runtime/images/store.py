@@ -1,6 +1,6 @@
-"""The image store (layer 3): names → unpacked layers. Verifies and unpacks what it is given.
+"""The image store (layer 3): names → unpacked layers. Verifies and unpacks images.
 
-Where they are: `directory.py`.
+The files: `directory.py`.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class ImageStore(StoreDirectory):
         self,
         reference: str,
         secrets: Sequence[tuple[str, AuthFile]] = (),
-        told: Progress = lambda progress: None,
+        report: Progress = lambda progress: None,
         *,
         stop: threading.Event | None = None,
     ) -> Pulled:
@@ -121,7 +121,7 @@ class ImageStore(StoreDirectory):
         errors = []
         for wanted in complete(reference):
             try:
-                return pull(self, wanted, secrets=secrets, told=told, stop=stop)
+                return pull(self, wanted, secrets=secrets, report=report, stop=stop)
             except RefusedError as error:  # by this registry; the next may have it
                 errors.append(error)
         raise ImageError("; ".join(map(str, errors))) from errors[-1]
@@ -138,7 +138,7 @@ class ImageStore(StoreDirectory):
         return self.fetch(reference, secrets).image
 
     def pulled_digest(self, reference: Reference) -> str:
-        """What a registry said the name stands for when it was pulled; empty for what never was."""
+        """The digest that a registry had for the name when it was pulled; empty for what was never pulled."""
         for entry in self.read_index().images:
             if entry.pulled and matches(entry, reference):
                 return reference.digest or entry.target or entry.digest
@@ -168,7 +168,7 @@ class ImageStore(StoreDirectory):
             if has(files, "index.json"):
                 layout = Layout(files)
                 found_all = layout.find_all(wanted)
-                return [self.add(one, wanted or _name_in_layout(one, layout.where), layout) for one in found_all]
+                return [self.add(found, wanted or _name_in_layout(found, layout.where), layout) for found in found_all]
             if has(files, "version"):
                 folder = SkopeoFolder(files)
                 found = folder.find()
@@ -191,14 +191,14 @@ class ImageStore(StoreDirectory):
         found: FoundImage,
         name: Reference,
         source: Source,
-        told: Progress = lambda progress: None,
+        report: Progress = lambda progress: None,
         stop: threading.Event | None = None,
         *,
         pulled: bool = False,
     ) -> Image:
         """Fetches and unpacks layers that are missing, then gives the image its name. Raises ImageError, Stopped."""
         from minipod.runtime.images import (
-            ingest,  # late, as in other places here: what only looks something up is to be quick
+            ingest,  # late, as elsewhere here: a mere look-up has to be quick
         )
 
         verb = "pull" if pulled else "load"
@@ -209,7 +209,7 @@ class ImageStore(StoreDirectory):
                 pass  # makes the folders, sweeps
             with (
                 store_errors(f"{verb} image {name}"),
-                ingest.layers_of(found, ingest_folder, self._has, source, told, stop, keep=pulled) as layers,
+                ingest.layers_of(found, ingest_folder, self._has, source, report, stop, keep=pulled) as layers,
                 self.locked(),
             ):
                 if self._keep(found, layers):

@@ -151,7 +151,7 @@ def ahead(next_chunk: Callable[[], bytes]) -> Callable[[], bytes]:
         if found:
             room.put(None)
         else:
-            chunks.put(found)  # whoever asks again is told again
+            chunks.put(found)  # the next caller gets it again
         return found
 
     return next_read
@@ -337,7 +337,7 @@ def is_whiteout(found: os.stat_result) -> bool:
 def remove_tree(path: bytes) -> None:
     """Inside the chroot and alone there, so names are safe; no other module can be loaded here."""
     folders = [path]
-    for folder in folders:  # grows meanwhile
+    for folder in folders:  # grows while it is walked
         for entry in list(os.scandir(folder)):
             folders.append(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
     for folder in reversed(folders):

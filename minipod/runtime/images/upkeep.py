@@ -1,4 +1,4 @@
-"""Looks after the image store (layer 3): what it takes, what nobody needs, whether it is whole. Pulls nothing."""
+"""Maintains the image store (layer 3): its size, what is not needed any more, whether it is whole. Pulls nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Pruned(msgspec.Struct, frozen=True):
 
 
 def disk_usage(store: StoreDirectory) -> Usage:
-    """What the store takes. Counts the blocks of every file, so it takes a moment for large images."""
+    """The store's size on disk. Counts the blocks of every file, so it takes a moment for large images."""
     entries = store.read_index().images
     blobs = {path.name: blocks(path) for path in folder(store.path / "blobs" / "sha256")}
     layers = {path.name: blocks(path) for path in folder(store.path / "layers")}

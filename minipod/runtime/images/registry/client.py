@@ -78,7 +78,7 @@ class Repository:
         return Descriptor(digest, len(data), media_type), data
 
     def blob(self, digest: str, offset: int = 0) -> Response:
-        """The blob's bytes from `offset`; whoever gets status 200 gets it from the beginning."""
+        """The blob's bytes from `offset`; with status 200 it begins at 0."""
         return self._get(f"blobs/{digest}", {"Range": f"bytes={offset}-"} if offset else {})
 
     # ---- inside
@@ -174,16 +174,18 @@ class Repository:
         return f"Bearer {token}"
 
     def _error(self, response: Response, what: str, method: str) -> RegistryError:
-        """In the registry's own words; what it says beyond its errors (HTML of a proxy …) is left out."""
-        said = ""
+        """With the registry's own messages; anything else in the answer (HTML of a proxy …) is left out."""
+        reason = ""
         if method != "HEAD":
             with contextlib.suppress(RegistryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 answer = msgspec.json.decode(response.read(1 << 16), type=_Errors)
                 items = answer.errors or []
-                said = "; ".join(f"{item.code.lower().replace('_', ' ')}: {item.message}".strip(": ") for item in items)
-                said = (said or answer.details)[:500]
+                reason = "; ".join(
+                    f"{item.code.lower().replace('_', ' ')}: {item.message}".strip(": ") for item in items
+                )
+                reason = (reason or answer.details)[:500]
         status = response.status
-        words = f"{status} {_reason(status)}" + (f": {said}" if said else "")
+        words = f"{status} {_reason(status)}" + (f": {reason}" if reason else "")
         return RegistryError(
             f"{self.where}: {what}: {words}",
             status=status,

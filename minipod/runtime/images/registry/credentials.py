@@ -1,4 +1,4 @@
-"""Who one is to a registry (layer 3): docker's and podman's files, credential helpers, pull secrets. Sends nothing.
+"""Credentials for registries (layer 3): docker's and podman's files, credential helpers, pull secrets. Sends nothing.
 
 Files are searched as podman and docker do, and in the order: pull secrets, $REGISTRY_AUTH_FILE (or podman's
 auth.json), $DOCKER_CONFIG/config.json (or ~/.docker). What matches is chosen as the kubelet does

@@ -25,12 +25,12 @@ class RegistryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     mirrors: tuple[str, ...] = ()  # http(s)://host[:port][/prefix], asked in this order before the registry
     mirrors_only: bool = False  # never ask the registry itself
-    plain_http: bool | None = None  # nothing said: only where the host is this one
-    insecure: bool = False  # TLS, but anybody's certificate
+    plain_http: bool | None = None  # not set: only where the host is this one
+    insecure: bool = False  # TLS, with any certificate
     ca: str = ""  # a PEM file, trusted besides the system's
     client_certificate: str = ""
     client_key: str = ""
-    proxy: str | None = None  # nothing said: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; empty: none
+    proxy: str | None = None  # not set: HTTPS_PROXY, HTTP_PROXY, NO_PROXY; empty: none
 
 
 class Registries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -89,7 +89,7 @@ class Response:
             self._ended = True
         elif self._left is not None:
             self._left -= len(data)
-        self._watch.told(len(data))
+        self._watch.count(len(data))
         return data
 
     def read(self, max_bytes: int = MAX_BODY_BYTES) -> bytes:
@@ -113,7 +113,7 @@ class _Watch:
         self._place = place
         self._since, self._bytes = time.monotonic(), 0
 
-    def told(self, count: int) -> None:
+    def count(self, count: int) -> None:
         self._bytes += count
         now = time.monotonic()
         if now - self._since < self._window_s:

@@ -49,7 +49,7 @@ class Store(Protocol):
         found: FoundImage,
         name: Reference,
         source: Source,
-        told: Progress = ...,
+        report: Progress = ...,
         stop: threading.Event | None = None,
         *,
         pulled: bool = False,
@@ -69,7 +69,7 @@ def pull(
     reference: Reference,
     *,
     secrets: Sequence[tuple[str, AuthFile]] = (),
-    told: Progress = lambda progress: None,
+    report: Progress = lambda progress: None,
     stop: threading.Event | None = None,
     registries: Registries | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -94,7 +94,7 @@ def pull(
         image = store.resolve(str(reference))
         if image is not None and have == found.target.digest:  # a registry that does not say so when asked
             return Pulled(image, False, time.monotonic() - began)
-        image = store.add(found, reference, origin, told, stop, pulled=True)
+        image = store.add(found, reference, origin, report, stop, pulled=True)
         return Pulled(image, True, time.monotonic() - began)
     except RegistryError as error:
         kind = RefusedError if error.status in (401, 403, 404) else ImageError
@@ -115,7 +115,7 @@ class Origin:
         ]
 
     def digest(self) -> str:
-        """What the tag stands for; empty where nobody says: then asking for the image gives the reason in words."""
+        """What the tag stands for; empty where no registry says so: then the request for the image gives the reason."""
         try:
             return self._first(lambda at: at.manifest_digest(self._reference.tag))
         except RegistryError as error:
@@ -139,12 +139,12 @@ class Origin:
         where = self._repositories[0].where
         return read_image(target, read, where)
 
-    def fetch(self, descriptor: Descriptor, part: Path, told: Callable[[int], None]) -> None:
-        """A layer into the file `part`, going on where it ends. Raises RegistryError, ImageError, OSError, Stopped."""
-        self._first(lambda at: Download(self._http, at, descriptor, part, told).run(), retries=False)
+    def fetch(self, descriptor: Descriptor, part: Path, report: Callable[[int], None]) -> None:
+        """A layer into the file `part`, continued where it ends. Raises RegistryError, ImageError, OSError, Stopped."""
+        self._first(lambda at: Download(self._http, at, descriptor, part, report).run(), retries=False)
 
     def _first(self, ask: Callable[[Repository], T], *, retries: bool = True) -> T:
-        """From the first that answers, who is asked first from then on; or what all of them said."""
+        """The answer of the first repository that has one, which is asked first from then on; else all their errors."""
         errors: list[RegistryError] = []
         asked = self._repositories
         for repository in asked:
@@ -171,13 +171,13 @@ class Download:
     """One blob from one repository into a file. What has come stays in the file for the next attempt."""
 
     def __init__(
-        self, http: Http, repository: Repository, descriptor: Descriptor, part: Path, told: Callable[[int], None]
+        self, http: Http, repository: Repository, descriptor: Descriptor, part: Path, report: Callable[[int], None]
     ) -> None:
         self._http = http
         self._repository = repository
         self._descriptor = descriptor
         self._part = part
-        self._told = told
+        self._report = report
         self._hash = hashlib.sha256()
         self._size = 0
 
@@ -239,7 +239,7 @@ class Download:
                     )
                 self._hash.update(data)
                 write_all(file, data)
-                self._told(self._size)
+                self._report(self._size)
         if self._size < wanted:
             raise RegistryError(
                 f"{self._repository.where}: blob {self._descriptor.digest} ended after {self._size} of {wanted} bytes",
