@@ -44,7 +44,7 @@ def privileges() -> list[Finding]:
 
 
 def inheritance() -> list[Finding]:
-    """What an agent that is started from here would have and could not undo."""
+    """What an agent that is started from here would inherit and could not undo."""
     from minipod.agent.inheritance import stays
     from minipod.runtime.cgroup import of_the_caller
     from minipod.runtime.facts import host_facts

@@ -1,6 +1,6 @@
 """Whether this kernel has holes known to reach from one container into others (layer 6). Asks it nothing but its name.
 
-Distributions fix holes without changing the number that `uname -r` shows: what cannot be known is said to be unknown.
+Distributions fix holes without changing the number that `uname -r` shows: what cannot be known is reported as unknown.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ VERBS: dict[str, str] = {
     "validate": "check a manifest as the API server would, without root",
     "explain": "show the fields of an object and what supports them",
     "image": "pull, list, load, save and remove images",
-    "check": "say what this kernel and host offer",
+    "check": "show what this kernel and host offer",
     "gc": "remove what a killed machine left behind",
     "agent": "run the node agent in the foreground",
     "version": "print the versions of client and agent",

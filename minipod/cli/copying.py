@@ -1,8 +1,8 @@
 """Copies trees between two folders that are open (layer 6), neither of which is trusted.
 
 Every name is opened relative to its folder's descriptor and never followed where it is a link; what is written is a
-new file that takes the place of the old one by a rename. So a link on either side, there before or put there
-meanwhile, leads nowhere (CVE-2019-1002101, CVE-2019-14271: there is no archive and no program of the image).
+new file that takes the place of the old one by a rename. So a link on either side, there before or put there during
+the copy, leads nowhere (CVE-2019-1002101, CVE-2019-14271: there is no archive and no program of the image).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNKNOWN_SIZE = 1 << 20  # of a file that says it is empty, as those of /proc do
 
 
 class Copier:
-    """`links`: make symbolic links anew (into a container), else they are left out and told (out of one).
+    """`links`: copy symbolic links (into a container), else they are left out with a warning (out of a container).
 
     `owner`: (uid, gid) of what is made; None: the source's. `preserve`: keep permissions and times.
     """
@@ -57,7 +57,7 @@ class Copier:
                 try:
                     fd = openat2(listed, name, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_BENEATH)
                 except FileNotFoundError:
-                    continue  # removed meanwhile
+                    continue  # removed during the copy
                 try:
                     self.copy(fd, folder_fd, name, f"{shown}/{name}", depth)
                 finally:
@@ -141,7 +141,7 @@ def _refuse_too_large(size: int, target_fd: int) -> None:
 
 
 def _copy_bytes(read_fd: int, write_fd: int, size: int) -> None:
-    """What the file had when it was opened: one that grows meanwhile has no end (tar does the same)."""
+    """What the file had when it was opened: a file that grows during the copy has no end (tar does the same)."""
     while size > 0:
         data = os.read(read_fd, min(_CHUNK, size))
         if not data:

@@ -1,6 +1,6 @@
 """CRI log files (layer 6): parsing, tails and following across rotation. Knows no pods and prints nothing.
 
-A line is `<RFC 3339 time> stdout|stderr P|F <text>`; P says that the next line of the same stream goes on with it
+A line is `<RFC 3339 time> stdout|stderr P|F <text>`; P: the next line of the same stream continues it
 (cri-api's logs format). Work is done on whole chunks: a Python loop per line could not keep up with a container.
 """
 
@@ -105,7 +105,7 @@ def _open(path: str) -> int:
 
 
 def _pieces(path: str, start: int) -> Iterator[bytes]:
-    """A file's content, also of a compressed one: as far as it is well."""
+    """A file's content, also of a compressed one: up to the first damage."""
     with open(_open(path), "rb", buffering=0) as source:
         if not path.endswith(".gz"):
             source.seek(start)
@@ -234,7 +234,7 @@ class Follower:
             self._fd = -1
 
     def read(self) -> Iterator[bytes]:
-        """New content in pieces that end with a newline; goes on into the next file where this one was rotated."""
+        """New content in pieces that end with a newline; continues in the next file where this one was rotated."""
         while self.open():
             yield from self._drain()
             following = self._next()
@@ -254,7 +254,7 @@ class Follower:
         return rest
 
     def is_newest(self) -> bool:
-        """Whether what is open (or that nothing is) still is what the path says."""
+        """Whether the path still names the file that is open (or still none)."""
         try:
             found = os.lstat(self.path)
         except FileNotFoundError:
@@ -306,7 +306,7 @@ class Follower:
                 fd = _open_generation(following)
             except FileNotFoundError:
                 if following == self.path:
-                    return None  # renamed, and not yet made anew
+                    return None  # renamed, and no new one yet
                 continue
             if following == self.path and len(self._newer()) > 1:
                 os.close(fd)  # rotated once more in between: what was opened is not the next one
@@ -337,7 +337,7 @@ def _open_generation(path: str) -> int:
 
 
 class Joiner:
-    """Puts the pieces of long lines together again, each stream for itself; a line without end goes on in parts."""
+    """Puts the pieces of long lines together again, each stream for itself; a line without end comes in parts."""
 
     LIMIT = 1 << 20
 

@@ -1,4 +1,4 @@
-"""What other tools' commands are called here (layer 6): told to who types them out of habit. Pure."""
+"""The names here of other tools' commands (layer 6), for errors about a command typed out of habit. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COMMANDS: dict[str, str] = {
 
 
 def suggestion(command: str, verbs: Iterable[str]) -> str:
-    """The end of the error about a command that there is not."""
+    """The end of the error about an unknown command."""
     if command in COMMANDS:
         return f"; here it is: {COMMANDS[command]}"
     close = difflib.get_close_matches(command, verbs, n=1)

@@ -34,7 +34,7 @@ def usage() -> str:
         "  --state DIR        what survives it (MINIPOD_STATE; /var/lib/minipod)",
         "  --config FILE      the configuration (MINIPOD_CONFIG; /etc/minipod/config.toml)",
         "  -n, --namespace N  the namespace of the pods (default)",
-        "  -v, --verbose      show what is said to the agent",
+        "  -v, --verbose      show what is sent to the agent",
         "",
         'Use "minipod COMMAND --help" for the options of a command. Try: minipod run examples/localhost.yaml',
     ]
@@ -91,7 +91,7 @@ def _guarded(argv: list[str]) -> int:
     except MinipodError as error:
         return report(error)
     except BrokenPipeError:
-        # what reads us has enough: as quiet as a program that SIGPIPE ended, and no complaint at exit
+        # the reader closed the pipe: as quiet as a program that SIGPIPE ended, and no complaint at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except KeyboardInterrupt:
@@ -108,7 +108,7 @@ def _guarded(argv: list[str]) -> int:
 
 
 def open_missing_streams() -> None:
-    """A standard stream that the caller has closed (`>&-`) is /dev/null: no socket may come to stand in its place."""
+    """A standard stream that the caller has closed (`>&-`) is /dev/null: no socket may take its number."""
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
@@ -116,7 +116,7 @@ def open_missing_streams() -> None:
 
 
 def entry() -> None:
-    """The `minipod` program. Leaves without the interpreter's slow tear-down: nothing is left to clean up."""
+    """The `minipod` program. Exits without the interpreter's slow tear-down: nothing is left to clean up."""
     open_missing_streams()
     # msgspec would take it where it is installed, for 13 ms and nothing that `typing` lacks
     sys.modules["typing_extensions"] = None  # type: ignore[assignment]

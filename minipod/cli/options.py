@@ -1,4 +1,4 @@
-"""What the verbs' parsers share (layer 6): global options, one-line errors, durations. Talks to nobody."""
+"""What the verbs' parsers share (layer 6): global options, one-line errors, durations. Calls no agent."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def parser_for(verb: str, module: VerbModule) -> Parser:
     group.add_argument("--state", metavar="DIR", help="what survives it (MINIPOD_STATE; /var/lib/minipod)")
     group.add_argument("--config", metavar="FILE", help="the configuration (MINIPOD_CONFIG; /etc/minipod/config.toml)")
     group.add_argument("-n", "--namespace", metavar="N", help="the namespace of the pods (default)")
-    group.add_argument("-v", "--verbose", action="count", default=0, help="show what is said to the agent")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="show what is sent to the agent")
     return parser
 
 

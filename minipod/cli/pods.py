@@ -39,16 +39,16 @@ def names_of_all(pod: Object) -> str:
     return ", ".join(name + marks[key] for name, key in named)
 
 
-def default_container(pod: Object, tell: bool = True) -> str:
+def default_container(pod: Object, notify: bool = True) -> str:
     """The container that is meant where none is named (kubectl podcmd.FindOrDefaultContainerByName)."""
     known = {name for name, _ in all_containers(pod)}
     annotated = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER)
     if annotated in known:
         return str(annotated)
-    if annotated and tell:
+    if annotated and notify:
         print(f'Default container name "{annotated}" not found in pod {pod["metadata"]["name"]}', file=sys.stderr)
     first = str(pod["spec"]["containers"][0]["name"])
-    if len(known) > 1 and tell:
+    if len(known) > 1 and notify:
         print(f'Defaulted container "{first}" out of: {names_of_all(pod)}', file=sys.stderr)
     return first
 

@@ -1,7 +1,7 @@
 """Copies between descriptors while a command runs (layer 6): pipes, or this terminal and a container's pty.
 
-One poll loop over everything, the agent's connection too; no threads. Buffers are bounded: who cannot write does
-not read.
+One poll loop over everything, the agent's connection too; no threads. Buffers are bounded: a side that
+cannot write does not read.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class Copy:
 
 
 def pump(request: Request, copies: list[Copy]) -> None:
-    """Copy until the agent tells the end of the command. Raises what the agent says."""
-    while not told_the_end(request):
+    """Copy until the agent reports the end of the command. Raises the agent's error."""
+    while not has_end(request):
         poll = select.poll()
         events: dict[int, int] = {request.fileno(): select.POLLIN}
         for copy in copies:
@@ -111,7 +111,7 @@ def pump(request: Request, copies: list[Copy]) -> None:
             request.fill()
 
 
-def told_the_end(request: Request) -> bool:
+def has_end(request: Request) -> bool:
     """Whether the last answer is among what has been received, also together with an earlier one."""
     while request.poll() is not None:
         pass
@@ -142,7 +142,7 @@ class Relay:
 
     @contextmanager
     def signals_forwarded(self) -> Iterator[None]:
-        """Our signals are the command's, from before it is asked for: none may end us and leave it running."""
+        """Signals go to the command from before it is requested: none may end this process and leave it running."""
 
         def forward(number: int, _frame: FrameType | None) -> None:
             if self.request is None:
@@ -161,7 +161,7 @@ class TerminalRelay:
     """This terminal and a container's pty; restores the terminal on every way out."""
 
     def __init__(self, master_fd: int, stdin: bool, output_fd: int | None = None) -> None:
-        """`output_fd`: where the output comes from, if somebody else reads the pty."""
+        """`output_fd`: where the output comes from, if another process reads the pty."""
         self._master_fd = master_fd
         self._output_fd = master_fd if output_fd is None else output_fd
         self._stdin = stdin

@@ -33,7 +33,7 @@ def _named(words: list[str]) -> list[tuple[Kind, list[str]]]:
 def known_kind(word: str) -> Kind:
     kind = kind_of_word(word)
     if kind is None:
-        known = ", ".join(one.plural for one in ALL_KINDS)
+        known = ", ".join(kind.plural for kind in ALL_KINDS)
         raise UsageError(f'minipod doesn\'t have a resource type "{word}"; it has {known}')
     return kind
 

@@ -1,7 +1,7 @@
-"""A foreground run whose agent was killed or replaced goes on with the next one (layer 6).
+"""A foreground run whose agent was killed or replaced continues with the next one (layer 6).
 
-The pods belong to this process (the agent saved that), so the next agent keeps them as long as it lives. What it
-tells is read from the pods' status, and the logs from their files as before.
+The pods belong to this process (the agent saved that), so the next agent keeps them as long as it lives. What
+is printed is read from the pods' status, and the logs from their files as before.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ class Resumed:
         self._client = client
         self._progress = progress
         self._watches = watches
-        self._told = {event["uid"]: event for event in progress.pod_events}
+        self._added = {event["uid"]: event for event in progress.pod_events}
         self._pods: dict[str, Object] = {}  # by uid, as last seen
         self._gone: set[str] = set()
         self._deletions = ExitStack()
         self._deleted: set[tuple[str, bool]] = set()
 
     def follow(self) -> list[Object]:
-        """Until all pods have ended and are gone; their outcomes as the agent would tell them. Raises AgentError."""
+        """Until all pods have ended and are gone; their outcomes as the agent would report them. Raises AgentError."""
         everything = {"verb": "get", "kind": "pods", "namespace": None, "name": None, "output": "object"}
         with self._deletions:
-            while len(self._gone) < len(self._told):
+            while len(self._gone) < len(self._added):
                 try:
-                    # watch first, look then: what went while no agent ran is in neither
+                    # watch first, then list: a pod that went while no agent ran is in neither
                     with self._client.request({**everything, "watch": True}) as watch:
                         listed, _ = self._client.call({**everything, "watch": False})
                         here = {event["object"]["metadata"]["uid"] for event in listed}
-                        self._gone |= set(self._told) - here
+                        self._gone |= set(self._added) - here
                         self._follow_with(watch)
                 except AgentLostError:
                     continue
-        return [self._outcome(uid) for uid in self._told]
+        return [self._outcome(uid) for uid in self._added]
 
     def _follow_with(self, watch: Request) -> None:
         while True:
             while (event := watch.poll()) is not None:
                 self._see(event)
             self._progress.drain()
-            if len(self._gone) == len(self._told):
+            if len(self._gone) == len(self._added):
                 return
             poll = select.poll()
             poll.register(watch, select.POLLIN)
@@ -66,11 +66,11 @@ class Resumed:
     def _see(self, event: Object) -> None:
         pod = event["object"]
         uid = pod["metadata"]["uid"]
-        if uid not in self._told:
+        if uid not in self._added:
             return
         self._pods[uid] = pod
         for path, container in self._log_files(uid, pod):
-            self._progress.show({**self._told[uid], "event": "log", "container": container, "path": path})
+            self._progress.show({**self._added[uid], "event": "log", "container": container, "path": path})
         if event["type"] == "DELETED":
             self._gone.add(uid)
         elif pod["status"].get("phase") in TERMINAL:
@@ -81,11 +81,11 @@ class Resumed:
             for status in pod["status"].get(key) or []:
                 if status.get("containerID"):
                     for number in range(int(status.get("restartCount") or 0) + 1):
-                        yield f"{self._told[uid]['log_directory']}/{status['name']}/{number}.log", status["name"]
+                        yield f"{self._added[uid]['log_directory']}/{status['name']}/{number}.log", status["name"]
 
     def end(self, kill: bool) -> None:
         """Ask for the end of all pods, without waiting for it."""
-        for uid, event in self._told.items():
+        for uid, event in self._added.items():
             if uid not in self._gone:
                 self._delete({"metadata": {**event, "uid": uid}}, kill)
 
@@ -109,5 +109,5 @@ class Resumed:
             if "terminated" in (entry.get("state") or {})
         }
         fields = {key: status[key] for key in ("reason", "message") if status.get(key)}
-        name = self._told[uid]["name"]
+        name = self._added[uid]["name"]
         return {"name": name, "phase": status.get("phase", "Unknown"), **fields, "exit_codes": codes}

@@ -22,7 +22,7 @@ DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP,
 def start_agent(paths: Paths, config: str | None) -> None:
     """Start an agent and return when one answers. Raises AgentError with the agent's reason, HostError.
 
-    Two callers at once start two: the agents settle between themselves which of them stays (agent.lock).
+    Two callers at once start two: agent.lock decides which of them stays.
     """
     try:
         _make_root(paths.root)
@@ -35,7 +35,7 @@ def start_agent(paths: Paths, config: str | None) -> None:
 
 
 def _make_root(root: str) -> None:
-    """Its mode is no matter of the caller's umask, and one that is there is the agent's to repair."""
+    """The mode must not depend on the caller's umask; the agent repairs that of a directory that exists."""
     if not os.path.isdir(root):
         os.makedirs(root, mode=0o711, exist_ok=True)
         os.chmod(root, 0o711)

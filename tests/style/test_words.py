@@ -23,7 +23,7 @@ PARTS = {"told", "tell", "tells", "telling", "whoever", "somebody", "nobody", "m
 NAMES = {"one", "given", "said"}
 #: in docstrings and comments
 PROSE = re.compile(r"\b(told|tells?|whoever|somebody|nobody|meanwhile|strays?|beside)\b", re.IGNORECASE)
-#: packages whose modules still have some; it only shrinks
+#: packages, and modules of others, that still have some; it only shrinks
 NOT_YET = (
     "agent",
     "agent.objects",
@@ -33,9 +33,13 @@ NOT_YET = (
     "api",
     "api.merge",
     "api.validation",
-    "cli",
-    "cli.show",
-    "cli.verbs",
+    "cli.client",
+    "cli.verbs.apply",
+    "cli.verbs.create",
+    "cli.verbs.delete",
+    "cli.verbs.get",
+    "cli.verbs.label",
+    "cli.verbs.plan",
     "control",
     "control.verbs",
     "kernel",
@@ -50,9 +54,10 @@ NOT_YET = (
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def package_of(path: Path) -> str:
-    """`minipod/runtime/images/store.py` → `runtime.images`."""
-    return ".".join(path.relative_to(PACKAGE).parent.parts)
+def places_of(path: Path) -> tuple[str, str]:
+    """Its package and itself: `minipod/runtime/images/store.py` → `runtime.images`, `runtime.images.store`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1]), ".".join(parts)
 
 
 def names_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -106,16 +111,16 @@ def test_archaic_words_stay_away() -> None:
     found = [
         f"{path.relative_to(CHECKOUT)}:{finding}"
         for path in MODULES
-        if package_of(path) not in NOT_YET
+        if not set(places_of(path)) & set(NOT_YET)
         for finding in findings(path.read_text())
     ]
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("package", NOT_YET)
-def test_what_is_excused_still_has_such_words(package: str) -> None:
-    texts = [path.read_text() for path in MODULES if package_of(path) == package]
-    assert any(findings(text) for text in texts), f"{package} has none: take it off NOT_YET"
+@pytest.mark.parametrize("place", NOT_YET)
+def test_what_is_excused_still_has_such_words(place: str) -> None:
+    texts = [path.read_text() for path in MODULES if place in places_of(path)]
+    assert any(findings(text) for text in texts), f"{place} has none: take it off NOT_YET"
 
 
 @pytest.mark.parametrize(

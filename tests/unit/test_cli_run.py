@@ -161,7 +161,9 @@ def test_a_detached_run_that_takes_too_long_says_how_the_pods_stand(
         agent.handlers["run"] = slow
         assert minipod_command(agent.paths, "run", "-d", "--timeout=100ms", manifest) == 1
     told = capfd.readouterr().err
-    assert told.startswith("error: timed out waiting for the pods to be running: pod/web 1/1 Running; they go on")
+    assert told.startswith(
+        "error: timed out waiting for the pods to be running: pod/web 1/1 Running; they keep running"
+    )
 
 
 def test_a_bad_manifest_shows_every_finding_and_exits_2(

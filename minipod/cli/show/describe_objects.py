@@ -1,4 +1,4 @@
-"""`minipod describe` of what is no pod (layer 6): kubectl's layout. Of a Secret only the sizes are shown. Pure."""
+"""`minipod describe` of other objects than pods (layer 6): kubectl's layout, of a Secret only the sizes. Pure."""
 
 from __future__ import annotations
 

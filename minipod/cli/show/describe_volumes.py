@@ -6,7 +6,7 @@ from minipod.api import quantity
 from minipod.cli.show.describe_parts import annotation_lines, flag, mapping_lines
 from minipod.cli.values import Object
 
-#: volume source -> (kubectl's sentence, its lines as (title, field, what is said where it is not set))
+#: volume source -> (kubectl's sentence, its lines as (title, field, the value where it is not set))
 VOLUMES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
     "hostPath": (
         "HostPath (bare host directory volume)",

@@ -44,9 +44,9 @@ class GetColumns(Columns):
         message = event.get("message", "").strip()
         if not self._wide:
             return [*row, message]
-        speaker = source.get("component") or event.get("reportingComponent", "")
+        component = source.get("component") or event.get("reportingComponent", "")
         place = source.get("host") or event.get("reportingInstance", "")
-        row += [subject.get("fieldPath", ""), f"{speaker}, {place}" if place else speaker, message]
+        row += [subject.get("fieldPath", ""), f"{component}, {place}" if place else component, message]
         return [*row, first, event.get("count") or 1, event["metadata"]["name"]]
 
 
@@ -57,7 +57,7 @@ def last_seen(event: Object) -> float:
 
 
 def interval(event: Object, now: float) -> str:
-    """`5s`, or `5s (x3 over 2m)` for what happened again (kubectl getInterval)."""
+    """`5s`, or `5s (x3 over 2m)` for an event that came again (kubectl getInterval)."""
     first = since(event.get("eventTime") or event.get("firstTimestamp"), now)
     series = event.get("series")
     if series:

@@ -57,7 +57,7 @@ def write(fd: int, data: bytes) -> None:
     while view:
         try:
             view = view[os.write(fd, view) :]
-        except BlockingIOError:  # somebody else made this terminal or pipe non-blocking
+        except BlockingIOError:  # another process made this terminal or pipe non-blocking
             import select
 
             select.select([], [fd], [])

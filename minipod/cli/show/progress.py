@@ -1,4 +1,4 @@
-"""What a person sees of `minipod run` (layer 6): steps, the containers' lines, how it ended. Asks nobody anything."""
+"""The output of `minipod run` (layer 6): steps, the containers' lines, how it ended. Calls no agent."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Progress:
 
     def _step(self, event: Object) -> None:
         step, message = str(event.get("step")), str(event.get("message", ""))
-        if self._quiet and step != "backoff":  # what fails is told by the last answer
+        if self._quiet and step != "backoff":  # failures are in the last answer
             return
         if step == "terminating" and self._phases.get(_pod_key(event)) in TERMINAL:
             return  # it has ended by itself; only its traces are removed now
@@ -190,7 +190,7 @@ class Progress:
 
 
 def _say(head: str, text: str) -> None:
-    """A line of our own: `head` may be painted, `text` is what others said."""
+    """A line of our own: `head` may be painted, `text` comes from others."""
     write(2, f"{head}{indented(text, _INDENT)}\n".encode(errors="backslashreplace"))
 
 

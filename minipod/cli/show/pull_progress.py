@@ -58,7 +58,9 @@ class Bars:
         if len(layers) <= self._room:
             return [self.line(layer) for layer in layers]
         done = [layer for layer in layers if layer.state in ENDED]
-        moving = sorted((layer for layer in layers if layer.state not in ENDED), key=lambda one: one.state == "waiting")
+        moving = sorted(
+            (layer for layer in layers if layer.state not in ENDED), key=lambda layer: layer.state == "waiting"
+        )
         shown = (moving + done[::-1])[: self._room - 1]
         return [*map(self.line, shown), f"{len(done)} of {len(layers)} layers done"]
 

@@ -11,7 +11,7 @@ from minipod.errors import HostError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Run the node agent in the foreground; otherwise it starts and leaves by itself."
+    parser.description = "Run the node agent in the foreground; otherwise it starts and exits by itself."
 
 
 def run(args: argparse.Namespace) -> int:

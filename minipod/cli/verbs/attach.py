@@ -16,7 +16,7 @@ from minipod.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Attach to a running container: see what it prints, say what it reads."
+    parser.description = "Attach to a running container: see its output, type its input."
     parser.usage = "minipod attach POD [-c CONTAINER] [-i] [-t]"
     parser.add_argument("words", nargs="*", metavar="POD", help="the pod: NAME or pod/NAME")
     parser.add_argument("-c", "--container", metavar="C", help="the container; default: the annotated or first one")
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("attach: give one pod: minipod attach POD -it")
     client, name = Client.of(args, "attach"), one_pod(args.words[0])
     pod = get_pod(client, namespace_of(args), name)
-    container = args.container or default_container(pod, tell=not args.quiet)
+    container = args.container or default_container(pod, notify=not args.quiet)
     return attach(client, namespace_of(args), name, check_container(pod, container), args.stdin, quiet=args.quiet)
 
 
@@ -43,17 +43,17 @@ def attach(
     with client.request(message) as request:
         started = request.next()
         if started is not None:
-            given = {name: request.take_fd() for name in started["fds"]}
+            streams = {name: request.take_fd() for name in started["fds"]}
             if not quiet and os.isatty(0):
                 print("If you don't see a command prompt, try pressing enter.", file=sys.stderr)
-            if "tty" in given:
-                with TerminalRelay(given["tty"], stdin=stdin, output_fd=given["stdout"]) as terminal:
+            if "tty" in streams:
+                with TerminalRelay(streams["tty"], stdin=stdin, output_fd=streams["stdout"]) as terminal:
                     terminal.run(request)
             else:
                 relay = Relay()
                 for source, name in ((1, "stdout"), (2, "stderr")):
-                    relay.add(given[name], source)
-                if "stdin" in given:
-                    relay.add(0, given["stdin"])
+                    relay.add(streams[name], source)
+                if "stdin" in streams:
+                    relay.add(0, streams["stdin"])
                 relay.run(request)
         return exit_code(request.result)

@@ -13,7 +13,7 @@ from minipod.terminal import escaped
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Say what this kernel and host offer; exit status 1 if run could not work. Best as root."
+    parser.description = "Show what this kernel and host offer; exit status 1 if run could not work. Best as root."
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="text or json")
 
 

@@ -65,13 +65,13 @@ def run(args: argparse.Namespace) -> int:
     if not source.pod and not target.pod:
         raise UsageError("one of src or dest must be a remote file specification")
     remote = source if source.pod else target
-    root_fd, told = container_root(args, remote)
+    root_fd, process = container_root(args, remote)
     try:
-        path = remote.path if remote.path.startswith("/") else f"{told['cwd']}/{remote.path}"
+        path = remote.path if remote.path.startswith("/") else f"{process['cwd']}/{remote.path}"
         if source.pod:
             download(args, root_fd, path, target.path)
         else:
-            upload(args, source.path, root_fd, path, (int(told["uid"]), int(told["gid"])))
+            upload(args, source.path, root_fd, path, (int(process["uid"]), int(process["gid"])))
     finally:
         os.close(root_fd)
     return 0
@@ -113,7 +113,7 @@ def download(args: argparse.Namespace, root_fd: int, path: str, target: str) -> 
         with _Folder(target) as folder_fd:
             copier.copy(source_fd, folder_fd, name, path)
     except OSError as error:
-        raise _told(error, target) from None
+        raise _usage_error(error, target) from None
     finally:
         os.close(source_fd)
 
@@ -133,7 +133,7 @@ def upload(args: argparse.Namespace, source: str, root_fd: int, path: str, user:
         finally:
             os.close(folder_fd)
     except OSError as error:
-        raise _told(error, f"{path} in the container") from None
+        raise _usage_error(error, f"{path} in the container") from None
     finally:
         os.close(source_fd)
 
@@ -166,5 +166,5 @@ class _Folder:
         os.close(self._fd)
 
 
-def _told(error: OSError, place: str) -> UsageError:
+def _usage_error(error: OSError, place: str) -> UsageError:
     return UsageError(f"{place}: {os.strerror(error.errno or 0).lower()}")

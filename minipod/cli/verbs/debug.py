@@ -87,7 +87,7 @@ def container_of(args: argparse.Namespace) -> Object:
         "name": args.container or "debugger-" + "".join(secrets.choice(_LETTERS) for _ in range(5)),
         "image": args.image,
         "stdin": args.stdin,
-        "stdinOnce": args.stdin and not args.tty,  # else what is piped in would have no end
+        "stdinOnce": args.stdin and not args.tty,  # otherwise piped input would have no end
         "tty": args.tty,
     }
     if allowed := _PROFILES[args.profile]:
@@ -112,7 +112,7 @@ def _state(client: Client, namespace: str, pod: str, name: str) -> Object:
 
 
 def _ended(args: argparse.Namespace, state: Object, namespace: str, pod: str, name: str) -> int:
-    """It was over before anybody could attach: what it printed, and its exit status. Raises ConflictError."""
+    """It ended before it could be attached: its output, and its exit status. Raises ConflictError."""
     ended = state.get("terminated")
     if ended is None or ended.get("reason") == "StartError":
         why = ended or state.get("waiting") or {}

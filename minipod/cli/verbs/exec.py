@@ -1,8 +1,8 @@
 """`minipod exec` (layer 6): relays the caller's standard streams through pipes of its own.
 
-None of the caller's is given to the container: its root could open a file or a folder again through /proc/self/fd with
-more rights, write to a pipe that it should read, and with it to whoever else of the caller's reads that pipe, or push
-keystrokes into the operator's terminal.
+None of the caller's is passed to the container: its root could open a file or a folder again through /proc/self/fd with
+more rights, write to a pipe that it should only read, and so to every other reader of that pipe, or push keystrokes
+into the operator's terminal.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def chosen_container(args: argparse.Namespace) -> str:
-    """The annotated or first one, told where there is a choice. Raises NotFoundError, ConflictError."""
+    """The annotated or first container, printed where there is a choice. Raises NotFoundError, ConflictError."""
     pod = get_pod(Client.of(args, "exec"), namespace_of(args), one_pod(args.words[0]))
     phase = (pod.get("status") or {}).get("phase")
     if phase in ("Succeeded", "Failed"):
         raise ConflictError(f"cannot exec into a container in a completed pod; current phase is {phase}")
-    return default_container(pod, tell=not args.quiet)
+    return default_container(pod, notify=not args.quiet)
 
 
 def run_with_pipes(args: argparse.Namespace, client: Client, message: Object) -> int:
     """The command's own descriptors: pipes that are relayed here."""
     relay = Relay()
-    given: list[int] = []
+    passed: list[int] = []
     names: list[str] = []
     to_close: list[int] = []
     for fd, name in enumerate(NAMES):
@@ -73,9 +73,9 @@ def run_with_pipes(args: argparse.Namespace, client: Client, message: Object) ->
         read_fd, write_fd = os.pipe()
         ours, theirs = (write_fd, read_fd) if fd == 0 else (read_fd, write_fd)
         relay.add(0, ours) if fd == 0 else relay.add(ours, fd)
-        given.append(theirs)
+        passed.append(theirs)
         to_close.append(theirs)
-    with relay.signals_forwarded(), client.request({**message, "tty": None, "fds": names}, given) as request:
+    with relay.signals_forwarded(), client.request({**message, "tty": None, "fds": names}, passed) as request:
         relay.request = request
         started: Object | None = request.next()  # only now: an agent that is replaced gets them again
         for fd in to_close:

@@ -9,7 +9,7 @@ from minipod.cli.client import Client
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Find and remove what a killed machine left behind; pods that run are not touched."
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -43,12 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     save.add_argument("images", nargs="+", metavar="IMAGE")
     save.add_argument("-o", "--output", metavar="PATH", help="a tar archive, or a folder (an empty one, or PATH/)")
     save.add_argument("--format", choices=("oci", "docker"), default="oci", help="oci (the default) or docker")
-    prune = verbs.add_parser("prune", help="remove nameless images that nobody uses, and what killed pulls left")
+    prune = verbs.add_parser(
+        "prune", help="remove nameless images that no container uses, and leftovers of killed pulls"
+    )
     prune.add_argument("-a", "--all", action="store_true", help="all images that no container uses")
     df = verbs.add_parser("df", help="show what the store takes on disk")
     df.add_argument("-o", "--output", choices=("table", "json"), default="table", help="table or json")
     verbs.add_parser("verify", help="check every blob against its digest")
-    build = verbs.add_parser("build-rootfs", help="build busybox anew, or an image of Debian packages or of a folder")
+    build = verbs.add_parser("build-rootfs", help="build busybox again, or an image of Debian packages or of a folder")
     build.add_argument("name", nargs="?", metavar="NAME", help="the image's name; without one: busybox")
     build.add_argument("--packages", metavar="LIST", help="Debian packages, separated by commas; needs debootstrap")
     build.add_argument(
@@ -131,14 +133,14 @@ def _rm(store: ImageStore, args: argparse.Namespace) -> None:
 
 
 def _load(store: ImageStore, args: argparse.Namespace) -> None:
-    given = [place for place in (args.path, args.input) if place]
-    if len(given) + args.default != 1:
+    sources = [place for place in (args.path, args.input) if place]
+    if len(sources) + args.default != 1:
         raise UsageError("image load: give either a path or --default")
     if args.default:
         _loaded([store.ensure_default(rebuild=True)])
         return
-    if given != ["-"]:
-        _loaded(store.load(given[0], args.name))
+    if sources != ["-"]:
+        _loaded(store.load(sources[0], args.name))
         return
     import shutil
     import tempfile

@@ -1,4 +1,4 @@
-"""`minipod logs` (layer 6): reads a container's log files itself; the agent only says which, and when one ended."""
+"""`minipod logs` (layer 6): reads log files itself; the agent names them, and reports when a container ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inline", nargs="?", metavar="CONTAINER", help="the container, as with -c")
     parser.add_argument("-c", "--container", metavar="C", help="the container; default: the annotated or first one")
     parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="the pods with these labels, 10 lines of each")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is logged until the end")
+    parser.add_argument("-f", "--follow", action="store_true", help="follow the log until the container ends")
     parser.add_argument("-p", "--previous", action="store_true", help="the instance before the last restart")
     parser.add_argument("--tail", type=integer, metavar="N", help="only the last N lines; -1 for all (the default)")
     parser.add_argument("--since", metavar="D", help="only what is newer than a duration: 5s, 2m, 3h")
@@ -278,7 +278,7 @@ def has_ended(pod: Object, source: Source) -> bool:
 
 
 def follow(client: Client, sources: list[Source]) -> None:
-    """Print until every container followed has ended. The kernel says when a file grew, the agent when one ended."""
+    """Print until every container followed has ended. The kernel reports when a file grew, the agent when one ended."""
     pods = {source.pod for source in sources}
     message = {"verb": "get", "kind": "pods", "namespace": sources[0].namespace, "output": "object", "watch": True}
     message["name"] = pods.pop() if len(pods) == 1 else None
@@ -292,7 +292,7 @@ def follow(client: Client, sources: list[Source]) -> None:
                 with client.request(message) as request:
                     follow_with(request, watches, sources)
             except AgentLostError:
-                continue  # it was replaced or killed: the pod goes on, and a new agent is asked
+                continue  # it was replaced or killed: the pod keeps running, and a new agent is asked
             except NotFoundError:
                 finish_all(sources)
 
@@ -326,7 +326,7 @@ def finish_all(sources: list[Source]) -> None:
 
 
 def end_what_ended(request: Request, sources: list[Source]) -> None:
-    """Take the agent's news: what has ended is printed to its end."""
+    """Read the agent's messages: a log whose container ended is printed to its end."""
     while (event := request.poll()) is not None:
         item = event["object"]
         meta = item["metadata"]

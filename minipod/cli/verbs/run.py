@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def config_file(args: argparse.Namespace) -> str | None:
-    """The configuration that was asked for: the agent says so when it runs with another one."""
+    """The configuration that was asked for: the agent reports when it runs with another one."""
     chosen = args.config or os.environ.get("MINIPOD_CONFIG")
     return os.path.abspath(chosen) if chosen else None
 
@@ -96,7 +96,7 @@ class TimeIsUpError(Exception):
 
 
 def too_late(client: Client, pods: list[Object], until: str) -> MinipodError:
-    """What is said then: how each pod stands, as `get pods` has it. They go on."""
+    """The message then: the state of each pod, as `get pods` has it. They keep running."""
     from minipod.cli.client import RemoteError
 
     stand = []
@@ -108,7 +108,7 @@ def too_late(client: Client, pods: list[Object], until: str) -> MinipodError:
                 stand.append(f"pod/{cells['NAME']} {cells['READY']} {cells['STATUS']}")
     how = f": {', '.join(stand)}" if stand else ""
     return RemoteError(
-        f"timed out waiting for the pods to be {until}{how}; they go on: minipod describe pod NAME", EXIT_TIMEOUT
+        f"timed out waiting for the pods to be {until}{how}; they keep running: minipod describe pod NAME", EXIT_TIMEOUT
     )
 
 
@@ -157,7 +157,7 @@ def run_foreground(client: Client, message: Object) -> int:
 
 
 def go_on(client: Client, watches: Inotify, progress: Progress, signals: Signals) -> list[Object]:
-    """The agent has gone: the pods belong to this process still, the next agent takes them over."""
+    """The agent has gone: the pods still belong to this process, the next agent takes them over."""
     from minipod.cli.resume import Resumed
 
     progress.note("the agent went away; the next one takes over", "warning")
@@ -179,14 +179,14 @@ def follow(request: Request, watches: Inotify, progress: Progress) -> None:
             watches.read()
         if request.fileno() in ready:
             request.fill()
-        # the logs first: what a container wrote was written before its end was told
+        # the logs first: a container's last lines were written before its end was reported
         progress.drain()
         while (event := request.poll()) is not None:
             progress.show(event)
 
 
 class Signals:
-    """Counts the signals that ask for the end, and says so to whoever has the pods."""
+    """Counts the signals that ask for the end, and passes them on to the agent that has the pods."""
 
     def __init__(self, send: Callable[[Object], None], note: Callable[[str], None]) -> None:
         self.send = send

@@ -1,4 +1,4 @@
-"""`minipod validate` (layer 6): what the API server would say to a manifest, with the place of every fault.
+"""`minipod validate` (layer 6): checks a manifest as the API server would, with the place of every fault.
 
 No root, no agent. All files of one call are checked in this process.
 """
@@ -19,7 +19,7 @@ _TRUE, _FALSE = ("true", "1", "strict"), ("false", "0", "warn")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Check manifests as the API server would, and say what minipod does not support."
+    parser.description = "Check manifests as the API server would, and report what minipod does not support."
     parser.epilog = "Exit status: 0 when all documents are valid, 1 when one is not, 2 for a wrong command line."
     parser.add_argument("files", nargs="*", metavar="FILE", help="manifests, YAML or JSON; - is stdin")
     parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="the same as FILE")

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def agent_version(args: argparse.Namespace) -> str:
-    """What the running agent says; none is started for this."""
+    """The running agent's answer; none is started for this."""
     client = Client.of(args, "version")
     try:
         channel = client.try_connect()

@@ -244,7 +244,7 @@ def architecture() -> str:
 def _is_index(data: bytes, descriptor: Descriptor, where: str) -> bool:
     kind = decode(data, _Kind, descriptor.digest, where)
     if kind.schema_version == 1:
-        raise ImageError(f"{where}: {descriptor.digest} has Docker's old schema 1, which nobody supports any more")
+        raise ImageError(f"{where}: {descriptor.digest} has Docker's old schema 1, which is not supported any more")
     if kind.manifests is not None and (kind.config is not None or kind.layers is not None):
         raise ImageError(f"{where}: {descriptor.digest} is damaged: an index and a manifest at once")
     return kind.manifests is not None
