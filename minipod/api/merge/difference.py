@@ -30,12 +30,13 @@ def difference(kind: str, before: Data, after: Data) -> Data:
 def three_way(kind: str, applied: Data, wanted: Data, current: Data) -> Data:
     """`current` with what `wanted` specifies, and without what `applied` specified and `wanted` does not any more.
 
-    What neither manifest mentions stays (kubectl apply). Raises PatchError where they do not fit the schema.
+    What neither manifest mentions stays (kubectl apply). Unlike kubectl, which makes one patch of the two, nothing that
+    is wanted is lost: there, one of two ports with the same number takes the other along when it goes.
+    Raises PatchError where the documents do not fit the schema.
     """
     shape = shape_of_kind(kind)
-    deletions = _maps(shape, applied, wanted, _Wanted(changes=False))
-    changes = _maps(shape, current, wanted, _Wanted(deletions=False))
-    return strategic(kind, strategic(kind, current, deletions), changes)
+    kept = strategic(kind, current, _maps(shape, applied, wanted, _Wanted(changes=False)))
+    return strategic(kind, kept, _maps(shape, kept, wanted, _Wanted(deletions=False)))
 
 
 def _maps(shape: Shape, before: Data, after: Data, wanted: _Wanted, retain: bool = False) -> Data:
@@ -82,7 +83,7 @@ def _lists_of_scalars(key: str, before: List, after: List, wanted: _Wanted) -> D
         patch[key] = sorted(added, key=lambda item: index_of(after, item))
     if wanted.deletions and gone:
         patch[f"{DELETE_FROM}/{key}"] = gone
-    if (wanted.deletions and gone) or (wanted.changes and not same(before, after)):
+    if after and ((wanted.deletions and gone) or (wanted.changes and not same(before, after))):
         patch[f"{SET_ORDER}/{key}"] = after
     return patch
 
@@ -102,7 +103,7 @@ def _lists_of_maps(shape: Shape, key: str, before: List, after: List, rule: Rule
     changed.sort(key=lambda item: index_of(after_keys, item[name]))
     items = changed + (gone if wanted.deletions else [])
     patch: Data = {key: items} if items else {}
-    if items or (wanted.changes and not same(before_keys, after_keys)):
+    if after and (items or (wanted.changes and not same(before_keys, after_keys))):
         patch[f"{SET_ORDER}/{key}"] = [{name: value} for value in after_keys]
     return patch
 

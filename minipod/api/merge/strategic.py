@@ -12,7 +12,18 @@ from typing import Any
 from minipod.api.merge.fields import field_shape, item_shape, list_rule, shape_of_kind
 from minipod.api.merge.order import keys_of, ordered
 from minipod.api.merge.rules import Rule
-from minipod.api.merge.values import Data, List, as_list, as_map, distinct, element_type, index_of, key_value, text
+from minipod.api.merge.values import (
+    Data,
+    List,
+    as_list,
+    as_map,
+    distinct,
+    element_type,
+    index_of,
+    key_value,
+    same,
+    text,
+)
 from minipod.api.schema import Shape
 from minipod.errors import PatchError
 
@@ -175,7 +186,10 @@ def _merged_items(shape: Shape, current: List, patch: List, rule: Rule) -> List:
 
 
 def _set_order(shape: Shape, key: str, current: Data, patch: Data, order: List) -> List:
-    """The list in a field, merged, in the order that the patch's `$setElementOrder` gives."""
+    """The list in a field, merged, in the order that the patch's `$setElementOrder` gives.
+
+    Kubernetes refuses the order of a list that stays empty; here that is no error, for there is nothing to order.
+    """
     merge_key = list_rule(shape, key).merge_key
     here = as_list(current[key]) if key in current else []
     wanted = as_list(patch[key]) if key in patch else []
@@ -192,10 +206,18 @@ def _check_order(patch: List, order: List, merge_key: str) -> None:
     """The items of the patch come in the order of `$setElementOrder`, which names them all; deletions aside."""
     if not patch or not order:
         return
-    if merge_key:
-        patch = [item for item in patch if PATCH not in as_map(item)]
-    named = iter(keys_of(order, merge_key))
-    for key in keys_of(patch, merge_key):
-        if not any(index_of([other], key) == 0 for other in named):
+    kept = [item for item in patch if not merge_key or as_map(item).get(PATCH) != DELETE]
+    named = 0
+    for item in kept:
+        if named < len(order) and isinstance(item, dict) and PATCH in item:
+            continue
+        while named < len(order) and not same(_key(item, merge_key), _key(order[named], merge_key)):
+            named += 1
+        if named == len(order):
             lists = f"The order in patch list:\n{text(patch)}\n doesn't match {SET_ORDER} list:\n{text(order)}\n"
             raise PatchError(lists, code=500)
+        named += 1
+
+
+def _key(item: Any, merge_key: str) -> Any:
+    return key_value(item, merge_key) if merge_key else item
