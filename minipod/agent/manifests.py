@@ -27,7 +27,7 @@ class Manifest(msgspec.Struct, frozen=True):
     text: str
 
 
-class Given(msgspec.Struct, frozen=True):
+class ManifestObject(msgspec.Struct, frozen=True):
     """An object of a manifest. `object`: defaulted and valid; `written`: as it was written, for `apply`."""
 
     object: Any
@@ -41,17 +41,17 @@ class Given(msgspec.Struct, frozen=True):
 class Manifests(msgspec.Struct, frozen=True):
     """In the order in which they were written."""
 
-    given: list[Given]
+    objects: list[ManifestObject]
     warnings: list[str]
 
     @property
     def pods(self) -> list[Pod]:
-        return [one.object for one in self.given if isinstance(one.object, Pod)]
+        return [found.object for found in self.objects if isinstance(found.object, Pod)]
 
     @property
-    def beside(self) -> list[Given]:
+    def other_kinds(self) -> list[ManifestObject]:
         """All that are no pods."""
-        return [one for one in self.given if not isinstance(one.object, Pod)]
+        return [found for found in self.objects if not isinstance(found.object, Pod)]
 
 
 async def loaded(
@@ -61,7 +61,7 @@ async def loaded(
     pods: bool = True,
     exists: Callable[[Pod], bool] = lambda _pod: False,
 ) -> Manifests:
-    """`load`, beside the loop where there is much of it: neither probes nor other clients wait for it."""
+    """`load`, off the loop where there is much of it: neither probes nor other clients wait for it."""
     if sum(len(file.text) for file in files) < _MUCH:
         return load(files, namespace, pods=pods, exists=exists)
     return await asyncio.to_thread(load, files, namespace, pods=pods, exists=exists)
@@ -78,11 +78,11 @@ def load(
 
     `pods`: at least one has to be a pod. `exists`: whether a pod is there already, so that this is a change of it.
     """
-    given: list[Given] = []
+    objects: list[ManifestObject] = []
     warnings: list[str] = []
     findings: list[object] = []
     for file in files:
-        if len(findings) > MAX_FAULTY or len(given) > MAX_DOCUMENTS:
+        if len(findings) > MAX_FAULTY or len(objects) > MAX_DOCUMENTS:
             many = f"{MAX_FAULTY} faults" if len(findings) > MAX_FAULTY else f"{MAX_DOCUMENTS} objects"
             findings.append(f"{file.name}: more than {many} in the files before; the rest is not read")
             break
@@ -92,16 +92,16 @@ def load(
             faults = _findings(document, namespace, exists)
             findings += faults
             if not faults:
-                given.append(Given(document.object, _written(raw.object, document.object)))
+                objects.append(ManifestObject(document.object, _written(raw.object, document.object)))
     if findings:
         summary = str(findings[0]) if len(findings) == 1 else f"{len(findings)} errors in the manifest"
         raise ManifestError(summary, findings)
-    where = ", ".join(file.name for file in files) or "what was given"
-    if not given:
+    where = ", ".join(file.name for file in files) or "the request"
+    if not objects:
         raise ManifestError(f"no object in {where}" if not pods else f"no pod in {where}: nothing to run")
-    if pods and not any(one.kind == "Pod" for one in given):
+    if pods and not any(found.kind == "Pod" for found in objects):
         raise ManifestError(f"no pod in {where}: nothing to run; minipod apply keeps the objects that are there")
-    return Manifests(given, warnings)
+    return Manifests(objects, warnings)
 
 
 def _written(raw: Any, whole: Any) -> dict[str, Any]:

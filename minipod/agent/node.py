@@ -16,9 +16,11 @@ import msgspec
 from minipod.agent.events import EventRecorder
 from minipod.agent.hub import Hub
 from minipod.agent.objects.configuration import Configuration
-from minipod.agent.objects.table import ObjectChange, Objects
+from minipod.agent.objects.history import Change, History
+from minipod.agent.objects.registry import Registry
+from minipod.agent.objects.stored import StoredObjects
 from minipod.agent.pods.steps import Step
-from minipod.agent.store import Record, Store
+from minipod.agent.store import Store
 from minipod.agent.watchdog import Watchdog
 from minipod.api.types import Pod
 from minipod.config import Config
@@ -170,14 +172,6 @@ class Planner(Protocol):
     def decode_operations(self, data: bytes) -> tuple[HostOperation, ...]: ...
 
 
-class PodChange(msgspec.Struct, frozen=True):
-    """One change of a stored pod. `type`: ADDED | MODIFIED | DELETED."""
-
-    type: str
-    pod: Pod
-    record: Record
-
-
 class EventChange(msgspec.Struct, frozen=True):
     type: str
     event: dict[str, object]
@@ -219,11 +213,11 @@ class Node:
     runtime: Runtime
     planner: Planner
     clock: Callable[[], float] = time.time
-    pod_changes: Hub[PodChange | PodStep] = field(default_factory=Hub)
+    pod_changes: Hub[Change | PodStep] = field(default_factory=Hub)
     event_changes: Hub[EventChange] = field(default_factory=Hub)
     probe_figures: ProbeFigures = field(default_factory=ProbeFigures)
     watchdog: Watchdog = field(default_factory=Watchdog)
-    object_changes: Hub[ObjectChange] = field(default_factory=Hub)
+    object_changes: Hub[Change] = field(default_factory=Hub)
     find_sources: Callable[[Pod], Awaitable[FoundSources]] = _nothing_found
 
     def __post_init__(self) -> None:
@@ -233,5 +227,11 @@ class Node:
             lambda kind, event: self.event_changes.publish(EventChange(kind, event)),
             self.clock(),
         )
-        self.objects = Objects(self.store, lambda: self.clock(), self.object_changes.publish)
-        self.configuration = Configuration(self.objects, self.paths, self.facts)
+        self.history = History(self.store.version)
+        self.registry = Registry(self.store, StoredObjects(self.store, lambda: self.clock(), self.publish))
+        self.configuration = Configuration(self.registry, self.paths, self.facts)
+
+    def publish(self, change: Change) -> None:
+        """A committed change of an object, for all watches."""
+        self.history.append(change)
+        (self.pod_changes if change.kind == "Pod" else self.object_changes).publish(change)

@@ -17,6 +17,8 @@ import msgspec
 from minipod.errors import HostError
 
 SCHEMA_VERSION = 1
+_RESERVED_AT_ONCE = 1000
+_APPLIED = "applied/"  # + kind: the manifest that `apply` wrote last, in the row of the same name
 
 _SCHEMA = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -59,7 +61,7 @@ class Store:
     def __init__(self, path: str) -> None:
         """Opens or makes the file. Raises HostError naming the file, what is wrong with it and what to do."""
         self.path = path
-        self._version = 0
+        self._version = self._reserved = 0
         self._after_commit: list[Callable[[], None]] = []
         with self._told("open"):
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=64)
@@ -88,7 +90,7 @@ class Store:
                 for statement in _SCHEMA:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        self._version = int(self.meta("version") or 0)
+        self._version = self._reserved = int(self.meta("version") or 0)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -96,7 +98,6 @@ class Store:
         if self._db.in_transaction:
             yield
             return
-        version = self._version
         with self._told("write"):
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -106,7 +107,7 @@ class Store:
                 # A failing commit or a full disk may have rolled back by itself.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                self._version = version  # or a restart would give the same versions to other changes
+                self._reserved = self._version  # what was reserved in here is not
                 self._after_commit.clear()
                 raise
         actions, self._after_commit = self._after_commit, []
@@ -143,14 +144,20 @@ class Store:
         self._write("INSERT INTO meta VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value=excluded.value", (key, value))
 
     def next_version(self) -> int:
-        """The next resourceVersion: grows over all kinds and over restarts. Call it inside a transaction."""
+        """The next resourceVersion: grows over all kinds and over restarts. Call it inside a transaction.
+
+        They are reserved by the thousand, so that none is given to two changes even where what the first one wrote is
+        lost (a full disk, a crash of the machine): a restart goes on after all that were reserved.
+        """
+        if self._version >= self._reserved:
+            self.set_meta("version", str(self._version + _RESERVED_AT_ONCE))
+            self._reserved = self._version + _RESERVED_AT_ONCE
         self._version += 1
-        self.set_meta("version", str(self._version))
         return self._version
 
     @property
     def version(self) -> int:
-        """The resourceVersion of the newest change."""
+        """The resourceVersion of the newest change, or one after it."""
         return self._version
 
     # -- objects ------------------------------------------------------------------------------------------------
@@ -180,6 +187,18 @@ class Store:
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         self._write("DELETE FROM objects WHERE kind=? AND namespace=? AND name=?", (kind, namespace, name))
+
+    def applied(self, kind: str, namespace: str, name: str) -> bytes | None:
+        """The manifest that `apply` wrote last of the object, as JSON."""
+        found = self.get(_APPLIED + kind, namespace, name)
+        return None if found is None else found.data
+
+    def put_applied(self, kind: str, namespace: str, name: str, uid: str, data: bytes) -> None:
+        self.put(Record(_APPLIED + kind, namespace, name, uid, 0, data))
+
+    def delete_applied(self, kind: str, namespace: str, name: str) -> None:
+        """With the object: the next one of the same name has nothing to do with it."""
+        self.delete(_APPLIED + kind, namespace, name)
 
     # -- pod states ---------------------------------------------------------------------------------------------
 

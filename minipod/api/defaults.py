@@ -7,13 +7,13 @@ its argument where nothing is to be filled in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from minipod.api import defaults_volumes, status, types
 from minipod.api.defaults_volumes import each, field_selector, rounded
+from minipod.api.kinds import kind_of
 
 O = TypeVar("O", bound=types.Object)  # noqa: E741 - an object
 
@@ -27,20 +27,18 @@ def defaulted(given: O, namespace: str = DEFAULT_NAMESPACE, now: str | None = No
 
     `namespace`: for objects that name none. `now`: an RFC 3339 time, written where creation writes a time.
     """
-    rule = _RULES.get(type(given).__name__)
-    if rule is None:
-        return given
-    namespaced: Any = given
-    if type(given).__name__ not in ("PersistentVolume", "Node", "Namespace") and not namespaced.metadata.namespace:
-        namespaced = replace(namespaced, metadata=replace(namespaced.metadata, namespace=namespace))
-    result: O = rule(namespaced, now)
-    return result
+    kind = kind_of(given)
+    result: Any = given
+    if kind.namespaced and not result.metadata.namespace:
+        result = replace(result, metadata=replace(result.metadata, namespace=namespace))
+    filled: O = result if kind.defaults is None else kind.defaults(result, now)
+    return filled
 
 
 # --- Pod ---
 
 
-def _pod(pod: types.Pod, now: str | None) -> types.Pod:
+def pod(pod: types.Pod, now: str | None) -> types.Pod:
     spec = _pod_spec(pod.spec)
     spec = _without_disabled_features(spec)
     spec = _merged_label_keys(spec, pod.metadata.labels)
@@ -352,12 +350,12 @@ def _apparmor_profile(annotation: str) -> types.AppArmorProfile | None:
 # --- the other kinds ---
 
 
-def _secret(secret: types.Secret, now: str | None) -> types.Secret:
+def secret(secret: types.Secret, now: str | None) -> types.Secret:
     data = {**secret.data, **{key: text.encode() for key, text in secret.string_data.items()}}
     return replace(secret, type=secret.type or "Opaque", data=data, string_data={})
 
 
-def _persistent_volume(volume: types.PersistentVolume, now: str | None) -> types.PersistentVolume:
+def persistent_volume(volume: types.PersistentVolume, now: str | None) -> types.PersistentVolume:
     spec = defaults_volumes.plugin_defaults(volume.spec)
     spec = replace(
         spec,
@@ -370,12 +368,12 @@ def _persistent_volume(volume: types.PersistentVolume, now: str | None) -> types
     )
 
 
-def _claim(claim: types.PersistentVolumeClaim, now: str | None) -> types.PersistentVolumeClaim:
+def persistent_volume_claim(claim: types.PersistentVolumeClaim, now: str | None) -> types.PersistentVolumeClaim:
     spec = defaults_volumes.data_sources(defaults_volumes.claim_spec(claim.spec))
     return replace(claim, spec=spec, status=types.PersistentVolumeClaimStatus(phase="Pending"))
 
 
-def _namespace(namespace: types.Namespace, now: str | None) -> types.Namespace:
+def namespace(namespace: types.Namespace, now: str | None) -> types.Namespace:
     metadata = namespace.metadata
     if metadata.name:
         metadata = replace(metadata, labels={**metadata.labels, "kubernetes.io/metadata.name": metadata.name})
@@ -386,23 +384,7 @@ def _namespace(namespace: types.Namespace, now: str | None) -> types.Namespace:
     return replace(namespace, metadata=metadata, spec=spec, status=types.NamespaceStatus(phase="Active"))
 
 
-def _node(node: types.Node, now: str | None) -> types.Node:
+def node(node: types.Node, now: str | None) -> types.Node:
     capacity = rounded(node.status.capacity)
     allocatable = rounded(node.status.allocatable) or capacity
     return replace(node, status=replace(node.status, capacity=capacity, allocatable=allocatable))
-
-
-def _unchanged(given: Any, now: str | None) -> Any:
-    return given
-
-
-_RULES: dict[str, Callable[[Any, str | None], Any]] = {
-    "Pod": _pod,
-    "ConfigMap": _unchanged,
-    "Secret": _secret,
-    "PersistentVolume": _persistent_volume,
-    "PersistentVolumeClaim": _claim,
-    "Event": _unchanged,
-    "Namespace": _namespace,
-    "Node": _node,
-}

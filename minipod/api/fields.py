@@ -227,17 +227,3 @@ ROWS: tuple[Row, ...] = (
     Row("LocalVolumeSource", UNSUPPORTED, "fsType", "a block device is not formatted here; mount it and give the path"),
     Row("ObjectReference", SUPPORTED, "kind namespace name uid apiVersion fieldPath resourceVersion"),
 )
-
-#: kinds other than Pod that are kept, and what for
-KEPT_KINDS: dict[str, str] = {
-    "ConfigMap": "for volumes and variables; changes reach mounted files",
-    "Secret": "for volumes and variables; files in memory, values never shown by describe",
-    "PersistentVolume": "hostPath, local and nfs; the classes local and local-retain make their own",
-    "PersistentVolumeClaim": "bound to a volume that fits, or to a new folder of class local (the default)",
-    "Namespace": "need not be created: metadata.namespace or -n is enough",
-}
-#: kinds other than Pod that are refused, and why
-KIND_NOTES: dict[str, str] = {
-    "Event": "events are written by minipod itself",
-    "Node": "the node is this host",
-}

@@ -12,20 +12,12 @@ from typing import Any
 from minipod.api import types
 from minipod.api.decode import DUPLICATE_KEY, SYNTAX, UNKNOWN_FIELD, WRONG_TYPE, Decoder
 from minipod.api.field_error import FieldError
+from minipod.api.kinds import ALL_KINDS
 from minipod.api.text import Chunk, Path, Position, Reading, SyntaxFault, chunks, decoded, path_text, positions, read
 from minipod.terminal import one_line
 
 #: the kinds minipod knows, all of apiVersion v1
-KINDS: dict[str, type[types.Object]] = {
-    "Pod": types.Pod,
-    "ConfigMap": types.ConfigMap,
-    "Secret": types.Secret,
-    "PersistentVolume": types.PersistentVolume,
-    "PersistentVolumeClaim": types.PersistentVolumeClaim,
-    "Event": types.Event,
-    "Node": types.Node,
-    "Namespace": types.Namespace,
-}
+KINDS = {kind.name: kind for kind in ALL_KINDS}
 _WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController")
 _LISTS = ("List", *(kind + "List" for kind in KINDS))
 MAX_FAULTY = 1_000
@@ -204,7 +196,7 @@ def _identify(document: Document, data: Any, errors: list[FieldError]) -> type[t
     if errors and any(error.type == WRONG_TYPE for error in errors):
         return None
     if version == "v1" and kind in KINDS:
-        return KINDS[str(kind)]
+        return KINDS[str(kind)].struct
     errors.append(_unknown_kind(str(kind), str(version)))
     return None
 

@@ -1,4 +1,4 @@
-"""What kubectl's tables say about ConfigMaps, Secrets, claims, volumes and namespaces (layer 1, pure).
+"""What kubectl's tables say about the objects of each kind (layer 1, pure).
 
 Rules: pkg/printers/internalversion/printers.go. `now` is seconds since the epoch.
 """
@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from minipod.api import columns
 from minipod.api.columns import age
-from minipod.api.types import ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Secret
+from minipod.api.types import ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret
 
 UNSET = "<unset>"
 _SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
@@ -78,6 +79,10 @@ def _volume(thing: PersistentVolume, now: float) -> list[str]:
     ]
 
 
+def _pod(thing: Pod, now: float) -> list[str]:
+    return columns.pod_row(thing, now, wide=True)
+
+
 def _namespace(thing: Namespace, now: float) -> list[str]:
     return [thing.metadata.name, thing.status.phase, age(thing.metadata.creation_timestamp, now)]
 
@@ -88,10 +93,9 @@ _VOLUME = (
     *("VOLUMEATTRIBUTESCLASS", "REASON", "AGE"),
 )
 
-TABLES: dict[str, Table] = {
-    "ConfigMap": Table(("NAME", "DATA", "AGE"), _config_map),
-    "Secret": Table(("NAME", "TYPE", "DATA", "AGE"), _secret),
-    "PersistentVolumeClaim": Table(_CLAIM, _claim, ("VOLUMEMODE",)),
-    "PersistentVolume": Table(_VOLUME, _volume, ("VOLUMEMODE",)),
-    "Namespace": Table(("NAME", "STATUS", "AGE"), _namespace),
-}
+CONFIG_MAPS = Table(("NAME", "DATA", "AGE"), _config_map)
+SECRETS = Table(("NAME", "TYPE", "DATA", "AGE"), _secret)
+PERSISTENT_VOLUME_CLAIMS = Table(_CLAIM, _claim, ("VOLUMEMODE",))
+PERSISTENT_VOLUMES = Table(_VOLUME, _volume, ("VOLUMEMODE",))
+NAMESPACES = Table(("NAME", "STATUS", "AGE"), _namespace)
+PODS = Table(columns.POD_COLUMNS, _pod, columns.POD_WIDE_COLUMNS[len(columns.POD_COLUMNS) :])

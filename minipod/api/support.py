@@ -10,7 +10,8 @@ import msgspec
 
 from minipod.api import types
 from minipod.api.field_error import FieldError
-from minipod.api.fields import CLUSTER, KEPT_KINDS, KIND_NOTES, ROWS, SUPPORTED, UNSUPPORTED, Row
+from minipod.api.fields import CLUSTER, ROWS, SUPPORTED, UNSUPPORTED, Row
+from minipod.api.kinds import kind_of
 from minipod.api.schema import LIST, STRUCT, fields_of
 from minipod.api.text import Path, path_text
 
@@ -70,14 +71,13 @@ class Findings:
 def findings(given: types.Object) -> Findings:
     """What `run` refuses about an object as it was written (before defaults), and what it passes over."""
     found = Findings()
-    kind = type(given).__name__
-    if kind == "Pod" or kind in KEPT_KINDS:
+    kind = kind_of(given)
+    if kind.refused:
+        why = f"not supported by minipod: {kind.name}: {kind.refused}"
+        found.errors.append(FieldError("kind", UNSUPPORTED_TYPE, why))
+    else:
         _walk(given, (), found)
         _annotations(given.metadata.annotations if isinstance(given, types.Pod) else {}, found)
-    elif kind in KIND_NOTES:
-        found.errors.append(
-            FieldError("kind", UNSUPPORTED_TYPE, f"not supported by minipod: {kind}: {KIND_NOTES[kind]}")
-        )
     return found
 
 

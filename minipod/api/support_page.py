@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from minipod.api import types
-from minipod.api.fields import CLUSTER, KEPT_KINDS, KIND_NOTES, SERVER, SUPPORTED, UNSUPPORTED
+from minipod.api.fields import CLUSTER, SERVER, SUPPORTED, UNSUPPORTED
+from minipod.api.kinds import ALL_KINDS, POD, WRITABLE_KINDS
 from minipod.api.schema import LIST, STRUCT, Field, fields_of
 from minipod.api.support import rows_of
 
@@ -22,6 +23,8 @@ What the API server itself refuses is refused in every case. `minipod explain po
 """
 
 _SHORT = {SUPPORTED: "supported", CLUSTER: "*cluster-only*", UNSUPPORTED: "**unsupported**", SERVER: "set by minipod"}
+
+_OTHERS = tuple(kind for kind in WRITABLE_KINDS if kind is not POD)
 
 
 def reachable(struct: type[types.Object] = types.Pod, path: str = "") -> Iterator[tuple[type[types.Object], str]]:
@@ -44,8 +47,8 @@ def reachable(struct: type[types.Object] = types.Pod, path: str = "") -> Iterato
 def every_struct() -> Iterator[tuple[type[types.Object], str]]:
     """As `reachable`, from a Pod and then from every kind that is kept beside it."""
     seen: set[type[types.Object]] = set()
-    for root in ("Pod", *KEPT_KINDS):
-        for struct, path in reachable(getattr(types, root), "" if root == "Pod" else root):
+    for kind in (POD, *_OTHERS):
+        for struct, path in reachable(kind.struct, "" if kind is POD else kind.name):
             if struct not in seen:
                 seen.add(struct)
                 yield struct, path
@@ -68,8 +71,8 @@ def page() -> str:
             lines.append(f"| `{wire}` | {level} | {note} |")
         lines.append("")
     lines += ["## Other kinds", "", "| kind | | |", "|---|---|---|"]
-    lines += [f"| {kind} | supported | {note} |" for kind, note in KEPT_KINDS.items()]
-    lines += [f"| {kind} | **unsupported** | {note} |" for kind, note in KIND_NOTES.items()]
+    lines += [f"| {kind.name} | supported | {kind.note} |" for kind in _OTHERS]
+    lines += [f"| {kind.name} | **unsupported** | {kind.refused} |" for kind in ALL_KINDS if kind.refused]
     return "\n".join(lines) + "\n"
 
 

@@ -27,3 +27,20 @@ def documents(files: list[str]) -> list[tuple[str, Object]]:
             entries = item.get("items") if item.get("kind") == "List" else [item]
             found += [(place, entry) for entry in entries or []]
     return found
+
+
+def parsed(text: str, name: str) -> object:
+    """The data of a text that holds one document, YAML or JSON as Kubernetes reads them. Raises UsageError.
+
+    `name`: of the text, for messages.
+    """
+    from minipod.api.text import SyntaxFault, chunks, read
+
+    try:
+        found = [reading.data for chunk in chunks(text) for reading in read(chunk)]
+    except SyntaxFault as error:
+        raise UsageError(f"{name}: {error}") from None
+    if len(found) != 1:
+        raise UsageError(f"{name}: one document is expected, it holds {len(found)}")
+    data: object = found[0]
+    return data

@@ -13,7 +13,9 @@ GATE = "example.com/gate"
 
 
 async def patch(agent: Agent, **condition: str) -> dict[str, Any]:
-    events = await agent.ask(verb="conditions", namespace="default", pod="web", conditions=[condition])
+    target = {"kind": "pods", "name": "web"}
+    status = {"status": {"conditions": [condition]}}
+    events = await agent.ask(verb="patch", target=target, patch=status, subresource="status")
     return events[-1]
 
 
@@ -35,11 +37,28 @@ def test_a_readiness_gate_holds_the_pod_until_its_condition_is_true(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("patched", "words"),
+    [
+        ({"phase": "Failed"}, "of a pod's status only conditions can be set"),
+        ({"conditions": [{"$patch": "delete", "type": "Ready"}]}, "only conditions can be set"),
+    ],
+)
+def test_all_else_of_the_status_is_the_agents(tmp_path: Path, patched: dict[str, Any], words: str) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        target = {"kind": "pods", "name": "web"}
+        (last,) = await agent.ask(verb="patch", target=target, patch={"status": patched}, subresource="status")
+        assert words in last["error"]["message"]
+
+    with_agent(tmp_path, test)
+
+
+@pytest.mark.parametrize(
     ("condition", "words"),
     [
-        ({"type": "Ready", "status": "True"}, "the agent itself says this one"),
-        ({"type": GATE, "status": "yes"}, "Invalid enum value 'yes'"),
-        ({"type": GATE}, "missing required field `status`"),
+        ({"type": "Ready", "status": "False"}, "the agent writes this one"),
+        ({"type": GATE, "status": "yes"}, "status must be one of True, False, Unknown"),
+        ({"type": GATE}, "status must be one of True, False, Unknown"),
     ],
 )
 def test_what_cannot_be_set_is_refused(tmp_path: Path, condition: dict[str, str], words: str) -> None:

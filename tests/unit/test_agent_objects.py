@@ -13,6 +13,7 @@ from minipod.agent.manifests import Manifest, Manifests, load
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
 from minipod.agent.pods.table import Pods
+from minipod.api.kinds import CONFIG_MAP, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, kind_named
 from minipod.api.types import ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret
 from minipod.control.verbs.apply import Applier, in_order
 from minipod.errors import ConflictError, ManifestError, NotFoundError
@@ -41,8 +42,8 @@ class Host:
         self.claims = Claims(self.node, self.pods)
 
     def apply(self, thing: dict[str, Any], mode: str = "apply") -> str:
-        (given,) = loaded(thing).given
-        return Applier(self.node, self.pods).carry_out(given, mode)
+        (manifest,) = loaded(thing).objects
+        return Applier(self.node.registry).carry_out(manifest, mode)
 
     async def close(self) -> None:
         await self.pods.close()
@@ -64,9 +65,9 @@ def test_apply_creates_then_changes_then_says_that_nothing_changed(tmp_path: Pat
     async def test(host: Host) -> None:
         assert host.apply(config_map({"a": "1"})) == "created"
         assert host.apply(config_map({"a": "1"})) == "unchanged"
-        before = host.node.objects.get("ConfigMap", "default", "c")
+        before = host.node.registry.get(CONFIG_MAP, "default", "c")
         assert host.apply(config_map({"a": "2"})) == "configured"
-        after = host.node.objects.get("ConfigMap", "default", "c")
+        after = host.node.registry.get(CONFIG_MAP, "default", "c")
         assert after.metadata.uid == before.metadata.uid
         assert int(after.metadata.resource_version) > int(before.metadata.resource_version)
         assert after.metadata.annotations == {}
@@ -77,10 +78,10 @@ def test_apply_creates_then_changes_then_says_that_nothing_changed(tmp_path: Pat
 def test_apply_leaves_what_others_wrote_and_removes_what_it_had_written(tmp_path: Path) -> None:
     async def test(host: Host) -> None:
         host.apply(config_map({"mine": "1", "gone": "2"}))
-        stored = host.node.objects.get("ConfigMap", "default", "c")
-        host.node.objects.update(msgspec.structs.replace(stored, data={**stored.data, "theirs": "3"}), stored)
+        stored = host.node.registry.get(CONFIG_MAP, "default", "c")
+        host.node.registry.replace(msgspec.structs.replace(stored, data={**stored.data, "theirs": "3"}), stored)
         host.apply(config_map({"mine": "4"}))
-        assert host.node.objects.get("ConfigMap", "default", "c").data == {"mine": "4", "theirs": "3"}
+        assert host.node.registry.get(CONFIG_MAP, "default", "c").data == {"mine": "4", "theirs": "3"}
 
     with_host(tmp_path, test)
 
@@ -88,10 +89,11 @@ def test_apply_leaves_what_others_wrote_and_removes_what_it_had_written(tmp_path
 def test_what_apply_saw_of_a_pod_goes_with_the_pod(tmp_path: Path) -> None:
     async def test(host: Host) -> None:
         host.apply(POD)
-        assert host.node.objects.applied("Pod", "default", "web")
+        stored = host.node.registry.get(kind_named("Pod"), "default", "web")
+        assert host.node.registry.applied(stored)
         host.pods.delete("default", "web")
         await host.pods.find("default", "web").forgotten
-        assert host.node.objects.applied("Pod", "default", "web") == {}
+        assert host.node.registry.applied(stored) == {}
 
     with_host(tmp_path, test)
 
@@ -101,7 +103,7 @@ def test_a_key_that_left_string_data_leaves_the_secret(tmp_path: Path) -> None:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "1", "b": "2"}}
         host.apply(secret)
         host.apply(secret | {"stringData": {"a": "1"}})
-        found = host.node.objects.find(Secret, "default", "s")
+        found = host.node.registry.find(Secret, "default", "s")
         assert found is not None
         assert found.data == {"a": b"1"}
         assert found.string_data == {}
@@ -117,7 +119,7 @@ def test_create_wants_nothing_there_and_replace_something(tmp_path: Path) -> Non
         with pytest.raises(ConflictError, match="already exists"):
             host.apply(config_map({"a": "1"}), "create")
         assert host.apply(config_map({"b": "1"}), "replace") == "replaced"
-        assert host.node.objects.get("ConfigMap", "default", "c").data == {"b": "1"}
+        assert host.node.registry.get(CONFIG_MAP, "default", "c").data == {"b": "1"}
 
     with_host(tmp_path, test)
 
@@ -153,7 +155,7 @@ def test_what_pods_need_is_made_before_them_whatever_the_order(tmp_path: Path) -
         "metadata": {"name": "d"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
     }
-    kinds = [one.kind for one in in_order(loaded(POD, config_map({}), claim).given)]
+    kinds = [one.kind for one in in_order(loaded(POD, config_map({}), claim).objects)]
     assert kinds == ["PersistentVolumeClaim", "ConfigMap", "Pod"]
 
 
@@ -172,17 +174,17 @@ def test_a_claim_is_bound_to_a_folder_and_frees_it_when_it_is_deleted(tmp_path: 
             }
         )
         host.claims.reconcile()
-        claim = host.node.objects.find(PersistentVolumeClaim, "default", "d")
+        claim = host.node.registry.find(PersistentVolumeClaim, "default", "d")
         assert claim is not None
         assert claim.status.phase == "Bound"
-        host.claims.delete(claim)
+        host.node.registry.delete(PERSISTENT_VOLUME_CLAIM, "default", "d")
         host.claims.reconcile()
-        assert host.node.objects.find(PersistentVolumeClaim, "default", "d") is None
-        (volume,) = host.node.objects.all(PersistentVolume)
+        assert host.node.registry.find(PersistentVolumeClaim, "default", "d") is None
+        (volume,) = host.node.registry.all(PersistentVolume)
         assert volume.status.phase == "Released"
-        host.claims.delete(volume)
+        host.node.registry.delete(PERSISTENT_VOLUME, "", volume.metadata.name)
         host.claims.reconcile()
-        assert host.node.objects.all(PersistentVolume) == []
+        assert host.node.registry.all(PersistentVolume) == []
 
     with_host(tmp_path, test)
 
@@ -192,7 +194,7 @@ def test_objects_are_there_for_the_next_agent(tmp_path: Path) -> None:
         host.apply(config_map({"a": "1"}))
 
     async def second(host: Host) -> None:
-        assert [one.data for one in host.node.objects.all(ConfigMap)] == [{"a": "1"}]
+        assert [one.data for one in host.node.registry.all(ConfigMap)] == [{"a": "1"}]
         assert host.apply(config_map({"a": "1"})) == "unchanged"
 
     with_host(tmp_path, first)

@@ -12,6 +12,7 @@ import pytest
 
 from minipod.agent import processes
 from minipod.agent.node import Node
+from minipod.agent.objects.history import Change
 from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
@@ -84,13 +85,13 @@ def test_a_pod_runs_and_ends_and_leaves_nothing(tmp_path: Path) -> None:
 def test_the_stored_object_is_what_the_watchers_saw(tmp_path: Path) -> None:
     async def main() -> None:
         agent = Agent(tmp_path)
-        with agent.node.pod_changes.watch(lambda change: hasattr(change, "record")) as watch:
+        with agent.node.pod_changes.watch(lambda change: isinstance(change, Change)) as watch:
             worker = agent.start(make_pod())
             await until(lambda: phase(worker) == "Running")
             versions, kinds = [], []
             while watch.pending():
                 change: Any = await watch.next()
-                versions.append(int(change.pod.metadata.resource_version))
+                versions.append(int(change.new.metadata.resource_version))
                 kinds.append(change.type)
         assert kinds[0] == "ADDED"
         assert set(kinds[1:]) == {"MODIFIED"}

@@ -6,8 +6,8 @@ from collections import Counter
 
 from minipod.api import types
 from minipod.api.check import check
-from minipod.api.fields import CLUSTER, KEPT_KINDS, KIND_NOTES, ROWS, UNSUPPORTED
-from minipod.api.load import KINDS, Document
+from minipod.api.fields import CLUSTER, ROWS, UNSUPPORTED
+from minipod.api.load import Document
 from minipod.api.schema import fields_of
 from minipod.api.support_page import every_struct, page
 from tests.conftest import CHECKOUT
@@ -29,11 +29,6 @@ def test_every_field_has_exactly_one_row() -> None:
 def test_every_refusal_and_every_warning_says_why() -> None:
     for row in ROWS:
         assert bool(row.note) is (row.level in (CLUSTER, UNSUPPORTED)), row
-
-
-def test_every_kind_has_a_word() -> None:
-    assert KIND_NOTES.keys() | KEPT_KINDS.keys() | {"Pod"} == KINDS.keys()
-    assert not KIND_NOTES.keys() & KEPT_KINDS.keys()
 
 
 def test_the_page_is_what_the_table_says() -> None:

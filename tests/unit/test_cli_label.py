@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from minipod.cli.files import read_files, with_folders
-from minipod.cli.verbs.label import changed, outcome, split
-from minipod.errors import ConflictError, UsageError
+from minipod.cli.verbs.label import outcome, split
+from minipod.errors import UsageError
 from tests.unit.cli_fakes import Object, Peer, fake_agent, minipod_command, pod
 
 
@@ -20,16 +19,6 @@ def test_words_are_objects_until_the_first_change() -> None:
         split(["pod", "a=b", "web"], "label")
     with pytest.raises(UsageError, match="can not both modify and remove"):
         split(["pod", "web", "a=b", "a-"], "label")
-
-
-def test_a_value_is_only_lost_where_that_is_said() -> None:
-    with pytest.raises(ConflictError, match=r"'a' already has a value \(1\), and --overwrite is false"):
-        changed({"a": "1"}, {"a": "2"}, [], overwrite=False, field="labels")
-    assert changed({"a": "1"}, {"a": "2"}, [], overwrite=True, field="labels") == ({"a": "2"}, [])
-    assert changed({"a": "1"}, {"a": "1"}, ["b"], overwrite=False, field="labels") == (
-        {"a": "1"},
-        ['label "b" not found.'],
-    )
 
 
 @pytest.mark.parametrize(
@@ -45,20 +34,21 @@ def test_what_came_of_it_is_told_as_by_kubectl(after: Object, new: Object, verb:
     assert outcome({"a": "1"}, after, new, verb) == word
 
 
-def test_the_whole_object_goes_back_without_its_status(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    def applied(peer: Peer, _: Object) -> None:
-        peer.ok()
+def test_the_agent_is_asked_for_the_change_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What the object is otherwise is not sent back: another client may have changed it by then."""
+
+    def labeled(peer: Peer, _: Object) -> None:
+        peer.ok(before={"app": "web"}, after={"app": "web", "tier": "front"})
 
     with fake_agent(tmp_path) as agent:
         agent.serve_pods(pod())
-        agent.handlers["apply"] = applied
-        assert minipod_command(agent.paths, "label", "pod", "web", "tier=front") == 0
-    assert capfd.readouterr().out == "pod/web labeled\n"
+        agent.handlers["label"] = labeled
+        assert minipod_command(agent.paths, "label", "pod", "web", "tier=front", "gone-") == 0
+    assert capfd.readouterr().out == 'label "gone" not found.\npod/web labeled\n'
     sent = agent.requests[-1]
-    assert sent["mode"] == "replace"
-    written = json.loads(sent["files"][0]["text"])
-    assert written["metadata"]["labels"]["tier"] == "front"
-    assert "status" not in written
+    assert sent["target"] == {"kind": "pods", "namespace": "default", "name": "web", "resource_version": ""}
+    assert (sent["field"], sent["set"], sent["remove"]) == ("labels", {"tier": "front"}, ["gone"])
+    assert sent["overwrite"] is False
 
 
 def test_a_folder_stands_for_the_manifests_in_it(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_global_options_are_found_behind_a_sub_verb() -> None:
         (["ps"], 'error: unknown command "ps"; here it is: minipod get pods'),
         (["frobnicate"], 'error: unknown command "frobnicate"; see minipod --help'),
         (["get", "pods", "--bogus"], "error: unrecognized arguments: --bogus; see minipod get --help"),
-        (["get", "nodes"], 'error: minipod doesn\'t have a resource type "nodes"; it has pods'),
+        (["get", "services"], 'error: minipod doesn\'t have a resource type "services"; it has namespaces'),
         (["get", "pods", "-o", "xml"], 'error: unable to match a printer suitable for the output format "xml"'),
         (["exec", "web", "ls"], "error: exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND]"),
         (["exec", "web"], "error: you must specify at least one command for the container"),

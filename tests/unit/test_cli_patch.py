@@ -1,34 +1,23 @@
-"""`minipod patch`, without an agent (unit)."""
+"""`minipod patch` and what it reads, without an agent (unit)."""
 
 from __future__ import annotations
 
 import pytest
 
-from minipod.cli.verbs.patch import conditions
+from minipod.cli.manifests import parsed
 from minipod.errors import UsageError
 
 
-def test_conditions_are_what_a_patch_of_the_status_says() -> None:
-    assert conditions('{"status": {"conditions": [{"type": "a/b", "status": "True"}]}}') == [
-        {"type": "a/b", "status": "True"}
-    ]
+@pytest.mark.parametrize("text", ['{"a": {"b": null}}', "a: {b: null}", "a:\n  b:\n"])
+def test_a_patch_is_json_or_yaml(text: str) -> None:
+    assert parsed(text, "the patch") == {"a": {"b": None}}
 
 
-@pytest.mark.parametrize(
-    "patch",
-    [
-        '{"spec": {}}',
-        '{"status": {"phase": "Failed"}}',
-        '{"status": {"conditions": []}}',
-        '{"status": {"conditions": [{"type": "a"}], "phase": "Failed"}}',
-        "[]",
-    ],
-)
-def test_a_patch_of_anything_else_names_what_does_it(patch: str) -> None:
-    with pytest.raises(UsageError, match=r"only status\.conditions can be patched.*minipod edit"):
-        conditions(patch)
+def test_a_date_is_text_as_for_kubernetes() -> None:
+    assert parsed("at: 2026-11-30T10:00:00Z", "the patch") == {"at": "2026-11-30T10:00:00Z"}
 
 
-def test_a_patch_is_json() -> None:
-    with pytest.raises(UsageError, match="not JSON"):
-        conditions("status: {}")
+@pytest.mark.parametrize("text", ["{", "a: [", "a: 1\n---\nb: 2\n", ""])
+def test_what_is_no_document_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^the patch: "):
+        parsed(text, "the patch")

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 import msgspec
 
 from minipod.agent.events import PodReference
-from minipod.agent.node import Node, PodChange
+from minipod.agent.node import Node
+from minipod.agent.objects.history import Change
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.api.kinds import PERSISTENT_VOLUME_CLAIM
 from minipod.api.timestamps import timestamp
 from minipod.api.types import ObjectMeta, OwnerReference, PersistentVolume, PersistentVolumeClaim, Pod, Volume
 from minipod.errors import MinipodError, VolumeError
@@ -34,7 +35,7 @@ class Claims:
 
     def __init__(self, node: Node, pods: Pods) -> None:
         self._node = node
-        self._objects = node.objects
+        self._registry = node.registry
         self._pods = pods
         self._removing: set[str] = set()
         self._told: dict[str, plan.Pending] = {}  # uid of a claim: why it is pending, as it was told last
@@ -69,41 +70,41 @@ class Claims:
 
     def reconcile(self) -> None:
         """Binds what can be bound, and lets go what nobody uses. Raises HostError."""
-        for claim in self._objects.all(PersistentVolumeClaim):
+        for claim in self._registry.all(PersistentVolumeClaim):
             self._drop_orphan(claim)
-        for claim in self._objects.all(PersistentVolumeClaim):
+        for claim in self._registry.all(PersistentVolumeClaim):
             if claim.metadata.deletion_timestamp is not None:
                 if not self.users(claim):
-                    self._objects.remove(claim)
+                    self._registry.remove(claim)
             elif claim.status.phase != "Bound":
                 self._bind(claim)
             else:
                 self._grow(claim)
-        for volume in self._objects.all(PersistentVolume):
+        for volume in self._registry.all(PersistentVolume):
             self._settle(volume)
 
     def _bind(self, claim: PersistentVolumeClaim) -> None:
-        volumes = self._objects.all(PersistentVolume)
+        volumes = self._registry.all(PersistentVolume)
         volume = plan.best_volume(claim, volumes)
         if volume is None:
             made = plan.provisioned(claim, self._node.paths.state)
             if made is None:
                 self._tell_pending(claim, plan.why_pending(claim, volumes))
                 return
-            volume = self._objects.create(made)
+            volume = self._registry.create(made)
             message = f"Successfully provisioned volume {volume.metadata.name}"
             self._tell(claim, "Normal", "ProvisioningSucceeded", message)
         self._told.pop(claim.metadata.uid, None)
         new_claim, new_volume = plan.bound(claim, volume)
-        self._objects.update(self._now(new_volume, volume), volume)
-        self._objects.update(new_claim, claim)
+        self._registry.replace(self._now(new_volume, volume), volume)
+        self._registry.replace(new_claim, claim)
 
     def _grow(self, claim: PersistentVolumeClaim) -> None:
-        volume = self._objects.find(PersistentVolume, "", claim.spec.volume_name)
+        volume = self._registry.find(PersistentVolume, "", claim.spec.volume_name)
         both = None if volume is None else plan.grown(claim, volume)
         if volume is not None and both is not None:
-            self._objects.update(both[1], volume)
-            self._objects.update(both[0], claim)
+            self._registry.replace(both[1], volume)
+            self._registry.replace(both[0], claim)
 
     def _tell_pending(self, claim: PersistentVolumeClaim, why: plan.Pending) -> None:
         """Once: not again whenever something else has changed."""
@@ -139,7 +140,7 @@ class Claims:
         elif released and volume.spec.persistent_volume_reclaim_policy == "Recycle":
             self._fail(volume, "VolumeFailedRecycle", "No recycler plugin found for the volume! (use Retain or Delete)")
         elif volume.metadata.deletion_timestamp is not None:
-            self._objects.remove(volume)
+            self._registry.remove(volume)
         else:
             self._set_phase(volume, "Released" if released else "Available")
 
@@ -147,14 +148,14 @@ class Claims:
         reference = volume.spec.claim_ref
         if reference is None:
             return None
-        claim = self._objects.find(PersistentVolumeClaim, reference.namespace, reference.name)
+        claim = self._registry.find(PersistentVolumeClaim, reference.namespace, reference.name)
         return claim if claim is not None and reference.uid in ("", claim.metadata.uid) else None
 
     def _set_phase(self, volume: PersistentVolume, phase: str, message: str = "") -> None:
         if (volume.status.phase, volume.status.message) == (phase, message):
             return
         status = msgspec.structs.replace(volume.status, phase=phase, message=message)
-        self._objects.update(self._now(msgspec.structs.replace(volume, status=status), volume), volume)
+        self._registry.replace(self._now(msgspec.structs.replace(volume, status=status), volume), volume)
 
     def _reclaim(self, volume: PersistentVolume) -> None:
         """Reclaim policy Delete: what minipod made it removes; of what is the user's nothing is ever removed."""
@@ -173,7 +174,7 @@ class Claims:
     def _fail(self, volume: PersistentVolume, reason: str, why: str) -> None:
         """Its data stays as it is; whoever deletes it gets it deleted."""
         if volume.metadata.deletion_timestamp is not None:
-            self._objects.remove(volume)
+            self._registry.remove(volume)
             return
         if volume.status.phase != "Failed":
             self._tell(volume, "Warning", reason, why)
@@ -187,13 +188,13 @@ class Claims:
             message = f"{path}: {error.strerror or error}"
             log.error("persistentvolume %s: %s", name, message)
         self._removing.discard(name)
-        volume = self._objects.find(PersistentVolume, "", name)
+        volume = self._registry.find(PersistentVolume, "", name)
         if volume is None:
             return
         if message:
             self._set_phase(volume, "Failed", message)
         else:
-            self._objects.remove(volume)
+            self._registry.remove(volume)
 
     # -- who uses them ------------------------------------------------------------------------------------------
 
@@ -210,15 +211,8 @@ class Claims:
         """The claim of a generic ephemeral volume goes with its pod."""
         owner = next((one for one in claim.metadata.owner_references if one.kind == "Pod"), None)
         if owner is not None and self._pods.by_uid(owner.uid) is None:
-            self.delete(claim)
-
-    def delete(self, thing: Any) -> None:
-        """Asks for the end of a claim or volume: it goes when nobody uses it any more."""
-        metadata = thing.metadata
-        if metadata.deletion_timestamp is None:
-            now = timestamp(self._node.clock())
-            metadata = msgspec.structs.replace(metadata, deletion_timestamp=now, deletion_grace_period_seconds=0)
-            self._objects.update(msgspec.structs.replace(thing, metadata=metadata), thing)
+            metadata = claim.metadata
+            self._registry.delete(PERSISTENT_VOLUME_CLAIM, metadata.namespace, metadata.name)
 
     # -- what a pod stands on -----------------------------------------------------------------------------------
 
@@ -237,20 +231,20 @@ class Claims:
         return FoundSources(volumes)
 
     def _volume_of(self, pod: Pod, name: str) -> PersistentVolume:
-        claim = self._objects.find(PersistentVolumeClaim, pod.metadata.namespace, name)
+        claim = self._registry.find(PersistentVolumeClaim, pod.metadata.namespace, name)
         if claim is None:
             raise VolumeError(f'persistentvolumeclaim "{name}" not found')
         if claim.metadata.deletion_timestamp is not None:
             raise VolumeError(f'persistentvolumeclaim "{name}" is being deleted')
         if claim.status.phase != "Bound":
-            why = plan.why_pending(claim, self._objects.all(PersistentVolume))
+            why = plan.why_pending(claim, self._registry.all(PersistentVolume))
             raise VolumeError(f'persistentvolumeclaim "{name}" is not bound: {why.message}')
         others = [one for one in self.users(claim) if one.uid != pod.metadata.uid and one.state.volumes != "none"]
         if _ONE_POD in claim.spec.access_modes and others:
             raise VolumeError(
                 f'persistentvolumeclaim "{name}": access mode {_ONE_POD}: it is in use by pod "{others[0].name}"'
             )
-        volume = self._objects.find(PersistentVolume, "", claim.spec.volume_name)
+        volume = self._registry.find(PersistentVolume, "", claim.spec.volume_name)
         if volume is None:
             raise VolumeError(f'persistentvolumeclaim "{name}": its volume {claim.spec.volume_name} is lost')
         return volume
@@ -260,7 +254,7 @@ class Claims:
         if template is None:
             raise VolumeError(f'volume "{volume.name}": ephemeral without volumeClaimTemplate')
         metadata, name = pod.metadata, plan.claim_name(pod, volume)
-        known = self._objects.find(PersistentVolumeClaim, metadata.namespace, name)
+        known = self._registry.find(PersistentVolumeClaim, metadata.namespace, name)
         if known is not None:
             if all(owner.uid != metadata.uid for owner in known.metadata.owner_references):
                 space = metadata.namespace
@@ -281,11 +275,11 @@ class Claims:
             ),
             spec=template.spec,
         )
-        self._objects.create(plan.admitted(claim))
+        self._registry.create(plan.admitted(claim))
 
 
 def _may_let_go(change: object) -> bool:
     """A pod that ended, or is gone, uses nothing any more."""
-    return isinstance(change, PodChange) and (
-        change.type == "DELETED" or change.pod.status.phase in ("Succeeded", "Failed")
+    return isinstance(change, Change) and (
+        change.type == "DELETED" or change.new.status.phase in ("Succeeded", "Failed")
     )

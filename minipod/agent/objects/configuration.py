@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Mapping
 
-from minipod.agent.objects.table import Objects
+from minipod.agent.objects.registry import Registry
 from minipod.api.types import ConfigMap, Pod, Secret
 from minipod.errors import ContainerError, VolumeError
 from minipod.kernel.path import open_in_root
@@ -29,7 +29,7 @@ MAX_ENV_FILE_BYTES = 64 << 10  # KEP-3721
 class PodSources:
     """`plan.env.Sources` and `plan.volumes.configuration.FileSources` of one pod."""
 
-    def __init__(self, objects: Objects, paths: Paths, pod: Pod) -> None:
+    def __init__(self, objects: Registry, paths: Paths, pod: Pod) -> None:
         self._objects = objects
         self._paths = paths
         self._pod = pod
@@ -107,7 +107,7 @@ def _read_inside(root: str, path: str) -> str:
 class Configuration:
     """Writes the files of all pods; those of one pod one after the other."""
 
-    def __init__(self, objects: Objects, paths: Paths, facts: HostFacts) -> None:
+    def __init__(self, objects: Registry, paths: Paths, facts: HostFacts) -> None:
         self._objects = objects
         self._paths = paths
         self._facts = facts

@@ -12,8 +12,8 @@ import logging
 from typing import Any
 
 from minipod.agent.events import PodReference
-from minipod.agent.node import Node, PodChange
-from minipod.agent.objects.table import ObjectChange
+from minipod.agent.node import Node
+from minipod.agent.objects.history import Change
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.errors import MinipodError
@@ -39,7 +39,7 @@ class Refresher:
 
     async def run(self) -> None:
         objects = self._node.object_changes.watch(lambda change: change.kind in _KINDS)
-        pods = self._node.pod_changes.watch(lambda change: isinstance(change, PodChange))
+        pods = self._node.pod_changes.watch(lambda change: isinstance(change, Change))
         with objects, pods:
             for worker in self._pods.select(None, None):
                 await self._refresh(worker)
@@ -59,22 +59,22 @@ class Refresher:
                     task.cancel()
 
     async def _changed(self, change: Any) -> None:
-        if isinstance(change, ObjectChange):
+        if isinstance(change, Change):
             await self._object_changed(change)
         elif change.type == "DELETED":
-            uid = change.record.uid
+            uid = change.uid
             self._shown.pop(uid, None)
             self._late.pop(uid, None)
             self._node.configuration.forget(uid)
         else:
-            worker = self._pods.by_uid(change.record.uid)
+            worker = self._pods.by_uid(change.uid)
             if worker is not None and self._shown.get(worker.uid, _seen_by(worker)) != _seen_by(worker):
                 await self._refresh(worker)
             elif worker is not None:
                 self._shown.setdefault(worker.uid, _seen_by(worker))
 
-    async def _object_changed(self, change: ObjectChange) -> None:
-        name, namespace = change.record.name, change.record.namespace
+    async def _object_changed(self, change: Change) -> None:
+        name, namespace = change.name, change.namespace
         for worker in self._pods.select(namespace or None, None):
             pod = worker.state.pod
             if change.kind == "PersistentVolumeClaim":
@@ -83,7 +83,7 @@ class Refresher:
                 concerned = (change.kind, name) in objects_of(pod)
             if concerned:
                 await self._refresh(worker)
-                worker.tell(model.SourcesChanged())
+                worker.post(model.SourcesChanged())
 
     async def _again(self) -> None:
         for uid in list(self._late):

@@ -68,7 +68,7 @@ class UsageWatch:
         files = files_directory(worker.state.sandbox.id, self._node.paths)
         message = await asyncio.to_thread(exceeded, worker.state.pod, self._node.paths, running, files)
         if message:
-            worker.tell(model.Evict(message=message))
+            worker.post(model.Evict(message=message))
 
 
 def exceeded(pod: Pod, paths: Paths, running: dict[str, int], files: str) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from minipod.agent.events import PodReference
-from minipod.agent.node import Node, PodChange, PodStep
+from minipod.agent.node import Node, PodStep
+from minipod.agent.objects.history import Change
 from minipod.api.types import Pod, Secret
 from minipod.errors import ImageError
 from minipod.lifecycle import model
@@ -76,8 +77,8 @@ async def _unless_deleted(pulling: asyncio.Future[T], node: Node, pod: Callable[
     """What `pulling` gives, or ImageError as soon as the pod is to go."""
     uid = pod().metadata.uid
 
-    def is_deletion(change: PodChange | PodStep) -> bool:
-        return isinstance(change, PodChange) and change.pod.metadata.uid == uid and _is_deleted(change.pod)
+    def is_deletion(change: Change | PodStep) -> bool:
+        return isinstance(change, Change) and change.new.metadata.uid == uid and _is_deleted(change.new)
 
     with node.pod_changes.watch(is_deletion) as watch:
         deletion = asyncio.ensure_future(watch.next())
@@ -109,7 +110,7 @@ def pull_secrets(node: Node, pod: Pod) -> list[tuple[str, AuthFile]]:
 
     found, missing = [], []
     for name in names:
-        secret = node.objects.find(Secret, pod.metadata.namespace, name)
+        secret = node.registry.find(Secret, pod.metadata.namespace, name)
         data = None if secret is None else secret.data.get(SECRET_KEYS.get(secret.type or "", ""))
         if secret is None or data is None:
             missing.append(name)

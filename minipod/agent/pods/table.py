@@ -8,12 +8,14 @@ import os
 import secrets
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from minipod.agent import processes
 from minipod.agent.node import Node
 from minipod.agent.pods.worker import PodWorker
+from minipod.api.kinds import POD, Kind
 from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
 from minipod.errors import ConflictError, NotFoundError
@@ -42,6 +44,7 @@ class Pods:
         self._by_uid: dict[str, PodWorker] = {}
         self._owners: dict[str, Callable[[], None]] = {}
         self.deferred: set[str] = set()  # uids of those whose resize waits for room
+        node.registry.add_keeper(POD, _Keeper(self))
         self.keep_logs: set[str] = set()  # of these uids somebody else removes the logs
 
     def __len__(self) -> int:
@@ -56,6 +59,15 @@ class Pods:
             raise NotFoundError(f'pods "{name}" not found')
         return worker
 
+    def current(self, namespace: str, name: str) -> PodWorker:
+        """As `find`, with everything that was asked of it taken into its state: to be changed at once."""
+        worker = self.find(namespace, name)
+        worker.catch_up()
+        return self.find(namespace, name)
+
+    def worker(self, namespace: str, name: str) -> PodWorker | None:
+        return self._workers.get((namespace, name))
+
     def select(self, namespace: str | None, name: str | None) -> list[PodWorker]:
         """By namespace and name; None: any."""
         if namespace is not None and name is not None:
@@ -69,8 +81,9 @@ class Pods:
 
     # -- making -------------------------------------------------------------------------------------------------
 
-    def create(self, pods: Sequence[Pod], owner: str = "") -> list[PodWorker]:
-        """All of them or none. `owner`: the process that they belong to, by `processes.identity`.
+    def create(self, pods: Sequence[Pod], owner: str = "", applied: bytes | None = None) -> list[PodWorker]:
+        """All of them or none. `owner`: the process that they belong to, by `processes.identity`. `applied`: the
+        manifest, where `apply` wrote it.
 
         Raises ConflictError naming the pod that has the name, and HostError where the store cannot take them.
         """
@@ -84,14 +97,13 @@ class Pods:
                 worker = PodWorker(
                     self._node, core.new_state(pod, now, max_backoff_s=ceiling), on_forgotten=self._forgotten
                 )
-                worker.store_new()
+                worker.store_new(applied)
                 if owner:
                     self._node.store.put_owner(worker.uid, owner)
                 workers.append(worker)
         for worker in workers:
             self._add(worker)
-            worker.announce_new()
-            worker.tell(model.PodAdded())
+            worker.post(model.PodAdded())
         self._on_change()
         return workers
 
@@ -146,7 +158,7 @@ class Pods:
         self._add(worker)
         if state.resizing.reason:
             self.deferred.add(worker.uid)
-        worker.tell(first)
+        worker.post(first)
         if owner:
             self.owned_by(worker, owner)
         return worker
@@ -160,7 +172,7 @@ class Pods:
 
     def owned_by(self, worker: PodWorker, owner: str) -> None:
         """The pod is deleted when that process ends: a foreground run that survived its agent."""
-        stop = processes.when_gone(owner, lambda: worker.tell(model.DeleteRequested()))
+        stop = processes.when_gone(owner, lambda: worker.post(model.DeleteRequested()))
         self._owners[worker.uid] = stop
 
     # -- ends ---------------------------------------------------------------------------------------------------
@@ -168,7 +180,7 @@ class Pods:
     def delete(self, namespace: str, name: str, grace_period_s: int | None = None) -> PodWorker:
         """Begins a graceful deletion; `worker.forgotten` tells its end. Raises NotFoundError."""
         worker = self.find(namespace, name)
-        worker.tell(model.DeleteRequested(grace_period_s=grace_period_s))
+        worker.post(model.DeleteRequested(grace_period_s=grace_period_s))
         return worker
 
     def container_exited(self, status: ContainerStatus) -> None:
@@ -212,7 +224,7 @@ class Pods:
             reason, _ = resizing.no_room(self._node, state.pod, allocated_pod(state), self.states())
             if not reason:
                 self.deferred.discard(uid)
-                worker.tell(model.ResizeAsked(pod=state.pod))
+                worker.post(model.ResizeAsked(pod=state.pod))
 
     def log_directory(self, pod: Pod) -> str:
         metadata = pod.metadata
@@ -235,6 +247,35 @@ class Pods:
         for stop in self._owners.values():
             stop()
         await asyncio.gather(*(worker.close() for worker in self._by_uid.values()))
+
+
+class _Keeper:
+    """The pods as the registry sees them, a `registry.Keeper`: objects, kept by their workers."""
+
+    def __init__(self, pods: Pods) -> None:
+        self._pods = pods
+
+    def find(self, kind: Kind, namespace: str, name: str) -> Pod | None:
+        worker = self._pods.worker(namespace, name)
+        if worker is None:
+            return None
+        worker.catch_up()
+        return worker.pod if self._pods.worker(namespace, name) is worker else None
+
+    def list(self, kind: Kind, namespace: str | None) -> list[Any]:
+        return [worker.pod for worker in self._pods.select(namespace, None)]
+
+    def create(self, thing: Pod, applied: bytes | None) -> Pod:
+        return self._pods.create([thing], applied=applied)[0].pod
+
+    def update(self, new: Pod, old: Pod, applied: bytes | None) -> Pod:
+        return self._worker(old).update(model.PodUpdated(pod=new), applied)
+
+    def delete(self, thing: Pod, grace_period_s: int | None) -> Pod:
+        return self._worker(thing).update(model.DeleteRequested(grace_period_s=grace_period_s))
+
+    def _worker(self, pod: Pod) -> PodWorker:
+        return self._pods.find(pod.metadata.namespace, pod.metadata.name)
 
 
 def _suffix() -> str:

@@ -7,20 +7,23 @@ found on the host by the next agent (`recovery`). Decides nothing: that is `life
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from minipod.agent.events import PodReference
-from minipod.agent.node import Node, PodChange, PodStep
+from minipod.agent.node import Node, PodStep
+from minipod.agent.objects.history import Change, change_of
 from minipod.agent.pods import steps
 from minipod.agent.pods.executor import Executor
 from minipod.agent.probes.prober import Prober
 from minipod.agent.store import Record
 from minipod.api.types import Pod
-from minipod.errors import HostError
+from minipod.errors import HostError, NotFoundError
 from minipod.lifecycle import core, model
 from minipod.lifecycle.allocation import allocated_pod
 from minipod.runtime.status import ContainerStatus
@@ -32,8 +35,14 @@ SAVE_AGAIN_S = 5.0  # after a failed save (a full disk); the pod goes on meanwhi
 _state_encoder = msgspec.json.Encoder()
 
 
+class _Write(NamedTuple):
+    """A caller's change. `applied`: the manifest, where `apply` wrote it."""
+
+    applied: bytes | None = None
+
+
 class PodWorker:
-    """One pod. `tell` is its only input; `on_forgotten` is called once, when nothing of the pod is left."""
+    """One pod. `post` and `update` are its only inputs; `on_forgotten` is called once, when nothing of it is left."""
 
     def __init__(self, node: Node, state: model.PodState, on_forgotten: Callable[[PodWorker], None]) -> None:
         self._node = node
@@ -41,10 +50,9 @@ class PodWorker:
         self._on_forgotten = on_forgotten
         self.state = state
         self.pod = state.pod
-        self.record: Record | None = None
         self.uid = state.pod.metadata.uid
-        self.executor = Executor(node, self.uid, lambda: allocated_pod(self.state), self.tell)
-        self._prober = Prober(node, self.tell)
+        self.executor = Executor(node, self.uid, lambda: allocated_pod(self.state), self.post)
+        self._prober = Prober(node, self.post)
         self.forgotten: asyncio.Future[None] = self._loop.create_future()
         self._inbox: deque[model.Event] = deque()
         self._scheduled = False
@@ -69,31 +77,52 @@ class PodWorker:
 
     # -- input --------------------------------------------------------------------------------------------------
 
-    def tell(self, event: model.Event) -> None:
+    def post(self, event: model.Event) -> None:
         """Queues one event; it is taken on the loop's next turn."""
         self._inbox.append(event)
         if not self._scheduled and not self._closed:
             self._scheduled = True
             self._loop.call_soon(self._take)
 
+    def update(self, event: model.Event, applied: bytes | None = None) -> Pod:
+        """Takes an event at once, after those that are queued: the pod as it is stored then.
+
+        `applied`: the manifest, where `apply` wrote it. Raises HostError where it cannot be stored, and NotFoundError
+        where the pod has gone; then nothing has changed.
+        """
+        self.catch_up()
+        if self._closed:
+            raise NotFoundError(f'pods "{self.name}" not found')
+        before = self.state
+        self._take_one(event, _Write(applied))
+        self._follow(before)
+        return self.pod
+
+    def catch_up(self) -> None:
+        """Takes what is queued now: who reads the pod to change it has to see all that was asked for before."""
+        if self._inbox:
+            self._take()
+
     def container_exited(self, status: ContainerStatus) -> None:
         self.executor.report_exit(status)
 
-    def store_new(self) -> None:
-        """Stores a new pod, inside the caller's transaction."""
-        self._save(None)
+    def store_new(self, applied: bytes | None = None) -> None:
+        """Stores a new pod, inside the caller's transaction; the watches see it once that stands.
+
+        `applied`: the manifest, where `apply` wrote it.
+        """
+        self.pod = self._object()
+        data = msgspec.json.encode(self.pod)
+        self._save(data, applied)
+        change = change_of("ADDED", None, self.pod, data)
+        self._node.store.after_commit(lambda: self._node.publish(change))
 
     def restore(self) -> None:
         """The object as an earlier agent stored it last; until the first event this is what is shown."""
         metadata = self.state.pod.metadata
         record = self._node.store.get("Pod", metadata.namespace, metadata.name)
         if record is not None and record.uid == self.uid:
-            self.record = record
             self.pod = msgspec.json.decode(record.data, type=Pod)
-
-    def announce_new(self) -> None:
-        """Tells the watchers of it, once that transaction stands."""
-        self._announce("ADDED")
 
     async def close(self) -> None:
         """The agent leaves: what is under way is dropped here and found again by the next one."""
@@ -113,6 +142,10 @@ class PodWorker:
         before = self.state
         while self._inbox and not self._closed:
             self._take_one(self._inbox.popleft())
+        self._follow(before)
+
+    def _follow(self, before: model.PodState) -> None:
+        """Has the probes and the timer follow the state."""
         if self._closed or (self.state is before and self._timed):
             return  # a probe that says what it always said has changed nothing
         self._prober.update(self.state)
@@ -120,65 +153,74 @@ class PodWorker:
 
     def _wake(self) -> None:
         self._timer, self._timed = None, False
-        self.tell(model.Tick())
+        self.post(model.Tick())
 
-    def _take_one(self, event: model.Event) -> None:
-        """One event, one saved state, one word to the watchers: they see every status that there was."""
+    def _take_one(self, event: model.Event, write: _Write | None = None) -> None:
+        """One event, one saved state, one change for the watches: they see every status that there was.
+
+        `write`: the event is a caller's, who is told when it cannot be stored; then it is as if it had never come. All
+        other events have happened, and are saved later.
+        """
         before = self.state
         self._now = max(self._now, self._node.clock())  # the core wants no time to run backwards
         try:
             self.state, actions = core.step(before, event, self._now)
         except Exception:
+            if write is not None:
+                raise
             # One event of one pod must not stop the agent: the state before it stands.
             log.exception("pod %s/%s: %s", self.namespace, self.name, type(event).__name__)
             return
-        # Told before the change of status that they lead to.
+        # Announced before the change of status that they lead to.
         for step in (*steps.of_event(event, before, self.state), *steps.of_status(before.status, self.state.status)):
             self._node.pod_changes.publish(PodStep(self.uid, step))
-        self._keep(before, actions)
+        if before is not self.state or actions or self._unsaved:
+            self._keep(before, actions, write)
         for action in actions:
             self._begin(action)
 
-    def _keep(self, before: model.PodState, actions: Sequence[model.Action]) -> None:
-        """Saves the state and the events in one transaction, then tells the watchers."""
-        changed = before.published != self.state.published or before.pod is not self.state.pod
-        if before is self.state and not actions and not self._unsaved:
-            return
+    def _keep(self, before: model.PodState, actions: Sequence[model.Action], write: _Write | None) -> None:
+        """Saves the state and the events in one transaction, then announces them. Raises HostError to a writer."""
+        old, change = self.pod, None
         try:
+            if self._unsaved or before.published != self.state.published or before.pod is not self.state.pod:
+                self.pod = self._object()
+                change = change_of("MODIFIED", old, self.pod, msgspec.json.encode(self.pod))
             with self._node.store.transaction():
-                self._save(None if changed or self.record is None or self._unsaved else self.record)
+                self._save(None if change is None else change.encoded, None if write is None else write.applied)
+                if change is not None:
+                    self._node.store.after_commit(functools.partial(self._node.publish, change))
                 for action in actions:
                     if isinstance(action, model.RecordEvent):
                         self._record(action)
             self._unsaved = False
         except HostError as error:
+            if write is not None:
+                self.state, self.pod = before, old
+                raise
             log.error("pod %s/%s: %s", self.namespace, self.name, error)
             self._unsaved = True
-        if changed:
-            self._announce("MODIFIED")
+            if change is not None:
+                self._node.publish(change)
 
-    def _save(self, record: Record | None) -> None:
-        """`record` None: the object is written too, with a new resourceVersion."""
-        if record is None:
-            version = self._node.store.next_version()
-            self.pod = self._object(version)
-            metadata = self.pod.metadata
-            data = msgspec.json.encode(self.pod)
-            self.record = Record("Pod", metadata.namespace, metadata.name, metadata.uid, version, data)
-            self._node.store.put(self.record)
-        self._node.store.put_state(self.uid, _state_encoder.encode(self.state))
+    def _save(self, data: bytes | None, applied: bytes | None) -> None:
+        """The state; `data`: the object, where that is another too."""
+        metadata, store = self.pod.metadata, self._node.store
+        if data is not None:
+            version = int(metadata.resource_version)
+            store.put(Record("Pod", metadata.namespace, metadata.name, metadata.uid, version, data))
+        if applied is not None:
+            store.put_applied("Pod", metadata.namespace, metadata.name, metadata.uid, applied)
+        store.put_state(self.uid, _state_encoder.encode(self.state))
 
-    def _object(self, version: int) -> Pod:
+    def _object(self) -> Pod:
+        """The pod as it is now, with a new resourceVersion. Raises HostError."""
         pod = self.state.pod
         return msgspec.structs.replace(
             pod,
-            metadata=msgspec.structs.replace(pod.metadata, resource_version=str(version)),
+            metadata=msgspec.structs.replace(pod.metadata, resource_version=str(self._node.store.next_version())),
             status=core.pod_status(self.state, self._node.facts),
         )
-
-    def _announce(self, kind: str) -> None:
-        if self.record is not None:
-            self._node.pod_changes.publish(PodChange(kind, self.pod, self.record))
 
     def _record(self, action: model.RecordEvent) -> None:
         now = self._node.clock()
@@ -198,20 +240,20 @@ class PodWorker:
     def _forget(self) -> None:
         self._closed = True
         self._prober.close()
+        change: Change | None = None
         try:
+            last, self.pod = self.pod, self._object()
+            change = change_of("DELETED", last, self.pod, msgspec.json.encode(self.pod))
             with self._node.store.transaction():
-                version = self._node.store.next_version()
-                self.pod = self._object(version)
                 self._node.store.delete("Pod", self.namespace, self.name)
-                self._node.objects.forget_applied("Pod", self.namespace, self.name)
+                self._node.store.delete_applied("Pod", self.namespace, self.name)
                 self._node.store.delete_pod(self.uid)
         except HostError as error:
             # Nothing of it runs any more; the next agent takes it up where it stands and forgets it then.
             log.error("pod %s/%s: %s", self.namespace, self.name, error)
-        if self.record is not None:
-            self.record = msgspec.structs.replace(self.record, data=msgspec.json.encode(self.pod))
         self._on_forgotten(self)
-        self._announce("DELETED")
+        if change is not None:
+            self._node.publish(change)
         self.forgotten.set_result(None)
 
     def _set_timer(self) -> None:

@@ -17,14 +17,9 @@ The server forbids a few fields even then, and the structs cannot tell empty fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
-from minipod.api import types
 from minipod.api.field_error import FieldError
+from minipod.api.kinds import kind_of
 from minipod.api.types import Object, Pod
-from minipod.api.validation import pods
 from minipod.api.validation.check import Check
 
 __all__ = [
@@ -39,57 +34,18 @@ __all__ = [
 
 _NOTHING: frozenset[str] = frozenset()
 
-OnCreate = Callable[[Check, Any], None]
-OnUpdate = Callable[[Check, Any, Any], None]
-
-
-@cache
-def _on_create(kind: type[Object]) -> OnCreate:
-    """Most manifests hold pods only: the rules for all else are loaded when they are needed."""
-    if kind is Pod:
-        return pods.pod_on_create
-    from minipod.api.validation import nodes, objects, persistent_volumes
-
-    rules: dict[type[Object], OnCreate] = {
-        types.ConfigMap: objects.config_map,
-        types.Secret: objects.secret,
-        types.PersistentVolume: persistent_volumes.persistent_volume,
-        types.PersistentVolumeClaim: objects.persistent_volume_claim,
-        types.Event: objects.event,
-        types.Node: nodes.node,
-        types.Namespace: objects.namespace,
-    }
-    return rules[kind]
-
-
-@cache
-def _on_update(kind: type[Object]) -> OnUpdate:
-    from minipod.api.validation import nodes, objects, persistent_volumes, pod_updates
-
-    rules: dict[type[Object], OnUpdate] = {
-        Pod: pod_updates.pod_update,
-        types.ConfigMap: objects.config_map_update,
-        types.Secret: objects.secret_update,
-        types.PersistentVolume: persistent_volumes.persistent_volume_update,
-        types.PersistentVolumeClaim: objects.persistent_volume_claim_update,
-        types.Event: objects.event_update,
-        types.Node: nodes.node_update,
-        types.Namespace: objects.namespace_update,
-    }
-    return rules[kind]
-
 
 def validate(value: Object, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
     """All findings about an object that is to be created; empty where it is valid. KeyError for a kind of others."""
     check = Check(written_empty)
-    _on_create(type(value))(check, value)
+    kind_of(value).on_create(check, value)
     return check.errors
 
 
 def validate_update(new: Object, old: Object, written_empty: frozenset[str] = _NOTHING) -> list[FieldError]:
     """All findings about `new` (as `prepare` makes it) in the place of `old`; both of one kind."""
     check = Check(written_empty)
-    _on_update(type(new))(check, new, old)
+    kind_of(new).on_update(check, new, old)
     return check.errors
 
 

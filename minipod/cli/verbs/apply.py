@@ -54,21 +54,12 @@ def send(args: argparse.Namespace, files: list[dict[str, str]], mode: str, word:
                 warn(event["message"])
             elif event["event"] == "applied":
                 event["result"] = word if word and event["result"] == "replaced" else event["result"]
-                print(told(event, args.output, message["dry_run"]), flush=True)
+                print(result_line(event, args.output, message["dry_run"]), flush=True)
     return 0
 
 
-def replace(args: argparse.Namespace, name: str, text: str) -> None:
-    """Have the agent take `text` as the whole of one object, quietly. Raises what the agent says."""
-    message: Object = {"verb": "apply", "files": [{"name": name, "text": text}], "mode": "replace"}
-    with Client.of(args, "apply").request({**message, "namespace": None, "dry_run": False}) as request:
-        while (event := request.next()) is not None:
-            if event["event"] == "warning":
-                warn(event["message"])
-
-
-def told(event: Object, output: str | None, dry_run: bool = False) -> str:
-    """`configmap/settings created`, as kubectl says it."""
+def result_line(event: Object, output: str | None, dry_run: bool = False) -> str:
+    """`configmap/settings created`, in kubectl's words."""
     name = f"{kind_named(event['kind']).singular}/{event['name']}"
     if output == "name":
         return name

@@ -7,12 +7,14 @@ import os
 import sys
 import tempfile
 
+from minipod.cli.client import Client
+from minipod.cli.manifests import parsed
 from minipod.cli.options import namespace_of
 from minipod.cli.resources import resources
 from minipod.cli.show.yamlout import to_yaml
 from minipod.cli.values import Object
-from minipod.cli.verbs.apply import send
 from minipod.cli.verbs.get import fetch
+from minipod.cli.verbs.label import target_of
 from minipod.errors import MinipodError, NotFoundError, UsageError
 
 _HEAD = """# Please edit the object below. Lines beginning with a '#' will be ignored,
@@ -34,11 +36,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("edit: one object at a time: minipod edit KIND NAME")
     kind, (name,) = found[0]
     namespace = namespace_of(args)
-    message: Object = {"verb": "get", "kind": kind.plural, "namespace": namespace, "name": name, "output": "object"}
-    objects = fetch(args, message)
+    listing: Object = {"verb": "get", "kind": kind.plural, "namespace": namespace, "name": name, "output": "object"}
+    objects = fetch(args, listing)
     if not objects:
         raise NotFoundError(f'{kind.plural} "{name}" not found')
-    before = to_yaml({key: value for key, value in objects[0].items() if key != "status"})
+    original = {key: value for key, value in objects[0].items() if key != "status"}
+    before = to_yaml(original)
     text, head = before, _HEAD
     while True:
         edited = _without_comments(edit_text(head + text))
@@ -48,9 +51,10 @@ def run(args: argparse.Namespace) -> int:
         if edited == text and head != _HEAD:
             raise UsageError("Edit cancelled, no valid changes were saved.")
         try:
-            if kind.namespaced:
-                args.namespace = args.namespace or namespace
-            return send(args, [{"name": f"{kind.singular}/{name}", "text": edited}], "replace", "edited")
+            message = {"verb": "edit", "target": target_of(kind, original), "original": original}
+            Client.of(args, "edit").call({**message, "edited": parsed(edited, f"{kind.singular}/{name}")})
+            print(f"{kind.singular}/{name} edited")
+            return 0
         except MinipodError as error:
             if not sys.stdin.isatty():
                 raise

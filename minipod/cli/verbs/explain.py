@@ -35,11 +35,11 @@ def run(args: argparse.Namespace) -> int:
 
 def explained(path: str, recursive: bool = False) -> list[str]:
     """The lines of the answer. Raises UsageError for what there is not."""
-    from minipod.api.load import KINDS
+    from minipod.api.kinds import ALL_KINDS, kind_named
 
     first, *names = [part.partition("[")[0] for part in path.split(".") if part.partition("[")[0]] or [""]
-    kind = _kind(first, list(KINDS))
-    struct: type[Object] | None = KINDS[kind]
+    kind = _kind(first, [known.name for known in ALL_KINDS])
+    struct: type[Object] | None = kind_named(kind).struct
     owner = ""
     field: Field | None = None
     for name in names:
@@ -51,7 +51,7 @@ def explained(path: str, recursive: bool = False) -> list[str]:
     if field is not None:
         lines += [f"FIELD: {field.wire} <{_type(field.shape)}>", *_about(owner, field), ""]
     else:
-        lines += [*_words(KINDS[kind].__doc__ or ""), ""]
+        lines += [*_words(kind_named(kind).struct.__doc__ or ""), ""]
     if struct is not None:
         lines += ["FIELDS:", *_listing(struct, recursive, "  ", (struct,))]
     return [line.rstrip() for line in lines]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from minipod.api.kinds import Kind
+from minipod.cli.client import Client
 from minipod.cli.options import namespace_of
 from minipod.cli.resources import resources
 from minipod.cli.values import Object
-from minipod.cli.verbs.apply import replace
 from minipod.cli.verbs.get import fetch
-from minipod.errors import ConflictError, NotFoundError, UsageError
+from minipod.errors import NotFoundError, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +23,9 @@ def configure_words(parser: argparse.ArgumentParser) -> None:
         "words", nargs="*", metavar="KIND NAME… KEY=VALUE KEY-", help="which objects, and what becomes of their keys"
     )
     parser.add_argument("--overwrite", action="store_true", help="change what has another value")
+    parser.add_argument(
+        "--resource-version", default="", metavar="VERSION", help="change it only while it has this resourceVersion"
+    )
     parser.add_argument("--all", action="store_true", help="every object of the kind in the namespace")
     parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="the objects with these labels")
     parser.add_argument("--list", action="store_true", help="print what the objects have then")
@@ -43,21 +45,35 @@ def change(args: argparse.Namespace, verb: str, field: str) -> int:
     if not found:
         print("No resources found")
     for kind, item in found:
-        before = item["metadata"].get(field) or {}
-        after, told = changed(before, new, gone, args.overwrite, field)
-        for line in told:
-            print(line)
+        before = after = item["metadata"].get(field) or {}
         name = f"{kind.singular}/{item['metadata']['name']}"
-        if after != before:
-            item["metadata"][field] = after
-            item["metadata"].pop("finalizers", None)  # not ours to change: they stay as they are
-            replace(args, name, json.dumps({key: value for key, value in item.items() if key != "status"}))
+        if new or gone:
+            message: Object = {
+                "verb": verb,
+                "target": target_of(kind, item, args.resource_version),
+                "field": field,
+                "set": new,
+                "remove": gone,
+                "overwrite": args.overwrite,
+            }
+            _, answer = Client.of(args, verb).call(message)
+            before, after = answer["before"], answer["after"]
+            for key in gone:
+                if key not in before:
+                    print(f'{field.removesuffix("s")} "{key}" not found.')
         if args.list:
             print(f"Listing {field} for {kind.singular}.v1/{item['metadata']['name']}:")
             print("".join(f" {key}={value}\n" for key, value in sorted(after.items())), end="")
         else:
             print(f"{name} {outcome(before, after, new, verb)}")
     return 0
+
+
+def target_of(kind: Kind, item: Object, resource_version: str = "") -> Object:
+    """The object as requests that change one name it."""
+    metadata = item["metadata"]
+    namespace = metadata.get("namespace", "")
+    return {"kind": kind.plural, "namespace": namespace, "name": metadata["name"], "resource_version": resource_version}
 
 
 def split(words: list[str], verb: str) -> tuple[list[str], dict[str, str], list[str]]:
@@ -99,21 +115,6 @@ def chosen(args: argparse.Namespace, words: list[str], verb: str) -> list[tuple[
                 raise NotFoundError(f'{kind.plural} "{name}" not found')
             found += [(kind, item) for item in objects]
     return found
-
-
-def changed(
-    before: dict[str, str], new: dict[str, str], gone: list[str], overwrite: bool, field: str
-) -> tuple[dict[str, str], list[str]]:
-    """What the keys are then, and what is to be told. Raises ConflictError for a value that would be lost."""
-    after, told = dict(before), []
-    for key, value in new.items():
-        if not overwrite and before.get(key, value) != value:
-            raise ConflictError(f"'{key}' already has a value ({before[key]}), and --overwrite is false")
-        after[key] = value
-    for key in gone:
-        if after.pop(key, None) is None:
-            told.append(f'{field.removesuffix("s")} "{key}" not found.')
-    return after, told
 
 
 def outcome(before: dict[str, str], after: dict[str, str], new: dict[str, str], verb: str) -> str:

@@ -1,59 +1,58 @@
-"""`minipod patch` (layer 6): conditions in a pod's status, as `kubectl patch --subresource=status`; nothing else."""
+"""`minipod patch` (layer 6): a strategic merge, JSON merge or JSON patch of an object, as `kubectl patch`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 
 from minipod.cli.client import Client
-from minipod.cli.options import namespace_of, pod_names
+from minipod.cli.files import read_text
+from minipod.cli.manifests import parsed
+from minipod.cli.options import namespace_of
+from minipod.cli.resources import resources
 from minipod.cli.values import Object
 from minipod.errors import UsageError
 
-_ELSE = "patch: only status.conditions can be patched; for all else: minipod edit, label, annotate, resize or apply"
+TYPES = ("strategic", "merge", "json")
+SUBRESOURCES = ("status", "resize", "ephemeralcontainers")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Set conditions in a pod's status: a pod with readinessGates is ready when theirs are True."
-    parser.usage = "minipod patch pod NAME --subresource=status -p PATCH"
-    parser.add_argument("words", nargs="*", metavar="pod NAME", help="the pod: pod NAME or pod/NAME")
-    parser.add_argument("--subresource", metavar="status", required=True, help="what is patched: status")
-    parser.add_argument("--type", metavar="T", default="strategic", help="strategic: by the type of each condition")
+    parser.description = (
+        "Change fields of an object. Nothing that others change at the same time is lost. Of a pod's status conditions "
+        "can be set: a pod with readinessGates is ready when theirs are True."
+    )
+    parser.usage = "minipod patch KIND NAME -p PATCH"
+    parser.add_argument("words", nargs="*", metavar="KIND NAME", help="KIND NAME or KIND/NAME")
+    parser.add_argument("--type", choices=TYPES, default="strategic", metavar="T", help="strategic, merge or json")
     parser.add_argument(
-        "-p",
-        "--patch",
-        metavar="PATCH",
-        required=True,
-        help='JSON: {"status": {"conditions": [{"type": "example.com/gate", "status": "True"}]}}',
+        "--subresource", choices=SUBRESOURCES, default="", metavar="S", help="status, resize or ephemeralcontainers"
+    )
+    parser.add_argument("-p", "--patch", metavar="PATCH", help='JSON or YAML: {"metadata": {"labels": {"a": "b"}}}')
+    parser.add_argument("--patch-file", metavar="FILE", help="a file that holds the patch; - is stdin")
+    parser.add_argument(
+        "--dry-run", choices=("none", "server"), default="none", metavar="MODE", help="server: change nothing"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    names = pod_names(args.words, "patch")
-    if len(names) != 1:
-        raise UsageError("patch: give one pod: minipod patch pod NAME --subresource=status -p PATCH")
-    if args.subresource != "status" or args.type != "strategic":
-        raise UsageError(_ELSE)
-    message: Object = {
-        "verb": "conditions",
-        "namespace": namespace_of(args),
-        "pod": names[0],
-        "conditions": conditions(args.patch),
-    }
-    with Client.of(args, "patch").request(message) as request:
-        while request.next() is not None:
-            pass
-    print(f"pod/{names[0]} patched")
+    if (args.patch is None) == (args.patch_file is None):
+        raise UsageError("must specify --patch or --patch-file containing the contents of the patch")
+    found = resources(args.words, "patch")
+    names = [(kind, name) for kind, every in found for name in every]
+    if not names:
+        raise UsageError("patch: which object? use for example: minipod patch pod NAME -p PATCH")
+    text = args.patch if args.patch_file is None else read_text(args.patch_file)
+    patch, dry_run = parsed(text, "the patch"), args.dry_run == "server"
+    for kind, name in names:
+        message: Object = {
+            "verb": "patch",
+            "target": {"kind": kind.plural, "namespace": namespace_of(args), "name": name},
+            "patch": patch,
+            "type": args.type,
+            "subresource": args.subresource,
+            "dry_run": dry_run,
+        }
+        _, answer = Client.of(args, "patch").call(message)
+        suffix = "" if answer["changed"] else " (no change)"
+        print(f"{kind.singular}/{name} patched{suffix}" + (" (server dry run)" if dry_run else ""))
     return 0
-
-
-def conditions(patch: str) -> list[Object]:
-    """What the patch says. Raises UsageError where it says anything else."""
-    try:
-        wanted = json.loads(patch)
-    except ValueError as error:
-        raise UsageError(f"patch: not JSON: {error}") from None
-    match wanted:
-        case {"status": {"conditions": [*found], **others}, **rest} if found and not others and not rest:
-            return found
-    raise UsageError(_ELSE)

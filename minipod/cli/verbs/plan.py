@@ -13,7 +13,7 @@ from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
 
 if TYPE_CHECKING:
-    from minipod.agent.manifests import Given
+    from minipod.agent.manifests import ManifestObject
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="text or json")
 
 
-def config_maps(beside: list[Given]) -> dict[str, dict[str, dict[str, str]]]:
+def config_maps(beside: list[ManifestObject]) -> dict[str, dict[str, dict[str, str]]]:
     """{namespace: {name: data}} of the ConfigMaps in the manifest."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for one in beside:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     for warning in manifests.warnings:
         warn(warning)
     config, paths = load_config(args.config), paths_of(args)
-    known = config_maps(manifests.beside)
+    known = config_maps(manifests.other_kinds)
     sections = [
         section for pod in manifests.pods for section in plan_pod(pod, paths, config, known.get(pod.metadata.namespace))
     ]

@@ -1,154 +1,114 @@
-"""Creating and changing objects from manifests (layer 6): the verb `apply`, in its three ways.
+"""The verb `apply` (layer 6): creates and changes the objects of manifests, in its three ways.
 
 `apply` merges what is written into what there is, `create` wants that there is nothing, `replace` takes what is
-written as the whole. What may change is `api.validation`'s to say; pods are changed through their workers.
+written as the whole. Every object is read and written in one step of the registry, so no change of others is lost.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 import msgspec
 
-from minipod.agent.manifests import Given, Manifest, loaded
+from minipod.agent.manifests import Manifest, ManifestObject, loaded
 from minipod.agent.node import Node
-from minipod.agent.objects.table import STRUCTS
+from minipod.agent.objects.registry import Preconditions, Registry
 from minipod.agent.pods.table import Pods
-from minipod.api.defaults import defaulted
-from minipod.api.kinds import kind_named
-from minipod.api.merge import without_server_fields
-from minipod.api.types import Pod
-from minipod.api.validation import validate_update
-from minipod.api.validation.prepare import prepared_update
+from minipod.api.kinds import ALL_KINDS, kind_named
+from minipod.control.verbs.changes import Data, as_data, decoded_object
 from minipod.control.verbs.requests import converted
 from minipod.control.wire import Connection, Message
 from minipod.errors import ConflictError, ManifestError, MinipodError, NotFoundError
-from minipod.lifecycle import model
-from minipod.plan.volumes.claims import admitted, refusal_to_grow
+from minipod.plan.volumes.claims import admitted
 
 CREATED, CONFIGURED, REPLACED, UNCHANGED = "created", "configured", "replaced", "unchanged"
+Mode = Literal["apply", "create", "replace"]
+
+_ORDER = {kind.name: place for place, kind in enumerate(ALL_KINDS)}
 
 
 class ApplyRequest(msgspec.Struct, frozen=True):
     files: list[Manifest]
     namespace: str | None = None
-    mode: Literal["apply", "create", "replace"] = "apply"
+    mode: Mode = "apply"
     dry_run: bool = False
 
 
 class Applier:
     """One request's. All methods raise ConflictError, NotFoundError, ManifestError, HostError."""
 
-    def __init__(self, node: Node, pods: Pods, dry_run: bool = False) -> None:
-        self._node = node
-        self._pods = pods
+    def __init__(self, registry: Registry, dry_run: bool = False) -> None:
+        self._registry = registry
         self._dry_run = dry_run
 
-    def carry_out(self, given: Given, mode: str) -> str:
+    def carry_out(self, manifest: ManifestObject, mode: str) -> str:
         """What became of it: created, configured, replaced or unchanged."""
-        current = self._current(given)
-        if mode == "create" or (current is None and mode == "apply"):
-            if current is not None:
-                raise ConflictError(f'{kind_named(given.kind).plural} "{_name(given)}" already exists')
-            self._create(given, remember=mode == "apply")
+        kind, metadata = kind_named(manifest.kind), manifest.object.metadata
+        found = self._registry.find(kind.struct, metadata.namespace, metadata.name) if metadata.name else None
+        if found is None and mode == "replace":
+            raise NotFoundError(f'{kind.plural} "{metadata.name}" not found')
+        if mode == "create" or found is None:
+            self._create(manifest, found, mode)
             return CREATED
-        if current is None:
-            raise NotFoundError(f'{kind_named(given.kind).plural} "{_name(given)}" not found')
-        return self._change(given, current, mode)
+        return self._change(manifest, mode)
 
-    def _current(self, given: Given) -> Any:
-        metadata = given.object.metadata
-        if not metadata.name:
-            return None
-        if given.kind != "Pod":
-            return self._node.objects.find(type(given.object), metadata.namespace, metadata.name)
-        found = self._pods.select(metadata.namespace, metadata.name)
-        if not found:
-            return None
-        pod, version = found[0].state.pod, found[0].pod.metadata.resource_version
-        return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, resource_version=version))
+    def _create(self, manifest: ManifestObject, found: Any, mode: str) -> None:
+        kind, metadata = kind_named(manifest.kind), manifest.object.metadata
+        if found is not None:
+            raise ConflictError(f'{kind.plural} "{metadata.name}" already exists')
+        if mode == "apply" and not metadata.name:
+            raise ManifestError(f"{kind.name} {metadata.generate_name}: generateName goes with create or run")
+        if metadata.resource_version:
+            what = f"{kind.name} {metadata.name}"
+            raise ManifestError(f"{what}: resourceVersion should not be set on objects to be created")
+        if not self._dry_run:
+            self._registry.create(admitted(manifest.object), manifest.written if mode == "apply" else None)
 
-    def _create(self, given: Given, remember: bool) -> None:
-        thing = given.object
-        if remember and not thing.metadata.name:
-            raise ManifestError(f"{given.kind} {thing.metadata.generate_name}: generateName goes with create or run")
-        if self._dry_run:
-            return
-        is_pod = given.kind == "Pod"
-        thing = self._pods.create([thing])[0].pod if is_pod else self._node.objects.create(admitted(thing))
-        if remember:
-            self._remember(given, thing)
+    def _change(self, manifest: ManifestObject, mode: str) -> str:
+        kind, metadata = kind_named(manifest.kind), manifest.object.metadata
 
-    def _change(self, given: Given, old: Any, mode: str) -> str:
-        metadata = old.metadata
-        current: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(old))
-        if mode == "apply":
-            from minipod.api.merge.difference import three_way
+        def change(stored: Any) -> Any:
+            current = as_data(stored)
+            if mode == "replace":
+                wanted = replaced(manifest.written, current)
+            else:
+                from minipod.api.merge.difference import three_way  # large, and a first apply needs none of it
 
-            before = self._node.objects.applied(given.kind, metadata.namespace, metadata.name)
-            wanted = three_way(given.kind, before, given.written, current)
-        else:
-            wanted = {**given.written, "metadata": {**given.written["metadata"], **_kept(current["metadata"])}}
-            if given.kind in ("Pod", "PersistentVolumeClaim") and "spec" in wanted:
-                wanted["spec"] = {**_filled_in(current["spec"]), **wanted["spec"]}
-        struct = Pod if given.kind == "Pod" else STRUCTS[given.kind]
-        new: Any = msgspec.json.decode(msgspec.json.encode(wanted), type=struct)
-        new = prepared_update(defaulted(new, metadata.namespace), old)
-        changed = msgspec.json.encode(_without_generation(new)) != msgspec.json.encode(_without_generation(old))
-        if changed:
-            _check(given, new, old)
-        if self._dry_run:
-            return _word(mode) if changed else UNCHANGED
-        if changed and given.kind == "Pod":
-            self._pods.find(metadata.namespace, metadata.name).tell(model.PodUpdated(pod=new))
-        elif changed:
-            new = self._node.objects.update(new, old)
-        if mode == "apply":
-            self._remember(given, new)
-        return _word(mode) if changed or mode == "replace" else UNCHANGED
+                wanted = three_way(kind.name, self._registry.applied(stored), manifest.written, current)
+            return decoded_object(kind, metadata.name, wanted)
 
-    def _remember(self, given: Given, thing: Any) -> None:
-        metadata = thing.metadata
-        manifest = without_server_fields(given.written)
-        self._node.objects.set_applied(given.kind, metadata.namespace, metadata.name, metadata.uid, manifest)
+        done = self._registry.update(
+            kind,
+            metadata.namespace,
+            metadata.name,
+            change,
+            Preconditions(metadata.uid, metadata.resource_version),
+            applied=manifest.written if mode == "apply" else None,
+            dry_run=self._dry_run,
+        )
+        if mode == "replace":
+            return REPLACED if done.changed or not self._dry_run else UNCHANGED
+        return CONFIGURED if done.changed else UNCHANGED
 
 
-def _word(mode: str) -> str:
-    return REPLACED if mode == "replace" else CONFIGURED
-
-
-def _name(given: Given) -> str:
-    return str(given.object.metadata.name)
-
-
-def _kept(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What a replacement may not say otherwise."""
+def replaced(written: Data, current: Data) -> Data:
+    """What is written as the whole object, but for what a replacement cannot say."""
+    here = current["metadata"]
     names = ("uid", "creationTimestamp", "resourceVersion", "generation", "deletionTimestamp", "finalizers")
-    return {name: metadata[name] for name in names if name in metadata}
-
-
-def _filled_in(spec: dict[str, Any]) -> dict[str, Any]:
-    """What was chosen for the object after it was written: its node, its volume."""
-    names = ("nodeName", "volumeName", "storageClassName", "volumeMode")
-    return {name: spec[name] for name in names if name in spec}
-
-
-def _without_generation(thing: Any) -> Any:
-    metadata = msgspec.structs.replace(thing.metadata, generation=0, resource_version="")
-    return msgspec.structs.replace(thing, metadata=metadata)
-
-
-def _check(given: Given, new: Any, old: Any) -> None:
-    if refusal := refusal_to_grow(new, old):
-        raise ManifestError(refusal)
-    errors = validate_update(new, old)
-    if errors:
-        texts: list[object] = [f"{error.field}: {error.message}" for error in errors]
-        raise ManifestError(f'{given.kind} "{_name(given)}" is invalid: {"; ".join(map(str, texts))}', texts)
+    kept = {name: here[name] for name in names if name in here}
+    wanted = {**written, "metadata": {**written["metadata"], **kept}}
+    if "spec" in wanted:
+        # What was chosen for the object after it was written: its node, its volume.
+        chosen = ("nodeName", "volumeName", "storageClassName", "volumeMode")
+        if current["kind"] in ("Pod", "PersistentVolumeClaim"):
+            filled = {name: current["spec"][name] for name in chosen if name in current["spec"]}
+            wanted["spec"] = {**filled, **wanted["spec"]}
+    return wanted
 
 
 async def apply(node: Node, pods: Pods, connection: Connection, request: Message) -> dict[str, Any]:
-    """The verb `apply`: one object after the other; those that cannot be changed are told, the others are."""
+    """The verb `apply`: one object after the other; those that cannot be changed are reported, the others are."""
     wanted = converted(request, ApplyRequest)
     known = {(worker.namespace, worker.name) for worker in pods.select(None, None)}
     manifests = await loaded(
@@ -159,17 +119,18 @@ async def apply(node: Node, pods: Pods, connection: Connection, request: Message
     )
     for warning in manifests.warnings:
         connection.send({"event": "warning", "message": warning})
-    applier = Applier(node, pods, wanted.dry_run)
+    applier = Applier(node.registry, wanted.dry_run)
     failures: list[MinipodError] = []
-    for given in in_order(manifests.given):
+    for manifest in in_order(manifests.objects):
         try:
-            result = applier.carry_out(given, wanted.mode)
+            result = applier.carry_out(manifest, wanted.mode)
         except (ConflictError, NotFoundError, ManifestError) as error:
             failures.append(error)
             continue
-        metadata = given.object.metadata
-        body = {"kind": given.kind, "namespace": metadata.namespace, "name": metadata.name, "result": result}
+        metadata = manifest.object.metadata
+        body = {"kind": manifest.kind, "namespace": metadata.namespace, "name": metadata.name, "result": result}
         connection.send({"event": "applied", **body})
+        await asyncio.sleep(0)  # many objects: probes and other clients have their turns in between
     if len(failures) == 1:
         raise failures[0]
     if failures:
@@ -177,21 +138,19 @@ async def apply(node: Node, pods: Pods, connection: Connection, request: Message
     return {}
 
 
-def keep_beside(node: Node, pods: Pods, given: list[Given]) -> list[dict[str, str]]:
+def apply_other_kinds(registry: Registry, manifests: list[ManifestObject]) -> list[dict[str, str]]:
     """What `run` does with the objects that its pods want: as `apply`. Raises what `Applier.carry_out` raises."""
-    applier = Applier(node, pods)
-    told = []
-    for one in in_order(given):
-        result = applier.carry_out(one, "apply")
-        told.append(
-            {"kind": one.kind, "name": _name(one), "namespace": one.object.metadata.namespace, "result": result}
+    applier = Applier(registry)
+    results = []
+    for manifest in in_order(manifests):
+        metadata = manifest.object.metadata
+        result = applier.carry_out(manifest, "apply")
+        results.append(
+            {"kind": manifest.kind, "name": metadata.name, "namespace": metadata.namespace, "result": result}
         )
-    return told
+    return results
 
 
-_FIRST = ("Namespace", "PersistentVolume", "PersistentVolumeClaim", "Secret", "ConfigMap", "Pod")
-
-
-def in_order(given: list[Given]) -> list[Given]:
+def in_order(manifests: list[ManifestObject]) -> list[ManifestObject]:
     """Pods last: what they need is there when they come, in whatever order it was written."""
-    return sorted(given, key=lambda one: _FIRST.index(one.kind))
+    return sorted(manifests, key=lambda manifest: _ORDER[manifest.kind])

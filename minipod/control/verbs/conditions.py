@@ -1,38 +1,38 @@
-"""The verb `conditions` (layer 6): what others than the agent say of a pod, a readiness gate's condition above all."""
+"""A pod's status, as far as others than the agent write it (layer 6): the conditions of readiness gates."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
+from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
-from minipod.control.verbs.requests import converted
-from minipod.control.wire import Message
+from minipod.agent.pods.worker import PodWorker
+from minipod.api.types import Pod
 from minipod.errors import UsageError
 from minipod.lifecycle import model
 from minipod.lifecycle.conditions import KUBELET_CONDITIONS
 
-
-class Condition(msgspec.Struct, frozen=True):
-    type: str
-    status: Literal["True", "False", "Unknown"]
-    reason: str = ""
-    message: str = ""
+_STATUSES = ("True", "False", "Unknown")
 
 
-class ConditionsRequest(msgspec.Struct, frozen=True):
-    namespace: str
-    pod: str
-    conditions: list[Condition]
-
-
-def set_conditions(pods: Pods, message: Message) -> None:
-    """As a patch of the status subresource. Raises NotFoundError, UsageError."""
-    request = converted(message, ConditionsRequest)
-    worker = pods.find(request.namespace, request.pod)
-    for one in request.conditions:
-        if one.type in KUBELET_CONDITIONS or not one.type:
-            raise UsageError(f'condition "{one.type}": the agent itself says this one; set that of a readiness gate')
-    for one in request.conditions:
-        worker.tell(model.ConditionSet(type=one.type, status=one.status, reason=one.reason, message=one.message))
+def set_status(_node: Node, _pods: Pods, worker: PodWorker, new: Pod) -> dict[str, Any]:
+    """The status subresource. Raises UsageError for all that the agent itself writes."""
+    old = {condition.type: condition for condition in worker.pod.status.conditions}
+    changed = [condition for condition in new.status.conditions if condition != old.get(condition.type)]
+    removed = old.keys() - {condition.type for condition in new.status.conditions}
+    if removed or replace(new.status, conditions=()) != replace(worker.pod.status, conditions=()):
+        raise UsageError("patch: of a pod's status only conditions can be set: all else is the agent's")
+    for condition in changed:
+        if condition.type in KUBELET_CONDITIONS or not condition.type:
+            raise UsageError(f'condition "{condition.type}": the agent writes this one; set that of a readiness gate')
+        if condition.status not in _STATUSES:
+            raise UsageError(f'condition "{condition.type}": status must be one of {", ".join(_STATUSES)}')
+    for condition in changed:
+        worker.update(
+            model.ConditionSet(
+                type=condition.type, status=condition.status, reason=condition.reason, message=condition.message
+            )
+        )
+    return {}

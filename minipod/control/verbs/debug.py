@@ -9,16 +9,20 @@ import socket
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from minipod.agent.node import Node, PodChange
+from minipod.agent.node import Node
+from minipod.agent.objects.history import Change
+from minipod.agent.objects.registry import refuse
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.api.defaults import defaulted
 from minipod.api.text import MAX_DOCUMENT_BYTES
 from minipod.api.types import EphemeralContainer, Pod
 from minipod.api.validation import validate_ephemeral_containers_update
+from minipod.api.validation.prepare import prepared_ephemeral_containers
 from minipod.control.verbs.execute import running
-from minipod.control.verbs.requests import converted, or_gone, refuse, typed
+from minipod.control.verbs.requests import converted, or_gone, typed
 from minipod.control.wire import Connection, Message
 from minipod.errors import UsageError
 from minipod.lifecycle import model
@@ -49,36 +53,28 @@ class AttachRequest(msgspec.Struct, frozen=True):
 async def debug(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
     """Adds the container as the ephemeralContainers subresource does. Raises NotFoundError, ManifestError."""
     request = converted(message, DebugRequest)
-    worker = pods.find(request.namespace, request.pod)
-    old = worker.state.pod
+    worker = pods.current(request.namespace, request.pod)
+    old = worker.pod
     if len(request.container) > MAX_DOCUMENT_BYTES:
         raise UsageError(f"debug: container: larger than {MAX_DOCUMENT_BYTES >> 20} MiB, the API server's limit")
     added = typed(worker.name, EphemeralContainer, converted(message, dict[str, Any], request.container))
     every = (*old.spec.ephemeral_containers, added)
-    new = next_generation(
-        msgspec.structs.replace(old, spec=msgspec.structs.replace(old.spec, ephemeral_containers=every))
-    )
-    refuse(worker.name, validate_ephemeral_containers_update(stored(new, worker), stored(old, worker)))
-    with node.pod_changes.watch(
-        lambda change: isinstance(change, PodChange) and change.record.uid == worker.uid
-    ) as watch:
-        worker.tell(model.PodUpdated(pod=new))
+    new = replace(old, spec=replace(old.spec, ephemeral_containers=every))
+    with node.pod_changes.watch(lambda change: isinstance(change, Change) and change.uid == worker.uid) as watch:
+        set_ephemeral_containers(node, pods, worker, new)
         while request.wait and not _has_begun(worker, added.name):
             if await or_gone(connection, watch.next()) is None:
                 break
     return {"container": added.name}
 
 
-def next_generation(pod: Pod) -> Pod:
-    """With defaults, as a new generation of its spec."""
-    metadata = msgspec.structs.replace(pod.metadata, generation=pod.metadata.generation + 1)
-    return msgspec.structs.replace(defaulted(pod, metadata.namespace), metadata=metadata)
-
-
-def stored(pod: Pod, worker: PodWorker) -> Pod:
-    """As a client would send it back: with the version that it has seen."""
-    version = worker.pod.metadata.resource_version
-    return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, resource_version=version))
+def set_ephemeral_containers(_node: Node, _pods: Pods, worker: PodWorker, new: Pod) -> dict[str, Any]:
+    """The ephemeralcontainers subresource of the pod as it is now. Raises ManifestError."""
+    old = worker.pod
+    new = prepared_ephemeral_containers(defaulted(new, old.metadata.namespace), old)
+    refuse("Pod", worker.name, validate_ephemeral_containers_update(new, old))
+    worker.update(model.PodUpdated(pod=new))
+    return {}
 
 
 def _has_begun(worker: PodWorker, name: str) -> bool:

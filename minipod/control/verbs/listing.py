@@ -9,28 +9,16 @@ from typing import Any, Literal
 import msgspec
 
 from minipod.agent.events import matches
-from minipod.agent.node import Node, PodChange
+from minipod.agent.node import Node
+from minipod.agent.objects.history import Change
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.api import columns, selectors
+from minipod.api.kinds import POD
 from minipod.api.types import Pod
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.wire import Connection, Message
 from minipod.errors import UsageError
-
-POD_KINDS = ("pods", "pod", "po")
-POD_FIELDS = (
-    "metadata.name",
-    "metadata.namespace",
-    "spec.nodeName",
-    "spec.restartPolicy",
-    "spec.schedulerName",
-    "spec.serviceAccountName",
-    "spec.hostNetwork",
-    "status.phase",
-    "status.podIP",
-    "status.nominatedNodeName",
-)
 
 
 class GetRequest(msgspec.Struct, frozen=True):
@@ -103,9 +91,7 @@ class Get:
         self._pods = pods
         self._connection = connection
         self._request = converted(request, GetRequest)
-        if self._request.kind not in POD_KINDS:
-            raise UsageError(f"get {self._request.kind}: only pods are kept here so far: minipod get pods")
-        self._selection = Selection(self._request, POD_FIELDS)
+        self._selection = Selection(self._request, POD.fields)
 
     async def answer(self) -> dict[str, Any]:
         request = self._request
@@ -122,7 +108,7 @@ class Get:
                 change = await or_gone(self._connection, watch.next())
                 if change is None:
                     break
-                if isinstance(change, PodChange):
+                if isinstance(change, Change):
                     self._send_change(change)
                     await self._connection.drain()
         return {}
@@ -130,26 +116,25 @@ class Get:
     def _is_wanted(self, change: object) -> bool:
         request = self._request
         return (
-            isinstance(change, PodChange)
-            and request.namespace in (None, change.record.namespace)
-            and request.name in (None, change.record.name)
-            and change.pod in self._selection
+            isinstance(change, Change)
+            and request.namespace in (None, change.namespace)
+            and request.name in (None, change.name)
+            and change.new in self._selection
         )
 
     async def _send_objects(self, workers: list[PodWorker]) -> None:
         for worker in workers:
-            if worker.record is not None:
-                self._send_object("ADDED", worker.record.data)
-                await self._connection.relieve()
+            self._send_object("ADDED", msgspec.json.encode(worker.pod))
+            await self._connection.relieve()
 
     def _send_object(self, kind: str, data: bytes) -> None:
         self._connection.send({"event": "object", "type": kind, "object": msgspec.Raw(data)})
 
-    def _send_change(self, change: PodChange) -> None:
+    def _send_change(self, change: Change) -> None:
         if self._request.output == "object":
-            self._send_object(change.type, change.record.data)
+            self._send_object(change.type, change.data)
         else:
-            self._send_rows([change.pod])
+            self._send_rows([change.new])
 
     def _send_rows(self, pods: list[Pod]) -> None:
         wide = self._request.output == "wide"

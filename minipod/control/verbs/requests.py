@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import TypeVar, cast
 
 import msgspec
 
+from minipod.agent.objects.registry import refuse
 from minipod.api.decode import Decoder
-from minipod.api.field_error import FieldError
 from minipod.api.types import Object
 from minipod.control.wire import Connection, Message, WireError, decoded
-from minipod.errors import ManifestError, UsageError
+from minipod.errors import UsageError
 
 T = TypeVar("T")
 Typed = TypeVar("Typed", bound=Object)
@@ -40,12 +40,5 @@ def typed(name: str, kind: type[Typed], data: object) -> Typed:
     """A part of a pod that a request holds as data, decoded as in a manifest. Raises ManifestError with every fault."""
     decoder = Decoder()
     made = decoder.decode(kind, data)
-    refuse(name, decoder.errors)
+    refuse("Pod", name, decoder.errors)
     return cast(Typed, made)
-
-
-def refuse(name: str, errors: Sequence[FieldError]) -> None:
-    """Raises ManifestError where there are errors."""
-    if errors:
-        texts: list[object] = [f"{error.field}: {error.message}" for error in errors]
-        raise ManifestError(f'Pod "{name}" is invalid: {"; ".join(map(str, texts))}', texts)

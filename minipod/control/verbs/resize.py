@@ -8,14 +8,17 @@ import msgspec
 from msgspec.structs import replace
 
 from minipod.agent.node import Node
+from minipod.agent.objects.registry import refuse
 from minipod.agent.pods import resizing
 from minipod.agent.pods.table import Pods
-from minipod.api.types import Container, PodSpec, ResourceRequirements
+from minipod.agent.pods.worker import PodWorker
+from minipod.api.defaults import defaulted
+from minipod.api.types import Container, Pod, PodSpec, ResourceRequirements
 from minipod.api.validation import validate_pod_resize
+from minipod.api.validation.prepare import prepared_resize
 from minipod.api.validation.same import same
-from minipod.control.verbs.debug import next_generation, stored
-from minipod.control.verbs.requests import converted, refuse, typed
-from minipod.control.wire import Connection, Message
+from minipod.control.verbs.requests import converted, typed
+from minipod.control.wire import Message
 from minipod.errors import ConflictError, NotFoundError
 from minipod.lifecycle import model
 from minipod.lifecycle.allocation import allocated_pod
@@ -31,28 +34,33 @@ class ResizeRequest(msgspec.Struct, frozen=True):
     limits: dict[str, str] = {}
 
 
-async def resize(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
-    """The verb `resize`, as the resize subresource. Raises NotFoundError, UsageError, ManifestError."""
+async def resize(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
+    """The verb `resize`. Raises NotFoundError, ConflictError, ManifestError."""
     request = converted(message, ResizeRequest)
-    worker = pods.find(request.namespace, request.pod)
-    old = worker.state.pod
+    worker = pods.current(request.namespace, request.pod)
+    old = worker.pod
     wanted = typed(worker.name, ResourceRequirements, {"requests": request.requests, "limits": request.limits})
-    new = next_generation(replace(old, spec=_resized(old.spec, request.container, wanted)))
-    refuse(worker.name, validate_pod_resize(stored(new, worker), stored(old, worker)))
+    return request_resize(node, pods, worker, replace(old, spec=_resized(old.spec, request.container, wanted)))
+
+
+def request_resize(node: Node, pods: Pods, worker: PodWorker, new: Pod) -> dict[str, Any]:
+    """The resize subresource of the pod as it is now. Raises ConflictError, ManifestError."""
+    old = worker.pod
+    new = prepared_resize(defaulted(new, old.metadata.namespace), old)
+    refuse("Pod", worker.name, validate_pod_resize(new, old))
     if same(new.spec, old.spec):
         return {"changed": False}
     if words := resizing.too_large(node, new):
         raise ConflictError(f'pods "{worker.name}" is forbidden: {words}')
     reason, words = resizing.no_room(node, new, allocated_pod(worker.state), pods.states())
-    worker.tell(model.ResizeAsked(pod=new, reason=reason, message=words))
-    (pods.deferred.add if reason else pods.deferred.discard)(worker.uid)
+    worker.update(model.ResizeAsked(pod=new, reason=reason, message=words))
     return {"changed": True, "reason": resizing.PENDING if reason else "", "message": words}
 
 
 def _resized(spec: PodSpec, container: str | None, wanted: ResourceRequirements) -> PodSpec:
     if container is None:
         return replace(spec, resources=_merged(spec.resources or ResourceRequirements(), wanted))
-    names = [one.name for one in (*spec.init_containers, *spec.containers)]
+    names = [container.name for container in (*spec.init_containers, *spec.containers)]
     if container not in names:
         raise NotFoundError(f"container {container} is not valid for the pod: it has {', '.join(names)}")
 

@@ -15,7 +15,8 @@ import msgspec
 
 from minipod.agent import processes
 from minipod.agent.manifests import Manifest, loaded
-from minipod.agent.node import Node, PodChange, PodStep
+from minipod.agent.node import Node, PodStep
+from minipod.agent.objects.history import Change
 from minipod.agent.pods import logtail
 from minipod.agent.pods.outcome import Outcome, failure_of, outcome_of, outcome_of_killed, reached
 from minipod.agent.pods.steps import Step
@@ -24,13 +25,13 @@ from minipod.agent.pods.worker import PodWorker
 from minipod.api.types import Pod
 from minipod.config import load_config
 from minipod.control.server import error_body
-from minipod.control.verbs.apply import keep_beside
+from minipod.control.verbs.apply import apply_other_kinds
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.wire import Connection, Message
 from minipod.errors import RuntimeFailure
 from minipod.lifecycle import model
 
-NextChange = Callable[[], Awaitable[PodChange | PodStep]]
+NextChange = Callable[[], Awaitable[Change | PodStep]]
 
 
 class StartFailure(RuntimeFailure):
@@ -79,7 +80,7 @@ class Run:
         for warning in manifests.warnings:
             self._connection.send({"event": "warning", "message": warning})
         self._pods.check_free(manifests.pods)
-        for told in keep_beside(self._node, self._pods, manifests.beside):
+        for told in apply_other_kinds(self._node.registry, manifests.other_kinds):
             self._connection.send({"event": "applied", **told})
         self._compare_configuration()
         owner = "" if self._request.detach else processes.identity(self._connection.peer_pid)
@@ -104,8 +105,8 @@ class Run:
             message = f"{asked} is not used: the agent runs with another configuration until it leaves"
             self._connection.send({"event": "warning", "message": message})
 
-    def _is_mine(self, change: PodChange | PodStep) -> bool:
-        return (change.uid if isinstance(change, PodStep) else change.record.uid) in self._tracked
+    def _is_mine(self, change: Change | PodStep) -> bool:
+        return change.uid in self._tracked
 
     # -- detached -----------------------------------------------------------------------------------------------
 
@@ -118,12 +119,12 @@ class Run:
             self._check_detached(change)
         return self._result()
 
-    def _check_detached(self, change: PodChange | PodStep) -> None:
+    def _check_detached(self, change: Change | PodStep) -> None:
         if isinstance(change, PodStep):
             if change.step.fatal:
                 raise self._fatal(change)
             return
-        one = self._tracked[change.record.uid]
+        one = self._tracked[change.uid]
         name = one.worker.name
         if change.type == "DELETED":
             raise StartFailure(f'pod "{name}" was deleted before it was {self._until}', 1)
@@ -152,12 +153,12 @@ class Run:
         await self._connection.gone
         return {}
 
-    def _check_foreground(self, change: PodChange | PodStep) -> None:
+    def _check_foreground(self, change: Change | PodStep) -> None:
         if isinstance(change, PodStep):
             if change.step.fatal:
                 self._fail(self._fatal(change))
             return
-        one = self._tracked[change.record.uid]
+        one = self._tracked[change.uid]
         if change.type == "DELETED":
             one.ended = True
             return
@@ -191,7 +192,7 @@ class Run:
     def _delete(self, one: _Tracked, grace_period_s: int | None = None) -> None:
         if not one.leaving and not one.ended:
             one.leaving = True
-            one.worker.tell(model.DeleteRequested(grace_period_s=grace_period_s))
+            one.worker.post(model.DeleteRequested(grace_period_s=grace_period_s))
 
     def _let_go(self) -> None:
         """The client is gone or was told the end: whatever is left ends gracefully, logs go."""
@@ -204,13 +205,13 @@ class Run:
 
     # -- telling ------------------------------------------------------------------------------------------------
 
-    def _told(self, change: PodChange | PodStep) -> None:
+    def _told(self, change: Change | PodStep) -> None:
         if isinstance(change, PodStep):
             self._tell_step(self._tracked[change.uid], change.step)
             return
-        one = self._tracked[change.record.uid]
-        one.pod = change.pod
-        phase = change.pod.status.phase
+        one = self._tracked[change.uid]
+        one.pod = change.new
+        phase = change.new.status.phase
         if phase and phase != one.phase:
             one.phase = phase
             self._connection.send({"event": "phase", **_named(one.worker), "phase": phase})

@@ -17,11 +17,12 @@ from minipod.agent.pods.worker import PodWorker
 from minipod.control.server import Verb
 from minipod.control.verbs import debug
 from minipod.control.verbs.apply import apply
-from minipod.control.verbs.conditions import set_conditions
+from minipod.control.verbs.changes import kind_wanted
 from minipod.control.verbs.execute import execute
 from minipod.control.verbs.gc import collect
 from minipod.control.verbs.listing import Get, GetRequest, send_events
-from minipod.control.verbs.objects import DeleteObjects, GetObjects, kind_wanted
+from minipod.control.verbs.metadata import change_metadata
+from minipod.control.verbs.objects import DeleteObjects, GetObjects
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.verbs.roots import send_root
 from minipod.control.verbs.run import Run
@@ -70,7 +71,10 @@ class Verbs:
             "debug": self.debug,
             "attach": self.attach,
             "resize": self.resize,
-            "conditions": self.conditions,
+            "patch": self.patch,
+            "edit": self.edit,
+            "label": self.change_metadata,
+            "annotate": self.change_metadata,
             "status": self.status,
             "shutdown": self.shutdown,
             "gc": self.collect,
@@ -101,11 +105,20 @@ class Verbs:
     async def resize(self, connection: Connection, request: Message) -> dict[str, Any]:
         from minipod.control.verbs import resize  # few pods are resized
 
-        return await resize.resize(self._node, self._pods, connection, request)
+        return await resize.resize(self._node, self._pods, request)
 
-    async def conditions(self, connection: Connection, request: Message) -> dict[str, Any]:
-        set_conditions(self._pods, request)
-        return {}
+    async def patch(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.control.verbs import patch  # the merge engine is large, and few ask for it
+
+        return patch.patch(self._node, self._pods, request)
+
+    async def edit(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.control.verbs import patch
+
+        return patch.edit(self._node, request)
+
+    async def change_metadata(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return change_metadata(self._node, request)
 
     async def attach(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await debug.attach(self._node, self._pods, connection, request)
@@ -118,7 +131,7 @@ class Verbs:
         wanted = converted(request, DeleteRequest)
         kind = kind_wanted(wanted.kind, "delete")
         if kind.name != "Pod":
-            deletion = DeleteObjects(self._node, self._pods, self._claims, connection)
+            deletion = DeleteObjects(self._node, self._claims, connection)
             return await deletion.answer(kind, wanted.namespace, wanted.names)
         grace_s = 0 if wanted.force and wanted.grace_period is None else wanted.grace_period
         going: list[PodWorker] = []

@@ -1,0 +1,113 @@
+"""The objects that are kept in the store alone (layer 5): all kinds but pods. Decides nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from minipod.agent.objects.history import Change, change_of
+from minipod.agent.store import Record, Store
+from minipod.api.defaults import defaulted
+from minipod.api.kinds import NAMESPACE, Kind, kind_named
+from minipod.api.timestamps import timestamp
+from minipod.api.types import Namespace, ObjectMeta
+
+#: these need not be created
+BUILT_IN_NAMESPACES = ("default",)
+
+
+class StoredObjects:
+    """A `registry.Keeper`. `publish` is called with each change once it is committed."""
+
+    def __init__(self, store: Store, clock: Callable[[], float], publish: Callable[[Change], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._publish = publish
+        self._decoded: dict[tuple[str, str, str], tuple[int, Any]] = {}
+
+    def find(self, kind: Kind, namespace: str, name: str) -> Any | None:
+        record = self._store.get(kind.name, namespace, name)
+        if record is not None:
+            return self._object(record)
+        return _built_in(name) if kind is NAMESPACE and name in BUILT_IN_NAMESPACES else None
+
+    def list(self, kind: Kind, namespace: str | None) -> list[Any]:
+        found = [self._object(record) for record in self._store.objects(kind.name, namespace)]
+        if kind is NAMESPACE:
+            names = {thing.metadata.name for thing in found}
+            found += [_built_in(name) for name in BUILT_IN_NAMESPACES if name not in names]
+            found.sort(key=lambda thing: str(thing.metadata.name))
+        return found
+
+    def _object(self, record: Record) -> Any:
+        key = (record.kind, record.namespace, record.name)
+        known = self._decoded.get(key)
+        if known is None or known[0] != record.version:
+            known = (record.version, msgspec.json.decode(record.data, type=kind_named(record.kind).struct))
+            self._decoded[key] = known
+        return known[1]
+
+    def create(self, thing: Any, applied: bytes | None = None) -> Any:
+        metadata = msgspec.structs.replace(
+            thing.metadata,
+            namespace=(thing.metadata.namespace or "default") if kind_named(thing.kind).namespaced else "",
+            uid=str(uuid.uuid4()),
+            creation_timestamp=timestamp(self._clock()),
+            deletion_timestamp=None,
+            deletion_grace_period_seconds=None,
+            generation=0,
+            resource_version="",
+            self_link="",
+        )
+        return self._put(msgspec.structs.replace(thing, metadata=metadata), None, applied)
+
+    def update(self, new: Any, old: Any, applied: bytes | None = None) -> Any:
+        return self._put(new, old, applied)
+
+    def _put(self, thing: Any, old: Any, applied: bytes | None = None) -> Any:
+        with self._store.transaction():
+            thing, version = self._with_version(thing)
+            metadata = thing.metadata
+            data = msgspec.json.encode(thing)
+            self._store.put(Record(thing.kind, metadata.namespace, metadata.name, metadata.uid, version, data))
+            if applied is not None:
+                self._store.put_applied(thing.kind, metadata.namespace, metadata.name, metadata.uid, applied)
+            change = change_of("ADDED" if old is None else "MODIFIED", old, thing, data)
+            self._store.after_commit(lambda: self._publish(change))
+        return thing
+
+    def delete(self, thing: Any, grace_period_s: int | None = None) -> Any:
+        """What may be in use is marked, and its controller removes it; all else is removed."""
+        kind, metadata = kind_named(thing.kind), thing.metadata
+        if not kind.protected:
+            self.remove(thing)
+            return thing
+        if metadata.deletion_timestamp is not None:
+            return thing
+        now = timestamp(self._clock())
+        metadata = msgspec.structs.replace(metadata, deletion_timestamp=now, deletion_grace_period_seconds=0)
+        return self._put(msgspec.structs.replace(thing, metadata=metadata), thing)
+
+    def remove(self, thing: Any) -> None:
+        """Takes it out of the store, whatever it is used for."""
+        kind, metadata = thing.kind, thing.metadata
+        key = (kind, metadata.namespace, metadata.name)
+        with self._store.transaction():
+            gone, _ = self._with_version(thing)
+            self._store.delete(*key)
+            self._store.delete_applied(*key)
+            change = change_of("DELETED", thing, gone, msgspec.json.encode(gone))
+            self._store.after_commit(lambda: self._publish(change))
+        self._decoded.pop(key, None)
+
+    def _with_version(self, thing: Any) -> tuple[Any, int]:
+        version = self._store.next_version()
+        metadata = msgspec.structs.replace(thing.metadata, resource_version=str(version))
+        return msgspec.structs.replace(thing, metadata=metadata), version
+
+
+def _built_in(name: str) -> Namespace:
+    return defaulted(Namespace(metadata=ObjectMeta(name=name)))

@@ -1,0 +1,70 @@
+"""What the verbs that change objects share (layer 6): from JSON to objects, and through the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from minipod.agent.objects.registry import Preconditions, Registry, Update, refuse
+from minipod.api.decode import Decoder
+from minipod.api.kinds import Kind, kind_of_word
+from minipod.errors import UsageError
+
+Data = dict[str, Any]
+
+
+class Target(msgspec.Struct, frozen=True):
+    """The object that a request is about. `resource_version`: only where it still has this one."""
+
+    kind: str
+    name: str
+    namespace: str = "default"
+    resource_version: str = ""
+
+
+def kind_wanted(word: str, verb: str) -> Kind:
+    """Raises UsageError for a kind that minipod does not know."""
+    kind = kind_of_word(word)
+    if kind is None:
+        raise UsageError(f'{verb}: minipod doesn\'t have a resource type "{word}"')
+    return kind
+
+
+def update_data(
+    registry: Registry,
+    verb: str,
+    target: Target,
+    change: Callable[[Data], Data],
+    *,
+    uid: str = "",
+    applied: Data | None = None,
+    dry_run: bool = False,
+) -> Update:
+    """`Registry.update` with the object as JSON has it. Raises what that raises, UsageError for an unknown kind."""
+    kind = kind_wanted(target.kind, verb)
+    preconditions = Preconditions(uid, target.resource_version)
+    return registry.update(
+        kind,
+        target.namespace,
+        target.name,
+        lambda stored: decoded_object(kind, target.name, change(as_data(stored))),
+        preconditions,
+        applied=applied,
+        dry_run=dry_run,
+    )
+
+
+def as_data(thing: Any) -> Data:
+    """The object as JSON has it."""
+    data: Data = msgspec.json.decode(msgspec.json.encode(thing))
+    return data
+
+
+def decoded_object(kind: Kind, name: str, data: Data) -> Any:
+    """The object that the data is. Raises ManifestError with everything that does not fit."""
+    decoder = Decoder()
+    made = decoder.decode(kind.struct, data)
+    refuse(kind.name, name, decoder.errors)
+    return made
