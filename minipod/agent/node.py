@@ -16,10 +16,10 @@ import msgspec
 from minipod.agent.events import EventRecorder
 from minipod.agent.hub import Hub
 from minipod.agent.objects.configuration import Configuration
-from minipod.agent.objects.history import Change, History
-from minipod.agent.objects.registry import Registry
-from minipod.agent.objects.stored import StoredObjects
 from minipod.agent.pods.steps import Step
+from minipod.agent.registry.history import Change, History
+from minipod.agent.registry.registry import Registry
+from minipod.agent.registry.stored import StoredObjects
 from minipod.agent.store import Store
 from minipod.agent.watchdog import Watchdog
 from minipod.api.types import Pod

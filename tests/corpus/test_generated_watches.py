@@ -9,8 +9,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minipod.agent.objects.history import Change, ChangeType, History, Watch, change_of
-from minipod.agent.objects.selection import Selection, parse_selectors
+from minipod.agent.registry.history import Change, ChangeType, History, Watch, change_of
+from minipod.agent.registry.selection import Selection, parse_selectors
 from minipod.api.types import ConfigMap, ObjectMeta, Secret
 from minipod.errors import ExpiredError
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from minipod.agent.objects.history import Change, ChangeType, History, change_of
-from minipod.agent.objects.selection import Selection, parse_selectors
+from minipod.agent.registry.history import Change, ChangeType, History, change_of
+from minipod.agent.registry.selection import Selection, parse_selectors
 from minipod.api.types import ConfigMap, ObjectMeta, Pod, PodStatus
 from minipod.errors import ExpiredError, UsageError
 

@@ -12,10 +12,10 @@ import pytest
 
 from minipod.agent import processes
 from minipod.agent.node import Node
-from minipod.agent.objects.history import Change
 from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.history import Change
 from minipod.api.types import EmptyDirVolumeSource, Pod, Volume
 from minipod.errors import ConflictError, HostError, SandboxError
 from tests.unit.agent_fakes import FakeRuntime, make_node, make_pod, now_s, run_virtually, until

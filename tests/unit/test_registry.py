@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from minipod.agent.objects.registry import MODIFIED, Preconditions
+from minipod.agent.registry.registry import MODIFIED, Preconditions
 from minipod.api.kinds import CONFIG_MAP, EVENT, NAMESPACE, POD, Kind
 from minipod.control.verbs.changes import as_data
 from minipod.errors import ConflictError, HostError, NotFoundError, UsageError

@@ -14,9 +14,9 @@ import msgspec
 
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node
-from minipod.agent.objects.history import Change
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.history import Change
 from minipod.api.kinds import PERSISTENT_VOLUME_CLAIM
 from minipod.api.timestamps import timestamp
 from minipod.api.types import ObjectMeta, OwnerReference, PersistentVolume, PersistentVolumeClaim, Pod, Volume

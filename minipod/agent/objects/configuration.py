@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Mapping
 
-from minipod.agent.objects.registry import Registry
+from minipod.agent.registry.registry import Registry
 from minipod.api.types import ConfigMap, Pod, Secret
 from minipod.errors import ContainerError, VolumeError
 from minipod.kernel.path import open_in_root

@@ -13,9 +13,9 @@ from typing import Any
 
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node
-from minipod.agent.objects.history import Change
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.history import Change
 from minipod.errors import MinipodError
 from minipod.lifecycle import model
 from minipod.lifecycle.allocation import allocated_pod

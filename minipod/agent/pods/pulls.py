@@ -14,7 +14,7 @@ import msgspec
 
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node, PodStep
-from minipod.agent.objects.history import Change
+from minipod.agent.registry.history import Change
 from minipod.api.types import Pod, Secret
 from minipod.errors import ImageError
 from minipod.lifecycle import model

@@ -17,10 +17,10 @@ import msgspec
 
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node, PodStep
-from minipod.agent.objects.history import Change, change_of
 from minipod.agent.pods import steps
 from minipod.agent.pods.executor import Executor
 from minipod.agent.probes.prober import Prober
+from minipod.agent.registry.history import Change, change_of
 from minipod.agent.store import Record
 from minipod.api.types import Pod
 from minipod.errors import HostError, NotFoundError

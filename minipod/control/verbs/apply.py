@@ -13,8 +13,8 @@ import msgspec
 
 from minipod.agent.manifests import Manifest, ManifestObject, loaded
 from minipod.agent.node import Node
-from minipod.agent.objects.registry import Preconditions, Registry
 from minipod.agent.pods.table import Pods
+from minipod.agent.registry.registry import Preconditions, Registry
 from minipod.api.kinds import ALL_KINDS, kind_named
 from minipod.control.verbs.changes import Data, as_data, decoded_object
 from minipod.control.verbs.requests import converted

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from minipod.agent.objects.registry import Preconditions, Registry, Update, refuse
+from minipod.agent.registry.registry import Preconditions, Registry, Update, refuse
 from minipod.api.decode import Decoder
 from minipod.api.kinds import Kind, kind_of_word
 from minipod.errors import UsageError

@@ -12,10 +12,10 @@ import msgspec
 from msgspec.structs import replace
 
 from minipod.agent.node import Node
-from minipod.agent.objects.history import Change
-from minipod.agent.objects.registry import refuse
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.history import Change
+from minipod.agent.registry.registry import refuse
 from minipod.api.defaults import defaulted
 from minipod.api.text import MAX_DOCUMENT_BYTES
 from minipod.api.types import EphemeralContainer, Pod

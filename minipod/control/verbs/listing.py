@@ -10,9 +10,9 @@ import msgspec
 
 from minipod.agent.events import matches
 from minipod.agent.node import Node
-from minipod.agent.objects.history import Change
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.history import Change
 from minipod.api import columns, selectors
 from minipod.api.kinds import POD
 from minipod.api.types import Pod

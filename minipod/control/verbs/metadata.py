@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from minipod.agent.node import Node
-from minipod.agent.objects.registry import Preconditions
+from minipod.agent.registry.registry import Preconditions
 from minipod.control.verbs.changes import Target, kind_wanted
 from minipod.control.verbs.requests import converted
 from minipod.control.wire import Message

@@ -9,8 +9,8 @@ import msgspec
 
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
-from minipod.agent.objects.history import Change
-from minipod.agent.objects.registry import Preconditions
+from minipod.agent.registry.history import Change
+from minipod.agent.registry.registry import Preconditions
 from minipod.api.kinds import Kind, kind_of
 from minipod.control.verbs.listing import GetRequest, Selection, label_cells, label_titles
 from minipod.control.verbs.requests import or_gone

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from minipod.agent.node import Node
-from minipod.agent.objects.registry import Preconditions, check_preconditions
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.registry import Preconditions, check_preconditions
 from minipod.api.kinds import POD
 from minipod.api.merge.difference import difference
 from minipod.api.patch import PatchType, patched

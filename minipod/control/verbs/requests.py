@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from minipod.agent.objects.registry import refuse
+from minipod.agent.registry.registry import refuse
 from minipod.api.decode import Decoder
 from minipod.api.types import Object
 from minipod.control.wire import Connection, Message, WireError, decoded

@@ -8,10 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from minipod.agent.node import Node
-from minipod.agent.objects.registry import refuse
 from minipod.agent.pods import resizing
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.registry import refuse
 from minipod.api.defaults import defaulted
 from minipod.api.types import Container, Pod, PodSpec, ResourceRequirements
 from minipod.api.validation import validate_pod_resize

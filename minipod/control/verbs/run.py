@@ -16,12 +16,12 @@ import msgspec
 from minipod.agent import processes
 from minipod.agent.manifests import Manifest, loaded
 from minipod.agent.node import Node, PodStep
-from minipod.agent.objects.history import Change
 from minipod.agent.pods import logtail
 from minipod.agent.pods.outcome import Outcome, failure_of, outcome_of, outcome_of_killed, reached
 from minipod.agent.pods.steps import Step
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.history import Change
 from minipod.api.types import Pod
 from minipod.config import load_config
 from minipod.control.server import error_body

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from minipod.agent.objects.selection import Place, Selection, places_of
+from minipod.agent.registry.selection import Place, Selection, places_of
 from minipod.errors import ExpiredError
 
 MAX_CHANGES = 4096

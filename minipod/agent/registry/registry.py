@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from minipod.agent.objects.stored import StoredObjects
+from minipod.agent.registry.stored import StoredObjects
 from minipod.agent.store import Store
 from minipod.api.defaults import defaulted
 from minipod.api.field_error import FieldError
