@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from minipod.agent.store import EventRecord, Store
+from minipod.agent.registry.store import EventRecord, Store
 from minipod.api.timestamps import timestamp
 
 LIFETIME_S = 3600.0

@@ -19,8 +19,8 @@ from minipod.agent.objects.configuration import Configuration
 from minipod.agent.pods.steps import Step
 from minipod.agent.registry.history import Change, History
 from minipod.agent.registry.registry import Registry
+from minipod.agent.registry.store import Store
 from minipod.agent.registry.stored import StoredObjects
-from minipod.agent.store import Store
 from minipod.agent.watchdog import Watchdog
 from minipod.api.types import Pod
 from minipod.config import Config

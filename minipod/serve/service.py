@@ -17,7 +17,7 @@ from minipod.agent.objects.usage import UsageWatch
 from minipod.agent.planner import PodPlanner
 from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
-from minipod.agent.store import Store
+from minipod.agent.registry.store import Store
 from minipod.agent.watchdog import Watchdog
 from minipod.config import load_config
 from minipod.control import server

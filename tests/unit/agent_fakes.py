@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from minipod.agent.node import Leftover, Node
-from minipod.agent.store import Store
+from minipod.agent.registry.store import Store
 from minipod.api.types import Container, ObjectMeta, Pod, PodSpec
 from minipod.config import Config
 from minipod.errors import ContainerError, ImageError, NotFoundError

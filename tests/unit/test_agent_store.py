@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minipod.agent.events import LIFETIME_S, EventRecorder, PodReference
-from minipod.agent.store import Record, Store
+from minipod.agent.registry.store import Record, Store
 from minipod.errors import HostError
 
 POD = PodReference("default", "web", "uid-1")

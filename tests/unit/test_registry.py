@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sqlite3
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_two_updates_in_one_turn_of_the_loop_are_both_there(tmp_path: Path) -> N
         await agent.run_detached()
         registry = agent.node.registry
         for number in (1, 2):
-            registry.update(POD, "default", "web", lambda pod, number=number: with_label(pod, f"k{number}"))
+            registry.update(POD, "default", "web", functools.partial(with_label, name=f"k{number}"))
         assert {"k1", "k2"} <= stored(agent, POD).metadata.labels.keys()
         agent.pods.find("default", "web").catch_up()
         assert {"k1", "k2"} <= stored(agent, POD).metadata.labels.keys()

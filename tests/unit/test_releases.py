@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from minipod.agent.events import EventRecorder
-from minipod.agent.store import Store
+from minipod.agent.registry.store import Store
 from minipod.api import types
 from minipod.lifecycle import core, model
 from minipod.paths import Paths

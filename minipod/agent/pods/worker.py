@@ -21,7 +21,7 @@ from minipod.agent.pods import steps
 from minipod.agent.pods.executor import Executor
 from minipod.agent.probes.prober import Prober
 from minipod.agent.registry.history import Change, change_of
-from minipod.agent.store import Record
+from minipod.agent.registry.store import Record
 from minipod.api.types import Pod
 from minipod.errors import HostError, NotFoundError
 from minipod.lifecycle import core, model

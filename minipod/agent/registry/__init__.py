@@ -1,1 +1,1 @@
-"""All objects (layer 5): the registry that reads and writes them, and the history of their changes that watches follow."""
+"""All objects (layer 5): the registry that reads and writes them, and the history that watches follow."""

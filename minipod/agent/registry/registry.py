@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from minipod.agent.registry.store import Store
 from minipod.agent.registry.stored import StoredObjects
-from minipod.agent.store import Store
 from minipod.api.defaults import defaulted
 from minipod.api.field_error import FieldError
 from minipod.api.kinds import WRITABLE_KINDS, Kind, kind_named, kind_of

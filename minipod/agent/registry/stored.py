@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from minipod.agent.registry.history import Change, change_of
-from minipod.agent.store import Record, Store
+from minipod.agent.registry.store import Record, Store
 from minipod.api.defaults import defaulted
 from minipod.api.kinds import NAMESPACE, Kind, kind_named
 from minipod.api.timestamps import timestamp
