@@ -184,7 +184,7 @@ class History:
 
 
 class Watch:
-    """A position in the history. Needs no closing: what is not waited for is known to nobody but its holder."""
+    """A position in the history. Needs no closing: the history knows only those that wait."""
 
     def __init__(self, history: History, selection: Selection, version: int) -> None:
         self.selection = selection

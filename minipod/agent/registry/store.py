@@ -63,7 +63,7 @@ class Store:
         self.path = path
         self._version = self._reserved = 0
         self._after_commit: list[Callable[[], None]] = []
-        with self._told("open"):
+        with self._reported("open"):
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=64)
             try:
                 self._prepare()
@@ -98,7 +98,7 @@ class Store:
         if self._db.in_transaction:
             yield
             return
-        with self._told("write"):
+        with self._reported("write"):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -122,7 +122,7 @@ class Store:
             action()
 
     @contextlib.contextmanager
-    def _told(self, verb: str) -> Iterator[None]:
+    def _reported(self, verb: str) -> Iterator[None]:
         """Turns SQLite's words into one line with a remedy."""
         try:
             yield
@@ -130,13 +130,13 @@ class Store:
             raise HostError(f"state database {self.path}: {verb}: {_remedy(error, self.path)}") from error
 
     def _write(self, sql: str, values: tuple[object, ...]) -> None:
-        with self._told("write"):
+        with self._reported("write"):
             self._db.execute(sql, values)
 
     # -- meta ---------------------------------------------------------------------------------------------------
 
     def meta(self, key: str) -> str | None:
-        with self._told("read"):
+        with self._reported("read"):
             row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -181,7 +181,7 @@ class Store:
         return self._objects("WHERE kind=? AND namespace=? ORDER BY name", (kind, namespace))
 
     def _objects(self, where: str, values: tuple[object, ...]) -> list[Record]:
-        with self._told("read"):
+        with self._reported("read"):
             rows = self._db.execute(f"SELECT kind, namespace, name, uid, version, data FROM objects {where}", values)
             return [Record(*row) for row in rows]
 
@@ -208,17 +208,17 @@ class Store:
         )
 
     def states(self) -> dict[str, bytes]:
-        with self._told("read"):
+        with self._reported("read"):
             return dict(self._db.execute("SELECT uid, data FROM pod_states"))
 
     def put_operations(self, uid: str, data: bytes) -> None:
-        """What was done on the host for the pod beside its sandbox: its volumes."""
+        """What was done on the host for the pod besides its sandbox: its volumes."""
         self._write(
             "INSERT INTO pod_operations VALUES (?,?) ON CONFLICT (uid) DO UPDATE SET data=excluded.data", (uid, data)
         )
 
     def operations(self, uid: str) -> bytes | None:
-        with self._told("read"):
+        with self._reported("read"):
             row = self._db.execute("SELECT data FROM pod_operations WHERE uid=?", (uid,)).fetchone()
         return None if row is None else bytes(row[0])
 
@@ -232,7 +232,7 @@ class Store:
         )
 
     def owners(self) -> dict[str, str]:
-        with self._told("read"):
+        with self._reported("read"):
             return dict(self._db.execute("SELECT uid, owner FROM pod_owners"))
 
     def delete_pod(self, uid: str) -> None:
@@ -252,7 +252,7 @@ class Store:
 
     def events(self) -> list[EventRecord]:
         """All of them, oldest last timestamp first."""
-        with self._told("read"):
+        with self._reported("read"):
             rows = self._db.execute("SELECT uid, namespace, pod_uid, last_s, data FROM events ORDER BY last_s")
             return [EventRecord(*row) for row in rows]
 
