@@ -90,7 +90,7 @@ class History:
         max_bytes: int = MAX_BYTES,
         max_encoded_bytes: int = MAX_ENCODED_BYTES,
     ) -> None:
-        """`version`: the store's newest; what was before it nobody knows any more."""
+        """`version`: the store's newest; what was before it is not known."""
         self.version = version  # of the newest change
         self.oldest_version = version  # every later change is in the ring
         self._max_changes = max_changes
