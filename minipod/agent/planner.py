@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-
 import msgspec
 
 from minipod.agent.specs import container_spec
 from minipod.api.types import Container, EphemeralContainer, Pod
 from minipod.config import Config
+from minipod.kernel.chance import random_hex
 from minipod.paths import Paths
 from minipod.plan import pod as pod_plan
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
@@ -21,7 +20,7 @@ from minipod.runtime.status import SandboxStatus
 
 def new_id() -> str:
     """64 hex digits, as every container runtime names its sandboxes and containers."""
-    return secrets.token_hex(32)
+    return random_hex(32)
 
 
 class PodPlanner:

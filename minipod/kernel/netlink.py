@@ -358,24 +358,27 @@ class _Messages(NamedTuple):
 def _messages() -> _Messages:
     """pyroute2's message classes, without the rest of pyroute2.
 
-    Its `__init__` imports everything there is, so an empty package stands in for it while the four modules load. It is
-    taken away afterwards: a later `import pyroute2` gets the real one.
+    Its `__init__` imports everything there is, so an empty package stands in for it while the four modules load, and
+    another for multiprocessing. They are taken away afterwards: a later `import pyroute2` gets the real one.
     """
-    stand_in = None
+    stand_ins = {}
     if "pyroute2" not in sys.modules:
         spec = importlib.util.find_spec("pyroute2")
         if spec is None or spec.submodule_search_locations is None:
             raise ModuleNotFoundError("pyroute2 is not installed")
-        stand_in = types.ModuleType("pyroute2")
-        stand_in.__path__ = list(spec.submodule_search_locations)
-        sys.modules["pyroute2"] = stand_in
+        stand_ins["pyroute2"] = package = types.ModuleType("pyroute2")
+        package.__path__ = list(spec.submodule_search_locations)
+    if "multiprocessing" not in sys.modules:  # pyroute2.config keeps three names of it, which the messages do not use
+        stand_ins["multiprocessing"] = processes = types.ModuleType("multiprocessing")
+        vars(processes).update(Pipe=None, Queue=None, Process=None)
+    sys.modules.update(stand_ins)
     try:
         from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
         from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg, ifinfveth
         from pyroute2.netlink.rtnl.rtmsg import rtmsg
     finally:
-        if stand_in is not None:
-            del sys.modules["pyroute2"]
+        for name in stand_ins:
+            del sys.modules[name]
     return _Messages(ifinfmsg, ifinfveth, ifaddrmsg, rtmsg)
 
 

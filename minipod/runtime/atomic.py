@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import time
 from collections.abc import Mapping
 
 from minipod.errors import VolumeError
+from minipod.kernel.chance import random_below
 from minipod.kernel.remove import remove_tree
 from minipod.plan.volumes.configuration import File
 
@@ -98,7 +98,7 @@ def _files(folder_fd: int, prefix: str) -> list[tuple[str, bytes]]:
 
 def _make_folder(volume_fd: int) -> str:
     while True:
-        name = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + str(secrets.randbelow(10**9))
+        name = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + str(random_below(10**9))
         try:
             os.mkdir(name, 0o755, dir_fd=volume_fd)
         except FileExistsError:

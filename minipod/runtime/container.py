@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from minipod.kernel.chance import random_bits
 from minipod.kernel.layers import read_in_layers
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
@@ -140,7 +140,7 @@ def seccomp_filter(config: ContainerConfig, paths: Paths) -> SeccompFilter:
         return SeccompFilter("Unconfined")
     if not security.seccomp_localhost:  # it lets pass what `passage` is for
         return SeccompFilter(security.seccomp, compiled_filter(security.seccomp, capabilities_of(config), paths))
-    profile, cookie = security.seccomp_localhost, secrets.randbits(64)
+    profile, cookie = security.seccomp_localhost, random_bits(64)
     program = compiled_filter(profile, capabilities_of(config), paths)
     return SeccompFilter(profile, with_passage(program, cookie), cookie)
 

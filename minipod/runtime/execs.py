@@ -12,12 +12,12 @@ import errno
 import fcntl
 import logging
 import os
-import secrets
 import signal
 from collections.abc import Awaitable, Callable
 
 from minipod.errors import ContainerError
 from minipod.kernel import launcher
+from minipod.kernel.chance import random_hex
 from minipod.kernel.process import last_capability, permitted_capabilities
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
@@ -249,7 +249,7 @@ class Execs:
 
 
 def _new_key(container: Container) -> str:
-    return f"{container.status.id[:12]}.exec.{secrets.token_hex(4)}"
+    return f"{container.status.id[:12]}.exec.{random_hex(4)}"
 
 
 class _Output:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gzip
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -191,7 +189,9 @@ def _compress_in(folder_fd: int, name: str, path: str) -> None:
             os.unlink(f"{name}.tmp", dir_fd=folder_fd)
         compressed_fd = make_regular(f"{name}.tmp", os.O_WRONLY, MODE, folder_fd, f"{path}.tmp")
         with open(compressed_fd, "wb") as raw, _gzip(raw) as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+            from shutil import copyfileobj  # with gzip they load lzma and bz2
+
+            copyfileobj(source, target, 1 << 20)
     os.rename(f"{name}.tmp", f"{name}.gz", src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
     try:
         os.unlink(name, dir_fd=folder_fd)
@@ -204,6 +204,8 @@ def _gzip(raw: BinaryIO) -> contextlib.AbstractContextManager[Any]:
     try:
         from isal.igzip import IGzipFile
     except ImportError:
+        import gzip
+
         return gzip.open(raw, "wb", compresslevel=1)
     open_gzip: Callable[..., contextlib.AbstractContextManager[Any]] = IGzipFile
     return open_gzip(fileobj=raw, mode="wb", compresslevel=2)

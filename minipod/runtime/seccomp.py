@@ -7,7 +7,6 @@ that fit on one page. Installing the filter is the child's work: `plan.process.i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from minipod.kernel.classic_bpf import INSTRUCTION
 from minipod.paths import Paths
 from minipod.plan.process.seccomp_json import parse
 from minipod.plan.process.seccomp_profile import CONFIG_ERROR, Profile, runtime_default
+from minipod.runtime.digest import sha256_hex
 from minipod.runtime.seccomp_compile import CPU_LIMIT_S, FAILURES, compile_profile
 
 _COMPILER = 3  # part of the cache's key: raise it when the same profile is to become another program
@@ -60,7 +60,7 @@ def _of_runtime_default(machine: str, capabilities: frozenset[str], state: str) 
 
 def _cached(profile: Profile, name: str, state: str) -> bytes:
     """The program from the cache, compiled and put there if need be."""
-    key = hashlib.sha256(msgspec.json.encode((_COMPILER, profile))).hexdigest()
+    key = sha256_hex(msgspec.json.encode((_COMPILER, profile)))
     path = f"{state}/cache/seccomp-{key[:32]}.bpf"
     try:
         program = Path(path).read_bytes()

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(options: Options) -> int:
     from minipod.agent.inheritance import limit_own_memory, take_over
     from minipod.serve import lock, start
+    from minipod.serve.late import lean_imports
 
     start.check_rights(options.paths)
     notes = take_over(options.ready_fd)
@@ -54,7 +55,8 @@ def _run(options: Options) -> int:
         start.begin_spawner(options.paths)
         limit_own_memory()
         gc.disable()  # imports make thousands of objects and no garbage
-        from minipod.serve.service import serve
+        with lean_imports():
+            from minipod.serve.service import serve
 
         def ready() -> None:
             gc.freeze()

@@ -45,6 +45,7 @@ def serve(options: Options, ready: Callable[[], None], notes: Sequence[str] = ()
     for note in notes:
         log.warning("%s", note)
     watchdog = Watchdog()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as SIGTERM, until `Service.run` has both; else asyncio takes it
     with asyncio.Runner(loop_factory=watchdog.new_loop) as runner:
         return runner.run(_serve(options, ready, watchdog))
 
@@ -84,7 +85,7 @@ class Service:
         node = self._node
         self._loop.set_exception_handler(_log_exception)
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._leaving.set)
+            signal.signal(number, self._end)  # asyncio's way to add a handler asks `inspect` (serve.late)
         node.runtime.on_exit = self._pods.container_exited
         await node.runtime.open()
         watchers: list[asyncio.Task[None]] = []
@@ -121,6 +122,10 @@ class Service:
             node.watchdog.close()
         node.store.set_meta(RUNNING, "")
         log.info("agent %d leaves, %d pods go on", os.getpid(), len(self._pods))
+
+    def _end(self, *_: object) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._leaving.set)
 
     def _sweep(self) -> None:
         if self._sweeping is not None:

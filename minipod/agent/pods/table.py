@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from minipod.api.kinds import POD, Kind
 from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
 from minipod.errors import ConflictError, NotFoundError
+from minipod.kernel.chance import random_below
 from minipod.kernel.regular import opened_folder
 from minipod.kernel.remove import remove_tree_at
 from minipod.lifecycle import core, model
@@ -279,4 +279,4 @@ class _Keeper:
 
 
 def _suffix() -> str:
-    return "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(_SUFFIX_LENGTH))
+    return "".join(_SUFFIX_LETTERS[random_below(len(_SUFFIX_LETTERS))] for _ in range(_SUFFIX_LENGTH))

@@ -7,7 +7,6 @@ a `read` that returns a blob already checked.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,6 +16,7 @@ import msgspec
 from minipod.api.references import is_sha256_digest
 from minipod.errors import ImageError
 from minipod.plan.configs import ImageConfig
+from minipod.runtime.digest import sha256_hex
 
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
@@ -202,7 +202,7 @@ def check(where: str, descriptor: Descriptor, size: int, hexdigest: str) -> None
 
 
 def check_data(where: str, descriptor: Descriptor, data: bytes) -> bytes:
-    check(where, descriptor, len(data), hashlib.sha256(data).hexdigest())
+    check(where, descriptor, len(data), sha256_hex(data))
     return data
 
 

@@ -9,9 +9,11 @@ import asyncio
 import errno
 import os
 import socket
-import ssl
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from minipod.agent.probes.kinds.tls import TlsSocket, UnverifiedTls
 
 _CHUNK = 65536
 _IN_PROGRESS = (0, errno.EINPROGRESS)
@@ -53,6 +55,12 @@ class User(Protocol):
         """`stage`: dial | handshake | read | write"""
 
 
+class TlsError(OSError):
+    """What goes against TLS; `reason` is OpenSSL's name for it, WRONG_VERSION_NUMBER."""
+
+    reason = ""
+
+
 class Connection:
     """Opens at `start`; `close` may be called at any time, also twice, also by the user in one of its callbacks."""
 
@@ -64,7 +72,7 @@ class Connection:
         address: str,
         port: int,
         user: User,
-        tls: ssl.SSLContext | None = None,
+        tls: UnverifiedTls | None = None,
         host: str = "",
     ) -> None:
         """`address`: a numeric one. `host`: the name to be told to the server by TLS, if it is a name."""
@@ -73,7 +81,7 @@ class Connection:
         self._user = user
         self._tls = tls
         self._host = host
-        self._socket: socket.socket | ssl.SSLSocket | None = None
+        self._socket: socket.socket | None = None
         self._fd = -1
         self._out = b""
         self._reads = self._writes = False  # what the loop watches: asking it costs more than knowing
@@ -139,22 +147,20 @@ class Connection:
             self._begin()
         else:
             self._not_writable()
-            self._socket = self._tls.wrap_socket(
-                self._socket, do_handshake_on_connect=False, server_hostname=self._host or None
-            )
-            self._handshake()
+            self._socket = wrapped = self._tls.wrap(self._socket, self._host)
+            self._handshake(wrapped)
 
-    def _handshake(self) -> None:
-        assert isinstance(self._socket, ssl.SSLSocket)
+    def _handshake(self, wrapped: TlsSocket) -> None:
         self._not_writable()
         try:
-            self._socket.do_handshake()
-        except ssl.SSLWantReadError:
-            self._when_readable(self._handshake)
-        except ssl.SSLWantWriteError:
-            self._when_writable(self._handshake)
+            waits_for = wrapped.waits_for()
         except OSError as error:
             self._fail("handshake", error)
+            return
+        if waits_for == "read":
+            self._when_readable(lambda: self._handshake(wrapped))
+        elif waits_for == "write":
+            self._when_writable(lambda: self._handshake(wrapped))
         else:
             self._begin()
 
@@ -172,7 +178,7 @@ class Connection:
         assert self._socket is not None
         try:
             sent = self._socket.send(self._out) if self._out else 0
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        except BlockingIOError:
             sent = 0
         except OSError as error:
             self._fail("write", error)
@@ -187,7 +193,7 @@ class Connection:
         while self._socket is not None:
             try:
                 data = self._socket.recv(_CHUNK)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except BlockingIOError:
                 return
             except OSError as error:
                 self._fail("read", error)
@@ -199,14 +205,6 @@ class Connection:
             self._send(self._user.received(data))
             if self._tls is None:
                 return  # what else there is makes the socket readable again; TLS may have read it already
-
-
-def unverified_tls() -> ssl.SSLContext:
-    """As the kubelet's probes and hooks: any certificate will do."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def words(error: OSError) -> str:

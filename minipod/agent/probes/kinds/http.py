@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
-from minipod.agent.probes.kinds.connection import Answer, Connection, Done, join_host_port, unverified_tls, words
+from minipod.agent.probes.kinds.connection import Answer, Connection, Done, TlsError, join_host_port, words
 from minipod.agent.probes.kinds.http_answer import HttpAnswer, MalformedError
 from minipod.api.types import HTTPGetAction
 from minipod.plan.env import go_quote
+
+if TYPE_CHECKING:
+    from minipod.agent.probes.kinds.tls import UnverifiedTls
 
 VERSION = "1.36"  # of the Kubernetes that the probed one sees
 MAX_REDIRECTS = 10
@@ -169,7 +171,7 @@ class HttpProbe:
     def failed(self, stage: str, error: OSError) -> None:
         if stage == "dial":
             self._fail(f"dial tcp {self._dialled}: connect: {words(error)}")
-        elif isinstance(error, ssl.SSLError):
+        elif isinstance(error, TlsError):
             plain = error.reason == "WRONG_VERSION_NUMBER" or error.reason == "HTTP_REQUEST"
             self._fail(SPEAKS_HTTP if plain else f"tls: {words(error)}")
         elif self._answer.status:
@@ -231,8 +233,10 @@ class HttpProbe:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    return unverified_tls()
+def _tls() -> UnverifiedTls:
+    from minipod.agent.probes.kinds.tls import UnverifiedTls
+
+    return UnverifiedTls()
 
 
 def _is_address(url: SplitResult) -> bool:

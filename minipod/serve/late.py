@@ -1,0 +1,63 @@
+"""Modules of the standard library that the agent's own imports want and hardly ever use (layer 7).
+
+Loaded when asyncio is, and idle in memory from then on: OpenSSL for transports with TLS (4 MB; probes and registries
+have TLS sockets of their own); `inspect`, with `ast` and `dis`, for questions about coroutines (1 MB).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from threading import RLock
+from types import ModuleType
+
+#: loaded when something of theirs is asked for
+_LATE = ("inspect",)
+#: asyncio does without, as on a Python that was built without OpenSSL
+_ABSENT = ("ssl",)
+
+
+@contextmanager
+def lean_imports() -> Iterator[None]:
+    """While this holds, `_LATE` and `_ABSENT` are not loaded by an import; afterwards an import finds all of them."""
+    for name in _LATE:
+        if name not in sys.modules and (spec := find_spec(name)) is not None:
+            sys.modules[name] = LateModule(spec)
+    absent = [name for name in _ABSENT if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+class LateModule(ModuleType):
+    """Executed with the first attribute that is asked for. importlib's LazyLoader is with the first import, because the
+    import system asks for `__spec__`.
+    """
+
+    def __init__(self, spec: ModuleSpec) -> None:
+        super().__init__(spec.name)
+        vars(self).update(vars(module_from_spec(spec)), _late=RLock(), _begun=False)
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        with vars(self).get("_late") or RLock():
+            if type(self) is LateModule and not vars(self)["_begun"]:
+                vars(self)["_begun"] = True  # what it asks of itself while it is executed is not there yet
+                assert self.__spec__ is not None
+                assert self.__spec__.loader is not None
+                self.__spec__.loader.exec_module(self)
+                self.__class__ = ModuleType  # type: ignore[assignment]
+                for ours in ("_late", "_begun"):
+                    del vars(self)[ours]
+        try:
+            return vars(self)[name]
+        except KeyError:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
