@@ -239,7 +239,7 @@ def test_two_first_runs_at_once_share_one_agent(node: Node, tmp_path: Path) -> N
 
 
 def test_two_agents_at_once_are_one(node: Node) -> None:
-    command = [*node.command()[:2], "minipod.agent", "--auto"]
+    command = [*node.command()[:2], "minipod.serve", "--auto"]
     agents = []
     for _ in range(3):
         read_fd, write_fd = os.pipe()
