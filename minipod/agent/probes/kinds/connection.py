@@ -10,10 +10,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from minipod.agent.probes.kinds.tls import TlsSocket, UnverifiedTls
+from typing import NamedTuple, Protocol
 
 _CHUNK = 65536
 _IN_PROGRESS = (0, errno.EINPROGRESS)
@@ -55,6 +52,19 @@ class User(Protocol):
         """`stage`: dial | handshake | read | write"""
 
 
+class Tls(Protocol):
+    """TLS for connections (`tls`). A socket of its own raises BlockingIOError where it would wait, and TlsError."""
+
+    def wrap(self, connected: socket.socket, host: str) -> socket.socket:
+        """`host`: the name to be told to the server, empty for none."""
+
+    def waits_for(self, wrapped: socket.socket) -> str:
+        """Takes the handshake as far as it goes: `read` or `write` where it waits for that, empty when it is done.
+
+        Raises OSError.
+        """
+
+
 class TlsError(OSError):
     """What goes against TLS; `reason` is OpenSSL's name for it, WRONG_VERSION_NUMBER."""
 
@@ -72,7 +82,7 @@ class Connection:
         address: str,
         port: int,
         user: User,
-        tls: UnverifiedTls | None = None,
+        tls: Tls | None = None,
         host: str = "",
     ) -> None:
         """`address`: a numeric one. `host`: the name to be told to the server by TLS, if it is a name."""
@@ -147,20 +157,23 @@ class Connection:
             self._begin()
         else:
             self._not_writable()
-            self._socket = wrapped = self._tls.wrap(self._socket, self._host)
-            self._handshake(wrapped)
+            self._not_writable()
+            self._socket = self._tls.wrap(self._socket, self._host)
+            self._handshake()
 
-    def _handshake(self, wrapped: TlsSocket) -> None:
+    def _handshake(self) -> None:
+        assert self._tls is not None
+        assert self._socket is not None
         self._not_writable()
         try:
-            waits_for = wrapped.waits_for()
+            waits_for = self._tls.waits_for(self._socket)
         except OSError as error:
             self._fail("handshake", error)
             return
         if waits_for == "read":
-            self._when_readable(lambda: self._handshake(wrapped))
+            self._when_readable(self._handshake)
         elif waits_for == "write":
-            self._when_writable(lambda: self._handshake(wrapped))
+            self._when_writable(self._handshake)
         else:
             self._begin()
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
-from minipod.agent.probes.kinds.connection import Answer, Connection, Done, TlsError, join_host_port, words
+from minipod.agent.probes.kinds.connection import Answer, Connection, Done, Tls, TlsError, join_host_port, words
 from minipod.agent.probes.kinds.http_answer import HttpAnswer, MalformedError
 from minipod.api.types import HTTPGetAction
 from minipod.plan.env import go_quote
-
-if TYPE_CHECKING:
-    from minipod.agent.probes.kinds.tls import UnverifiedTls
 
 VERSION = "1.36"  # of the Kubernetes that the probed one sees
 MAX_REDIRECTS = 10
@@ -233,7 +230,7 @@ class HttpProbe:
 
 
 @cache
-def _tls() -> UnverifiedTls:
+def _tls() -> Tls:
     from minipod.agent.probes.kinds.tls import UnverifiedTls
 
     return UnverifiedTls()

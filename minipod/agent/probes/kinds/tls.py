@@ -1,7 +1,4 @@
-"""TLS for `connection` (layer 5), imported with the first probe that wants it: it loads OpenSSL, 4 MB.
-
-Sockets that would have to wait raise BlockingIOError, as those without TLS do.
-"""
+"""TLS for `connection` (layer 5), imported with the first probe that wants it: it loads OpenSSL, 4 MB."""
 
 from __future__ import annotations
 
@@ -24,17 +21,6 @@ class TlsSocket(ssl.SSLSocket):
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         return _translated(lambda: super(TlsSocket, self).recv(buflen, flags))
-
-    def waits_for(self) -> str:
-        """The handshake as far as it goes: `read` or `write` where it waits for that, empty when it is done.
-
-        Raises OSError.
-        """
-        try:
-            _translated(self.do_handshake)
-        except BlockingIOError as error:
-            return str(error.strerror)
-        return ""
 
 
 def _translated(act: Callable[[], T]) -> T:
@@ -59,8 +45,13 @@ class UnverifiedTls:
         self._context.verify_mode = ssl.CERT_NONE
         self._context.sslsocket_class = TlsSocket
 
-    def wrap(self, connected: socket.socket, host: str) -> TlsSocket:
-        """`host`: the name to be told to the server, empty for none."""
-        wrapped = self._context.wrap_socket(connected, do_handshake_on_connect=False, server_hostname=host or None)
+    def wrap(self, connected: socket.socket, host: str) -> socket.socket:
+        return self._context.wrap_socket(connected, do_handshake_on_connect=False, server_hostname=host or None)
+
+    def waits_for(self, wrapped: socket.socket) -> str:
         assert isinstance(wrapped, TlsSocket)
-        return wrapped
+        try:
+            _translated(wrapped.do_handshake)
+        except BlockingIOError as error:
+            return str(error.strerror)
+        return ""
