@@ -22,7 +22,7 @@ from minipod.kernel.classic_bpf import INSTRUCTION
 from minipod.paths import Paths
 from minipod.plan.process.seccomp_json import parse
 from minipod.plan.process.seccomp_profile import CONFIG_ERROR, Profile, runtime_default
-from minipod.runtime.digest import sha256_hex
+from minipod.runtime.images.digest import sha256_hex
 from minipod.runtime.seccomp_compile import CPU_LIMIT_S, FAILURES, compile_profile
 
 _COMPILER = 3  # part of the cache's key: raise it when the same profile is to become another program

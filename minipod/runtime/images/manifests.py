@@ -16,7 +16,7 @@ import msgspec
 from minipod.api.references import is_sha256_digest
 from minipod.errors import ImageError
 from minipod.plan.configs import ImageConfig
-from minipod.runtime.digest import sha256_hex
+from minipod.runtime.images.digest import sha256_hex
 
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
