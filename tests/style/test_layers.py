@@ -33,6 +33,8 @@ LAYERS = {
     "__main__": 6,
     "serve": 7,
 }
+#: none of these knows another one; what starts them is `serve`
+FACES = ("control", "cli", "cri", "rest")
 #: a package and a part of it that import each other; all other packages stand in one direction
 BOTH_WAYS = {
     ("agent", "agent.objects"),
@@ -81,6 +83,8 @@ def findings(path: Path) -> Iterator[str]:
                 wanted = ""
             if LAYERS[wanted] > LAYERS[part]:
                 yield f"{where}: layer {LAYERS[part]} may not import from layer {LAYERS[wanted]}"
+            if part in FACES and wanted in FACES and part != wanted:
+                yield f"{where}: faces do not know each other"
             if part == "api" and wanted == "kernel":
                 yield f"{where}: api is pure"
             if part == "kernel" and wanted == "api":
