@@ -97,7 +97,7 @@ def folders(node: Node, pods: Pods, alive: Set[str] = frozenset()) -> list[Folde
     `alive`: uids that are left out.
     """
     paths = node.paths
-    kept = alive | pods.keep_logs
+    kept = alive | pods.keep_logs | set(pods.removals.values())
     found: list[Folder] = [
         PodFolder(f"{paths.state}/pods/{uid}")
         for uid in _names(f"{paths.state}/pods")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from minipod.api.load import load as load_text
 from minipod.api.merge import without_server_fields
 from minipod.api.types import Pod
 from minipod.errors import ManifestError
+from minipod.runtime.offload import off_loop
 
 _MUCH = 64 << 10  # characters; some milliseconds
 
@@ -64,7 +64,7 @@ async def loaded(
     """`load`, off the loop where there is much of it: neither probes nor other clients wait for it."""
     if sum(len(file.text) for file in files) < _MUCH:
         return load(files, namespace, pods=pods, exists=exists)
-    return await asyncio.to_thread(load, files, namespace, pods=pods, exists=exists)
+    return await off_loop(load, files, namespace, pods=pods, exists=exists)
 
 
 def load(

@@ -16,11 +16,10 @@ from minipod.kernel.layers import read_in_layers
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.container import ContainerPlan, SeccompFilter, capabilities_of, container_plan
-from minipod.plan.operation import ChildOperation, HostOperation
+from minipod.plan.operation import ChildOperation
 from minipod.plan.process.identity import Exec, ResolveUser
 from minipod.plan.process.passage import with_passage
 from minipod.plan.refusals import refuse_start
-from minipod.plan.volumes.sub_path import MakeSubPath
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.records import ContainerRecord, save
 from minipod.runtime.seccomp import compiled_filter
@@ -98,20 +97,22 @@ class Container:
         self.pidfd = -1
 
 
-async def prepare(operations: Iterable[HostOperation]) -> None:
-    """Makes what a container needs on the host. Only a look into a volume may take long: its server may not answer."""
-    for operation in operations:
-        if isinstance(operation, MakeSubPath):
-            await asyncio.to_thread(operation.execute)
-        else:
-            operation.execute()
-
-
 def plan_of(
     config: ContainerConfig, sandbox: SandboxConfig, image: Image, facts: HostFacts, paths: Paths
 ) -> ContainerPlan:
     """With its filter compiled: so a wrong profile is known before anything is made. Raises ContainerError."""
     return container_plan(config, sandbox, image, facts, paths, seccomp_filter(config, paths))
+
+
+def checked_plan(
+    config: ContainerConfig, sandbox: SandboxConfig, image: Image, facts: HostFacts, paths: Paths
+) -> ContainerPlan:
+    """The same for the creation, where also an unknown user fails. Reads the image's files and may compile a filter
+    for seconds: not on the loop. Raises ContainerError.
+    """
+    plan = plan_of(config, sandbox, image, facts, paths)
+    check_user(plan.child, image.layers)
+    return plan
 
 
 def start_plan(record: ContainerRecord, image: Image, facts: HostFacts, paths: Paths) -> ContainerPlan:

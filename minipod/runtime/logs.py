@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import os
 import time
@@ -17,10 +18,12 @@ from typing import Any, BinaryIO
 
 from minipod.kernel.regular import make_regular, open_regular, opened_folder
 from minipod.paths import LOG_FOLDERS
+from minipod.runtime.offload import slowly_off_loop
 
 LINE_LIMIT = 16 * 1024  # bytes; containerd's max_container_log_line_size
 READ_LIMIT = 64 << 20  # of a log at once: a pod with a hostPath to it may have put anything there
 MODE = 0o640  # of every log file: what containers say is not for everybody
+_PIECE = 1 << 20
 _CHUNK = 64 * 1024  # larger ones leave the processor's cache between being read and being written
 _BUSY_S = 0.01  # a stream that says something so soon again …
 _STAMP = "%Y%m%d-%H%M%S"
@@ -119,22 +122,14 @@ class LogFile:
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, self._size)
 
-    def text_of(self, stream: bytes) -> bytes:
-        """What the file says of a stream, as it was written; of a very long one the end."""
+    def text_of(self, stream: bytes) -> Callable[[], bytes]:
+        """What reads the text of a stream that is in the file by now, of a very long one its end: for a thread."""
         try:
-            with (
-                opened_folder(self._folder, LOG_FOLDERS) as folder_fd,
-                open(open_regular(self._name, os.O_RDONLY, folder_fd, self.path), "rb") as file,
-            ):
-                start = max(0, file.seek(0, os.SEEK_END) - READ_LIMIT)
-                file.seek(start)
-                lines = [line.split(b" ", 3) for line in file.read(READ_LIMIT).split(b"\n")]
+            with opened_folder(self._folder, LOG_FOLDERS) as folder_fd:
+                fd = open_regular(self._name, os.O_RDONLY, folder_fd, self.path)
         except OSError:
-            return b""
-        if start:
-            del lines[0]  # began before what was read
-        found = (line for line in lines if len(line) == 4 and line[1] == stream)
-        return b"".join(text + (b"\n" if tag == b"F" else b"") for _, _, tag, text in found)
+            return bytes
+        return functools.partial(_text, fd, os.fstat(fd).st_size, stream)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -162,7 +157,7 @@ class LogFile:
         self._told_rotation = False
         plain = [name for name in earlier[too_many:] if name in found]
         if plain and (self._compressing is None or self._compressing.done()):
-            self._compressing = asyncio.get_running_loop().run_in_executor(None, _compress, self._folder, plain)
+            self._compressing = asyncio.ensure_future(slowly_off_loop(_compress, self._folder, plain))
 
     def _rotated_name(self, earlier: list[str]) -> str:
         """After those before it, also of several within a second: names have the kubelet's form and sort by age."""
@@ -170,6 +165,26 @@ class LogFile:
         while (name := f"{self._name}.{time.strftime(_STAMP, time.gmtime(self._rotated_at))}") in earlier:
             self._rotated_at += 1
         return name
+
+
+def _text(fd: int, end: int, stream: bytes) -> bytes:
+    """In pieces: none keeps the interpreter's lock for long. Closes `fd`."""
+    start, found, cut = max(0, end - READ_LIMIT), [], b""
+    with open(fd, "rb") as file, contextlib.suppress(OSError):
+        file.seek(start)
+        while start < end and (piece := file.read(min(_PIECE, end - start))):
+            if start and start == end - READ_LIMIT:  # began before what is read
+                piece = piece[piece.find(b"\n") + 1 :]
+            start = file.tell()
+            *lines, cut = (cut + piece).split(b"\n")
+            cut = cut if len(cut) < 2 * LINE_LIMIT else b""  # no line of ours
+            fields = (line.split(b" ", 3) for line in lines)
+            found += [
+                field[3] + (b"\n" if field[2] == b"F" else b"")
+                for field in fields
+                if len(field) == 4 and field[1] == stream
+            ]
+    return b"".join(found)
 
 
 def _compress(folder: str, names: list[str]) -> None:
@@ -213,6 +228,29 @@ def _gzip(raw: BinaryIO) -> contextlib.AbstractContextManager[Any]:
 
 #: called with every chunk, in its order; with nothing at the stream's end
 Tap = Callable[[bytes], None]
+
+
+class LateTap:
+    """Holds back what comes for `tap` until a thread has read what is to come before it."""
+
+    def __init__(self, tap: Tap, read: Callable[[], bytes]) -> None:
+        self._tap = tap
+        self._held: list[bytes] | None = []
+        self._task = asyncio.get_running_loop().create_task(self._read(read))
+
+    async def _read(self, read: Callable[[], bytes]) -> None:
+        text = await slowly_off_loop(read)
+        held, self._held = self._held or [], None
+        if text:
+            self._tap(text)
+        for chunk in held:
+            self._tap(chunk)
+
+    def __call__(self, chunk: bytes) -> None:
+        if self._held is None:
+            self._tap(chunk)
+        else:
+            self._held.append(chunk)
 
 
 class LogStream:
@@ -268,16 +306,17 @@ class LogStream:
         if len(chunk) < _CHUNK // 2 and self._read_at - before < _BUSY_S:
             self._listen_later()
 
-    def add_tap(self, tap: Tap, whole: bool = False) -> None:
+    def add_tap(self, tap: Tap, whole: bool = False) -> Tap:
         """Give `tap` everything from now on; first the line that is not finished, which may be a prompt.
 
-        `whole`: before that what was written until now, as far as the log file holds it.
+        `whole`: before that what was written until now, as far as the log file holds it. Returns what was added.
         """
-        if whole and (text := self._file.text_of(self._stream)):
-            tap(text)
+        if whole:
+            tap = LateTap(tap, self._file.text_of(self._stream))
         if self._rest:
             tap(self._rest)
         self.taps.append(tap)
+        return tap
 
     def _take(self, chunk: bytes) -> None:
         for tap in self.taps:
@@ -350,10 +389,10 @@ class ContainerLog:
         """Listen to a stream; the result ends that. One that is not there, or has ended, is at its end."""
         for one in self._streams:
             if one.name == stream and not one.ended.is_set():
-                one.add_tap(tap, whole)
-                return lambda: one.taps.remove(tap) if tap in one.taps else None
-        if whole and (text := self._file.text_of(stream.encode())):
-            tap(text)
+                added = one.add_tap(tap, whole)
+                return lambda: one.taps.remove(added) if added in one.taps else None
+        if whole:
+            tap = LateTap(tap, self._file.text_of(stream.encode()))
         tap(b"")
         return lambda: None
 

@@ -100,12 +100,12 @@ async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 
     Cancelled, it ends at once; what has begun goes on in its thread. Raises what `work` raises.
     """
-    return await _in(_quick(), functools.partial(work, *args, **kwargs))
+    return await in_pool(_quick(), work, *args, **kwargs)
 
 
 async def slowly_off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The same for what grows with its object (removing a tree): it keeps no quick work waiting."""
-    return await _in(_slow(), functools.partial(work, *args, **kwargs))
+    return await in_pool(_slow(), work, *args, **kwargs)
 
 
 _hung: dict[str, asyncio.Future[Any]] = {}
@@ -118,7 +118,7 @@ async def within(seconds: float, place: str, work: Callable[P, T], *args: P.args
     """
     if place in _hung:
         raise TimeoutError(f"{place}: has not answered yet")
-    future = asyncio.ensure_future(_in(_quick(), functools.partial(work, *args, **kwargs)))
+    future = asyncio.ensure_future(in_pool(_quick(), work, *args, **kwargs))
     try:
         done, _ = await asyncio.wait([future], timeout=seconds)
     except asyncio.CancelledError:
@@ -131,9 +131,10 @@ async def within(seconds: float, place: str, work: Callable[P, T], *args: P.args
     raise TimeoutError(f"{place}: does not answer within {seconds:g} s")
 
 
-async def _in(pool: Pool, work: Callable[[], T]) -> T:
+async def in_pool(pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same in threads of a kind of its own."""
     loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(pool, work)
+    future = loop.run_in_executor(pool, functools.partial(work, *args, **kwargs))
     if not future.done():
         _watch_queue(pool, loop)
     return await future

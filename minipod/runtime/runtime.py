@@ -23,7 +23,7 @@ from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.process.identity import Exec
-from minipod.runtime import cgroup, resize
+from minipod.runtime import cgroup, host_work, resize
 from minipod.runtime.attachment import Attachment
 from minipod.runtime.cgroup import CgroupStats, kept_thawed
 from minipod.runtime.container import (
@@ -31,9 +31,7 @@ from minipod.runtime.container import (
     EXITED,
     RUNNING,
     Container,
-    check_user,
-    plan_of,
-    prepare,
+    checked_plan,
     signal_number,
     start_plan,
 )
@@ -44,6 +42,7 @@ from minipod.runtime.joined import joined_process
 from minipod.runtime.leftovers import Leftover, find_leftovers
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.network import Network
+from minipod.runtime.offload import off_loop, slowly_off_loop
 from minipod.runtime.records import ContainerRecord, decode_operations, encode_operations, load_all
 from minipod.runtime.sandboxes import Sandboxes
 from minipod.runtime.spawner.client import ChildExit, SpawnError
@@ -156,7 +155,7 @@ class Runtime:
         running = [c for c in self._containers.of(sandbox_id) if c.status.state == RUNNING]
         await asyncio.gather(*(self.kill_container(c.status.id) for c in running))
         for container in self._containers.of(sandbox_id):
-            await asyncio.to_thread(cgroup.remove, self._cgroup(container), self._facts)
+            await off_loop(cgroup.remove, self._cgroup(container), self._facts)
         await self._sandboxes.stop(sandbox_id)
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
@@ -183,8 +182,7 @@ class Runtime:
         """Prepare what is on the host. Raises ImageError, ContainerError: also where the image has no such user."""
         sandbox = self._sandboxes.get(sandbox_id).config
         image = self._image(config.image)
-        plan = plan_of(config, sandbox, image, self._facts, self._paths)
-        await asyncio.to_thread(check_user, plan.child, image.layers)  # files of a stranger
+        plan = await off_loop(checked_plan, config, sandbox, image, self._facts, self._paths)
         launch = plan.child[-1]
         assert isinstance(launch, Exec)
         status = ContainerStatus(
@@ -208,12 +206,12 @@ class Runtime:
         container = Container(record, f"{self._paths.root}/containers/{config.id}")
         try:
             container.save()
-            await prepare(plan.host)
+            await host_work.execute(plan.host)
         except (OSError, MinipodError) as error:
             words = _words(error) if isinstance(error, OSError) else str(error)
             reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
             failure = ContainerError(words, reason)
-            notes = self._undo(container)
+            notes = await slowly_off_loop(self._undo, container)
             self._forget(container, notes)
             for note in notes:
                 failure.add_note(note)
@@ -235,7 +233,7 @@ class Runtime:
         config, status = container.status.config, container.status
         try:
             image = self._image(status.image_id)  # by its id: since create the name may have come to mean another
-            plan = start_plan(container.record, image, self._facts, self._paths)
+            plan = await off_loop(start_plan, container.record, image, self._facts, self._paths)
             container.log = self._open_log(container)
             with joined_process(config, status.sandbox_id, self._sandboxes, self._containers) as fds:
                 spawned = await self._spawners.current.spawn(
@@ -337,7 +335,7 @@ class Runtime:
         await self.kill_container(container_id)
         if container.unsaved:
             await self._spawners.forget(container_id)
-        failures = await asyncio.to_thread(self._undo, container)
+        failures = await slowly_off_loop(self._undo, container)
         self._forget(container, failures)
         if failures:
             raise ContainerError("removing the container: " + "; ".join(failures), "FailedKillPod")

@@ -174,7 +174,8 @@ def watched(host: Host) -> Iterator[None]:
         f"turns: worst {last['loop_worst_ms']} ms in {last['loop_worst_in']}, late {watch.figure('loop_late')}"
     )
     print(found)
-    if os.environ.get("SURVEY"): sys.__stderr__.write(found + "\n")
+    if os.environ.get("SURVEY"):
+        sys.__stderr__.write(found + "\n")
     else:
         assert slowest - watch.machine_s <= ANSWER_S, found
         assert watch.figure("probes_late") == 0, found
@@ -229,7 +230,9 @@ def test_logs_of_two_gigabytes_are_removed(host: Host) -> None:
 
 
 def test_twenty_thousand_foreign_rules(host: Host) -> None:
-    rules = "".join(f"add rule inet foreign many ip saddr 192.0.2.{n % 250} tcp dport {n} accept\n" for n in range(20000))
+    rules = "".join(
+        f"add rule inet foreign many ip saddr 192.0.2.{n % 250} tcp dport {n} accept\n" for n in range(20000)
+    )
     text = f"add table inet foreign\nadd chain inet foreign many\n{rules}"
     subprocess.run(["nsenter", f"--net={host.namespace.path}", "nft", "-f", "-"], input=text, text=True, check=True)
     with watched(host):

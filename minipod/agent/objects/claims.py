@@ -24,6 +24,7 @@ from minipod.errors import MinipodError, VolumeError
 from minipod.kernel.remove import remove_tree
 from minipod.plan.volumes import claims as plan
 from minipod.plan.volumes.sources import FoundSources
+from minipod.runtime.offload import slowly_off_loop
 
 log = logging.getLogger("minipod.agent")
 
@@ -183,7 +184,7 @@ class Claims:
     async def _remove_folder(self, name: str, path: str) -> None:
         message = ""
         try:
-            await asyncio.to_thread(remove_tree, path)
+            await slowly_off_loop(remove_tree, path)
         except OSError as error:
             message = f"{path}: {error.strerror or error}"
             log.error("persistentvolume %s: %s", name, message)

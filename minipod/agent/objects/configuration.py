@@ -22,6 +22,7 @@ from minipod.plan.env import CONFIG_ERROR, env_file_place, parse_env_file
 from minipod.plan.volumes.configuration import Payload, is_configuration, payload
 from minipod.plan.volumes.sources import fs_group, used_volumes, volume_path
 from minipod.runtime import atomic
+from minipod.runtime.offload import off_loop
 
 MAX_ENV_FILE_BYTES = 64 << 10  # KEP-3721
 
@@ -125,17 +126,10 @@ class Configuration:
             return False
         async with self._locks.setdefault(pod.metadata.uid, asyncio.Lock()):
             wanted, failure = self._wanted(pod)
-            changed, failed = await asyncio.to_thread(_write_all, wanted, fs_group(pod))
+            changed, failed = await off_loop(_write_all, wanted, fs_group(pod))
         if (error := failure or failed) is not None:
             raise error
         return changed
-
-    def write_now(self, pod: Pod) -> None:
-        """The same without the event loop, for an agent that is starting."""
-        wanted, failure = self._wanted(pod)
-        _, failed = _write_all(wanted, fs_group(pod))
-        if (error := failure or failed) is not None:
-            raise error
 
     def _wanted(self, pod: Pod) -> tuple[list[tuple[str, str, Payload]], VolumeError | None]:
         """(volume, place, files) of every volume whose objects are there; and the first that lacks one."""

@@ -24,6 +24,7 @@ from minipod.paths import Paths
 from minipod.plan.pod import log_directory
 from minipod.plan.sandbox import files_directory
 from minipod.plan.volumes.sources import pod_directory, used_volumes, volume_path
+from minipod.runtime.offload import slowly_off_loop
 
 PERIOD_S = 5.0  # the kubelet looks every 10 s
 SHARE = 0.1  # of the time that may go into measuring: a tree of a million files is looked at less often
@@ -66,7 +67,7 @@ class UsageWatch:
         runs = ((name, known.run) for name, known in containers.items())
         running = {name: run.attempt for name, run in runs if run is not None and run.state == "running"}
         files = files_directory(worker.state.sandbox.id, self._node.paths)
-        message = await asyncio.to_thread(exceeded, worker.state.pod, self._node.paths, running, files)
+        message = await slowly_off_loop(exceeded, worker.state.pod, self._node.paths, running, files)
         if message:
             worker.post(model.Evict(message=message))
 

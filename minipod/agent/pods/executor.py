@@ -6,7 +6,6 @@ host is read from the runtime and not kept here, so that the same code works aft
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -27,9 +26,10 @@ from minipod.plan.configs import ContainerConfig, Image
 from minipod.plan.operation import HostOperation
 from minipod.plan.pod import pod_warnings
 from minipod.plan.resources import shares
-from minipod.plan.volumes.mounted import GiveToGroup, MountImage
-from minipod.plan.volumes.nfs import MountNfs
+from minipod.plan.volumes.mounted import MountImage
 from minipod.plan.volumes.sources import host_paths, volume_path
+from minipod.runtime import host_work
+from minipod.runtime.offload import slowly_off_loop
 from minipod.runtime.status import ContainerStatus, SandboxStatus
 
 log = logging.getLogger("minipod.agent")
@@ -106,20 +106,15 @@ class Executor:
         operations = self._node.planner.volume_operations(pod, found)
         # Saved before they are executed: an interrupted set-up is undone completely, as undo is idempotent.
         self._node.store.put_operations(self._uid, self._node.planner.encode_operations(operations))
-        for operation in operations:
-            if isinstance(operation, MountNfs | GiveToGroup):
-                await asyncio.to_thread(operation.execute)  # waits for a server, or for very many files
-            else:
-                operation.execute()
+        await host_work.execute(operations)
         await self._node.configuration.write(pod)
         self._report(model.VolumesReady())
 
-    def redo_volumes(self) -> None:
+    async def redo_volumes(self) -> None:
         """After a reboot: mounts the volumes again. Raises MinipodError, OSError."""
-        for operation in self._operations():
-            operation.execute()
+        await host_work.execute(self._operations())
         try:
-            self._node.configuration.write_now(self._pod())
+            await self._node.configuration.write(self._pod())
         except VolumeError as error:
             # `objects.refresh` writes it once the missing object exists.
             log.warning("pod %s: %s", self._pod().metadata.name, error)
@@ -175,7 +170,7 @@ class Executor:
         operations = self._operations()
         if operations:
             # An emptyDir may hold very many files: not on the loop.
-            await asyncio.to_thread(_undo, operations)
+            await slowly_off_loop(_undo, operations)
         self._node.store.delete_operations(self._uid)
         self._report(model.TornDown())
 
@@ -212,8 +207,7 @@ class Executor:
     async def _create(self, sandbox: SandboxStatus, config: ContainerConfig) -> ContainerStatus | None:
         pod = self._pod()
         try:
-            for path in host_paths(pod, container_spec(pod, config.name)):
-                path.execute()
+            await host_work.execute(host_paths(pod, container_spec(pod, config.name)))
             return await self._node.runtime.create_container(sandbox.id, config)
         except ImageError as error:
             self._report(model.ImageFailed(name=config.name, reason=error.reason, message=one_line(error)))
@@ -296,7 +290,7 @@ class Executor:
             operations = self._node.planner.encode_operations((*known, operation))
             self._node.store.put_operations(self._uid, operations)
             try:
-                operation.execute()
+                await host_work.execute([operation])
             except (MinipodError, OSError) as error:
                 self._report(_create_failed(action.name, "CreateContainerError", error))
                 return False

@@ -19,6 +19,7 @@ from minipod.api.types import Pod, Secret
 from minipod.errors import ImageError
 from minipod.lifecycle import model
 from minipod.plan.configs import Image
+from minipod.runtime.offload import slowly_off_loop
 
 if TYPE_CHECKING:
     from minipod.runtime.images.registry.credentials import AuthFile
@@ -57,7 +58,7 @@ async def find_image(
     if not pull_allowed:
         raise ImageError(f'Back-off pulling image "{wanted.reference}"', "ImagePullBackOff")
     if images.is_default(wanted.reference) and images.resolve(wanted.reference) is None:
-        image = await asyncio.to_thread(images.require, wanted.reference)  # builds it
+        image = await slowly_off_loop(images.require, wanted.reference)  # builds it
         tell(model.ImageReady(name=name, reference=volume))
         return image
     tell(model.ImagePulling(name=name, reference=volume))

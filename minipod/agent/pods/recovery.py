@@ -50,7 +50,7 @@ def _rebooted(node: Node) -> bool:
 async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, rebooted: bool) -> None:
     executor = Executor(node, state.pod.metadata.uid, lambda: state.pod, _nobody)
     if rebooted and state.stage not in ("finished", "gone"):
-        executor.redo_volumes()
+        await executor.redo_volumes()
     found = newest(executor.containers())
     await _remove_older(node, executor, found)
     # One that was never told as ready may be half made: it counts for nothing, and is removed before the next.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import uuid
@@ -24,12 +25,14 @@ from minipod.kernel.remove import remove_tree_at
 from minipod.lifecycle import core, model
 from minipod.lifecycle.allocation import allocated_pod
 from minipod.paths import LOG_FOLDERS
+from minipod.runtime.offload import slowly_off_loop
 from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery util/rand: no vowels, so no words
 _SUFFIX_LENGTH = 5
+_REMOVAL_S = 10.0  # an agent that leaves waits so long for logs that are being removed; gc finds the rest
 _GENERATED_MAX = 63 - _SUFFIX_LENGTH
 
 
@@ -45,6 +48,7 @@ class Pods:
         self._owners: dict[str, Callable[[], None]] = {}
         self.deferred: set[str] = set()  # uids of those whose resize waits for room
         node.registry.add_keeper(POD, _Keeper(self))
+        self.removals: dict[asyncio.Task[None], str] = {}  # of logs -> uid of the pod that is gone
         self.keep_logs: set[str] = set()  # of these uids somebody else removes the logs
 
     def __len__(self) -> int:
@@ -231,22 +235,18 @@ class Pods:
         return self._node.paths.pod_log_directory(metadata.namespace, metadata.name, metadata.uid)
 
     def remove_logs(self, worker: PodWorker) -> None:
-        """The last thing that is left of a pod. Others may write there: a pod with a hostPath to it."""
+        """The last thing that is left of a pod, in a thread: there may be gigabytes. `close` waits for it."""
         self.keep_logs.discard(worker.uid)
-        path = self.log_directory(worker.pod)
-        folder, name = os.path.split(path)
-        try:
-            with opened_folder(folder, LOG_FOLDERS - 2) as folder_fd:
-                remove_tree_at(folder_fd, name, path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            log.warning("logs of pod %s: %s: %s", worker.name, error.filename or path, error.strerror)
+        task = asyncio.get_running_loop().create_task(_remove_logs(self.log_directory(worker.pod)))
+        self.removals[task] = worker.uid
+        task.add_done_callback(self.removals.pop)
 
     async def close(self) -> None:
         for stop in self._owners.values():
             stop()
         await asyncio.gather(*(worker.close() for worker in self._by_uid.values()))
+        if self.removals:
+            await asyncio.wait(list(self.removals), timeout=_REMOVAL_S)
 
 
 class _Keeper:
@@ -280,3 +280,17 @@ class _Keeper:
 
 def _suffix() -> str:
     return "".join(_SUFFIX_LETTERS[random_below(len(_SUFFIX_LETTERS))] for _ in range(_SUFFIX_LENGTH))
+
+
+async def _remove_logs(path: str) -> None:
+    try:
+        await slowly_off_loop(_remove_log_tree, path)
+    except OSError as error:
+        log.warning("logs %s: %s", error.filename or path, error.strerror)
+
+
+def _remove_log_tree(path: str) -> None:
+    """Others may write there: a pod with a hostPath to it."""
+    folder, name = os.path.split(path)
+    with contextlib.suppress(FileNotFoundError), opened_folder(folder, LOG_FOLDERS - 2) as folder_fd:
+        remove_tree_at(folder_fd, name, path)

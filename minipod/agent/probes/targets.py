@@ -6,7 +6,6 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 from minipod.agent.node import Node
@@ -18,6 +17,7 @@ from minipod.agent.specs import container_spec
 from minipod.api.types import Container, EphemeralContainer, ExecAction, HTTPGetAction, Pod, TCPSocketAction
 from minipod.lifecycle.probes import WantedProbe
 from minipod.plan.env import expand_all
+from minipod.runtime.offload import Pool, in_pool
 from minipod.runtime.status import ExecResult
 
 Make = Callable[[Done], Attempt]
@@ -110,9 +110,9 @@ def _at(loop: asyncio.AbstractEventLoop, host: str, make: Callable[[str, Done], 
 
 
 @cache
-def _look_ups() -> ThreadPoolExecutor:
+def _look_ups() -> Pool:
     """Threads for these alone: names whose servers do not answer hold up no other work of the agent."""
-    return ThreadPoolExecutor(16, "look-up")
+    return Pool("look-up", 16)
 
 
 def _address_of(host: str) -> str:
@@ -135,11 +135,11 @@ class _Named:
         self._prefix = prefix
         self._done = done
         self._attempt: Attempt | None = None
-        self._task = loop.create_task(self._look_up(loop))
+        self._task = loop.create_task(self._look_up())
 
-    async def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _look_up(self) -> None:
         try:
-            found = await loop.run_in_executor(_look_ups(), _address_of, self._host)
+            found = await in_pool(_look_ups(), _address_of, self._host)
         except (OSError, ValueError):  # what is no name cannot be encoded as one
             self._done(Answer("failure", f"{self._prefix}dial tcp: lookup {self._host}: no such host"))
             return

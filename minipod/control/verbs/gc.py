@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from minipod.agent import leftovers
@@ -11,6 +10,7 @@ from minipod.agent.pods.executor import one_line
 from minipod.agent.pods.table import Pods
 from minipod.control.wire import Connection
 from minipod.errors import MinipodError, RuntimeFailure
+from minipod.runtime.offload import slowly_off_loop
 
 
 async def collect(node: Node, pods: Pods, connection: Connection, *, dry_run: bool) -> dict[str, Any]:
@@ -37,7 +37,7 @@ async def collect(node: Node, pods: Pods, connection: Connection, *, dry_run: bo
         connection.send({"event": "found", "message": leftover.describe()})
         if not dry_run:
             try:
-                await asyncio.to_thread(leftover.undo)
+                await slowly_off_loop(leftover.undo)
             except (MinipodError, OSError) as error:
                 failures.append(f"{leftover.describe()}: {one_line(error)}")
     if failures:
