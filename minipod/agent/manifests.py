@@ -17,8 +17,6 @@ from minipod.api.types import Pod
 from minipod.errors import ManifestError
 from minipod.runtime.offload import off_loop
 
-_MUCH = 64 << 10  # characters; some milliseconds
-
 
 class Manifest(msgspec.Struct, frozen=True):
     """One file as the command line read it; `name` is for messages."""
@@ -61,9 +59,7 @@ async def loaded(
     pods: bool = True,
     exists: Callable[[Pod], bool] = lambda _pod: False,
 ) -> Manifests:
-    """`load`, off the loop where there is much of it: neither probes nor other clients wait for it."""
-    if sum(len(file.text) for file in files) < _MUCH:
-        return load(files, namespace, pods=pods, exists=exists)
+    """`load` in a thread: neither probes nor other clients wait for it."""
     return await off_loop(load, files, namespace, pods=pods, exists=exists)
 
 

@@ -21,6 +21,7 @@ from minipod.agent.registry.history import Change, History
 from minipod.agent.registry.registry import Registry
 from minipod.agent.registry.store import Store
 from minipod.agent.registry.stored import StoredObjects
+from minipod.agent.turns import Turns
 from minipod.agent.watchdog import Watchdog
 from minipod.api.types import Pod
 from minipod.config import Config
@@ -216,6 +217,7 @@ class Node:
     pod_changes: Hub[Change | PodStep] = field(default_factory=Hub)
     event_changes: Hub[EventChange] = field(default_factory=Hub)
     probe_figures: ProbeFigures = field(default_factory=ProbeFigures)
+    turns: Turns = field(default_factory=Turns)
     watchdog: Watchdog = field(default_factory=Watchdog)
     object_changes: Hub[Change] = field(default_factory=Hub)
     find_sources: Callable[[Pod], Awaitable[FoundSources]] = _nothing_found

@@ -167,8 +167,10 @@ class Watchdog:
 
 
 def described(frame: FrameType | None) -> str:
-    """The innermost functions of this package in a stack: `lease (runtime/network.py:61) < run (…)`."""
+    """The innermost function of a stack, and those of this package: `lease (runtime/network.py:61) < run (…)`."""
     found: list[str] = []
+    if frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+        found.append(f"{frame.f_code.co_name} ({os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno})")
     while frame is not None and len(found) < _FRAMES:
         code = frame.f_code
         if code.co_filename.startswith(_PACKAGE) and code.co_filename != __file__:

@@ -7,9 +7,11 @@ thread that is stuck is replaced, and all are daemons.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import collections
 import functools
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -26,54 +28,55 @@ ANSWER_S = 10.0  # for a look at a file system: slow ones answer within, what do
 
 
 class Pool(Executor):
-    """Daemon threads, started when none is idle. `submit` is for the event loop's thread."""
+    """Daemon threads, started when none is idle. `submit` and `relieve` are for the event loop's thread.
+
+    The loop shares no lock with them: a thread that is not running would keep it waiting.
+    """
 
     def __init__(self, name: str, threads: int = THREADS, most: int = MAX_THREADS) -> None:
         self._name = name
         self._threads = threads
         self._most = most
-        self._changed = threading.Condition()
-        self._queue: collections.deque[tuple[Future[Any], Callable[[], Any]]] = collections.deque()
+        self._started = 0
+        self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._idle: collections.deque[None] = collections.deque()  # one for each thread that nothing was queued for
         self._begun: dict[int, float] = {}  # thread -> when it began what it works at
-        self._idle = 0  # with those that are only starting
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
-        with self._changed:
-            self._queue.append((future, functools.partial(fn, *args, **kwargs)))
-            self._serve_queue()
+        self._queue.put((future, functools.partial(fn, *args, **kwargs)))
+        try:
+            self._idle.pop()
+        except IndexError:
+            self._start()
         return future
 
-    def relieve(self) -> int:
-        """Starts threads in the place of those that are stuck; how much still waits for one."""
-        with self._changed:
-            self._serve_queue()
-            return max(0, len(self._queue) - self._idle)
+    def relieve(self) -> bool:
+        """Starts threads in the place of those that are stuck; whether anything waits for a thread."""
+        waiting = self._queue.qsize()
+        for _ in range(min(waiting, self._threads)):
+            self._start()
+        return waiting > 0
 
-    def _serve_queue(self) -> None:
-        if self._idle >= len(self._queue):
-            self._changed.notify()
-            return
+    def _start(self) -> None:
+        """Unless enough work. threading.Thread.start would wait for it to run."""
         now = time.monotonic()
-        working = sum(1 for begun in self._begun.values() if now - begun < STUCK_S)
-        if working < self._threads and len(self._begun) + self._idle < self._most:
-            self._idle += 1
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        working = sum(now - begun < STUCK_S for begun in list(self._begun.values()))
+        starting = self._started - len(self._begun) - len(self._idle)
+        if working + starting < self._threads and self._started < self._most:
+            self._started += 1
+            _thread.start_new_thread(self._run, ())
 
     def _run(self) -> None:
         me = threading.get_ident()
         while True:
-            with self._changed:
-                if self._begun.pop(me, None) is not None:
-                    self._idle += 1
-                while not self._queue:
-                    self._changed.wait()
-                self._idle -= 1
-                future, work = self._queue.popleft()
-                self._begun[me] = time.monotonic()
+            future, work = self._queue.get()
+            self._begun[me] = time.monotonic()
             if future.set_running_or_notify_cancel():
                 _fulfil(future, work)
             del future, work  # or it would live until the next piece comes
+            del self._begun[me]
+            self._idle.append(None)
 
 
 def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 
 from minipod.agent import leftovers
@@ -32,6 +33,7 @@ from minipod.serve.start import notify_systemd
 
 log = logging.getLogger("minipod.agent")
 
+SWITCH_S = 0.0005  # the loop waits so long for a thread that computes, and after each system call again
 RUNNING = "running"  # the store's word for an agent that has not left properly
 SWEEP_AFTER_S = 1.0  # what an earlier agent left is no hurry; whoever started this one is
 
@@ -44,6 +46,7 @@ def serve(options: Options, ready: Callable[[], None], notes: Sequence[str] = ()
     logging.basicConfig(handlers=[AgentLog()], level=logging.INFO)
     for note in notes:
         log.warning("%s", note)
+    sys.setswitchinterval(SWITCH_S)
     watchdog = Watchdog()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # as SIGTERM, until `Service.run` has both; else asyncio takes it
     with asyncio.Runner(loop_factory=watchdog.new_loop) as runner:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -174,18 +175,8 @@ def watched(host: Host) -> Iterator[None]:
         f"turns: worst {last['loop_worst_ms']} ms in {last['loop_worst_in']}, late {watch.figure('loop_late')}"
     )
     print(found)
-    if os.environ.get("SURVEY"):
-        sys.__stderr__.write(found + "\n")
-    else:
-        assert slowest - watch.machine_s <= ANSWER_S, found
-        assert watch.figure("probes_late") == 0, found
-
-
-def test_nothing(host: Host) -> None:
-    with watched(host):
-        host.run("plain", manifest("plain"))
-        time.sleep(2)
-        host("delete", "pod", "plain")
+    assert slowest <= ANSWER_S + 3 * watch.machine_s, found  # three processes take part in an answer
+    assert watch.figure("probes_late") == 0, found
 
 
 def test_a_stranger_who_locks_the_network_namespace(host: Host) -> None:
@@ -212,13 +203,12 @@ def test_a_hung_file_system_under_a_host_path(host: Host) -> None:
         host.run("next", manifest("next"))
         time.sleep(3)
     host("delete", "pod", "hung", "next")
-    place.rmdir()
+    shutil.rmtree(place)  # the next attempt may have made the folder
 
 
 def test_logs_of_two_gigabytes_are_removed(host: Host) -> None:
     host.run("talker", manifest("talker"))
-    uid = host.pod("talker")["metadata"]["uid"]
-    logs = host.folder / "log" / "pods" / f"default_talker_{uid}" / "main"
+    (logs,) = (host.folder / "log" / "pods").glob("default_talker_*/main")
     size = 2 << 30
     for number in range(4):
         subprocess.run(["fallocate", "-l", str(size // 8), logs / f"{number}.big"], check=True)

@@ -82,7 +82,7 @@ class PodWorker:
         self._inbox.append(event)
         if not self._scheduled and not self._closed:
             self._scheduled = True
-            self._loop.call_soon(self._take)
+            self._node.turns.soon(self._take)
 
     def update(self, event: model.Event, applied: bytes | None = None) -> Pod:
         """Takes an event at once, after those that are queued: the pod as it is stored then.
