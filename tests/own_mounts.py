@@ -22,6 +22,7 @@ from minipod.kernel.libc import NUMBERS, libc
 from minipod.kernel.path import open_in_root
 from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process.kernel_mounts import MountFilesystem
+from minipod.plan.process.rootfs import BindMount, MakeDeviceNode, TakeDevice
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -120,6 +121,15 @@ def swapping(before: int, swap: Callable[[], None]) -> Iterator[list[int]]:
         yield calls
 
 
+def executed(operation: ChildOperation, ctx: ChildContext) -> None:
+    """With what has to be taken of the host before it."""
+    if isinstance(operation, BindMount):
+        operation.take().execute(ctx)
+    if isinstance(operation, MakeDeviceNode):
+        TakeDevice(operation.device).execute(ctx)
+    operation.execute(ctx)
+
+
 def swapped_at_every_step(victim: Path, folder: Path, operation: ChildOperation, link: str) -> list[dict[str, Any]]:
     """What came of `operation` on /v/m/…, where /v/m is exchanged for the link before its n-th call, for every n.
 
@@ -137,7 +147,7 @@ def swapped_at_every_step(victim: Path, folder: Path, operation: ChildOperation,
             for made in KERNEL_MOUNTS:
                 made.execute(ctx)
             with swapping(step, lambda: exchange(root / "v/m", root / "v/l")) as calls:
-                said = refused(operation.execute, ctx)
+                said = refused(executed, operation, ctx)
             return {"calls": calls[0], "said": said, "outside": mounts_at(victim)}
 
         outcome = in_own_mounts(root, work)

@@ -40,6 +40,7 @@ _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 0x1
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
+_FSCONFIG_STRING_LIMIT = 255
 
 FLAG_NAMES = {
     "ro": MS_RDONLY,
@@ -187,25 +188,77 @@ def bind(
     `recursive` takes the mounts below the source along. `flags`, of MS_RDONLY to MS_NOEXEC, are added to those of the
     uppermost mount alone, or of all with `recursive_read_only` (v1 VolumeMount.recursiveReadOnly, from Linux 5.12).
     """
-    tree = open_tree(source_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0))
+    tree = clone_tree(source_fd, recursive=recursive)
     try:
-        try:
-            if flags and recursive and not recursive_read_only:
-                mount_setattr(tree, attr_set=flags)
-                mount_setattr(tree, propagation=propagation, recursive=True)
-            else:
-                mount_setattr(tree, attr_set=flags, propagation=propagation, recursive=recursive)
-        except OSError as error:
-            if error.errno != errno.ENOSYS or recursive_read_only:
-                raise
-            move_mount(tree, target_fd)
-            mount(None, f"/proc/self/fd/{tree}", None, propagation | (MS_REC if recursive else 0))
-            if flags:
-                _restrict_before_5_12(tree, flags)
-        else:
-            move_mount(tree, target_fd)
+        place_tree(
+            tree,
+            target_fd,
+            flags=flags,
+            recursive=recursive,
+            recursive_read_only=recursive_read_only,
+            propagation=propagation,
+        )
     finally:
         os.close(tree)
+
+
+def clone_tree(source_fd: int, *, recursive: bool = True) -> int:
+    """A detached mount of what `source_fd` names, with the mounts below it; a descriptor of its root."""
+    return open_tree(source_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0))
+
+
+def place_tree(
+    tree: int,
+    target_fd: int,
+    *,
+    flags: int = 0,
+    recursive: bool = True,
+    recursive_read_only: bool = False,
+    propagation: int = MS_PRIVATE,
+) -> None:
+    """Attach a detached mount at what `target_fd` names. The options are those of `bind`."""
+    try:
+        if flags and recursive and not recursive_read_only:
+            mount_setattr(tree, attr_set=flags)
+            mount_setattr(tree, propagation=propagation, recursive=True)
+        else:
+            mount_setattr(tree, attr_set=flags, propagation=propagation, recursive=recursive)
+    except OSError as error:
+        if error.errno != errno.ENOSYS or recursive_read_only:
+            raise
+        move_mount(tree, target_fd)
+        mount(None, f"/proc/self/fd/{tree}", None, propagation | (MS_REC if recursive else 0))
+        if flags:
+            _restrict_before_5_12(tree, flags)
+    else:
+        move_mount(tree, target_fd)
+
+
+def detached_overlay(lower: tuple[str, ...], upper: str, work: str) -> int:
+    """A detached overlayfs, `lower` lowest first; a descriptor (O_PATH) of its root.
+
+    The directories are named by descriptors, as an option of fsconfig(2) has at most 255 bytes. Raises OSError E2BIG
+    where they are too many for that: 13 or more, before Linux 6.7.
+    """
+    fds: list[int] = []
+    try:
+        for path in (upper, work, *reversed(lower)):
+            fds.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        upper_name, work_name, *layers = [f"/proc/self/fd/{fd}" for fd in fds]
+        joined = ":".join(layers)
+        fit = len(joined) <= _FSCONFIG_STRING_LIMIT
+        lowers = [("lowerdir", joined)] if fit else [("lowerdir+", layer) for layer in layers]
+        try:
+            return new_mount(
+                "overlay", (("source", "overlay"), *lowers, ("upperdir", upper_name), ("workdir", work_name))
+            )
+        except OSError as error:
+            if error.errno == errno.EINVAL and not fit:
+                raise OSError(errno.E2BIG, f"{len(layers)} layers are too many for a detached overlay") from None
+            raise
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def overlay(lower: tuple[str, ...], upper: str, work: str, target: str) -> None:

@@ -19,7 +19,7 @@ from minipod.plan.cgroup import (
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, Mount, SandboxConfig
 from minipod.plan.operation import ChildOperation, HostOperation, in_order
 from minipod.plan.process.devices import limit_devices
-from minipod.plan.process.entry import ChangeFolder, CheckProgram, DetachPropagation, EnterRoot, PivotRoot
+from minipod.plan.process.entry import ChangeFolder, CheckProgram, EnterMounts, EnterRoot, PivotRoot
 from minipod.plan.process.identity import (
     AssumeUser,
     BecomeUser,
@@ -34,7 +34,14 @@ from minipod.plan.process.identity import (
     SetNoNewPrivs,
     SetOomScoreAdj,
 )
-from minipod.plan.process.kernel_mounts import MakeDevices, MaskPaths, MountFilesystem, ReadOnlyPaths, RemountReadOnly
+from minipod.plan.process.kernel_mounts import (
+    MakeDevices,
+    MaskPaths,
+    MountFilesystem,
+    ReadOnlyPaths,
+    RemountReadOnly,
+    TakeDevices,
+)
 from minipod.plan.process.namespaces import (
     Clone,
     CloseDescriptors,
@@ -47,12 +54,12 @@ from minipod.plan.process.namespaces import (
 from minipod.plan.process.places import PROC_FILES
 from minipod.plan.process.rootfs import (
     BindMount,
-    KeepShared,
     KeepWritable,
     MakeContainerFolder,
     MakeDeviceNode,
     MakeFolder,
     MountRoot,
+    TakeDevice,
     TouchFile,
 )
 from minipod.plan.process.security import READONLY_PATHS, capability_mask, capability_set, masked_paths
@@ -114,15 +121,17 @@ def container_plan(
     host += _sub_paths(config)
     if config.termination_message_host_path:
         host.append(TouchFile(config.termination_message_host_path, 0o666))
+    volumes = _volumes(config, sandbox, image, paths)
     child: list[ChildOperation] = [
         *_process(config, cgroup, facts),
         UnshareCgroupNamespace(),
         *_namespaces(config, sandbox, seccomp, paths),
-        DetachPropagation(),
+        *_taken(config, volumes),
         MountRoot(layers=image.layers, directory=config.directory),
         _user(config, image),
+        EnterMounts(),
         *_kernel_mounts(config, facts),
-        *_volumes(config, sandbox, image, paths),
+        *volumes,
     ]
     cwd = config.working_dir or image.config.working_dir or "/"
     child.append(MakeFolder(cwd))
@@ -194,8 +203,14 @@ def _namespaces(
         operations.append(JoinNamespaces(pins))
     if joins_pid_namespace(config):
         operations += [TakeProcfs(), JoinContainer(("pid",)), EnterPidNamespace(seccomp.cookie)]
-    operations += [KeepShared(m.host_path, m.below) for m in config.mounts if m.propagation == "bidirectional"]
     return operations
+
+
+def _taken(config: ContainerConfig, volumes: list[ChildOperation]) -> list[ChildOperation]:
+    """What the container gets of the host, from where the host's mounts are."""
+    operations: list[ChildOperation] = [volume.take() for volume in volumes if isinstance(volume, BindMount)]
+    operations += [TakeDevice(volume.device) for volume in volumes if isinstance(volume, MakeDeviceNode)]
+    return [*operations, *([TakeDevices()] if config.security.privileged else [])]
 
 
 def joins_pid_namespace(config: ContainerConfig) -> bool:
@@ -206,7 +221,7 @@ def joins_pid_namespace(config: ContainerConfig) -> bool:
 def _clone(config: ContainerConfig, cgroup2: str) -> Clone:
     """Alone in a PID namespace of its own it is its first process at once."""
     own = config.security.namespaces.pid == "container"
-    return Clone(namespaces=("mnt", "pid") if own else ("mnt",), cgroup2=cgroup2)
+    return Clone(namespaces=("pid",) if own else (), cgroup2=cgroup2)
 
 
 def _sub_paths(config: ContainerConfig) -> list[MakeSubPath]:

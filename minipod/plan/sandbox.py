@@ -19,7 +19,7 @@ from minipod.plan.configs import CgroupResources, HostFacts, NetworkFacts, Sandb
 from minipod.plan.files import sandbox_files
 from minipod.plan.network.pod_network import pod_network
 from minipod.plan.operation import ChildOperation, HostOperation, in_order
-from minipod.plan.process.entry import DetachPropagation, PivotRoot
+from minipod.plan.process.entry import EnterMounts, PivotRoot
 from minipod.plan.process.identity import (
     AssumeUser,
     BecomeUser,
@@ -164,7 +164,7 @@ def pause_process(
     if config.namespaces.pid != "pod":
         return None
     cgroup = pause_cgroup(config)
-    clone = Clone(namespaces=("mnt", "pid"), cgroup2=clone_directory(cgroup, facts))
+    clone = Clone(namespaces=("pid",), cgroup2=clone_directory(cgroup, facts))
     operations: list[ChildOperation] = [
         CloseDescriptors(),
         SetOomScoreAdj(PAUSE_OOM_SCORE_ADJ),
@@ -172,8 +172,8 @@ def pause_process(
         join_cgroup(cgroup, facts),
         UnshareCgroupNamespace(),
         JoinNamespaces(namespace_pins(config, paths)),
-        DetachPropagation(),
-        MountEmptyRoot(sandbox_directory(config.id, paths)),
+        MountEmptyRoot(),
+        EnterMounts(),
         MountFilesystem(fstype="proc", target="/proc", flags=("nosuid", "nodev", "noexec")),
         MountFilesystem(fstype="tmpfs", target="/dev", flags=("nosuid", "noexec"), data="size=64k,mode=755"),
         MakeDevices(),

@@ -190,7 +190,7 @@ class Network:
     def _mend(self, leases: Leases) -> None:
         """Put back what somebody else took away, as a firewall's `flush ruleset` does, hostPorts too."""
         flushed = self._is_flushed()
-        if not flushed and os.path.exists(f"/proc/sys/net/ipv4/conf/{self._paths.bridge}"):
+        if not flushed and netlink.exists(self._paths.bridge):
             return
         for operation in self._shared(leases):
             operation.execute()

@@ -194,7 +194,7 @@ def test_a_path_of_the_host_that_is_swapped_after_it_was_checked_is_not_mounted(
     (tmp_path / "path").symlink_to(canary.folder)
     wanted = BindMount(source=str(tmp_path / "path"), target="/x", host_path_type=kind)
     with pytest.raises(OSError, match="type check failed"):
-        wanted.execute(ChildContext({}))
+        wanted.take().execute(ChildContext({}))
 
 
 @pytest.mark.attack(row=24)

@@ -89,7 +89,7 @@ def instance() -> Iterator[Bench]:
         yield bench
     finally:
         with contextlib.suppress(RuntimeError):
-            bench("delete", "pod", "--all", "--now")
+            bench("delete", "pod", "--all", "-A", "--now")
         bench.stop_agent()
         shutil.rmtree(base)
 

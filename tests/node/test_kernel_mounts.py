@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from minipod.kernel import mount as kmount
+from minipod.kernel import process
 from minipod.plan.operation import ChildContext
+from minipod.plan.process.entry import EnterMounts, PivotRoot
 from minipod.plan.process.kernel_mounts import MakeDevices, MaskPaths, MountFilesystem, ReadOnlyPaths, RemountReadOnly
-from minipod.plan.process.rootfs import BindMount, KeepShared, KeepWritable, MakeDeviceNode
-from tests.own_mounts import KERNEL_MOUNTS, before_5_12, in_own_mounts, opened_for_writing, options_at, refused
+from minipod.plan.process.rootfs import BindMount, KeepWritable, MakeDeviceNode, MountRoot
+from minipod.runtime.spawner.mounts import empty_mount_namespace
+from tests.own_mounts import (
+    KERNEL_MOUNTS,
+    before_5_12,
+    executed,
+    in_own_mounts,
+    opened_for_writing,
+    options_at,
+    refused,
+)
 
 pytestmark = pytest.mark.vm
 HIDDEN = {"nosuid", "nodev", "noexec"}
@@ -41,7 +55,7 @@ def test_each_mount_has_its_own_options_on_every_kernel(root: Path, kernel: str)
     def work(ctx: ChildContext) -> Any:
         with before_5_12() if kernel != "this" else contextlib.nullcontext():
             for operation in operations:
-                operation.execute(ctx)
+                executed(operation, ctx)
         places = (
             "proc",
             "proc/keys",
@@ -85,8 +99,8 @@ def test_a_volume_that_is_shared_with_the_host_can_be_read_only_on_every_kernel(
         kmount.mount(None, str(source), None, kmount.MS_SHARED)
         bind = BindMount(source=str(source), target="/shared", propagation="bidirectional", readonly=True)
         with before_5_12() if kernel != "this" else contextlib.nullcontext():
-            for operation in (*KERNEL_MOUNTS, KeepShared(str(source)), bind):
-                operation.execute(ctx)
+            for operation in (*KERNEL_MOUNTS, bind):
+                executed(operation, ctx)
         os.mkdir(source / "later")
         kmount.mount("tmpfs", str(source / "later"), "tmpfs", 0, "size=64k")
         return {place: sorted(options_at(place)) for place in (f"{root}/shared", f"{root}/shared/later", str(source))}
@@ -158,9 +172,9 @@ def test_a_device_is_made_in_no_volume(root: Path) -> None:
             operation.execute(ctx)
         os.mkdir(root / "dev/mine")
         kmount.mount("tmpfs", str(source), "tmpfs", 0, "size=64k")
-        BindMount(source=str(source), target="/volume").execute(ctx)
+        executed(BindMount(source=str(source), target="/volume"), ctx)
         places = ("/volume/sda", "/link/sda", "/proc/sda", "/sys/sda", "/data/sda", "/dev/mine/sda", "/sda")
-        return {place: refused(MakeDeviceNode("/dev/null", place).execute, ctx) for place in places}
+        return {place: refused(executed, MakeDeviceNode("/dev/null", place), ctx) for place in places}
 
     said = in_own_mounts(root, work)
     assert [place for place, words in said.items() if not words] == ["/data/sda", "/dev/mine/sda", "/sda"]
@@ -173,3 +187,50 @@ def test_a_mount_that_fails_names_its_place(root: Path) -> None:
     (root / "etc").write_text("a file")
     broken = MountFilesystem(fstype="tmpfs", target="/etc")
     assert "/etc must be an ordinary directory" in in_own_mounts(root, lambda ctx: refused(broken.execute, ctx))
+
+
+@pytest.mark.parametrize("kernel", ["this", "before 6.7"])
+def test_a_container_begins_with_no_mount_of_the_host_and_leaves_with_none(root: Path, kernel: str) -> None:
+    """Before Linux 6.7 an image of many layers takes a copy of the host's mounts, which is left all the same."""
+    base = root.parent
+    for name in ("lower/dir", "upper", "work", "rootfs", "lower/proc"):
+        (base / name).mkdir(parents=True)
+
+    def work(_: ChildContext) -> Any:
+        ctx = ChildContext({"mounts": empty_mount_namespace()})
+        with too_many_layers() if kernel != "this" else contextlib.nullcontext():
+            MountRoot(layers=(str(base / "lower"),), directory=str(base)).execute(ctx)
+        EnterMounts().execute(ctx)
+        before = Path("/proc/self/mountinfo").read_text().splitlines()
+        KERNEL_MOUNTS[0].execute(ctx)
+        with mock.patch.object(process, "close_all_but"):  # the answer goes through a pipe
+            PivotRoot().execute(ctx)
+        after = Path("/proc/self/mountinfo").read_text().splitlines()
+        places = [[line.split()[4] for line in lines] for lines in (before, after)]
+        return {"before": places[0], "after": places[1], "root": sorted(os.listdir("/"))}
+
+    found = in_own_mounts(root, work)
+    assert found["after"] == ["/", "/proc"]
+    assert found["root"] == ["dir", "proc"]
+    assert (sorted(found["before"]) == ["/", "/proc", "/root"]) == (kernel == "this"), found["before"]
+
+
+@contextlib.contextmanager
+def too_many_layers() -> Iterator[None]:
+    with mock.patch.object(kmount, "detached_overlay", side_effect=OSError(errno.E2BIG, "too many")):
+        yield
+
+
+def test_the_empty_mount_namespace_can_neither_be_written_to_nor_seen_by_its_maker(root: Path) -> None:
+    def work(_: ChildContext) -> Any:
+        os.chdir(root)
+        before = Path("/proc/self/mountinfo").read_text()
+        fd = empty_mount_namespace()
+        same = [os.getcwd() == str(root), Path("/proc/self/mountinfo").read_text() == before]
+        process.setns(fd, process.CLONE_NEWNS)
+        return {"same": same, "names": sorted(os.listdir("/")), "refused": refused(os.mkdir, "/new")}
+
+    found = in_own_mounts(root, work)
+    assert found["same"] == [True, True]
+    assert found["names"] == ["proc", "root"]
+    assert "Read-only file system" in found["refused"]

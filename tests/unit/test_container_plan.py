@@ -14,6 +14,7 @@ from minipod.paths import Paths
 from minipod.plan.cgroup import CreateCgroup
 from minipod.plan.configs import (
     ContainerConfig,
+    Device,
     HostFacts,
     Image,
     ImageConfig,
@@ -28,7 +29,7 @@ from minipod.plan.operation import ChildOperation
 from minipod.plan.process.identity import BecomeUser, Exec, ResolveUser, pause_program
 from minipod.plan.process.kernel_mounts import MaskPaths, MountFilesystem, ReadOnlyPaths
 from minipod.plan.process.namespaces import JoinContainer, JoinNamespaces
-from minipod.plan.process.rootfs import BindMount
+from minipod.plan.process.rootfs import BindMount, TakeSource
 from minipod.plan.process.security import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
@@ -96,6 +97,20 @@ def launch(**fields: Any) -> Exec:
 def test_the_user_is_looked_up_before_any_volume_can_cover_the_image_s_passwd() -> None:
     found = names(plan(mounts=(Mount(container_path="/etc", host_path="/evil"),)).child)
     assert found.index("MountRoot") < found.index("ResolveUser") < found.index("BindMount")
+
+
+def test_what_is_the_hosts_is_taken_before_its_mounts_are_left_and_attached_after_it() -> None:
+    mounts = (Mount(container_path="/data", host_path="/x"), Mount(container_path="/more", host_path="/y"))
+    devices = (Device(host_path="/dev/sdx", container_path="/dev/sdx"),)
+    found = plan(mounts=mounts, devices=devices, security=SecurityContext(privileged=True)).child
+    entered = names(found).index("EnterMounts")
+    before, after = found[:entered], found[entered:]
+    binds = only(after, BindMount)
+    assert [taken.target for taken in only(before, TakeSource)] == [bind.target for bind in binds]
+    assert len(binds) >= 2
+    assert names(before).count("TakeDevice") == names(after).count("MakeDeviceNode") == 1
+    assert names(before).count("TakeDevices") == names(after).count("MakeDevices") == 1
+    assert not {"BindMount", "MountFilesystem", "MakeDeviceNode"} & set(names(before))
 
 
 def test_the_cgroup_is_joined_before_the_cgroup_namespace_is_made() -> None:
@@ -172,7 +187,7 @@ def test_only_what_is_mounted_for_a_hierarchy_is_joined_on_v1_and_nothing_on_v2(
 @pytest.mark.parametrize("pid", ["pod", "target"])
 def test_a_pid_namespace_that_others_are_in_is_entered_last_and_its_procfs_is_theirs(pid: str) -> None:
     found = plan(security=SecurityContext(namespaces=NamespaceOptions(pid=pid)))
-    assert found.clone.namespaces == ("mnt",)
+    assert found.clone.namespaces == ()
     taken = names(found.child)
     wanted = ("TakeProcfs", "JoinContainer", "MountFilesystem", "PivotRoot", "EnterPidNamespace", "Exec")
     assert [taken.index(name) for name in wanted] == sorted(taken.index(name) for name in wanted)
@@ -181,7 +196,7 @@ def test_a_pid_namespace_that_others_are_in_is_entered_last_and_its_procfs_is_th
 
 def test_with_the_host_s_pid_namespace_none_is_made() -> None:
     found = plan(security=SecurityContext(namespaces=NamespaceOptions(pid="node")))
-    assert found.clone.namespaces == ("mnt",)
+    assert found.clone.namespaces == ()
     assert "EnterPidNamespace" not in names(found.child)
 
 

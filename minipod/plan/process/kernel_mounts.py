@@ -25,6 +25,7 @@ DEVICES = (
     ("urandom", 1, 9),
     ("tty", 5, 0),
 )
+_HOST_DEVICES = "host's /dev"
 LINKS = (
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -85,6 +86,18 @@ class RemountReadOnly(ChildOperation, frozen=True):
         kmount.restrict(kept_mount(ctx, self.target), kmount.MS_RDONLY)
 
 
+class TakeDevices(ChildOperation, frozen=True):
+    """Open the host's /dev, for `MakeDevices` of a privileged container."""
+
+    phase = "root"
+
+    def describe(self) -> str:
+        return "open /dev"
+
+    def execute(self, ctx: ChildContext) -> None:
+        ctx.fds[_HOST_DEVICES] = os.open("/dev", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 class MakeDevices(ChildOperation, frozen=True):
     """The device nodes and links of /dev; `host` adds every device of the host (privileged)."""
 
@@ -104,7 +117,9 @@ class MakeDevices(ChildOperation, frozen=True):
         for name, target in LINKS:
             os.symlink(target, name, dir_fd=fd)
         if self.host:
-            _copy_devices("/dev", fd)
+            source_fd = ctx.fds.pop(_HOST_DEVICES)
+            _copy_devices(source_fd, fd)
+            os.close(source_fd)
 
 
 def make_node(dir_fd: int, name: str, mode: int, device: int, uid: int = 0, gid: int = 0) -> None:
@@ -115,20 +130,23 @@ def make_node(dir_fd: int, name: str, mode: int, device: int, uid: int = 0, gid:
         os.chown(name, uid, gid, dir_fd=dir_fd)
 
 
-def _copy_devices(source: str, dir_fd: int) -> None:
+def _copy_devices(source_fd: int, dir_fd: int) -> None:
     """What the host's /dev holds, without what every container has of its own (containerd's HostDevices)."""
-    for entry in os.scandir(source):
+    for entry in os.scandir(source_fd):
         found = entry.stat(follow_symlinks=False)
         if entry.is_dir(follow_symlinks=False):
             if entry.name in ("pts", "shm", "mqueue", "fd", ".lxc", ".lxd-mounts", ".udev"):
                 continue
             with contextlib.suppress(FileExistsError):
                 os.mkdir(entry.name, 0o755, dir_fd=dir_fd)
-            below = os.open(entry.name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+            flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            below_fd = os.open(entry.name, flags | os.O_PATH, dir_fd=dir_fd)
+            inner_fd = os.open(entry.name, flags | os.O_RDONLY, dir_fd=source_fd)
             try:
-                _copy_devices(entry.path, below)
+                _copy_devices(inner_fd, below_fd)
             finally:
-                os.close(below)
+                os.close(below_fd)
+                os.close(inner_fd)
         elif stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
             if entry.name == "console":
                 continue

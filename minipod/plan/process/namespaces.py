@@ -163,7 +163,7 @@ def _write_sysctl(name: str, value: str) -> None:
 class Clone(msgspec.Struct, frozen=True, kw_only=True):
     """How the spawner makes the child: clone3 with these namespaces, in this cgroup."""
 
-    namespaces: tuple[str, ...] = ("mnt", "pid")
+    namespaces: tuple[str, ...] = ("pid",)
     cgroup2: str = ""  # an absolute folder: CLONE_INTO_CGROUP
 
     def describe(self) -> str:

@@ -15,6 +15,7 @@ from minipod.kernel import mount as kmount
 from minipod.kernel.path import make_in_root
 from minipod.kernel.remove import remove_tree
 from minipod.plan.operation import ChildContext, ChildOperation, HostOperation
+from minipod.plan.process.entry import copy_host_mounts
 from minipod.plan.process.kernel_mounts import make_node
 from minipod.plan.process.places import kept_mount, volume_place
 from minipod.plan.volumes.host_paths import refuse_another_type
@@ -72,26 +73,46 @@ class MountRoot(ChildOperation, frozen=True, kw_only=True):
         return f"mount overlay {self.directory}/rootfs: {len(self.layers)} layer(s) {' '.join(self.layers)}"
 
     def execute(self, ctx: ChildContext) -> None:
-        target = f"{self.directory}/rootfs"
-        kmount.overlay(self.layers, f"{self.directory}/upper", f"{self.directory}/work", target)
-        ctx.fds["root"] = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        upper, work = f"{self.directory}/upper", f"{self.directory}/work"
+        try:
+            ctx.fds["root"] = kmount.detached_overlay(self.layers, upper, work)
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            copy_host_mounts(ctx)
+            target = f"{self.directory}/rootfs"
+            kmount.overlay(self.layers, upper, work, target)
+            ctx.fds["root"] = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 class MountEmptyRoot(ChildOperation, frozen=True):
-    """A root with nothing in it, over a folder that is the process' own: of a pod's first process."""
+    """A root with nothing in it: of a pod's first process."""
 
-    directory: str
     phase = "root"
 
     def describe(self) -> str:
-        return f"mount tmpfs {self.directory} nosuid,nodev,noexec"
+        return "mount tmpfs / nosuid,nodev,noexec"
 
     def execute(self, ctx: ChildContext) -> None:
         flags = kmount.MS_NOSUID | kmount.MS_NODEV | kmount.MS_NOEXEC
-        place = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         ctx.fds["root"] = kmount.new_mount("tmpfs", (("mode", "755"), ("size", "64k")), flags)
-        kmount.move_mount(ctx.fds["root"], place)
-        os.close(place)
+
+
+class TakeDevice(ChildOperation, frozen=True):
+    """Open a device of the host, for `MakeDeviceNode`."""
+
+    device: str
+    phase = "root"
+
+    def describe(self) -> str:
+        return f"open {self.device}"
+
+    def execute(self, ctx: ChildContext) -> None:
+        ctx.fds[_device_name(self.device)] = os.open(self.device, os.O_PATH | os.O_CLOEXEC)
+
+
+def _device_name(device: str) -> str:
+    return f"device {device}"
 
 
 class MakeDeviceNode(ChildOperation, frozen=True):
@@ -108,7 +129,9 @@ class MakeDeviceNode(ChildOperation, frozen=True):
         return f"mknod {self.target} as {self.device}"
 
     def execute(self, ctx: ChildContext) -> None:
-        found = os.stat(self.device)
+        device_fd = ctx.fds.pop(_device_name(self.device))
+        found = os.fstat(device_fd)
+        os.close(device_fd)
         parent, name = os.path.split(self.target)
         fd = make_in_root(ctx.fds["root"], parent, directory=True)
         try:
@@ -122,35 +145,40 @@ class MakeDeviceNode(ChildOperation, frozen=True):
             os.close(fd)
 
 
-class KeepShared(ChildOperation, frozen=True):
-    """Take hold of a Bidirectional volume while it still shares mounts with the host; `BindMount` puts it in place."""
+class TakeSource(ChildOperation, frozen=True, kw_only=True):
+    """Take a file or folder of the host, with what is mounted in it, as a detached mount; `BindMount` attaches it."""
 
     source: str
+    target: str
     sub_path: str = ""
+    host_path_type: str = ""
+    shared: bool = False
     phase = "root"
 
     def describe(self) -> str:
-        return f"open_tree {self.source}{'/' + self.sub_path if self.sub_path else ''} as it is shared with the host"
+        source = f"{self.source} (below it {self.sub_path})" if self.sub_path else self.source
+        return f"open_tree {source}{', which is shared with the host,' if self.shared else ''} for {self.target}"
 
     def execute(self, ctx: ChildContext) -> None:
         source_fd = open_source(self.source, self.sub_path)
         try:
-            if not kmount.is_shared(source_fd):
+            if self.shared and not kmount.is_shared(source_fd):
                 raise OSError(
                     errno.EINVAL, "is not on a shared mount (mount --make-shared), so not Bidirectional", self.source
                 )
-            flags = kmount.OPEN_TREE_CLONE | kmount.AT_EMPTY_PATH | kmount.AT_RECURSIVE
-            ctx.fds[_shared_name(self.source, self.sub_path)] = kmount.open_tree(source_fd, "", flags)
+            if not self.sub_path:
+                refuse_another_type(source_fd, self.source, self.host_path_type)
+            ctx.fds[_source_name(self.source, self.sub_path, self.target)] = kmount.clone_tree(source_fd)
         finally:
             os.close(source_fd)
 
 
-def _shared_name(source: str, sub_path: str) -> str:
-    return f"shared {source} {sub_path}"
+def _source_name(source: str, sub_path: str, target: str) -> str:
+    return f"source {source} {sub_path} {target}"
 
 
 class BindMount(ChildOperation, frozen=True, kw_only=True):
-    """A file or folder of the host at a place inside the root; what is missing of the place is made."""
+    """What `TakeSource` took at a place inside the root; what is missing of the place is made."""
 
     source: str
     target: str
@@ -168,37 +196,39 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
             options.append(self.propagation)
         return f"bind {source} at {self.target} {','.join(options)}"
 
+    def take(self) -> TakeSource:
+        """What has to be executed before it, where the host's mounts are."""
+        return TakeSource(
+            source=self.source,
+            target=self.target,
+            sub_path=self.sub_path,
+            host_path_type=self.host_path_type,
+            shared=self.propagation == "bidirectional",
+        )
+
     def execute(self, ctx: ChildContext) -> None:
-        if self.propagation == "bidirectional":
-            self._place_shared(ctx)
-            return
-        source_fd = open_source(self.source, self.sub_path)
+        tree = ctx.fds.pop(_source_name(self.source, self.sub_path, self.target))
         try:
-            if not self.sub_path:
-                refuse_another_type(source_fd, self.source, self.host_path_type)
-            directory = stat.S_ISDIR(os.fstat(source_fd).st_mode)
-            with volume_place(ctx, self.target, directory=directory) as fd:
-                kmount.bind(
-                    source_fd,
+            with volume_place(ctx, self.target, directory=stat.S_ISDIR(os.fstat(tree).st_mode)) as fd:
+                if self.propagation == "bidirectional":
+                    self._place_shared(tree, fd)
+                    return
+                kmount.place_tree(
+                    tree,
                     fd,
                     flags=kmount.MS_RDONLY if self.readonly else 0,
                     recursive_read_only=self.recursive_read_only,
                     propagation=_PROPAGATION[self.propagation],
                 )
         finally:
-            os.close(source_fd)
-
-    def _place_shared(self, ctx: ChildContext) -> None:
-        tree = ctx.fds.pop(_shared_name(self.source, self.sub_path))
-        try:
-            if self.recursive_read_only:
-                kmount.mount_setattr(tree, attr_set=kmount.MOUNT_ATTR_RDONLY, recursive=True)
-            with volume_place(ctx, self.target, directory=stat.S_ISDIR(os.fstat(tree).st_mode)) as fd:
-                kmount.move_mount(tree, fd)
-            if self.readonly:
-                kmount.restrict(tree, kmount.MS_RDONLY)
-        finally:
             os.close(tree)
+
+    def _place_shared(self, tree: int, place_fd: int) -> None:
+        if self.recursive_read_only:
+            kmount.mount_setattr(tree, attr_set=kmount.MOUNT_ATTR_RDONLY, recursive=True)
+        kmount.move_mount(tree, place_fd)
+        if self.readonly:
+            kmount.restrict(tree, kmount.MS_RDONLY)
 
 
 class KeepWritable(ChildOperation, frozen=True):

@@ -45,6 +45,7 @@ from minipod.plan.process import identity as plan_process
 from minipod.plan.process.namespaces import Clone, EnterPidNamespace
 from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, decode, receive_report, widen
 from minipod.runtime.spawner.launches import STREAMS, Launches, is_child
+from minipod.runtime.spawner.mounts import empty_mount_namespace
 from minipod.runtime.spawner.requests import Request, request_of
 from minipod.runtime.spawner.stdio import make_stdio
 
@@ -96,6 +97,7 @@ class Spawner:
         self.by_pid: dict[int, Child] = {}
         self.by_key: dict[str, Child] = {}
         self.by_status_fd: dict[int, Child] = {}
+        self.mounts_fd = empty_mount_namespace()
         self.last_capability = process.last_capability()
         self.arguments = process.argument_area()
         self.decode_ops = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -263,6 +265,8 @@ class Spawner:
             raise
         status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         handed = {name: fd for name, fd in named.items() if name not in STREAMS}
+        if any(isinstance(operation, entry.EnterMounts) for operation in operations):
+            handed["mounts"] = self.mounts_fd
         context = ChildContext({**handed, "status": child_status.fileno()})
         context.facts["last_capability"] = self.last_capability
 
