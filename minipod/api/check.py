@@ -1,4 +1,7 @@
-"""The whole way of a manifest (layer 1, pure): load, defaults, validation, support. What run, plan, validate share."""
+"""Everything that is done with a manifest (layer 1, pure): load, defaults, validation, support.
+
+Shared by run, plan and validate.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from minipod.api.defaults import DEFAULT_NAMESPACE, defaulted
 from minipod.api.load import Document, load
 from minipod.api.support import findings
 
-MAX_ERRORS = 1_000  # told of one document
+MAX_ERRORS = 1_000  # reported for one document
 _GENERATED_SUFFIX = 5
 _GENERATED_BASE = 63 - _GENERATED_SUFFIX
 
@@ -24,11 +27,11 @@ def check(
     support: bool = True,
     now: str | None = None,
 ) -> list[Document]:
-    """Every document of a text, defaulted, with all that is wrong with it; never raises for what the text holds.
+    """Every document of a text, defaulted, with all its errors; never raises because of what the text holds.
 
     `namespace`: for objects that name none. Not `strict`: unknown and repeated fields are warnings. `support`: what
     Kubernetes accepts and minipod cannot do is an error too (type `Unsupported`); without, it is a warning.
-    `now`: an RFC 3339 time for what creation stamps.
+    `now`: the RFC 3339 time that creation records.
     """
     documents = load(text, file, strict)
     for document in documents:
@@ -41,22 +44,22 @@ def _check(document: Document, namespace: str, support: bool, now: str | None) -
     written: types.Object = document.object
     document.object = defaulted(written, namespace, now)
     errors = [*document.errors, *validation.validate(_named(document.object), document.written_empty)]
-    told = findings(written)
-    warnings = [*document.warnings, *told.warnings]
+    support_findings = findings(written)
+    warnings = [*document.warnings, *support_findings.warnings]
     if support:
-        errors += told.errors
+        errors += support_findings.errors
     else:
-        warnings += [f"{error.field}: {error.message}" for error in told.errors]
+        warnings += [f"{error.field}: {error.message}" for error in support_findings.errors]
     if len(errors) > MAX_ERRORS:
         warnings.append(f"{len(errors) - MAX_ERRORS} more errors are not shown")
     document.errors = tuple(document.placed(error) for error in errors[:MAX_ERRORS])
     document.warnings = tuple(warnings)
 
 
-def _named(given: types.Object) -> types.Object:
+def _named(manifest: types.Object) -> types.Object:
     """With a name such as generateName will give it: the API server makes it before it validates (names.go)."""
-    metadata: types.ObjectMeta | None = getattr(given, "metadata", None)
+    metadata: types.ObjectMeta | None = getattr(manifest, "metadata", None)
     if metadata is None or metadata.name or not metadata.generate_name:
-        return given
+        return manifest
     name = metadata.generate_name[:_GENERATED_BASE] + "x" * _GENERATED_SUFFIX
-    return replace(given, metadata=replace(metadata, name=name))
+    return replace(manifest, metadata=replace(metadata, name=name))

@@ -1,4 +1,4 @@
-"""What kubectl's table says about pods (layer 1, pure): pkg/printers/internalversion.
+"""What kubectl's table shows of pods (layer 1, pure): pkg/printers/internalversion.
 
 Rows are lists of text; laying them out is the caller's. `now` is seconds since the epoch.
 """
@@ -67,7 +67,7 @@ class _Summary:
             return
 
     def look_at_mains(self) -> None:
-        """From the last to the first, so that the first one's word counts."""
+        """From the last to the first, so that the first container's reason counts."""
         self.restarts, self.last_restart = self.sidecar_restarts, self.last_sidecar_restart
         running, error = False, ""
         for status in reversed(self.pod.status.container_statuses):

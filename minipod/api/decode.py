@@ -64,8 +64,8 @@ _ZEROS: dict[int, Any] = {TEXT: "", BOOLEAN: False, INT32: 0, INT64: 0, QUANTITY
 
 
 class Decoder:
-    """Decodes one object; collects what is wrong in `errors`, and in `written_empty` the paths of lists and maps that
-    are given as empty, which Kubernetes tells from absent ones here and there."""
+    """Decodes one object; collects the errors in `errors`, and in `written_empty` the paths of lists and maps that are
+    empty in the text, which Kubernetes distinguishes from absent ones in some places."""
 
     def __init__(self) -> None:
         self.errors: list[FieldError] = []

@@ -22,13 +22,13 @@ _POD_LEVEL = ("cpu", "memory")
 _APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 
 
-def defaulted(given: O, namespace: str = DEFAULT_NAMESPACE, now: str | None = None) -> O:
+def defaulted(manifest: O, namespace: str = DEFAULT_NAMESPACE, now: str | None = None) -> O:
     """The object as the API server would store it on creation, before it is validated.
 
     `namespace`: for objects that name none. `now`: an RFC 3339 time, written where creation writes a time.
     """
-    kind = kind_of(given)
-    result: Any = given
+    kind = kind_of(manifest)
+    result: Any = manifest
     if kind.namespaced and not result.metadata.namespace:
         result = replace(result, metadata=replace(result.metadata, namespace=namespace))
     filled: O = result if kind.defaults is None else kind.defaults(result, now)
@@ -264,7 +264,9 @@ def _merged_label_keys(spec: types.PodSpec, labels: dict[str, str]) -> types.Pod
         spec = replace(spec, affinity=affinity)
     if spec.topology_spread_constraints:
         spread = each(
-            lambda one: replace(one, label_selector=_with_keys(one.label_selector, one.match_label_keys, (), labels)),
+            lambda item: replace(
+                item, label_selector=_with_keys(item.label_selector, item.match_label_keys, (), labels)
+            ),
             spec.topology_spread_constraints,
         )
         spec = replace(spec, topology_spread_constraints=spread)
@@ -278,17 +280,17 @@ def _affinity_terms(affinity: A | None, labels: dict[str, str]) -> A | None:
     if affinity is None:
         return None
 
-    def term(one: types.PodAffinityTerm) -> types.PodAffinityTerm:
-        selector = _with_keys(one.label_selector, one.match_label_keys, one.mismatch_label_keys, labels)
-        return replace(one, label_selector=selector)
+    def completed(term: types.PodAffinityTerm) -> types.PodAffinityTerm:
+        selector = _with_keys(term.label_selector, term.match_label_keys, term.mismatch_label_keys, labels)
+        return replace(term, label_selector=selector)
 
-    def weighted(one: types.WeightedPodAffinityTerm) -> types.WeightedPodAffinityTerm:
-        return replace(one, pod_affinity_term=term(one.pod_affinity_term))
+    def weighted(term: types.WeightedPodAffinityTerm) -> types.WeightedPodAffinityTerm:
+        return replace(term, pod_affinity_term=completed(term.pod_affinity_term))
 
     return replace(
         affinity,
         required_during_scheduling_ignored_during_execution=each(
-            term, affinity.required_during_scheduling_ignored_during_execution
+            completed, affinity.required_during_scheduling_ignored_during_execution
         ),
         preferred_during_scheduling_ignored_during_execution=each(
             weighted, affinity.preferred_during_scheduling_ignored_during_execution

@@ -49,16 +49,16 @@ def _sources() -> tuple[str, ...]:
     return tuple(info.name for info in fields(types.Volume) if info.name != "name")
 
 
-def volume(given: types.Volume) -> types.Volume:
+def volume(volume: types.Volume) -> types.Volume:
     """A volume without a source is an emptyDir; each source gets its own defaults."""
     changes: dict[str, Any] = {}
-    if all(getattr(given, source) is None for source in _sources()):
-        return replace(given, empty_dir=types.EmptyDirVolumeSource())
+    if all(getattr(volume, source) is None for source in _sources()):
+        return replace(volume, empty_dir=types.EmptyDirVolumeSource())
     for source, rule in _SOURCE_RULES.items():
-        value = getattr(given, source)
+        value = getattr(volume, source)
         if value is not None:
             changes[source] = rule(value)
-    return replace(given, **changes) if changes else given
+    return replace(volume, **changes) if changes else volume
 
 
 def _host_path(source: types.HostPathVolumeSource) -> types.HostPathVolumeSource:
@@ -93,13 +93,13 @@ def _projection(projection: types.VolumeProjection) -> types.VolumeProjection:
     return replace(projection, downward_api=downward, service_account_token=token)
 
 
-def without_disabled_projections(given: types.Volume) -> types.Volume:
+def without_disabled_projections(volume: types.Volume) -> types.Volume:
     """Without the sources of features that are off in 1.36: their entries stay, empty."""
-    source = given.projected
+    source = volume.projected
     if source is None or not source.sources:
-        return given
-    kept = each(lambda one: replace(one, cluster_trust_bundle=None, pod_certificate=None), source.sources)
-    return given if kept == source.sources else replace(given, projected=replace(source, sources=kept))
+        return volume
+    kept = each(lambda item: replace(item, cluster_trust_bundle=None, pod_certificate=None), source.sources)
+    return volume if kept == source.sources else replace(volume, projected=replace(source, sources=kept))
 
 
 def _image(source: types.ImageVolumeSource) -> types.ImageVolumeSource:
@@ -124,7 +124,7 @@ _OLD_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "Volu
 
 
 def data_sources(spec: types.PersistentVolumeClaimSpec) -> types.PersistentVolumeClaimSpec:
-    """dataSource and dataSourceRef of a claim say the same (pkg/api/persistentvolumeclaim/util.go).
+    """dataSource and dataSourceRef of a claim name the same source (pkg/api/persistentvolumeclaim/util.go).
 
     The old field knows two kinds and loses any other; a source in another namespace is behind a feature that is off.
     """

@@ -2,7 +2,7 @@
 
 One row per group of fields of a struct. A field whose own row is not SUPPORTED needs no rows for what is inside it.
 `tests/unit/test_api_fields.py` fails when a field has no row or two, `docs/support.md` is written from this table
-(`scripts/generate-support`). To say that something is supported from now on, move its name to a SUPPORTED row.
+(`scripts/generate-support`). When something becomes supported, move its name to a SUPPORTED row.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import msgspec
 SUPPORTED = "supported"
 CLUSTER = "cluster-only"  # accepted with one warning, without effect on one host
 UNSUPPORTED = "unsupported"  # refused by run and plan, naming the field
-SERVER = "set by minipod"  # what is written there on creation is passed over, as by the API server
+SERVER = "set by minipod"  # what a manifest has there on creation is ignored, as by the API server
 
 
 class Row(msgspec.Struct, frozen=True):
     """`note`: for CLUSTER why it has no effect, for UNSUPPORTED why and what to do instead. `fine`: values of the
-    fields that need no word. `when`: the row speaks only of values for which it is true; others are SUPPORTED."""
+    fields that need no message. `when`: the row is about values for which it is true; all others are SUPPORTED."""
 
     struct: str
     level: str
@@ -54,7 +54,7 @@ ROWS: tuple[Row, ...] = (
     Row("PodSpec", SUPPORTED, "hostNetwork hostPID hostIPC shareProcessNamespace overhead"),
     Row("PodSpec", SUPPORTED, "hostname subdomain setHostnameAsFQDN hostnameOverride hostAliases dnsPolicy dnsConfig"),
     Row("PodSpec", SUPPORTED, "serviceAccountName serviceAccount enableServiceLinks nodeName"),
-    Row("PodSpec", UNSUPPORTED, "ephemeralContainers", "may not be given on creation; minipod debug adds them"),
+    Row("PodSpec", UNSUPPORTED, "ephemeralContainers", "may not be set on creation; minipod debug adds them"),
     Row(
         "PodSpec",
         UNSUPPORTED,
@@ -187,7 +187,7 @@ ROWS: tuple[Row, ...] = (
     Row("PersistentVolumeClaimTemplate", SUPPORTED, "metadata spec"),
     Row("ImageVolumeSource", SUPPORTED, "reference pullPolicy"),
     Row("NFSVolumeSource", SUPPORTED, "server path readOnly"),
-    # objects beside the pod
+    # objects other than pods
     Row("ConfigMap", SUPPORTED, "apiVersion kind metadata data binaryData immutable"),
     Row("Secret", SUPPORTED, "apiVersion kind metadata data stringData type immutable"),
     Row("Namespace", SUPPORTED, "apiVersion kind metadata spec"),
@@ -201,7 +201,7 @@ ROWS: tuple[Row, ...] = (
     Row("PersistentVolumeClaimSpec", UNSUPPORTED, "dataSource dataSourceRef", "nothing is there to copy a volume"),
     Row("PersistentVolumeClaimSpec", UNSUPPORTED, "volumeAttributesClassName", "needs a storage driver of a cluster"),
     Row("VolumeResourceRequirements", SUPPORTED, "requests"),
-    Row("VolumeResourceRequirements", CLUSTER, "limits", "a folder has no limit; requests choose the volume"),
+    Row("VolumeResourceRequirements", CLUSTER, "limits", "a directory has no limit; requests choose the volume"),
     Row("LabelSelector", SUPPORTED, "matchLabels matchExpressions"),
     Row("LabelSelectorRequirement", SUPPORTED, "key operator values"),
     Row("PersistentVolume", SUPPORTED, "apiVersion kind metadata spec"),

@@ -154,7 +154,7 @@ PERSISTENT_VOLUME_CLAIM = Kind(
     "PersistentVolumeClaim",
     "persistentvolumeclaims",
     ("pvc",),
-    note="bound to a volume that fits, or to a new folder of class local (the default)",
+    note="bound to a volume that fits, or to a new directory of class local (the default)",
     protected=True,
     defaults="defaults:persistent_volume_claim",
     create="objects:persistent_volume_claim",

@@ -1,4 +1,4 @@
-"""Manifests to objects (layer 1, pure): text in, one `Document` per object out, with every fault and its place.
+"""Manifests to objects (layer 1, pure): text in, one `Document` per object out, with every error and its position.
 
 Decodes only: defaults, validation and what minipod supports are `api.check`. Never raises for what a text holds.
 """
@@ -25,7 +25,7 @@ MAX_DOCUMENTS = 10_000
 
 
 class Source:
-    """The text that one or more documents come from; finds positions once, when first asked."""
+    """The text that one or more documents come from; finds positions once, on the first request."""
 
     __slots__ = ("_chunk", "_places")
 
@@ -34,7 +34,7 @@ class Source:
         self._places: dict[Path, Position] | None = None
 
     def position(self, keys: tuple[str, ...]) -> Position:
-        """Of what is there, or of the nearest thing around it; (0, 0) where nothing is."""
+        """Of the value, or of the nearest one around it; (0, 0) where there is none."""
         if self._places is None:
             self._places = positions(self._chunk)
         path: Path = ()
@@ -76,7 +76,7 @@ class Document:
         return not self.errors
 
     def position(self, field: str) -> Position:
-        """(line, column) of a field path, or of the nearest thing around it that was written; (0, 0) of nothing."""
+        """(line, column) of a field path, or of the nearest value around it in the text; (0, 0) where there is none."""
         if self._source is None:
             return (0, 0)
         return self._source.position(self._prefix + path_keys(field))
@@ -143,7 +143,7 @@ def _load_reading(reading: Reading, file: str, index: int, strict: bool) -> Iter
 
 
 def _typed(item: Any, list_kind: str) -> Any:
-    """The items of a PodList need not say that they are Pods (apimachinery, unstructured.go: decodeToList)."""
+    """The items of a PodList need no kind of their own (apimachinery, unstructured.go: decodeToList)."""
     if list_kind == "List" or not isinstance(item, dict) or item.get("kind") or item.get("apiVersion"):
         return item
     return {**item, "apiVersion": "v1", "kind": list_kind.removesuffix("List")}
@@ -159,7 +159,7 @@ def _decoded(document: Document, data: Any, strict: bool, reading: Reading | Non
     errors: list[FieldError] = []
     warnings: list[str] = []
     for twice in reading.duplicates if reading else ():
-        error = FieldError(path_text(twice.path), DUPLICATE_KEY, "Duplicate value: this key is given twice here",
+        error = FieldError(path_text(twice.path), DUPLICATE_KEY, "Duplicate value: this key appears twice here",
                            twice.line, twice.column)  # fmt: skip
         errors.append(error)
     struct = _identify(document, data, errors)

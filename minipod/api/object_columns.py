@@ -1,4 +1,4 @@
-"""What kubectl's tables say about the objects of each kind (layer 1, pure).
+"""What kubectl's tables show of the objects of each kind (layer 1, pure).
 
 Rules: pkg/printers/internalversion/printers.go. `now` is seconds since the epoch.
 """
@@ -19,7 +19,7 @@ _SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": 
 
 
 class Table(msgspec.Struct, frozen=True):
-    """Of one kind. `wide`: titles that `-o wide` adds; `row` gives all cells, the wide ones after the others."""
+    """The table of one kind. `wide`: titles that `-o wide` adds; `row` returns all cells, the wide columns last."""
 
     columns: tuple[str, ...]
     cells: Callable[[Any, float], list[str]]
@@ -28,8 +28,8 @@ class Table(msgspec.Struct, frozen=True):
     def titles(self, wide: bool) -> tuple[str, ...]:
         return (*self.columns, *self.wide) if wide else self.columns
 
-    def row(self, thing: Any, now: float, wide: bool) -> list[str]:
-        return self.cells(thing, now)[: len(self.titles(wide))]
+    def row(self, item: Any, now: float, wide: bool) -> list[str]:
+        return self.cells(item, now)[: len(self.titles(wide))]
 
 
 def access_modes(modes: tuple[str, ...]) -> str:
@@ -37,44 +37,44 @@ def access_modes(modes: tuple[str, ...]) -> str:
     return ",".join(short for name, short in _SHORT_MODES.items() if name in modes)
 
 
-def _config_map(thing: ConfigMap, now: float) -> list[str]:
-    count = len(thing.data) + len(thing.binary_data)
-    return [thing.metadata.name, str(count), age(thing.metadata.creation_timestamp, now)]
+def _config_map(config_map: ConfigMap, now: float) -> list[str]:
+    count = len(config_map.data) + len(config_map.binary_data)
+    return [config_map.metadata.name, str(count), age(config_map.metadata.creation_timestamp, now)]
 
 
-def _secret(thing: Secret, now: float) -> list[str]:
-    return [thing.metadata.name, thing.type, str(len(thing.data)), age(thing.metadata.creation_timestamp, now)]
+def _secret(secret: Secret, now: float) -> list[str]:
+    return [secret.metadata.name, secret.type, str(len(secret.data)), age(secret.metadata.creation_timestamp, now)]
 
 
-def _claim(thing: PersistentVolumeClaim, now: float) -> list[str]:
-    bound = thing.spec.volume_name != ""
-    phase = "Terminating" if thing.metadata.deletion_timestamp else thing.status.phase
+def _claim(claim: PersistentVolumeClaim, now: float) -> list[str]:
+    bound = claim.spec.volume_name != ""
+    phase = "Terminating" if claim.metadata.deletion_timestamp else claim.status.phase
     return [
-        thing.metadata.name,
+        claim.metadata.name,
         phase,
-        thing.spec.volume_name,
-        thing.status.capacity.get("storage", "0") if bound else "",
-        access_modes(thing.status.access_modes) if bound else "",
-        thing.spec.storage_class_name or "",
-        thing.spec.volume_attributes_class_name or UNSET,
-        age(thing.metadata.creation_timestamp, now),
-        thing.spec.volume_mode or UNSET,
+        claim.spec.volume_name,
+        claim.status.capacity.get("storage", "0") if bound else "",
+        access_modes(claim.status.access_modes) if bound else "",
+        claim.spec.storage_class_name or "",
+        claim.spec.volume_attributes_class_name or UNSET,
+        age(claim.metadata.creation_timestamp, now),
+        claim.spec.volume_mode or UNSET,
     ]
 
 
-def _volume(thing: PersistentVolume, now: float) -> list[str]:
-    spec, reference = thing.spec, thing.spec.claim_ref
+def _volume(volume: PersistentVolume, now: float) -> list[str]:
+    spec, reference = volume.spec, volume.spec.claim_ref
     return [
-        thing.metadata.name,
+        volume.metadata.name,
         spec.capacity.get("storage", "0"),
         access_modes(spec.access_modes),
         spec.persistent_volume_reclaim_policy,
-        "Terminating" if thing.metadata.deletion_timestamp else thing.status.phase,
+        "Terminating" if volume.metadata.deletion_timestamp else volume.status.phase,
         f"{reference.namespace}/{reference.name}" if reference is not None else "",
         spec.storage_class_name,
         spec.volume_attributes_class_name or UNSET,
-        thing.status.reason,
-        age(thing.metadata.creation_timestamp, now),
+        volume.status.reason,
+        age(volume.metadata.creation_timestamp, now),
         spec.volume_mode or UNSET,
     ]
 
@@ -83,8 +83,8 @@ def _pod(thing: Pod, now: float) -> list[str]:
     return columns.pod_row(thing, now, wide=True)
 
 
-def _namespace(thing: Namespace, now: float) -> list[str]:
-    return [thing.metadata.name, thing.status.phase, age(thing.metadata.creation_timestamp, now)]
+def _namespace(namespace: Namespace, now: float) -> list[str]:
+    return [namespace.metadata.name, namespace.status.phase, age(namespace.metadata.creation_timestamp, now)]
 
 
 _CLAIM = ("NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "VOLUMEATTRIBUTESCLASS", "AGE")

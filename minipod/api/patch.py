@@ -12,7 +12,7 @@ from minipod.errors import PatchError
 PatchType = Literal["strategic", "merge", "json"]
 PATCH_TYPES: tuple[str, ...] = get_args(PatchType)
 
-#: fields that say which object it is: what a patch makes of them must be what is there
+#: fields that identify the object: a patch may not change them
 _IDENTITY = (("name", "the name on the URL"), ("namespace", "the namespace on the request"))
 
 

@@ -26,15 +26,15 @@ _LARGEST = 18  # E; what Go writes beyond it loses its suffix, so here 1000E sta
 _INT64_DIGITS = 18  # always fit an int64
 _INT64_MAX = 2**63 - 1
 _WIDEST_EXPONENT = 512  # beyond this Go computes with numbers of as many digits; nothing real comes near
-_LONGEST_TEXT = 256  # as given; sums and canonical forms of such texts stay below the 1024 that parse() takes
+_LONGEST_TEXT = 256  # as written; sums and canonical forms of such texts stay below the 1024 that parse() takes
 
 # sign, digits, fraction, suffix letters, exponent; each part may be missing, as in Go's hand-written parser
 _SHAPE = re.compile(r"([+-]?)(0*)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*[+-]?[0-9]*)", re.ASCII)
 _EXPONENT = "[eE]([+-]?[0-9]+)"
 
 
-class InvalidQuantity(ValueError):  # noqa: N818 - reads as Kubernetes says it
-    """The text is no quantity. `str()` says why."""
+class InvalidQuantity(ValueError):  # noqa: N818 - as Kubernetes calls it
+    """The text is no quantity. `str()` is the reason."""
 
 
 class Amount(msgspec.Struct, frozen=True, gc=False):

@@ -77,7 +77,7 @@ def is_short(text: str) -> bool:
 
 
 def parse_reference(text: str, default_domain: str = DEFAULT_DOMAIN) -> Reference:
-    """The complete reference for what a manifest says; tag `latest` where neither tag nor digest is given.
+    """The complete reference for the image in a manifest; tag `latest` where it has neither tag nor digest.
 
     `default_domain`: the registry that completes a short name. Raises InvalidReference.
     """

@@ -1,7 +1,7 @@
 """What the fields of the v1 structs hold, read from their annotations (layer 1, pure): for decoding, tables, explain.
 
-`api.types` is generated and says the same few things in the same words (`Int32 | None`, `tuple[Container, ...]`), so
-that its annotations are read as the text they are: evaluating them, as typing does, takes ten times as long.
+`api.types` is generated and its annotations have few forms (`Int32 | None`, `tuple[Container, ...]`), so they are read
+as text: evaluating them, as typing does, takes ten times as long.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _SPACE = re.compile(r"\s*")
 
 
 class InvalidSelector(ValueError):  # noqa: N818 - the text is invalid
-    """The text is no selector. `str()` says where."""
+    """The text is no selector. `str()` names the place."""
 
     def __init__(self, text: str, why: str) -> None:
         super().__init__(f"{text if len(text) <= 200 else text[:200] + '…'!r} is no {why}")
@@ -100,7 +100,7 @@ def _requirement(match: re.Match[str], text: str) -> Requirement:
         return Requirement(key, word, tuple(sorted({item.strip() for item in listed.split(",")})))
     if sign in (">", "<"):
         if not _is_number(value):
-            raise InvalidSelector(text, f"label selector: {sign} wants an integer")
+            raise InvalidSelector(text, f"label selector: {sign} needs an integer")
         return Requirement(key, "gt" if sign == ">" else "lt", (value,))
     if sign:
         return Requirement(key, "notin" if sign == "!=" else "in", (value,))
@@ -118,7 +118,8 @@ def from_label_selector(selector: LabelSelector | None) -> tuple[Requirement, ..
     names = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
     equal = tuple(Requirement(key, "in", (value,)) for key, value in sorted(selector.match_labels.items()))
     return equal + tuple(
-        Requirement(one.key, names.get(one.operator, one.operator), one.values) for one in selector.match_expressions
+        Requirement(term.key, names.get(term.operator, term.operator), term.values)
+        for term in selector.match_expressions
     )
 
 

@@ -19,7 +19,7 @@ _QOS_RESOURCES = ("cpu", "memory")
 
 
 def is_sidecar(container: Container) -> bool:
-    """An init container that goes on running: restartPolicy Always. Ask it only of init containers."""
+    """An init container that keeps running: restartPolicy Always. Call it for init containers only."""
     return container.restart_policy == "Always"
 
 
@@ -188,7 +188,7 @@ def qos_class(pod: Pod) -> str:
 
 def pod_requests(pod: Pod) -> dict[str, str]:
     """What the pod asks for as a whole (component-helpers/resource/helpers.go PodRequests): the larger of what runs
-    together and of what each init container needs beside the sidecars before it; the pod's own wins; plus overhead."""
+    together and of what each init container needs with the sidecars before it; the pod's own wins; plus overhead."""
     return _aggregate(pod, "requests")
 
 

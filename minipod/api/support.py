@@ -1,4 +1,4 @@
-"""Holds an object against the table of `api.fields` (layer 1, pure): what is refused, what has no effect."""
+"""Compares an object with the table of `api.fields` (layer 1, pure): what is refused, what has no effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNSUPPORTED_TYPE = "Unsupported"
 
 
 class _Rule(msgspec.Struct, frozen=True):
-    """What one field of a struct needs: a row to be told, a struct to be looked into."""
+    """What one field of a struct needs: a row to report, a struct to look into."""
 
     attribute: str
     wire: str
@@ -37,18 +37,18 @@ def rows_of(struct: str) -> dict[str, Row]:
 
 @cache
 def _rules(struct: type[types.Object]) -> tuple[_Rule, ...]:
-    """Only the fields of a struct that may have something to be told, themselves or inside."""
+    """Only the fields of a struct that may have a finding, themselves or inside."""
     rows = rows_of(struct.__name__)
     found = []
     for field in fields_of(struct).values():
         row = rows.get(field.wire)
-        telling = row if row is not None and row.level in (CLUSTER, UNSUPPORTED) else None
+        reported = row if row is not None and row.level in (CLUSTER, UNSUPPORTED) else None
         shape = field.shape.items if field.shape.kind == LIST else field.shape
         inner = shape.struct if shape is not None and shape.kind == STRUCT else None
         if row is None or (row.level != SUPPORTED and row.when is None) or inner is None or not _rules(inner):
             inner = None
-        if telling or inner:
-            found.append(_Rule(field.attribute, field.wire, telling, inner, field.shape.kind == LIST))
+        if reported or inner:
+            found.append(_Rule(field.attribute, field.wire, reported, inner, field.shape.kind == LIST))
     return tuple(found)
 
 
@@ -58,26 +58,26 @@ class Findings:
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
         self.warnings: list[str] = []
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
-    def tell(self, row: Row, path: Path, wire: str) -> None:
+    def report(self, row: Row, path: Path, wire: str) -> None:
         if row.level == UNSUPPORTED:
             self.errors.append(FieldError(path_text(path), UNSUPPORTED_TYPE, f"not supported by minipod: {row.note}"))
-        elif (row.struct, wire) not in self._told:
-            self._told.add((row.struct, wire))
+        elif (row.struct, wire) not in self._reported:
+            self._reported.add((row.struct, wire))
             self.warnings.append(f"{path_text(path)}: has no effect here: {row.note}")
 
 
-def findings(given: types.Object) -> Findings:
-    """What `run` refuses about an object as it was written (before defaults), and what it passes over."""
+def findings(manifest: types.Object) -> Findings:
+    """What `run` refuses in an object as it was written (before defaults), and what it ignores."""
     found = Findings()
-    kind = kind_of(given)
+    kind = kind_of(manifest)
     if kind.refused:
         why = f"not supported by minipod: {kind.name}: {kind.refused}"
         found.errors.append(FieldError("kind", UNSUPPORTED_TYPE, why))
     else:
-        _walk(given, (), found)
-        _annotations(given.metadata.annotations if isinstance(given, types.Pod) else {}, found)
+        _walk(manifest, (), found)
+        _annotations(manifest.metadata.annotations if isinstance(manifest, types.Pod) else {}, found)
     return found
 
 
@@ -102,16 +102,16 @@ def _walk(value: types.Object, path: Path, found: Findings) -> None:
         if item is None or item == "" or item == ():
             continue
         row, here = rule.row, (path, rule.wire)
-        if row is not None and _speaks(row, item, type(value), rule.attribute):
-            found.tell(row, here, rule.wire)
+        if row is not None and _applies(row, item, type(value), rule.attribute):
+            found.report(row, here, rule.wire)
         elif rule.inner is not None and rule.many:
-            for index, one in enumerate(item):
-                _walk(one, (here, index), found)
+            for index, element in enumerate(item):
+                _walk(element, (here, index), found)
         elif rule.inner is not None:
             _walk(item, here, found)
 
 
-def _speaks(row: Row, item: Any, struct: type[types.Object], attribute: str) -> bool:
+def _applies(row: Row, item: Any, struct: type[types.Object], attribute: str) -> bool:
     if item in row.fine if row.fine else False:
         return False
     if item == {} or (row.when is not None and not row.when(item)):

@@ -15,11 +15,11 @@ _HEAD = """# What minipod does with each field of a Pod
 Written by `scripts/generate-support` from `minipod/api/fields.py`; the tests fail when either is not up to date.
 
 * **supported**: as Kubernetes 1.36 does it.
-* **cluster-only**: accepted, without effect on one host; `run` says so once.
+* **cluster-only**: accepted, without effect on one host; `run` warns once.
 * **unsupported**: Kubernetes accepts it, `run` and `plan` refuse it and name the field; `validate` warns.
-* **set by minipod**: what a manifest says there is passed over, as by the API server.
+* **set by minipod**: what a manifest has there is ignored, as by the API server.
 
-What the API server itself refuses is refused in every case. `minipod explain pod.spec.containers` says the same.
+What the API server itself refuses is refused in every case. `minipod explain pod.spec.containers` shows the same.
 """
 
 _SHORT = {SUPPORTED: "supported", CLUSTER: "*cluster-only*", UNSUPPORTED: "**unsupported**", SERVER: "set by minipod"}
@@ -45,7 +45,7 @@ def reachable(struct: type[types.Object] = types.Pod, path: str = "") -> Iterato
 
 
 def every_struct() -> Iterator[tuple[type[types.Object], str]]:
-    """As `reachable`, from a Pod and then from every kind that is kept beside it."""
+    """As `reachable`, from a Pod and then from every other kind that is kept."""
     seen: set[type[types.Object]] = set()
     for kind in (POD, *_OTHERS):
         for struct, path in reachable(kind.struct, "" if kind is POD else kind.name):

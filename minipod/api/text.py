@@ -26,7 +26,7 @@ MAX_TEXT_BYTES = 16 * 2**20
 MAX_DOCUMENT_BYTES = 3 * 2**20  # MaxRequestBodyBytes of the API server
 MAX_NODES = 100_000
 MAX_DEPTH = 100
-MAX_DUPLICATES = 100  # told of one document
+MAX_DUPLICATES = 100  # reported for one document
 
 #: a path as linked pairs, root `()`: cheap to extend for every value, spelled out only for an error
 Path = tuple[Any, ...]
@@ -51,21 +51,21 @@ class SyntaxFault(ValueError):  # noqa: N818 - a fault of the text, not of this 
 
 
 class Duplicate(msgspec.Struct, frozen=True):
-    """A key that was given twice in one mapping."""
+    """A key that occurs twice in one mapping."""
 
     path: Path
     line: int
     column: int
 
 
-_JSON_BEGINS = re.compile(r'\s*\{\s*["}]')
+_JSON_START = re.compile(r'\s*\{\s*["}]')
 
 
 class Chunk(msgspec.Struct, frozen=True):
     """The text of one document; `line` is how many lines of the file come before it, `column` how many characters of
     its first line.
 
-    A file that begins with a brace and a quoted key is JSON and nothing else, so that its faults are told as JSON's. A
+    A file that begins with a brace and a quoted key is JSON and nothing else, so its errors are reported as JSON's. A
     bare key, or a document after `---`, may be KYAML, which kubectl reads too once it has found it to be no JSON.
     """
 
@@ -80,11 +80,11 @@ class Chunk(msgspec.Struct, frozen=True):
 
     @property
     def is_only_json(self) -> bool:
-        return self.first and self.has_brace and _JSON_BEGINS.match(self.text) is not None
+        return self.first and self.has_brace and _JSON_START.match(self.text) is not None
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What one document holds: JSON-like data, and the keys that were given twice (the last one won)."""
+    """What one document holds: JSON-like data, and the keys that occur twice (the last one won)."""
 
     chunk: Chunk  # of this value alone
     data: Any
@@ -92,7 +92,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 def decoded(raw: bytes | str) -> str:
-    """The text without its byte order mark. UTF-8, or UTF-16 where a byte order mark says so."""
+    """The text without its byte order mark. UTF-8, or UTF-16 where it has such a byte order mark."""
     if isinstance(raw, str):
         return raw.removeprefix("\ufeff")
     if len(raw) > MAX_TEXT_BYTES:
@@ -215,7 +215,7 @@ _JSON_TOKEN = r'[{}\[\],]|"(?:[^"\\]|\\.)*"(\s*:)?|[^\s{}\[\],"]+'
 
 
 def _json_keys(text: str, begin: int) -> Iterator[tuple[Path, int, bool]]:
-    """(path, offset, given twice?) of every value of the object at `begin`."""
+    """(path, offset, whether the key is a repetition) of every value of the object at `begin`."""
     levels: list[tuple[Path, set[str] | None, int]] = []  # path of the container, keys seen or None for a list, index
     path: Path = ()
     for match in re.compile(_JSON_TOKEN).finditer(text, begin):
@@ -247,7 +247,7 @@ def _json_keys(text: str, begin: int) -> Iterator[tuple[Path, int, bool]]:
 
 
 def _json_places(chunk: Chunk) -> Iterator[tuple[Path, Position, bool]]:
-    """(path, position, given twice?) of every value of a JSON text."""
+    """(path, position, whether the key is a repetition) of every value of a JSON text."""
     lines = _Lines(chunk)
     for path, offset, again in _json_keys(chunk.text, 0):
         yield path, lines.place(offset), again
@@ -380,7 +380,7 @@ class _Composer:
         return found
 
     def merge(self, value: Any, found: dict[str, Any], path: Path, event: Any) -> None:
-        """`<<`: in strict reading a merged key may not be given otherwise too (go-yaml v2)."""
+        """`<<`: in strict reading a merged key may not occur in the mapping itself too (go-yaml v2)."""
         sources = value[::-1] if isinstance(value, list) else [value]
         for source in sources:
             if not isinstance(source, dict):

@@ -331,7 +331,7 @@ class DownwardAPIVolumeSource(Object, frozen=True, kw_only=True):
 
 
 class EmptyDirVolumeSource(Object, frozen=True, kw_only=True):
-    """A folder that lives as long as its pod."""
+    """A directory that lives as long as its pod."""
 
     medium: str = ""
     size_limit: Quantity | None = None
@@ -516,7 +516,7 @@ class HostIP(Object, frozen=True, kw_only=True):
 
 
 class HostPathVolumeSource(Object, frozen=True, kw_only=True):
-    """A file or folder of the host."""
+    """A file or directory of the host."""
 
     path: str = field(default_factory=str)
     type: str | None = None
@@ -871,7 +871,7 @@ class PhotonPersistentDiskVolumeSource(Object, frozen=True, kw_only=True):
 
 
 class Pod(Object, frozen=True, kw_only=True):
-    """Containers that share a network, volumes and a fate."""
+    """Containers that share a network, volumes and a lifetime."""
 
     api_version: str = field(default_factory=lambda: "v1")
     kind: str = field(default_factory=lambda: "Pod")
@@ -990,7 +990,7 @@ class PodSecurityContext(Object, frozen=True, kw_only=True):
 
 
 class PodSpec(Object, frozen=True, kw_only=True):
-    """What is wished."""
+    """The desired state."""
 
     active_deadline_seconds: Int64 | None = None
     affinity: Affinity | None = None
@@ -1037,7 +1037,7 @@ class PodSpec(Object, frozen=True, kw_only=True):
 
 
 class PodStatus(Object, frozen=True, kw_only=True):
-    """What is observed."""
+    """The observed state."""
 
     allocated_resources: dict[str, Quantity] = {}
     conditions: tuple[PodCondition, ...] = ()

@@ -1,6 +1,6 @@
-"""Our own short words for fields (layer 1, pure): what `explain` says of them, their values and their defaults.
+"""Our own short words for fields (layer 1, pure): what `explain` prints of them, their values and their defaults.
 
-Keys are `Struct.field`; a field without words is told by its name and type alone.
+Keys are `Struct.field`; of a field without words, name and type are shown.
 """
 
 from __future__ import annotations
@@ -81,20 +81,20 @@ DEFAULTS: dict[str, str] = {
 #: {Struct.field: what it is}
 WORDS: dict[str, str] = {
     "Pod.metadata": "Name, namespace, labels, annotations.",
-    "Pod.spec": "What is wished: containers, volumes, and how they are to be run.",
+    "Pod.spec": "The desired state: containers, volumes, and how to run them.",
     "Pod.status": "What is observed: phase, conditions, the containers' states. Written by minipod.",
     "ObjectMeta.name": "The pod's name, a DNS subdomain; also its hostname.",
     "ObjectMeta.generateName": "A prefix; a random suffix makes the name.",
     "ObjectMeta.labels": "Short key-value pairs to select by.",
     "ObjectMeta.annotations": "Key-value pairs of any text.",
-    "PodSpec.containers": "At least one. All are started together once the init containers are through.",
+    "PodSpec.containers": "At least one. All are started together once the init containers have finished.",
     "PodSpec.initContainers": "Run one after the other before the containers; one with restartPolicy Always is a "
     "sidecar: it stays, and the next one starts when it is up.",
     "PodSpec.ephemeralContainers": "Containers for debugging, added to a running pod.",
     "PodSpec.volumes": "What containers can mount by name.",
     "PodSpec.restartPolicy": "What happens to containers that end.",
     "PodSpec.terminationGracePeriodSeconds": "From the stop signal to the kill. 0 kills at once.",
-    "PodSpec.activeDeadlineSeconds": "After so long the pod is ended and Failed (DeadlineExceeded).",
+    "PodSpec.activeDeadlineSeconds": "After this time the pod is stopped and Failed (DeadlineExceeded).",
     "PodSpec.hostNetwork": "The containers use the host's network.",
     "PodSpec.hostPID": "The containers see the host's processes.",
     "PodSpec.hostIPC": "The containers use the host's System V IPC.",
@@ -102,13 +102,13 @@ WORDS: dict[str, str] = {
     "PodSpec.hostname": "The hostname, where it is not the pod's name.",
     "PodSpec.subdomain": "Makes the name <hostname>.<subdomain>.<namespace>.svc.<cluster domain>.",
     "PodSpec.setHostnameAsFQDN": "The kernel's hostname is the full name.",
-    "PodSpec.hostnameOverride": "The hostname, whatever else is said.",
+    "PodSpec.hostnameOverride": "The hostname, regardless of all other fields.",
     "PodSpec.hostAliases": "More lines for /etc/hosts.",
     "PodSpec.dnsPolicy": "Where /etc/resolv.conf comes from.",
     "PodSpec.dnsConfig": "Name servers, search domains and options, added to what dnsPolicy gives.",
     "PodSpec.securityContext": "Users, groups, sysctls and seccomp for all containers.",
     "PodSpec.schedulingGates": "The pod waits until they are removed.",
-    "PodSpec.readinessGates": "Conditions that must be true besides, for Ready.",
+    "PodSpec.readinessGates": "More conditions that must be true for Ready.",
     "PodSpec.resources": "Requests and limits of the pod as a whole.",
     "PodSpec.overhead": "Resources added for running the pod itself.",
     "PodSpec.os": "linux, or left out.",
@@ -129,7 +129,7 @@ WORDS: dict[str, str] = {
     "Container.volumeDevices": "Block devices of claims.",
     "Container.lifecycle": "Hooks: postStart after the start, preStop before the stop signal.",
     "Container.livenessProbe": "A container that fails it is restarted.",
-    "Container.readinessProbe": "Says whether the container is Ready.",
+    "Container.readinessProbe": "Decides whether the container is Ready.",
     "Container.startupProbe": "Holds back the other probes until it succeeded once.",
     "Container.securityContext": "User, capabilities, seccomp; over the pod's.",
     "Container.stdin": "Keep standard input open for attach.",
@@ -141,7 +141,7 @@ WORDS: dict[str, str] = {
     "ContainerPort.hostPort": "Forwarded from the host's port.",
     "ContainerPort.hostIP": "The host's address to forward from; all without.",
     "ResourceRequirements.limits": "The most it gets: cpu in cores (500m), memory in bytes (64Mi).",
-    "ResourceRequirements.requests": "What it is sure to get.",
+    "ResourceRequirements.requests": "What it is guaranteed to get.",
     "EnvVar.name": "The variable's name.",
     "EnvVar.value": "Its text; quote numbers and booleans.",
     "EnvVar.valueFrom": "Its value taken from elsewhere.",
@@ -158,12 +158,12 @@ WORDS: dict[str, str] = {
     "VolumeMount.mountPropagation": "Whether later mounts pass from and to the host.",
     "VolumeMount.recursiveReadOnly": "Read-only for mounts below as well.",
     "Volume.name": "A DNS label; what volumeMounts refer to.",
-    "Volume.emptyDir": "An empty folder that lives as long as the pod.",
-    "Volume.hostPath": "A file or folder of the host.",
+    "Volume.emptyDir": "An empty directory that lives as long as the pod.",
+    "Volume.hostPath": "A file or directory of the host.",
     "Volume.configMap": "Files from a ConfigMap.",
     "Volume.secret": "Files from a Secret.",
     "Volume.downwardAPI": "Files with fields of the pod.",
-    "Volume.projected": "Several sources in one folder.",
+    "Volume.projected": "Several sources in one directory.",
     "Volume.image": "The files of an image, read-only.",
     "Volume.persistentVolumeClaim": "Storage that outlives the pod.",
     "EmptyDirVolumeSource.medium": "Memory makes it a tmpfs.",
@@ -178,7 +178,7 @@ WORDS: dict[str, str] = {
     "SecurityContext.allowPrivilegeEscalation": "false sets no_new_privs: set-uid programs gain nothing.",
     "SecurityContext.capabilities": "Capabilities beyond or less than the default ones.",
     "SecurityContext.seccompProfile": "Which system calls are allowed.",
-    "SecurityContext.procMount": "Unmasked shows all of /proc; wants a user namespace.",
+    "SecurityContext.procMount": "Unmasked shows all of /proc; requires a user namespace.",
     "PodSecurityContext.fsGroup": "A group that owns the volumes and is added to all processes.",
     "PodSecurityContext.sysctls": "Kernel settings of the pod's namespaces.",
     "PodSecurityContext.supplementalGroups": "More groups for all processes.",

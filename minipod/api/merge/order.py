@@ -13,7 +13,7 @@ from minipod.api.merge.values import List, index_of, key_value
 
 
 def keys_of(items: List, merge_key: str) -> List:
-    """What tells the items apart: themselves, or the value of their merge key."""
+    """What identifies the items: themselves, or the value of their merge key."""
     return [key_value(item, merge_key) for item in items] if merge_key else items
 
 

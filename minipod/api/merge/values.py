@@ -100,7 +100,7 @@ def element_type(*lists: List) -> type | None:
 
 
 def key_value(item: Any, key: str) -> Any:
-    """What tells an item of a list apart. Raises PatchError where it has no such field."""
+    """The merge key's value, which identifies an item. Raises PatchError where the item has no such field."""
     item = as_map(item)
     if key not in item:
         raise PatchError(f"map: {text(item)} does not contain declared merge key: {key}", code=500)

@@ -8,11 +8,11 @@
 
 The rules stand next to what they are about: `pods`, `containers`, `ports`, `env`, `mounts`, `probes`, `resources`,
 `security`, `windows`, `volumes`, `volume_files`, `projected`, `volume_plugins`, `claims`, `scheduling`,
-`pod_annotations`, `pod_updates`, `metadata`; `objects`, `nodes`, `persistent_volumes` for the other kinds. What they
-are written in is `check` and `formats`.
+`pod_annotations`, `pod_updates`, `metadata`; `objects`, `nodes`, `persistent_volumes` for the other kinds. Their
+vocabulary is `check` and `formats`.
 
 `written_empty`: the paths of the lists and maps that the text gives as empty (`spec.resources.claims` of `claims: []`).
-The server forbids a few fields even then, and the structs cannot tell empty from absent.
+The server forbids a few fields even then, and in the structs empty and absent are the same.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class Check:
     """Collects the findings about one object. Methods named after an error type report it; the others are rules,
     which report what they find and return True where the value passed.
 
-    `written_empty`: paths of the lists and maps that the text gives as empty. Kubernetes tells them from absent ones
-    where a field must not be set at all; the structs cannot."""
+    `written_empty`: paths of the lists and maps that are empty in the text. To Kubernetes they differ from absent
+    ones where a field must not be set at all; in the structs both are the same."""
 
     __slots__ = ("errors", "written_empty")
 
@@ -77,8 +77,8 @@ class Check:
         self._add(path, "Duplicate", f"Duplicate value: {quote(value)}")
 
     def unsupported(self, *path: Any, value: object, allowed: tuple[str, ...]) -> None:
-        supported = ", ".join(quote(one) for one in allowed)
-        meant = [one for one in allowed if one.lower() == str(value).lower()]
+        supported = ", ".join(quote(word) for word in allowed)
+        meant = [word for word in allowed if word.lower() == str(value).lower()]
         hint = f"; did you mean {quote(meant[0])}?" if meant else ""
         self._add(path, "NotSupported", f"Unsupported value: {quote(value)}: supported values: {supported}{hint}")
 
@@ -95,7 +95,7 @@ class Check:
         self._add(path, "TooMany", f"Too many: {count}: must have at most {limit} items")
 
     def internal(self, *path: Any, why: str) -> None:
-        """The server could not go on; it says so in place of an answer."""
+        """The server could not continue, and reports that instead of a result."""
         self.errors.append(FieldError(render(path), "InternalError", f"Internal error: {why}"))
 
     # Rules
@@ -108,14 +108,14 @@ class Check:
         return False
 
     def format(self, value: str | None, form: Format, *path: Any) -> bool:
-        """Looks as `form` says. None counts as empty."""
+        """Has the form. None counts as empty."""
         complaint = form(value or "")
         if complaint:
             self.invalid(*path, value=value or "", why=complaint)
         return not complaint
 
     def named(self, value: str | None, form: Format, *path: Any, why: str = "") -> bool:
-        """Set, and looks as `form` says."""
+        """Set, and has the form."""
         return self.required(value, *path, why=why) and self.format(value, form, *path)
 
     def one_of(self, value: str | None, allowed: tuple[str, ...], *path: Any) -> bool:
@@ -185,4 +185,4 @@ class Check:
         text = render(path)
         if isinstance(value, tuple | dict):
             return text in self.written_empty
-        return any(one.startswith(f"{text}.") for one in self.written_empty)
+        return any(path.startswith(f"{text}.") for path in self.written_empty)

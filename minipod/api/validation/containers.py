@@ -57,7 +57,7 @@ def init_containers(check: Check, scope: Scope, path: Path) -> None:
             check.duplicate(at, "name", value=container.name)
         elif container.name:
             names.add(container.name)
-        # One after the other, so each for itself; the server always says 0 for the index of the container here.
+        # One after the other, so each for itself; the server always reports 0 as the index of the container here.
         host_ports_unique(check, (container,), path)
         if container.restart_policy is not None:
             restart_rules(check, container, at)

@@ -144,7 +144,7 @@ def field_selector(check: Check, selector: ObjectFieldSelector, allowed: tuple[s
         supported = ", ".join(allowed)
         check.invalid(path, "fieldPath", value=selector.field_path, why=f"no such field; supported are {supported}")
     else:
-        # spec.host is what old clients say for spec.nodeName
+        # spec.host is spec.nodeName to old clients
         check.one_of("spec.nodeName" if field == "spec.host" else field, allowed, path, "fieldPath")
 
 

@@ -186,7 +186,7 @@ def event_itself(check: Check, value: Event) -> None:
 
 
 def new_event(check: Check, value: Event) -> None:
-    """An event with eventTime says who reports what."""
+    """An event with eventTime names its reporter and action."""
     check.required(value.reporting_component, "reportingComponent")
     check.format(value.reporting_component, qualified_name, "reportingComponent")
     for field, text in (

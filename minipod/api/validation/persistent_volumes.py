@@ -180,13 +180,13 @@ _SUCCESSORS = {
 
 
 def _same_nodes(new: VolumeNodeAffinity | None, old: VolumeNodeAffinity) -> bool:
-    """The same, but for keys that became those of their successors."""
+    """The same, except for keys that were replaced by their successors."""
     if new is None or new.required is None or old.required is None:
         return new == old
     ours, theirs = list(_requirements(new.required)), list(_requirements(old.required))
     return len(ours) == len(theirs) and all(
-        one == other or one == (*other[:2], msgspec.structs.replace(other[2], key=_SUCCESSORS.get(other[2].key, "")))
-        for one, other in zip(ours, theirs, strict=True)
+        here == there or here == (*there[:2], msgspec.structs.replace(there[2], key=_SUCCESSORS.get(there[2].key, "")))
+        for here, there in zip(ours, theirs, strict=True)
     )
 
 

@@ -78,7 +78,7 @@ def app_armor_word(check: Check, name: str, value: str, spec: PodSpec) -> None:
         check.invalid(ANNOTATIONS, Key(name), value=value, why=why)
 
 
-# What an annotation and a field say about the same must agree when a pod is made
+# An annotation and the field for the same must agree when a pod is created
 
 
 def annotations_match_fields(check: Check, pod: Pod, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Rules for changes to a pod that exists: update, and the subresources ephemeralContainers and resize (layer 1, pure).
 
 After ValidatePodUpdate, ValidatePodEphemeralContainersUpdate and ValidatePodResize. Both pods are complete, the new one
-as `prepare` leaves it. That an old pod may keep what is invalid by now is not provided for: minipod never stored one.
+as `prepare` leaves it. No rule lets an old pod keep what is invalid by now: minipod never stored such a pod.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def with_what_may_change(new: PodSpec, old: PodSpec) -> PodSpec:
 
 
 def _with_images(new: tuple[Container, ...], old: tuple[Container, ...]) -> tuple[Container, ...]:
-    return tuple(replace(one, image=other.image) for one, other in zip(new, old, strict=True))
+    return tuple(replace(ours, image=theirs.image) for ours, theirs in zip(new, old, strict=True))
 
 
 # Update of a pod that waits for its scheduling gates
@@ -219,7 +219,7 @@ def pod_resize(check: Check, new: Pod, old: Pod) -> None:
 
 
 def _can_be_resized(old: Pod) -> bool:
-    """A runtime that can tells the resources of what it runs."""
+    """Whether the runtime reports the resources of the containers that run."""
     running = [status for status in old.status.container_statuses if status.state.running is not None]
     return not running or running[0].resources is not None
 
@@ -279,7 +279,7 @@ def nothing_removed(check: Check, new: ResourceRequirements, old: ResourceRequir
 
 
 def _with_resources(new: tuple[Container, ...], old: tuple[Container, ...]) -> tuple[Container, ...]:
-    return tuple(_with_compute(one, other) for one, other in zip(new, old, strict=True))
+    return tuple(_with_compute(ours, theirs) for ours, theirs in zip(new, old, strict=True))
 
 
 def _with_compute(new: Container, old: Container) -> Container:

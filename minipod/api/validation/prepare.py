@@ -56,9 +56,9 @@ def prepared_resize(new: Pod, old: Pod) -> Pod:
 
 def _with_new_resources(new: tuple[Container, ...], old: tuple[Container, ...]) -> tuple[Container, ...]:
     pairs = list(zip(new, old, strict=True))
-    if any(one.name != other.name for one, other in pairs):
+    if any(ours.name != theirs.name for ours, theirs in pairs):
         return new
-    return tuple(replace(other, resources=one.resources, resize_policy=one.resize_policy) for one, other in pairs)
+    return tuple(replace(theirs, resources=ours.resources, resize_policy=ours.resize_policy) for ours, theirs in pairs)
 
 
 def _only_spec(new: Pod, old: Pod, spec: PodSpec) -> Pod:

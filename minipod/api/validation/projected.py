@@ -63,7 +63,7 @@ def _file_paths(source: VolumeProjection) -> list[str]:
 
 
 def tokens_have_an_account(check: Check, spec: PodSpec, path: Path) -> None:
-    """Without a service account there is nobody to make a token for."""
+    """Without a service account there is no one to make a token for."""
     if spec.service_account_name:
         return
     for number, volume in enumerate(spec.volumes):

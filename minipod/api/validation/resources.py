@@ -60,7 +60,7 @@ def is_native(name: str) -> bool:
 
 
 def is_extended(name: str) -> bool:
-    """Somebody else's, as nvidia.com/gpu."""
+    """Of another domain, as nvidia.com/gpu."""
     return not is_native(name) and not name.startswith("requests.") and not qualified_name(f"requests.{name}")
 
 

@@ -18,19 +18,19 @@ def same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, tuple):
-        return len(a) == len(b) and all(same(one, other) for one, other in zip(a, b, strict=True))
+        return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, msgspec.Struct):
         return all(_same_field(a, b, name) for name in a.__struct_fields__)
     return False
 
 
 def _same_field(a: msgspec.Struct, b: msgspec.Struct, name: str) -> bool:
-    one, other = getattr(a, name), getattr(b, name)
-    if one == other or "Quantity" not in str(type(a).__annotations__[name]):
-        return same(one, other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(quantity.equal(one[key], other[key]) for key in one)
-    return isinstance(one, str) and isinstance(other, str) and quantity.equal(one, other)
+    left, right = getattr(a, name), getattr(b, name)
+    if left == right or "Quantity" not in str(type(a).__annotations__[name]):
+        return same(left, right)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(quantity.equal(left[key], right[key]) for key in left)
+    return isinstance(left, str) and isinstance(right, str) and quantity.equal(left, right)
 
 
 def structs_in_json(text: str, struct: type[S]) -> tuple[S, ...]:

@@ -54,7 +54,7 @@ def node_affinity(check: Check, value: NodeAffinity, path: Path) -> None:
     for index, term in enumerate(value.preferred_during_scheduling_ignored_during_execution):
         at = (path, PREFERRED, index)
         check.in_range(term.weight, 1, 100, at, "weight")
-        # A preference that no node can meet harms nobody: its values are not looked at.
+        # A preference that no node can meet does no harm: its values are not checked.
         node_selector_term(check, term.preference, (at, "preference"), any_value=True)
 
 

@@ -1,6 +1,6 @@
 """Rules for the volumes that a plugin or a cloud provides, in pods and in PersistentVolumes (layer 1, pure).
 
-minipod mounts none of them; it says so after the manifest was found correct, as the API server would find it.
+minipod mounts none of them, and refuses them once the manifest is valid to the API server's rules.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 
 def volumes(check: Check, spec: PodSpec, pod_name: str, path: Path) -> dict[str, Volume]:
-    """Checks all volumes; returns, by name, those that mounts may refer to: the ones nothing was found about."""
+    """Checks all volumes; returns, by name, those that mounts may refer to: the ones without an error."""
     usable: dict[str, Volume] = {}
     created_claims = {f"{pod_name}-{volume.name}" for volume in spec.volumes if pod_name and volume.ephemeral}
     for index, volume in enumerate(spec.volumes):
@@ -77,13 +77,13 @@ def volumes(check: Check, spec: PodSpec, pod_name: str, path: Path) -> dict[str,
 
 def volume_source(check: Check, volume: Volume, path: Path) -> str | None:
     """Exactly one source; of several the first is looked at, returned, and the others are forbidden."""
-    given = [(source, about) for source, about in zip(_sources_of(volume), _SOURCES, strict=True) if source is not None]
-    if not given:
+    found = [(source, about) for source, about in zip(_sources_of(volume), _SOURCES, strict=True) if source is not None]
+    if not found:
         check.missing(path, why="give the volume a source, as emptyDir: {}")
         return None
-    source, (kind, field, _, rule) = given[0]
+    source, (kind, field, _, rule) = found[0]
     rule(check, source, (path, field))
-    for _, (_, _, second_field, _) in given[1:]:
+    for _, (_, _, second_field, _) in found[1:]:
         check.forbidden(path, second_field, why="a volume has only one source")
     return kind
 

@@ -1,6 +1,6 @@
 """Rules for Windows options and for the operating system of a pod (layer 1, pure).
 
-minipod runs no Windows pod; it says so after the manifest was found correct, as the API server would find it.
+minipod runs no Windows pod, and refuses it once the manifest is valid to the API server's rules.
 """
 
 from __future__ import annotations
