@@ -144,12 +144,22 @@ def entries(stream: Stream) -> Iterator[Entry]:
         elif entry.parts is None and records and records.get(b"GNU.sparse.major") == b"1":
             _read_sparse_map(stream, entry)
         padding = -size_in_archive(entry, size, records) % BLOCK
+        if header[156] == 0 and entry.name.endswith(b"/"):
+            _make_folder(stream, entry)
         records, long_name, long_link = {}, b"", b""
         yield entry
         if padding:
             stream.skip(padding)
     if 0 < len(header) < BLOCK:
         raise BadLayerError("the archive ends in the middle of a header")
+
+
+def _make_folder(stream: Stream, entry: Entry) -> None:
+    """v7 tar writes folders as files with a slash at the end. As in Go's archive/tar content is passed over and not
+    taken for entries, and a file of ustar's own type stays one whatever its name: readers must agree on what is where.
+    """
+    stream.skip(entry.size)
+    entry.kind, entry.size, entry.real_size, entry.parts = FOLDER, 0, 0, None
 
 
 def size_in_archive(entry: Entry, size: int, records: dict[bytes, bytes]) -> int:
@@ -169,8 +179,6 @@ def _entry(header: bytes, size: int, long_name: bytes, long_link: bytes) -> Entr
     kind = KINDS.get(header[156])
     if kind is None:
         raise BadLayerError(f"{shown(entry.name)}: unknown type {bytes(header[156:157])!r}")
-    if kind == REGULAR and entry.name.endswith(b"/"):
-        kind = FOLDER  # as v7 tar writes them
     entry.kind = kind
     entry.mode = _number(header[100:108], "mode")
     entry.uid = _number(header[108:116], "uid")
@@ -251,8 +259,6 @@ def _apply_records(entry: Entry, records: dict[bytes, bytes]) -> None:
                 continue  # pax(1): the record counts as absent, what the header says stays
             elif key == b"path":
                 entry.name = value
-                if entry.kind == REGULAR and value.endswith(b"/"):
-                    entry.kind, entry.size, entry.real_size = FOLDER, 0, 0
             elif key == b"linkpath":
                 entry.link = value
             elif key == b"size" and entry.kind == REGULAR:
