@@ -1,4 +1,4 @@
-"""`python -m minipod.agent` (layer 7): what the command line starts in the background."""
+"""`python -m minipod.serve` (layer 7): what the command line starts in the background."""
 
 from __future__ import annotations
 
