@@ -81,7 +81,7 @@ def theirs(data: bytes) -> Read:
                 if member.type == tarfile.GNUTYPE_SPARSE or member.issparse():
                     found.append((_bytes(member.name), None))
                     continue
-                content = tar.fileobj.read(0) if not member.isreg() else _content(tar, member)  # type: ignore[union-attr]
+                content = _content(tar, member) if member.isreg() else b""
                 link = _bytes(member.linkname)
                 found.append((_bytes(member.name), kind, link, member.uid, member.gid, member.mode & 0o7777, content))
     except (tarfile.TarError, ValueError, OverflowError, EOFError):
