@@ -91,7 +91,7 @@ def object_of(args: argparse.Namespace) -> Object:
         return _secret(name, data_of(args), args.type)
     if sort == "tls":
         return _secret(name, _tls(args), "kubernetes.io/tls")
-    args.from_file = [given if "=" in given else f".dockerconfigjson={given}" for given in args.from_file]
+    args.from_file = [source if "=" in source else f".dockerconfigjson={source}" for source in args.from_file]
     data = data_of(args) if args.from_file else {".dockerconfigjson": _docker(args)}
     return _secret(name, data, "kubernetes.io/dockerconfigjson")
 
@@ -160,13 +160,13 @@ def data_of(args: argparse.Namespace) -> dict[str, bytes]:
     if args.from_env_file and (args.from_file or args.from_literal):
         raise UsageError("from-env-file cannot be combined with from-file or from-literal")
     data: dict[str, bytes] = {}
-    for given in args.from_file:
-        for key, value in _from_file(given):
+    for source in args.from_file:
+        for key, value in _from_file(source):
             _add(data, key, value)
-    for given in args.from_literal:
-        key, equals, text = given.partition("=")
+    for source in args.from_literal:
+        key, equals, text = source.partition("=")
         if not equals or not key:
-            raise UsageError(f"invalid literal source {_name_only(given)}, expected key=value")
+            raise UsageError(f"invalid literal source {_name_only(source)}, expected key=value")
         _add(data, key, text.encode())
     for path in args.from_env_file:
         for key, value in _from_env_file(path):
@@ -174,9 +174,9 @@ def data_of(args: argparse.Namespace) -> dict[str, bytes]:
     return data
 
 
-def _name_only(given: str) -> str:
+def _name_only(source: str) -> str:
     """A literal may be a password: only what stands before the equals sign is repeated."""
-    return given.partition("=")[0] + "=…" if "=" in given else "without ="
+    return source.partition("=")[0] + "=…" if "=" in source else "without ="
 
 
 def _add(data: dict[str, bytes], key: str, value: bytes) -> None:
@@ -189,15 +189,15 @@ def _add(data: dict[str, bytes], key: str, value: bytes) -> None:
     data[key] = value
 
 
-def _from_file(given: str) -> list[tuple[str, bytes]]:
-    key, equals, path = given.partition("=")
+def _from_file(source: str) -> list[tuple[str, bytes]]:
+    key, equals, path = source.partition("=")
     if not equals:
-        key, path = "", given
+        key, path = "", source
     elif not key or not path or "=" in path:
-        raise UsageError(f"key names or file paths cannot contain '=' and neither may be missing: {given}")
+        raise UsageError(f"key names or file paths cannot contain '=' and neither may be missing: {source}")
     if os.path.isdir(path):
         if key:
-            raise UsageError(f'cannot give a key name for a directory path: "{given}"')
+            raise UsageError(f'cannot give a key name for a directory path: "{source}"')
         entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         return [(entry.name, _read(entry.path)) for entry in entries if entry.is_file(follow_symlinks=False)]
     return [(key or os.path.basename(path), _read(path))]

@@ -23,13 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="text or json")
 
 
-def config_maps(beside: list[ManifestObject]) -> dict[str, dict[str, dict[str, str]]]:
+def config_maps(objects: list[ManifestObject]) -> dict[str, dict[str, dict[str, str]]]:
     """{namespace: {name: data}} of the ConfigMaps in the manifest."""
     found: dict[str, dict[str, dict[str, str]]] = {}
-    for one in beside:
-        if one.kind == "ConfigMap":
-            metadata = one.object.metadata
-            found.setdefault(metadata.namespace, {})[metadata.name] = one.object.data
+    for manifest in objects:
+        if manifest.kind == "ConfigMap":
+            metadata = manifest.object.metadata
+            found.setdefault(metadata.namespace, {})[metadata.name] = manifest.object.data
     return found
 
 
