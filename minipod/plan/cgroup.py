@@ -30,7 +30,7 @@ MIN_SHARES = 2  # kernel/sched/sched.h MIN_SHARES
 MAX_SHARES = 262144  # MAX_SHARES
 SHARES_PER_CPU = 1024
 
-#: how long `undo` waits for killed processes to be gone before it says which are left
+#: how long `undo` waits for killed processes to be gone before it reports which are left
 KILL_TIMEOUT_S = 10.0
 
 
@@ -47,7 +47,7 @@ class CgroupFile(msgspec.Struct, frozen=True):
 
 
 class CgroupSetting(msgspec.Struct, frozen=True):
-    """A value and the group's directory it goes into."""
+    """A value and the directory of the group that it is written to."""
 
     directory: str
     name: str
@@ -99,7 +99,7 @@ def _place_in_order(key: str) -> tuple[int, str]:
 def visible_hierarchies(facts: HostFacts) -> tuple[Hierarchy, ...]:
     """The v1 hierarchies that a container sees below /sys/fs/cgroup: those that limit or count it.
 
-    The rest would cost a mount each and has nothing to say.
+    The rest would cost a mount each and shows nothing of use.
     """
     return tuple(h for h in hierarchies(facts) if h.version == 1 and not set(V1_CONTROLLERS).isdisjoint(h.controllers))
 
@@ -184,7 +184,7 @@ def _max(value: int) -> str:
 def placed_files(
     path: str, resources: CgroupResources, facts: HostFacts, *, container: bool
 ) -> tuple[CgroupSetting, ...]:
-    """The values with their directories. A controller that this host lacks is left out: `check` tells of it."""
+    """The values with their directories. A controller that this host lacks is left out: `check` reports it."""
     convert = v2_files if facts.cgroup_version == 2 else v1_files
     placed = []
     for file in convert(resources, container=container):

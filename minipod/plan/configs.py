@@ -32,7 +32,7 @@ class PortMapping(_Value, frozen=True, kw_only=True):
 
 
 class DNSConfig(_Value, frozen=True, kw_only=True):
-    """Already resolved: exactly what the pod's resolv.conf will say."""
+    """Already resolved: exactly what the pod's resolv.conf will hold."""
 
     servers: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class HostAlias(_Value, frozen=True, kw_only=True):
 
 
 class CgroupResources(_Value, frozen=True, kw_only=True):
-    """The kubelet's numbers before they become files of cgroup v1 or v2. None: write nothing."""
+    """The kubelet's numbers before they become files of cgroup v1 or v2. None: nothing is written."""
 
     cpu_shares: int | None = None
     cpu_quota_us: int | None = None  # -1: no quota
@@ -65,8 +65,8 @@ class SandboxConfig(_Value, frozen=True, kw_only=True):
     uid: str
     attempt: int = 0
     hostname: str
-    domain: str = ""  # <hostname>.<domain> is the FQDN, where subdomain says so
-    kernel_hostname: str = ""  # what the UTS namespace and /etc/hostname say; empty: hostname (setHostnameAsFQDN)
+    domain: str = ""  # <hostname>.<domain> is the FQDN, where the pod has a subdomain
+    kernel_hostname: str = ""  # of the UTS namespace and /etc/hostname; empty: hostname (setHostnameAsFQDN)
     log_directory: str
     dns: DNSConfig = DNSConfig()
     host_aliases: tuple[HostAlias, ...] = ()
@@ -157,7 +157,7 @@ class ContainerConfig(_Value, frozen=True, kw_only=True):
 
 
 class ImageConfig(_Value, frozen=True, kw_only=True):
-    """What an image says about its containers (OCI image-spec config, the part a runtime honours)."""
+    """An image's configuration of its containers (OCI image-spec config, the part a runtime honours)."""
 
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
@@ -166,13 +166,13 @@ class ImageConfig(_Value, frozen=True, kw_only=True):
     user: str = ""
     stop_signal: str = ""
     volumes: tuple[str, ...] = ()
-    exposed_ports: tuple[str, ...] = ()  # 80/tcp: told only, as in Kubernetes nothing is opened by it
+    exposed_ports: tuple[str, ...] = ()  # 80/tcp: shown only; as in Kubernetes, nothing is opened by it
 
 
 class Image(_Value, frozen=True, kw_only=True):
-    """An image as the store holds it. `layers`: unpacked folders, lowest first, ready for overlayfs."""
+    """An image as the store holds it. `layers`: unpacked directories, lowest first, ready for overlayfs."""
 
-    id: str  # sha256:… of the config; dir:/path for a root folder
+    id: str  # sha256:… of the config; dir:/path for a root directory
     reference: str  # normalized: docker.io/library/busybox:latest
     digest: str = ""  # sha256:… of the manifest, or of the index that led to it
     repo_digest: str = ""  # name@sha256:…, where it came from a registry: status.imageID
@@ -200,7 +200,7 @@ class HostFacts(_Value, frozen=True, kw_only=True):
 
 
 class NetworkFacts(_Value, frozen=True, kw_only=True):
-    """What was leased for one pod. Addresses in CIDR form, gateways without."""
+    """What is leased for one pod. Addresses in CIDR form, gateways without."""
 
     ipv4: str = ""
     ipv4_gateway: str = ""

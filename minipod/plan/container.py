@@ -80,7 +80,7 @@ class ContainerPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExecPlace(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command in a running container begins from: the container's own, as it was started.
+    """What a command in a running container starts from: the container's own state, as it was started.
 
     `root`: device and inode of its root file system.
     """
@@ -94,7 +94,7 @@ class ExecPlace(msgspec.Struct, frozen=True, kw_only=True):
 class SeccompFilter(msgspec.Struct, frozen=True):
     """A compiled filter (struct sock_filter …) and what it is called; an empty program is no filter.
 
-    `cookie`: of the passage that it begins with; 0 without one (`plan.process.passage`).
+    `cookie`: of the passage at its start; 0 without one (`plan.process.passage`).
     """
 
     profile: str
@@ -156,7 +156,7 @@ def exec_operations(
 ) -> tuple[Clone, tuple[ChildOperation, ...]]:
     """Another process in a running container, with the same user, limits and filter.
 
-    Raises ContainerError for a command that no process can be given.
+    Raises ContainerError for a command that cannot be passed to a process.
     """
     refuse_command(command)
     cgroup = container_cgroup_path(sandbox.cgroup_parent, config.id)
@@ -179,7 +179,7 @@ def exec_operations(
 
 
 def _process(config: ContainerConfig, cgroup: str, facts: HostFacts) -> list[ChildOperation]:
-    """What every process of a container begins with, the first one and those that join it."""
+    """What every process of a container starts with, the first and those that join it."""
     return [
         CloseDescriptors(),
         SetOomScoreAdj(config.oom_score_adj),
@@ -336,7 +336,7 @@ def _refuse_in_proc(path: str) -> None:
 
 
 def _cgroup_mounts(facts: HostFacts, flags: tuple[str, ...]) -> list[ChildOperation]:
-    """/sys/fs/cgroup as the container's own cgroup namespace shows it: one cgroup2, or a folder a v1 hierarchy."""
+    """/sys/fs/cgroup as the container's own cgroup namespace shows it: one cgroup2, or a directory a v1 hierarchy."""
     if facts.cgroup_version == 2:
         return [MountFilesystem(fstype="cgroup2", target="/sys/fs/cgroup", flags=(*flags, "relatime"))]
     operations: list[ChildOperation] = [
@@ -374,7 +374,7 @@ def capabilities_of(config: ContainerConfig) -> frozenset[str]:
 def _argv(config: ContainerConfig, image: Image) -> tuple[str, ...]:
     """`command` replaces the image's entrypoint and drops its cmd; `args` alone replaces the cmd.
 
-    An image that resets the entrypoint of its base says [""] (containerd's WithProcessArgs, Docker's commit).
+    An image that resets the entrypoint of its base has [""] (containerd's WithProcessArgs, Docker's commit).
     """
     if config.command:
         return (*config.command, *config.args)

@@ -1,7 +1,7 @@
 """A container's environment (layer 2, pure): $(VAR) expansion, sources, the downward API's fields and resources.
 
 Rules: third_party/forked/golang/expansion, pkg/kubelet/kubelet_pods.go makeEnvironmentVariables, pkg/fieldpath,
-pkg/api/v1/resource/helpers.go. ConfigMaps and Secrets come from whoever implements `Sources`.
+pkg/api/v1/resource/helpers.go. ConfigMaps and Secrets come from an implementation of `Sources`.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def environment(pod: Pod, container: Container, facts: PodFacts, sources: Source
     length = 0
     for name, value in _declared(pod, container, facts, sources or NoSources(), result):
         if "\0" in value:
-            raise ContainerError(f"env {name}: a value with a NUL byte can not be given to a process", CONFIG_ERROR)
+            raise ContainerError(f"env {name}: a value with a NUL byte cannot be passed to a process", CONFIG_ERROR)
         length += len(value) - len(result.get(name, ""))
         result[name] = value
         if length > MAX_STRINGS:
@@ -252,7 +252,7 @@ def env_file_place(volume: str, path: str) -> str:
 def parse_env_file(text: str, place: str) -> dict[str, str]:
     """`NAME='value'` lines; a value may hold newlines, and nothing in it is special (pkg/kubelet/util/env ParseEnv).
 
-    The first of two lines of one name counts. Errors (ContainerError) tell the line's number, never what it says.
+    The first of two lines of one name counts. Errors (ContainerError) hold the line's number, never its text.
     """
     found: dict[str, str] = {}
     lines = iter(enumerate(text.split("\n"), 1))
@@ -367,7 +367,7 @@ def resource_value(selector: ResourceFieldSelector, pod: Pod, container: Contain
 
 
 def _named(pod: Pod, name: str) -> tuple[Container, bool]:
-    """The container of that name; the kubelet fills in missing limits for the main ones alone."""
+    """The container of that name; the kubelet fills in missing limits for the main containers only."""
     for containers, main in ((pod.spec.containers, True), (pod.spec.init_containers, False)):
         for container in containers:
             if container.name == name:

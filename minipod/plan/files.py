@@ -34,14 +34,14 @@ _LOCAL = (
 
 
 class PlanWarning(msgspec.Struct, frozen=True):
-    """What the user has to be told although the pod runs; becomes an event of this reason (type Warning)."""
+    """What the user has to know although the pod runs; becomes an event of this reason (type Warning)."""
 
     reason: str
     message: str
 
 
 class PodHostname(msgspec.Struct, frozen=True):
-    """`kernel` is what gethostname(2) says in the pod; /etc/hosts has `<hostname>.<domain>` and `hostname`."""
+    """`kernel` is what gethostname(2) returns in the pod; /etc/hosts has `<hostname>.<domain>` and `hostname`."""
 
     hostname: str
     domain: str = ""
@@ -119,7 +119,7 @@ def parse_resolv_conf(text: str) -> DNSConfig:
 
 
 def pod_dns(pod: Pod, config: Config, facts: HostFacts) -> tuple[DNSConfig, tuple[PlanWarning, ...]]:
-    """What the pod's resolv.conf says, and what did not fit (GetPodDNS).
+    """What the pod's resolv.conf holds, and what did not fit (GetPodDNS).
 
     Without a cluster DNS in the configuration ClusterFirst falls back to Default, the host's own, as in the kubelet.
     """
@@ -141,7 +141,7 @@ def pod_dns(pod: Pod, config: Config, facts: HostFacts) -> tuple[DNSConfig, tupl
 
 
 def _no_cluster_dns(pod: Pod) -> str:
-    """The kubelet's words, which users know; `cluster_dns` in the configuration is the cure."""
+    """The kubelet's message, which users know; `cluster_dns` in the configuration is the remedy."""
     name = f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
     return (
         f'pod: "{name}". kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" '
@@ -166,7 +166,7 @@ def _appended(dns: DNSConfig, more: PodDNSConfig) -> DNSConfig:
 
 
 def _fitted(dns: DNSConfig, warnings: list[PlanWarning]) -> DNSConfig:
-    """The limits of the kubelet's validation and of old resolvers; what is cut is told by event DNSConfigForming."""
+    """The limits of the kubelet's validation and of old resolvers; the event DNSConfigForming reports what is cut."""
     servers = dns.servers[:MAX_NAMESERVERS]
     if servers != dns.servers:
         warnings.append(
@@ -196,7 +196,7 @@ def _unique(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def sandbox_files(config: SandboxConfig, ips: Iterable[str], facts: HostFacts) -> dict[str, str]:
-    """File name in the sandbox's folder -> text: `hosts`, `hostname`, `resolv.conf`.
+    """File name in the sandbox's directory -> text: `hosts`, `hostname`, `resolv.conf`.
 
     `ips`: the pod's addresses without prefix length, IPv4 first; not looked at in the host's network.
     """

@@ -67,7 +67,7 @@ _ENDS = 0  # as `then` or `otherwise` of a call
 def launch_calls(
     clone: Clone, operations: Sequence[ChildOperation], last_capability: int, permitted: int
 ) -> tuple[Call, ...] | None:
-    """None where it takes more than system calls. `permitted`: the capabilities there are to give."""
+    """None where it takes more than system calls. `permitted`: the capabilities that can be granted."""
     if clone.namespaces:
         return None
     known = _Known(last_capability, permitted)
@@ -80,12 +80,12 @@ def launch_calls(
         if isinstance(operation, CloseDescriptors) and clone.cgroup2:
             calls += _into_cgroup2(clone.cgroup2)
     end = len(calls)
-    leaves = [n for n, call in enumerate(calls) if call.then == _LEAVES]
-    calls = [call._replace(then=end - n) if n in leaves else call for n, call in enumerate(calls)]
+    exits = [n for n, call in enumerate(calls) if call.then == _EXITS]
+    calls = [call._replace(then=end - n) if n in exits else call for n, call in enumerate(calls)]
     return (*calls, Call("exit_group", (0,)))
 
 
-_LEAVES = -1  # as `then`: on to the last call, which ends the process without a report
+_EXITS = -1  # as `then`: on to the last call, which ends the process without a report
 
 
 def _into_cgroup2(directory: str) -> Iterator[Call]:
@@ -93,12 +93,12 @@ def _into_cgroup2(directory: str) -> Iterator[Call]:
     yield _open(directory, os.O_PATH | os.O_DIRECTORY)
     flags = process.CLONE_PARENT | process.CLONE_INTO_CGROUP
     arguments = bytes(process.CloneArgs(flags=flags, cgroup=_OPENED_FD))
-    yield Call("clone3", (arguments, len(arguments)), then=_LEAVES)
+    yield Call("clone3", (arguments, len(arguments)), then=_EXITS)
     yield Call("close", (_OPENED_FD,))
 
 
 class _Known:
-    """What is known before: the host's capabilities, the user, what the container may do."""
+    """What is known beforehand: the host's capabilities, the user, what the container may do."""
 
     def __init__(self, last_capability: int, permitted: int) -> None:
         self._last_capability = last_capability
@@ -176,7 +176,7 @@ class _Known:
 
 
 def _close_descriptors() -> Iterator[Call]:
-    """And what a child of the spawner's own has done already when it begins."""
+    """And what a child of the spawner has already done when it starts."""
     yield Call("prctl", (process.PR_SET_DUMPABLE, 0))
     yield Call("close_range", (_OPENED_FD, 0xFFFFFFFF, 0))
     for fd in (REPORT_FD, TARGET_FD):
@@ -231,7 +231,7 @@ def _open_without_magic(dir_fd: int, path: str, resolve: int, cookie: int = 0) -
 
 
 def _exec(operation: Exec, home: str) -> Iterator[Call]:
-    """The first program of that name that may be executed; what is wrong with none is told by the child in Python."""
+    """The first program of that name that may be executed; where there is none, the child reports why in Python."""
     environment = operation.environment(home)
     rest: tuple[Argument, ...] = (
         tuple(os.fsencode(word) for word in operation.argv),

@@ -1,7 +1,7 @@
-"""What the kernel is asked to do, as values (layer 2): describe() says it, execute() does it.
+"""What the kernel is asked to do, as values (layer 2): describe() prints it, execute() does it.
 
 An operation is a small frozen struct of strings, numbers and lists, so that a plan can be printed, sent to
-the spawner and saved. It holds no descriptor and no policy: whoever built it decided.
+the spawner and saved. It holds no descriptor and no policy: the code that built it decided.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class HostOperation(Operation, frozen=True):
 
 
 class ChildContext:
-    """What one child process hands from operation to operation: descriptors and found facts, by name."""
+    """What one child process passes from operation to operation: descriptors and facts, by name."""
 
     __slots__ = ("facts", "fds")
 

@@ -52,7 +52,7 @@ SAFE_SYSCTLS = frozenset(
     }
 )
 
-#: whatever else a kernel's parser makes of more lines or bytes, it is no value of the manifest's one sysctl
+#: a kernel's parser may accept more lines or bytes, but that is no value of the manifest's one sysctl
 _SYSCTL_VALUE = re.compile(r"[ -~\t]*\n?")
 
 #: what containerd 2 sets in every network namespace of a pod: no root needed for low ports and ping
@@ -96,7 +96,7 @@ def sandbox_config(
 
 
 def pod_warnings(pod: Pod, config: Config, facts: HostFacts) -> tuple[PlanWarning, ...]:
-    """What the user has to be told of a pod that runs nevertheless; for events, once per pod."""
+    """What the user has to know of a pod that runs all the same; for events, once per pod."""
     return (*pod_dns(pod, config, facts)[1], *_not_enforced(pod))
 
 
@@ -160,7 +160,7 @@ def _sysctls(pod: Pod) -> dict[str, str]:
 
 
 def sysctl_refusal(pod: Pod) -> str:
-    """Why a node does not take the pod (pkg/kubelet/sysctl/allowlist.go); empty where it does."""
+    """Why a node rejects the pod (pkg/kubelet/sysctl/allowlist.go); empty where it admits it."""
     context = pod.spec.security_context
     for sysctl in context.sysctls if context is not None else ():
         name = sysctl.name.replace("/", ".")

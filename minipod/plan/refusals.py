@@ -1,7 +1,7 @@
 """What an API server accepts and the runtime below the kubelet then refuses (layer 2), in its states and reasons. Pure.
 
 containerd (internal/cri/opts) refuses when a container is created, runc (libcontainer/configs/validate, its init) when
-it is started; without this the kernel's words would come of it, or none where this runtime happens to be able to.
+it is started; without this the kernel's message would result, or none where this runtime happens to support it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NUL_WORDS = "invalid argument: a NUL byte ends a string of the kernel's: take i
 
 
 def fault_of(path: str) -> str:
-    """Why the kernel takes no such path; empty where it may."""
+    """Why the kernel rejects such a path; empty where it accepts it."""
     if "\0" in path:
         return _NUL_WORDS
     if len(os.fsencode(path)) > PATH_MAX:
@@ -37,7 +37,7 @@ def refuse_creation(config: ContainerConfig) -> None:
 
 
 def refuse_start(config: ContainerConfig, cwd: str, argv: Sequence[str]) -> None:
-    """Raises ContainerError (RunContainerError). `cwd`, `argv`: what came of the container's and the image's."""
+    """Raises ContainerError (RunContainerError). `cwd`, `argv`: what the container's and the image's resolve to."""
     for mount in config.mounts:
         if not mount.host_path.startswith("/"):
             raise ContainerError(
@@ -55,7 +55,7 @@ def refuse_start(config: ContainerConfig, cwd: str, argv: Sequence[str]) -> None
 
 
 def refuse_command(argv: Sequence[str]) -> None:
-    """Of a container, or in one: what is cut at the byte would be another command. Raises ContainerError."""
+    """Of a container, or in one: cut at the byte it would be another command. Raises ContainerError."""
     for index, word in enumerate(argv):
         if "\0" in word:
             raise ContainerError(f"exec {argv[0]!r}: argument {index}, {_shortened(word)}: {_NUL_WORDS}")

@@ -1,7 +1,7 @@
 """A pod's requests and limits as the kubelet's numbers (layer 2, pure): groups, shares, quotas, limits, oom_score_adj.
 
 Rules: pkg/kubelet/cm/helpers_linux.go (pod), kuberuntime_container_linux.go (container), pkg/kubelet/qos/policy.go.
-How the numbers become files is `plan.cgroup`. A pod is taken after defaulting: its requests are there.
+How the numbers become files is `plan.cgroup`. Pods are defaulted before: their requests are set.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def shares(milli_cpu: int) -> int:
 
 
 def shares_millicores(cpu_shares: int) -> int:
-    """The other way round, as a status tells it (SharesToMilliCPU)."""
+    """The inverse, as a status reports it (SharesToMilliCPU)."""
     return -(-cpu_shares * 1000 // SHARES_PER_CPU)
 
 
@@ -56,7 +56,7 @@ def pod_cgroup_parent(pod: Pod, paths: Paths) -> str:
 
 
 def pod_cgroup_resources(pod: Pod, config: Config) -> CgroupResources:
-    """What the pod's own group is given (ResourceConfigForPod): limits only where nothing in the pod lacks one."""
+    """What the pod's own group gets (ResourceConfigForPod): limits only where every container has one."""
     pids_max = config.pod_pids_limit if config.pod_pids_limit > 0 else None
     tier = qos_of(pod)
     if tier == "BestEffort":
@@ -87,7 +87,7 @@ def _limited(pod: Pod, name: str) -> bool:
 
 
 def container_resources(pod: Pod, container: Container) -> CgroupResources:
-    """What a container's group is given (generateLinuxContainerResources); the pod's own limit where it has none."""
+    """What a container's group gets (generateLinuxContainerResources); the pod's own limit where it has none."""
     cpu_limit = _container_limit(pod, container, "cpu")
     request = container.resources.requests.get("cpu", cpu_limit)
     memory_limit = quantity.value(_container_limit(pod, container, "memory"))

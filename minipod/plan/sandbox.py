@@ -48,7 +48,7 @@ PAUSE_USER = 65535  # of registry.k8s.io/pause
 
 
 class MakeSandboxFolder(HostOperation, frozen=True):
-    """The sandbox's folder below <root>/sandboxes."""
+    """The sandbox's directory below <root>/sandboxes."""
 
     directory: str
 
@@ -130,7 +130,7 @@ def namespace_pins(config: SandboxConfig, paths: Paths) -> dict[str, str]:
 def sandbox_operations(
     config: SandboxConfig, network: NetworkFacts, facts: HostFacts, paths: Paths
 ) -> tuple[HostOperation, ...]:
-    """Everything a sandbox leaves on the host, in order; undone backwards when it stops."""
+    """Everything that a sandbox makes on the host, in order; undone in reverse when it stops."""
     directory = sandbox_directory(config.id, paths)
     operations: list[HostOperation] = []
     if config.cgroup_parent.startswith(paths.cgroup_root + "/"):

@@ -34,7 +34,7 @@ DEFAULT_RULES = (
 
 
 class HostDevice(msgspec.Struct, frozen=True):
-    """A device of the host that a container is given besides: its numbers are looked up when it is."""
+    """An additional device of the host for a container: its numbers are looked up when the rule is set."""
 
     path: str
     access: str = "rwm"

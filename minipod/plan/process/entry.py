@@ -18,7 +18,7 @@ _KEPT = ("status", "terminal")
 
 
 class EnterMounts(ChildOperation, frozen=True):
-    """Enter a mount namespace of the container's own, in which nothing is but a procfs, and attach its root there.
+    """Enter a mount namespace of the container's own, with nothing in it but a procfs, and attach its root there.
 
     It is a copy of the spawner's empty one. A copy of the host's takes time for every mount of every pod (25 ms for
     2,000). What the container gets of the host was taken before, as detached mounts.
@@ -42,9 +42,9 @@ class EnterMounts(ChildOperation, frozen=True):
 
 
 def copy_host_mounts(ctx: ChildContext) -> None:
-    """A mount namespace that begins with what the host has mounted, for a root that cannot be made detached.
+    """A mount namespace that starts as a copy of the host's, for a root that cannot be made detached.
 
-    Mounts made here stay here. All of it is made so, of which a chroot sees only a part: PivotRoot detaches all of it.
+    Mounts made here stay here. This holds for all of it, of which a chroot sees only a part: PivotRoot detaches all.
     """
     os.close(ctx.fds.pop("mounts"))
     process.unshare(process.CLONE_NEWNS)
@@ -59,7 +59,7 @@ class PivotRoot(ChildOperation, frozen=True):
     """Make the assembled root the root of the mount namespace; the host's is detached. Never chroot: it can be left.
 
     pivot_root(2) exchanges the root of the process. Where the agent runs in a chroot that is not the namespace's, and
-    whoever joins later would begin at the latter: so the namespace's is entered first.
+    a process that joins later would start at the latter: so the namespace's is entered first.
     """
 
     phase = "entry"
@@ -81,7 +81,7 @@ class PivotRoot(ChildOperation, frozen=True):
 
 
 class EnterRoot(ChildOperation, frozen=True):
-    """`/` is the container's after its mount namespace was joined: the very one that it was started with."""
+    """`/` is the container's root, the same that it was started with, once its mount namespace is joined."""
 
     device: int
     inode: int
@@ -97,8 +97,8 @@ class EnterRoot(ChildOperation, frozen=True):
 class ChangeFolder(ChildOperation, frozen=True):
     """The working directory, by no magic link: /proc/PID/root, /proc/self/fd/N lead out of any root.
 
-    The user may enter it, or the capability may that `BecomeUser` leaves for this: a cluster's containers begin in
-    folders that their user cannot reach (runc's finalizeNamespace enters it as root).
+    The user may enter it, or the capability that `BecomeUser` keeps for this allows it: a cluster's containers start in
+    directories that their user cannot reach (runc's finalizeNamespace enters it as root).
     """
 
     path: str
@@ -120,9 +120,9 @@ class ChangeFolder(ChildOperation, frozen=True):
 
 
 class CheckProgram(ChildOperation, frozen=True):
-    """The program is not reached by a magic link either. Whatever else is wrong with it `Exec` says.
+    """The program is not reached by a magic link either. All its other errors are reported by `Exec`.
 
-    By itself that is no defence: when execve(2) resolves the path, nothing that could be reached so is open any more.
+    By itself that is no defence: when execve(2) resolves the path, nothing that could be reached that way is open.
     """
 
     path: str

@@ -28,7 +28,7 @@ _ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
 PTMX = os.makedev(5, 2)
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
-_PASSWD_LIMIT = 1 << 20  # bytes; an image's passwd is a few lines, whatever else it is
+_PASSWD_LIMIT = 1 << 20  # bytes; an image's passwd is a few lines
 
 
 class NewKeyring(ChildOperation, frozen=True):
@@ -80,8 +80,8 @@ class SetOomScoreAdj(ChildOperation, frozen=True):
 
 
 class LimitOpenFiles(ChildOperation, frozen=True):
-    """How many files it may have open: fewer than the spawner. There are programs that close all of them one by one
-    or use select(2), so a service of systemd and containerd begins with few, and may raise that."""
+    """How many files it may have open: fewer than the spawner. Some programs close all of them one by one
+    or use select(2), so services of systemd and containerd start with few, and may raise the limit."""
 
     soft: int
     hard: int
@@ -130,7 +130,7 @@ class ResolveUser(ChildOperation, frozen=True, kw_only=True):
 
 
 def _text(read: Callable[[str, int], bytes], path: str) -> str:
-    """Empty where there is none. What is there and cannot be read must not count as nobody's: groups restrict, too."""
+    """Empty where there is no such file. One that cannot be read must not count as empty: groups restrict, too."""
     try:
         return read(path, _PASSWD_LIMIT).decode("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -190,7 +190,7 @@ class OpenTerminal(ChildOperation, frozen=True):
 
     def _open_master(self, ctx: ChildContext) -> int:
         flags = os.O_RDWR | os.O_NOCTTY
-        if self.console:  # of the devpts that was made, whatever a volume has put over it since
+        if self.console:  # of the devpts that was made, even if a volume covers it since
             return open_own(ctx, "/dev/pts/ptmx", flags)
         return open_in_root(ctx.fds["root"], "/dev/pts/ptmx", flags)
 
@@ -210,7 +210,7 @@ class SetNoNewPrivs(ChildOperation, frozen=True):
 class BecomeUser(ChildOperation, frozen=True, kw_only=True):
     """Groups, gid, uid and the bounding set, in the one order that works. Ambient and inheritable sets are empty.
 
-    Effective is CAP_DAC_READ_SEARCH alone, which `ChangeFolder` needs; permitted are besides that `capabilities`, a
+    Effective is CAP_DAC_READ_SEARCH alone, which `ChangeFolder` needs; permitted are also `capabilities`, a
     64-bit mask, and CAP_SYS_ADMIN, which `InstallSeccompFilter` may need. `DropCapabilities` ends that.
     """
 
@@ -236,7 +236,7 @@ class BecomeUser(ChildOperation, frozen=True, kw_only=True):
         process.keep_capabilities()
         os.setresuid(uid, uid, uid)
         process.capset(effective=SEARCH, permitted=until_dropped(self.capabilities, permitted), inheritable=0)
-        process.set_dumpable(False)  # a change of credentials makes it what fs.suid_dumpable says
+        process.set_dumpable(False)  # a change of credentials sets it to fs.suid_dumpable
 
 
 SEARCH = 1 << CAPABILITIES.index("DAC_READ_SEARCH")
@@ -265,7 +265,7 @@ class InstallSeccompFilter(ChildOperation, frozen=True):
 
 
 class DropCapabilities(ChildOperation, frozen=True):
-    """What is left are the container's: `capabilities`, a 64-bit mask, for root; none for another user."""
+    """Leaves the container's: `capabilities`, a 64-bit mask, for root; none for another user."""
 
     capabilities: int
     phase = "limits"
@@ -281,12 +281,12 @@ class DropCapabilities(ChildOperation, frozen=True):
 
 
 def root_capabilities(wanted: int, permitted: int) -> int:
-    """All means all that there are to give (containerd)."""
+    """ALL means all that can be granted (containerd)."""
     return wanted & permitted if wanted == _ALL_CAPABILITIES else wanted
 
 
 class Exec(ChildOperation, frozen=True, kw_only=True):
-    """The container's own program. `env` lacks HOME where the user's passwd entry is to say it."""
+    """The container's own program. `env` lacks HOME where it comes from the user's passwd entry."""
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
@@ -344,12 +344,12 @@ def _find_program(name: str, search_path: str) -> str:
     raise FileNotFoundError(errno.ENOENT, f'exec: "{name}": executable file not found in $PATH')
 
 
-#: all that the C library lets anybody set (32 and 33 are its own)
+#: all that the C library allows to be set (32 and 33 are its own)
 _RESETTABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 
 
 def _reset_signals() -> None:
-    """What the spawner and the interpreter ignore, exec would hand on, and a shell could not trap it any more."""
+    """Signals that the spawner or Python ignores would stay ignored after exec, and a shell could not trap them."""
     for number in _RESETTABLE:
         if signal.getsignal(number) != signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
@@ -388,7 +388,7 @@ def pause_program(machine: str) -> bytes | None:
 
 
 class ExecPause(ChildOperation, frozen=True):
-    """PID 1 of a shared PID namespace: a program of a few instructions that waits for ever.
+    """PID 1 of a shared PID namespace: a program of a few instructions that waits forever.
 
     SIGCHLD is ignored before the exec, and stays so: the kernel then reaps every orphan by itself (wait(2)).
     """

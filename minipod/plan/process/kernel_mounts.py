@@ -1,7 +1,7 @@
 """The runtime's own file systems in a container (layer 2): /proc, /dev, /sys, cgroups; their devices and masks.
 
-Each is made detached, placed on an open folder, and kept by its descriptor (`plan/process/places.py`): devices, masks
-and read-only parts go to the mount that was made, before any volume is mounted.
+Each is made detached, placed on an open directory, and kept by its descriptor (`plan/process/places.py`): devices,
+masks and read-only parts go to the mount that was made, before any volume is mounted.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ LINKS = (
 
 
 class MountFilesystem(ChildOperation, frozen=True, kw_only=True):
-    """A kernel file system (proc, tmpfs, devpts, mqueue, sysfs, cgroup, cgroup2) at an ordinary folder of the image.
+    """A kernel file system (proc, tmpfs, devpts, mqueue, sysfs, cgroup, cgroup2) at an ordinary directory of the image.
 
     `flags` are of the mount, not of the superblock, which others may use too: one sysfs serves a whole network
-    namespace, so a superblock made read-only for one container would be so for a privileged one beside it.
-    A `procfs` that the context holds already (of a PID namespace that is not this process' own) is taken for `proc`.
+    namespace, so a superblock made read-only for one container would be so for a privileged one next to it.
+    A `procfs` that the context holds already (of a PID namespace that is not this process' own) is used for `proc`.
     """
 
     fstype: str
@@ -57,11 +57,11 @@ class MountFilesystem(ChildOperation, frozen=True, kw_only=True):
         flags = 0
         for name in self.flags:
             flags |= kmount.FLAG_NAMES[name]
-        given = ctx.fds.pop("procfs", None) if self.fstype == "proc" else None
-        mount_fd = kmount.new_mount(self.fstype, self._options(), flags) if given is None else given
+        procfs_fd = ctx.fds.pop("procfs", None) if self.fstype == "proc" else None
+        mount_fd = kmount.new_mount(self.fstype, self._options(), flags) if procfs_fd is None else procfs_fd
         with own_place(ctx, self.target) as place:
             kmount.move_mount(mount_fd, place)
-        if given is not None:
+        if procfs_fd is not None:
             kmount.restrict(mount_fd, flags)
         keep_mount(ctx, self.target, mount_fd)
 
@@ -155,10 +155,10 @@ def _copy_devices(source_fd: int, dir_fd: int) -> None:
 
 
 class MaskPaths(ChildOperation, frozen=True):
-    """Hide what the kernel shows too much in: folders under an empty tmpfs, files under the container's own /dev/null.
+    """Hide what the kernel exposes: directories under an empty tmpfs, files under the container's own /dev/null.
 
     Read-only, so that neither a mode nor an owner can be changed through a mask. Only what this kernel lacks is
-    passed over.
+    skipped.
     """
 
     paths: tuple[str, ...]
@@ -177,7 +177,7 @@ class MaskPaths(ChildOperation, frozen=True):
 
 
 def _opened(ctx: ChildContext, paths: Iterable[str]) -> Iterator[int]:
-    """One after the other, closed by the next; without what this kernel lacks. Any other error is one."""
+    """The open masked paths in turn, each closed before the next; without those this kernel lacks. Raises OSError."""
     for path in paths:
         try:
             fd = open_own(ctx, path)

@@ -63,7 +63,7 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
             os.makedirs(os.path.dirname(path), exist_ok=True)
         if "net" in self.pins:
             folder = os.path.dirname(self.pins["net"])
-            with _turn(folder):  # once a file is in it, nobody unmounts it
+            with _turn(folder):  # once a file is in it, no process unmounts it
                 _share(folder)
                 _touch(self.pins["net"])
         for kind, path in self.pins.items():
@@ -97,9 +97,9 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
 
 
 def _turn(folder: str) -> contextlib.AbstractContextManager[None]:
-    """One pod after the other, of all instances: what one has shared another must not unmount before a file is in it.
+    """One pod at a time, of all instances: what one has shared another must not unmount before a file is in it.
 
-    The lock is a file next to the folder, as a descriptor inside would keep it mounted.
+    The lock is a file next to the directory, as a descriptor inside would keep it mounted.
     """
     return root_lock(f"{os.path.dirname(folder)}/minipod-{os.path.basename(folder)}.lock")
 
@@ -109,8 +109,8 @@ def _touch(path: str) -> None:
 
 
 def _share(folder: str) -> None:
-    """As `ip netns add` leaves its folder: a mount point of its own, shared. Otherwise the first one to call that
-    would cover what is pinned here, and nobody could take it away again (ip-netns(8), iproute2's netns_add)."""
+    """As `ip netns add` leaves its directory: a mount point of its own, shared. Otherwise the first one to call that
+    would cover what is pinned here, and it could not be removed any more (ip-netns(8), iproute2's netns_add)."""
     try:
         mount(None, folder, None, MS_SHARED)
     except OSError as error:
@@ -121,7 +121,7 @@ def _share(folder: str) -> None:
 
 
 def _unshare(folder: str) -> None:
-    """With the last network namespace that has a name; `ip netns add` makes it anew where it is missing."""
+    """With the last network namespace that has a name; `ip netns add` makes it again where it is missing."""
     with contextlib.suppress(OSError):  # in use, or no mount point
         if not os.listdir(folder):
             umount(folder)
@@ -134,7 +134,7 @@ def _in_thread(work: Callable[[], None]) -> None:
     def run() -> None:
         try:
             work()
-        except BaseException as error:  # told to the caller, who is in another thread
+        except BaseException as error:  # passed to the caller, which is in another thread
             failures.append(error)
 
     thread = threading.Thread(target=run, name="namespaces")
@@ -164,7 +164,7 @@ class Clone(msgspec.Struct, frozen=True, kw_only=True):
     """How the spawner makes the child: clone3 with these namespaces, in this cgroup."""
 
     namespaces: tuple[str, ...] = ("pid",)
-    cgroup2: str = ""  # an absolute folder: CLONE_INTO_CGROUP
+    cgroup2: str = ""  # an absolute directory: CLONE_INTO_CGROUP
 
     def describe(self) -> str:
         flags = (
@@ -233,7 +233,7 @@ class JoinContainer(ChildOperation, frozen=True):
 class TakeProcfs(ChildOperation, frozen=True):
     """A detached mount of the procfs of a PID namespace that others are in already: their process' own /proc.
 
-    To mount a new one takes a process in that namespace with all capabilities, for whoever is there to seize.
+    Mounting a new one takes a process in that namespace with all capabilities, which others in it could seize.
     """
 
     phase = "namespaces"

@@ -1,8 +1,8 @@
-"""A filter of system calls that lets the last steps of a start pass (layer 2). Pure.
+"""A seccomp prefix that lets the last steps of a start pass (layer 2). Pure.
 
 A command in a running container has its filter before it is cloned into the PID namespace, since to install it may take
 CAP_SYS_ADMIN, which no process in there may have. A profile of the user's may refuse what is still to do (`CALLS`): so
-it begins with a passage for those calls that carry a cookie, in an argument that the kernel does not look at. Only a
+it starts with a passage for those calls that carry a cookie, in an argument that the kernel does not look at. Only a
 container with SYS_PTRACE can read the cookie, in a command that it has seized: its own profile cannot bind it then.
 """
 

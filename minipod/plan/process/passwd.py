@@ -1,8 +1,8 @@
 """Users and groups of an image (layer 2), from the texts of its /etc/passwd and /etc/group. Pure; reads no file.
 
 The rules are containerd's (oci.WithUser, WithAdditionalGIDs over moby/sys/user) and the kubelet's
-supplementalGroupsPolicy. Where the reference takes what is no number for 0, and so for root, a line that is meant is
-an error here, and one that is not is left out.
+supplementalGroupsPolicy. Where the reference reads what is not a number as 0, and so as root, a matching line is an
+error here, and any other is left out.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _is_digits(text: str) -> bool:
 
 
 def _number(text: str, what: str) -> int | None:
-    """None for a name. Raises ContainerError for a number that is no id."""
+    """None for a name. Raises ContainerError for a number that is not an id."""
     if not _is_digits(text.removeprefix("-").removeprefix("+")):
         return None
     number = parse_id(text)
@@ -127,7 +127,7 @@ def _find_group(wanted: str, text: str) -> int:
 
 
 def _groups_of(name: str, text: str) -> Iterator[int]:
-    """Of the groups that list the user; its own group, of the same name, is no supplementary one."""
+    """The groups that list the user, without the group of the user's own name (not supplementary)."""
     for group, _, gid, members in _group_lines(text, name):
         if group != name and _is_digits(gid) and name in members.split(","):
             yield _id(gid, f"gid of group {shown(group)}")
@@ -145,9 +145,9 @@ def _group_lines(text: str, word: str) -> Iterator[list[str]]:
 
 
 def _lines(text: str, fields: int, word: str) -> Iterator[list[str]]:
-    """The fields, so many of them, of each line with the word in it: a short line has empty ones, an empty one none.
+    """That many fields of each line that has the word: missing fields of a short line are empty; empty lines have none.
 
-    The word is looked for first: most lines of a long file need not be taken apart.
+    The word is searched first: most lines of a long file need not be split.
     """
     for line in text.split("\n"):
         if word in line:
@@ -157,7 +157,7 @@ def _lines(text: str, fields: int, word: str) -> Iterator[list[str]]:
 
 
 def shown(text: str) -> str:
-    """What an image says may be as long as its configuration: messages show the beginning."""
+    """A value of an image may be as long as its configuration: messages show its start."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -1,8 +1,8 @@
 """Where a container's mounts go (layer 2): places found by descriptor, and what no volume may cover. Mounts nothing.
 
-The runtime's own file systems (/proc, /dev, /sys and those below) go to folders of the root file system or of one
-another, along no link, and are kept as descriptors (`mount /proc`): what is done to them later is done to the mount
-that was made, never to what a path leads to by then. A volume's place is looked up as the container would see it, and
+The runtime's own file systems (/proc, /dev, /sys and those below) go to directories of the root file system or of one
+another, along no link, and are kept as descriptors (`mount /proc`): later changes are made to the mount that was
+made, never to what a path leads to by then. A volume's place is looked up as the container would see it, and
 is refused by what it is.
 """
 
@@ -46,7 +46,7 @@ def open_own(ctx: ChildContext, path: str, flags: int = os.O_PATH) -> int:
 
 @contextlib.contextmanager
 def own_place(ctx: ChildContext, path: str) -> Iterator[int]:
-    """A folder for one of the runtime's own mounts, made where it is missing; a link in its place is an error."""
+    """A directory for one of the runtime's own mounts, made where it is missing; a link in its place is an error."""
     base_fd, rest = _nearest(ctx, path)
     try:
         fd = make_beneath(base_fd, rest)
@@ -81,7 +81,7 @@ def own_file(ctx: ChildContext, path: str) -> Iterator[int]:
 @contextlib.contextmanager
 def volume_place(ctx: ChildContext, path: str, *, directory: bool) -> Iterator[int]:
     """Where a volume goes: links are followed inside the root, what is missing is made. Raises OSError for a place
-    that is the root itself, in the container's own /proc, or in its /sys though `path` does not say so."""
+    that is the root itself, in the container's own /proc, or in its /sys where `path` does not name it."""
     fd = make_in_root(ctx.fds["root"], path, directory=directory)
     try:
         why = _forbidden(ctx, fd, posixpath.normpath("/" + path.lstrip("/")))

@@ -25,7 +25,7 @@ _PROPAGATION = {"private": kmount.MS_PRIVATE, "host-to-container": kmount.MS_SLA
 
 
 class MakeContainerFolder(HostOperation, frozen=True):
-    """The container's folder on disk: overlay's upper and work folders and the place where the root is mounted."""
+    """The container's directory on disk: overlay's upper and work directory and the mount point of the root."""
 
     directory: str
 
@@ -63,7 +63,7 @@ class TouchFile(HostOperation, frozen=True):
 
 
 class MountRoot(ChildOperation, frozen=True, kw_only=True):
-    """The root: overlayfs of the image's layers, lowest first, under a folder of the container's own."""
+    """The root: overlayfs of the image's layers, lowest first, under a directory of the container's own."""
 
     layers: tuple[str, ...]
     directory: str
@@ -146,7 +146,7 @@ class MakeDeviceNode(ChildOperation, frozen=True):
 
 
 class TakeSource(ChildOperation, frozen=True, kw_only=True):
-    """Take a file or folder of the host, with what is mounted in it, as a detached mount; `BindMount` attaches it."""
+    """Take a file or directory of the host, with the mounts in it, as a detached mount; `BindMount` attaches it."""
 
     source: str
     target: str
@@ -232,7 +232,7 @@ class BindMount(ChildOperation, frozen=True, kw_only=True):
 
 
 class KeepWritable(ChildOperation, frozen=True):
-    """A folder of the image that stays writable below a read-only root: a volume of the image's configuration.
+    """A directory of the image that stays writable below a read-only root: a volume of the image's configuration.
 
     Mounted onto itself, so what the image has there is there, and what is written goes with the container. A place
     that is not of the root file system (/dev/shm) has its own mount, and is as writable as that.
@@ -251,7 +251,7 @@ class KeepWritable(ChildOperation, frozen=True):
 
 
 class MakeFolder(ChildOperation, frozen=True):
-    """A folder inside the root, made where it is missing: the working directory."""
+    """A directory inside the root, made where it is missing: the working directory."""
 
     path: str
     phase = "mounts"

@@ -26,10 +26,10 @@ from minipod.plan.process.security import CAPABILITIES
 _HEAD = """# The seccomp profile RuntimeDefault
 
 Written by `scripts/generate-seccomp` from `minipod/plan/process/seccomp_profile.py` and the facts about containerd in
-`scripts/data/containerd-seccomp.json`; the tests fail when either is not up to date, or when a line says **weaker**.
+`scripts/data/containerd-seccomp.json`; the tests fail when either is not up to date, or when a line is **weaker**.
 
 It holds for every container that asks for `seccompProfile: {type: RuntimeDefault}`, and for those that ask for nothing
-unless the configuration says `seccomp_default = false` ([why](security.md#the-defaults)). It also holds for `exec`,
+unless the configuration has `seccomp_default = false` ([why](security.md#the-defaults)). It also holds for `exec`,
 probes, hooks and ephemeral containers. A privileged container has no filter, as in containerd.
 
 """
@@ -77,7 +77,7 @@ ALL = frozenset(CAPABILITIES)
 
 
 def containerd_default(facts: dict[str, Any], machine: str, capabilities: frozenset[str]) -> Profile:
-    """containerd's default as the facts have it, in the same form as ours."""
+    """containerd's default from the facts, in the same form as ours."""
     allowed = [facts["allowed"], facts["of_architecture"][machine]]
     allowed += [names for capability, names in facts["with_capability"].items() if capability in capabilities]
     without_admin = {} if "SYS_ADMIN" in capabilities else facts["without_sys_admin"]
@@ -163,7 +163,7 @@ def _rules(facts: dict[str, Any]) -> str:
         mine, its = (runtime_default(machine, ALL).architectures, tuple(facts["architectures"][machine]))
         level = SAME if set(mine) == set(its) else STRICTER if set(mine) < set(its) else WEAKER
         rows.append((f"sets of numbers on {name}", ", ".join(its), ", ".join(mine), level))
-    names = sorted({one for profile in (ours, theirs) for one in _names(profile) if [*_compared(one, profile)]})
+    names = sorted({name for profile in (ours, theirs) for name in _names(profile) if [*_compared(name, profile)]})
     for name in [*names, *ours.closed, "clone3"]:
         rows.append((f"`{name}`", _in_words(theirs, name), _in_words(ours, name), compare(ours, theirs, name)))
     return (
@@ -172,7 +172,7 @@ def _rules(facts: dict[str, Any]) -> str:
 
 
 def _names(profile: Profile) -> set[str]:
-    return {name for rule in profile.rules for name in rule.names} | {one.name for one in profile.refusals}
+    return {name for rule in profile.rules for name in rule.names} | {refusal.name for refusal in profile.refusals}
 
 
 def _in_words(profile: Profile, name: str) -> str:

@@ -31,7 +31,7 @@ NUMBER_OF = {
     "socketpair": {"X86_64": 53, "X86": 360, "AARCH64": 199, "ARM": 288},
 }
 
-#: uname's machine -> Docker's name of the architecture, then libseccomp's names: the native one and those beside it
+#: uname's machine -> Docker's name of the architecture, then libseccomp's names: the native one and the others it runs
 MACHINES = {
     "x86_64": ("amd64", ("X86_64", "X86", "X32")),
     "aarch64": ("arm64", ("AARCH64", "ARM")),
@@ -79,7 +79,7 @@ class Profile(msgspec.Struct, frozen=True):
     default_code: int = EPERM
     rules: tuple[Rule, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-    #: system calls that fail with ENOSYS, whatever libseccomp makes of the other rules
+    #: system calls that fail with ENOSYS, whatever libseccomp generates for the other rules
     closed: tuple[str, ...] = ()
     #: system calls that are newer than the profile fail with ENOSYS, so that programs fall back to older ones
     new_is_enosys: bool = True

@@ -22,7 +22,7 @@ DEFAULT_CAPABILITIES = frozenset(
     }
 )  # fmt: skip
 
-#: pkg/securitycontext/util.go defaultMaskedPaths; the thermal_throttle folders of each CPU come from the host
+#: pkg/securitycontext/util.go defaultMaskedPaths; the thermal_throttle directories of each CPU come from the host
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",

@@ -1,7 +1,7 @@
 """Which PersistentVolume a claim gets (layer 2, pure). Changes nothing: `agent.objects.claims` does.
 
 Rules: component-helpers/storage/volume/pv_helpers.go FindMatchingVolume, pkg/controller/volume/persistentvolume. On
-one host there are two classes, which provision folders; any other class is a name that claim and volume share.
+one host there are two classes, which provision directories; any other class is a name that claim and volume share.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from minipod.api.types import (
     Volume,
 )
 
-LOCAL_CLASS = "local"  # the default class: folders that go with their claim
-KEPT_CLASS = "local-retain"  # folders that stay until somebody deletes their volume and them
+LOCAL_CLASS = "local"  # the default class: directories that go with their claim
+KEPT_CLASS = "local-retain"  # directories that stay until a user deletes their volume and them
 RECLAIM_POLICIES = {LOCAL_CLASS: "Delete", KEPT_CLASS: "Retain"}
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
@@ -38,17 +38,17 @@ BOUND_TO_ANOTHER = "already bound to a different claim."
 _OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
 
 
-def admitted(thing: Object) -> Any:
-    """A new object with what the API server's admission adds: a claim's class, who protects it from being deleted."""
-    given: Any = thing
-    if isinstance(thing, PersistentVolumeClaim):
-        spec = thing.spec
-        if spec.storage_class_name is None and _OLD_CLASS not in thing.metadata.annotations:
+def admitted(new: Object) -> Any:
+    """A new object with what the API server's admission adds: a claim's class, the finalizer that protects it."""
+    unchanged: Any = new
+    if isinstance(new, PersistentVolumeClaim):
+        spec = new.spec
+        if spec.storage_class_name is None and _OLD_CLASS not in new.metadata.annotations:
             spec = msgspec.structs.replace(spec, storage_class_name=LOCAL_CLASS)
-        return msgspec.structs.replace(thing, spec=spec, metadata=_protected(thing.metadata, CLAIM_FINALIZER))
-    if isinstance(thing, PersistentVolume):
-        return msgspec.structs.replace(thing, metadata=_protected(thing.metadata, VOLUME_FINALIZER))
-    return given
+        return msgspec.structs.replace(new, spec=spec, metadata=_protected(new.metadata, CLAIM_FINALIZER))
+    if isinstance(new, PersistentVolume):
+        return msgspec.structs.replace(new, metadata=_protected(new.metadata, VOLUME_FINALIZER))
+    return unchanged
 
 
 def _protected(metadata: ObjectMeta, finalizer: str) -> ObjectMeta:
@@ -57,9 +57,9 @@ def _protected(metadata: ObjectMeta, finalizer: str) -> ObjectMeta:
     return msgspec.structs.replace(metadata, finalizers=(*metadata.finalizers, finalizer))
 
 
-def class_of(thing: PersistentVolumeClaim | PersistentVolume) -> str:
-    old = thing.metadata.annotations.get(_OLD_CLASS)
-    return old if old is not None else thing.spec.storage_class_name or ""
+def class_of(owner: PersistentVolumeClaim | PersistentVolume) -> str:
+    old = owner.metadata.annotations.get(_OLD_CLASS)
+    return old if old is not None else owner.spec.storage_class_name or ""
 
 
 def is_bound_to(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
@@ -74,7 +74,7 @@ def is_bound_to(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
 def best_volume(claim: PersistentVolumeClaim, volumes: Sequence[PersistentVolume]) -> PersistentVolume | None:
     """The volume that is promised to the claim or that it asks for, else the smallest one that is free and fits."""
     if claim.spec.volume_name:
-        asked = next((one for one in volumes if one.metadata.name == claim.spec.volume_name), None)
+        asked = next((volume for volume in volumes if volume.metadata.name == claim.spec.volume_name), None)
         return asked if asked is not None and not why_not(asked, claim) else None
     requirements = from_label_selector(claim.spec.selector)
     best: PersistentVolume | None = None
@@ -130,7 +130,7 @@ def _capacity(volume: PersistentVolume) -> str:
 
 
 def bound(claim: PersistentVolumeClaim, volume: PersistentVolume) -> tuple[PersistentVolumeClaim, PersistentVolume]:
-    """Both, as they are when they belong together."""
+    """Both, as they are when they are bound to each other."""
     metadata = claim.metadata
     reference = ObjectReference(
         kind="PersistentVolumeClaim",
@@ -164,7 +164,7 @@ def bound(claim: PersistentVolumeClaim, volume: PersistentVolume) -> tuple[Persi
 def grown(
     claim: PersistentVolumeClaim, volume: PersistentVolume
 ) -> tuple[PersistentVolumeClaim, PersistentVolume] | None:
-    """Both, where a bound claim asks for more than it has: a folder that minipod made takes whatever is put into it."""
+    """Both, where a bound claim asks for more than it has: a directory that minipod made has no size of its own."""
     wanted = _requested(claim)
     if not is_provisioned(volume) or quantity.compare(wanted, _capacity(volume)) <= 0:
         return None
@@ -176,7 +176,7 @@ def grown(
 
 
 def refusal_to_grow(new: Any, old: Any) -> str:
-    """What the API server's admission says to a claim that asks for more; empty where it may."""
+    """Why the API server's admission refuses a claim that asks for more; empty where it may."""
     if not isinstance(new, PersistentVolumeClaim) or not isinstance(old, PersistentVolumeClaim):
         return ""
     if quantity.compare(_requested(new), _requested(old)) <= 0 or class_of(old) in RECLAIM_POLICIES:
@@ -186,7 +186,7 @@ def refusal_to_grow(new: Any, old: Any) -> str:
 
 
 def is_provisioned(volume: PersistentVolume) -> bool:
-    """Whether minipod made it, so that it may be changed and taken away."""
+    """Whether minipod made it, so that it may be changed and removed."""
     return volume.metadata.annotations.get(PROVISIONED_BY) == PROVISIONER and volume.spec.local is not None
 
 
@@ -225,7 +225,7 @@ class Pending(NamedTuple):
 def why_pending(claim: PersistentVolumeClaim, volumes: Sequence[PersistentVolume]) -> Pending:
     name, asked = class_of(claim), claim.spec.volume_name
     if asked:
-        volume = next((one for one in volumes if one.metadata.name == asked), None)
+        volume = next((volume for volume in volumes if volume.metadata.name == asked), None)
         if volume is None:
             return Pending("Warning", "FailedBinding", f'volume "{asked}" does not exist')
         why = why_not(volume, claim)

@@ -1,7 +1,7 @@
-"""What the files of a configMap, secret, downwardAPI or projected volume say (layer 2, pure). Writes nothing.
+"""The contents of configMap, secret, downwardAPI and projected volumes (layer 2, pure). Writes nothing.
 
 Rules: pkg/volume/{configmap,secret,downwardapi,projected}, pkg/volume/util/atomic_writer.go (validatePath). The
-objects come from whoever implements `FileSources`; `runtime.atomic` writes what comes out.
+objects come from an implementation of `FileSources`; `runtime.atomic` writes what comes out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FileSources(Protocol):
 
 
 class File(msgspec.Struct, frozen=True):
-    """One file of a volume. Its text never shows what is in it: that may be a secret."""
+    """One file of a volume. Its repr never shows the contents: they may be a secret."""
 
     data: bytes
     mode: int
@@ -79,12 +79,12 @@ def payload(pod: Pod, volume: Volume, sources: FileSources, facts: HostFacts) ->
 def _collected(pod: Pod, volume: Volume, sources: FileSources, facts: HostFacts) -> Payload:
     if volume.config_map is not None:
         source = volume.config_map
-        one = ConfigMapProjection(name=source.name, items=source.items, optional=source.optional)
-        return _from_config_map(one, sources, _mode(source.default_mode))
+        config_map = ConfigMapProjection(name=source.name, items=source.items, optional=source.optional)
+        return _from_config_map(config_map, sources, _mode(source.default_mode))
     if volume.secret is not None:
         secret = volume.secret
-        other = SecretProjection(name=secret.secret_name, items=secret.items, optional=secret.optional)
-        return _from_secret(other, sources, _mode(secret.default_mode))
+        projected = SecretProjection(name=secret.secret_name, items=secret.items, optional=secret.optional)
+        return _from_secret(projected, sources, _mode(secret.default_mode))
     if volume.downward_api is not None:
         return _from_pod(volume.downward_api.items, pod, facts, _mode(volume.downward_api.default_mode))
     assert volume.projected is not None

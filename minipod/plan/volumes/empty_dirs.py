@@ -1,4 +1,4 @@
-"""Folders that begin empty, on disk or in memory (layer 2): emptyDirs, and where minipod writes files of its own.
+"""Directories that start empty, on disk or in memory (layer 2): emptyDirs, and where minipod writes files of its own.
 
 Rules: pkg/volume/emptydir/empty_dir.go, pkg/volume/volume_linux.go (fsGroup).
 """
@@ -20,7 +20,7 @@ _FS_GROUP_MODE = 0o660 | 0o110 | stat.S_ISGID
 
 
 class MakeEmptyDir(HostOperation, frozen=True):
-    """An empty folder that everybody may write to; with `gid` it belongs to that group and hands it on."""
+    """An empty directory that every user may write to; with `gid` it belongs to that group, which new files inherit."""
 
     path: str
     gid: int | None = None
@@ -44,7 +44,7 @@ class MakeEmptyDir(HostOperation, frozen=True):
 
 
 class MountTmpfs(HostOperation, frozen=True):
-    """A tmpfs over an emptyDir's folder: an emptyDir of medium Memory."""
+    """A tmpfs over an emptyDir's directory: an emptyDir of medium Memory."""
 
     path: str
     size_bytes: int
@@ -68,7 +68,7 @@ class MountTmpfs(HostOperation, frozen=True):
 
 
 class MountHugePages(HostOperation, frozen=True):
-    """hugetlbfs over an emptyDir's folder: an emptyDir of medium HugePages."""
+    """hugetlbfs over an emptyDir's directory: an emptyDir of medium HugePages."""
 
     path: str
     page_bytes: int
@@ -103,9 +103,9 @@ def tmpfs_size(size_limit: str | None, pod_limit_bytes: int | None, node_bytes: 
 def huge_page_size(pod: Pod, medium: str) -> int:
     """Bytes of a page of that medium, which the pod has to request (getPageSizeMountOption). Raises VolumeError."""
     containers = (*pod.spec.containers, *pod.spec.init_containers)
-    requests = [one.resources.requests for one in containers]
+    requests = [container.resources.requests for container in containers]
     requests += [pod.spec.resources.requests] if pod.spec.resources is not None else []
-    names = {name for one in requests for name in one if name.startswith("hugepages-")}
+    names = {name for resources in requests for name in resources if name.startswith("hugepages-")}
     sizes = {quantity.value(name.removeprefix("hugepages-")) for name in names}
     if medium != HUGE_PAGES:
         sizes &= {quantity.value(medium.removeprefix(f"{HUGE_PAGES}-"))}

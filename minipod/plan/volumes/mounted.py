@@ -1,6 +1,6 @@
-"""Volumes that come from elsewhere (layer 2): folders of PersistentVolumes, images; as host operations.
+"""Volumes that come from elsewhere (layer 2): directories of PersistentVolumes, images; as host operations.
 
-Each gets a place in the pod's folder, where it is mounted for as long as the pod is there. Undoing takes the mount
+Each gets a place in the pod's directory, where it is mounted for as long as the pod is there. Undoing takes the mount
 away, never what is mounted. Rules: pkg/volume/{local,image}, pkg/volume/volume_linux.go (fsGroup).
 """
 
@@ -21,7 +21,7 @@ _FS_GROUP_FOLDER = 0o660 | 0o110 | stat.S_ISGID
 
 
 class MakeProvisionedFolder(HostOperation, frozen=True):
-    """The folder of a PersistentVolume that minipod made. It is the volume's, so undoing leaves it."""
+    """The directory of a PersistentVolume that minipod made. It belongs to the volume, so undoing keeps it."""
 
     path: str
 
@@ -37,7 +37,7 @@ class MakeProvisionedFolder(HostOperation, frozen=True):
 
 
 class BindFolder(HostOperation, frozen=True):
-    """A folder or file of the host at the volume's place in the pod's folder."""
+    """A directory or file of the host at the volume's place in the pod's directory."""
 
     volume: str
     source: str
@@ -113,7 +113,7 @@ class MountImage(HostOperation, frozen=True):
 
 
 class LinkDevice(HostOperation, frozen=True):
-    """A block device of the host under the volume's name in the pod's folder (a PersistentVolume of mode Block)."""
+    """A block device of the host under the volume's name in the pod's directory (a PersistentVolume of mode Block)."""
 
     volume: str
     device: str
@@ -148,7 +148,7 @@ def make_place(path: str, *, directory: bool) -> None:
 
 
 def unmount(path: str) -> None:
-    """The mount and the empty place that it was on; a place that is not empty is told by the folder's removal."""
+    """The mount and the empty place that it was on; where a place is not empty, the directory's removal reports it."""
     kmount.umount_if_mounted(path)
     try:
         if os.path.isdir(path):

@@ -1,7 +1,7 @@
 """NFS volumes (layer 2): an export of a server, mounted by the kernel's own client, without mount.nfs.
 
 Rules: nfs(5) for the options, pkg/volume/nfs/nfs.go. The newest version that both sides know is taken, as by
-mount.nfs: 4.2, 4.1, 4.0, then 3, which goes without locks (there is no rpc.statd here).
+mount.nfs: 4.2, 4.1, 4.0, then 3, which works without locks (there is no rpc.statd here).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from minipod.plan.operation import HostOperation
 from minipod.plan.volumes.mounted import make_place, unmount
 
 _VERSIONS = ("4.2", "4.1", "4.0", "3")
-#: what a server without that version, or without any, answers: the next one is tried
+#: errors of a server without that version, or without any: the next version is tried
 _NEXT = (errno.EPROTONOSUPPORT, errno.EINVAL, errno.ENOENT, errno.ECONNREFUSED, errno.EOPNOTSUPP, errno.ENODEV)
 #: options of mount(8) that are flags of the mount itself, not the client's
 _FLAGS = {
@@ -31,7 +31,7 @@ _FLAGS = {
     "strictatime": kmount.MS_STRICTATIME,
     "sync": kmount.MS_SYNCHRONOUS,
 }
-#: options that say what holds anyway, or speak to mount.nfs
+#: options that state what holds anyway, or are for mount.nfs
 _WITHOUT_EFFECT = frozenset({"rw", "defaults", "auto", "suid", "dev", "exec", "atime", "async", "_netdev", "fg"})
 
 
@@ -67,7 +67,7 @@ class MountNfs(HostOperation, frozen=True):
                 )
                 return
             except OSError as error:
-                # the first that says more than "not this version" is what is told
+                # the first error other than "not this version" is reported
                 if failure is None or failure.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.ENODEV):
                     failure = error
                 if error.errno not in _NEXT:
@@ -94,7 +94,7 @@ class MountNfs(HostOperation, frozen=True):
 def split_options(options: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     """(flags of the mount, options for the client)."""
     flags, rest = 0, []
-    for option in (word.strip() for given in options for word in given.split(",")):
+    for option in (word.strip() for text in options for word in text.split(",")):
         if option in _FLAGS:
             flags |= _FLAGS[option]
         elif option and option not in _WITHOUT_EFFECT:

@@ -1,6 +1,6 @@
-"""A folder's limit on disk (layer 2) by project quota, where the file system has it: an emptyDir with sizeLimit.
+"""A directory's limit on disk (layer 2) by project quota, where the file system has it: an emptyDir with sizeLimit.
 
-Which project a folder has is kept by the file system, in the folder; which projects are free it knows as well. So
+Which project a directory has is kept by the file system, in the directory; which projects are free it knows as well. So
 nothing about it is stored here, nothing has to be agreed on with other instances, and nothing is lost by a crash.
 """
 
@@ -17,7 +17,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LimitFolder(HostOperation, frozen=True):
-    """A new, empty folder may take so much and no more; without project quota it is as it was, and measured."""
+    """Limit what a new, empty directory may hold; without project quota it is unchanged, and its usage is measured."""
 
     path: str
     limit_bytes: int
@@ -37,7 +37,7 @@ class LimitFolder(HostOperation, frozen=True):
             os.close(folder_fd)
 
     def undo(self) -> None:
-        """The project is free for others again as soon as the folder is removed."""
+        """The project is free for others again as soon as the directory is removed."""
         try:
             folder_fd = os.open(self.path, _FOLDER)
         except FileNotFoundError:
@@ -54,7 +54,7 @@ def _is_ours(project: int) -> bool:
 
 
 def _take_project(folder_fd: int) -> int:
-    """A project that has this folder and nothing else. Of two that take the same one at once, one at least sees it."""
+    """A project that has this directory and nothing else. Of two that take the same at once, at least one sees it."""
     for project in range(FIRST_PROJECT, LAST_PROJECT + 1):
         if quota.project_inodes(folder_fd, project):
             continue

@@ -1,7 +1,7 @@
 """A pod's volumes (layer 2): every source as host operations, and the mounts that containers get of them.
 
 What is in the files of a configMap, secret, downwardAPI or projected volume is no part of an operation (a plan is
-printed and saved): `plan.volumes.configuration` says it, `runtime.atomic` writes it. Rules:
+printed and saved): `plan.volumes.configuration` computes it, `runtime.atomic` writes it. Rules:
 pkg/volume/emptydir/empty_dir.go, pkg/volume/hostpath/host_path.go, pkg/volume/volume_linux.go (fsGroup),
 pkg/kubelet/kubelet_pods.go makeMounts. A pod's volumes outlive its sandbox; they end with the pod.
 """
@@ -57,7 +57,7 @@ _PROPAGATION = {"None": "private", "HostToContainer": "host-to-container", "Bidi
 
 
 def pod_directory(pod: Pod, paths: Paths) -> str:
-    """The pod's folder on disk: volumes, and its containers' layers and termination logs."""
+    """The pod's directory on disk: volumes, and its containers' layers and termination logs."""
     return f"{paths.state}/pods/{pod.metadata.uid}"
 
 
@@ -65,7 +65,7 @@ def empty_dir_path(pod: Pod, name: str, paths: Paths) -> str:
     return f"{pod_directory(pod, paths)}/volumes/kubernetes.io~empty-dir/{name}"
 
 
-#: volume source -> the folder of its kind below the pod's volumes, as the kubelet names it
+#: volume source -> the directory of its kind below the pod's volumes, as the kubelet names it
 _PLUGINS = {
     "empty_dir": "empty-dir",
     "config_map": "configmap",
@@ -77,7 +77,7 @@ _PLUGINS = {
     "image": "image",
     "nfs": "nfs",
 }
-#: of these nothing can be written to, whatever a mount says (GetAttributes().ReadOnly)
+#: read-only whatever a mount has (GetAttributes().ReadOnly)
 _READ_ONLY = ("config_map", "secret", "downward_api", "projected", "image")
 _IN_MEMORY = ("secret", "downward_api", "projected")
 
@@ -96,7 +96,7 @@ def device_path(pod: Pod, name: str, paths: Paths) -> str:
 
 
 def used_volumes(pod: Pod) -> tuple[Volume, ...]:
-    """Those that some container mounts or gets as a device; a kubelet passes over the others (GetPodVolumeNames)."""
+    """Those that some container mounts or gets as a device; a kubelet ignores the others (GetPodVolumeNames)."""
     names = _mounted(pod) | _given_as_devices(pod)
     return tuple(volume for volume in pod.spec.volumes if volume.name in names)
 
@@ -123,7 +123,7 @@ class FoundSources(msgspec.Struct, frozen=True):
 
 
 class MakePodFolder(HostOperation, frozen=True):
-    """The pod's own folder; `undo` removes it with everything below, and stops at anything still mounted there."""
+    """The pod's own directory; `undo` removes it with everything below, and stops at anything still mounted there."""
 
     path: str
 
@@ -134,16 +134,16 @@ class MakePodFolder(HostOperation, frozen=True):
         os.makedirs(self.path, mode=0o750, exist_ok=True)
 
     def undo(self) -> None:
-        if os.path.basename(self.path):  # a pod without a uid would name the folder of all pods
+        if os.path.basename(self.path):  # a pod without a uid would name the directory of all pods
             remove_tree(self.path)
 
 
 def volume_operations(
     pod: Pod, paths: Paths, facts: HostFacts, found: FoundSources | None = None
 ) -> tuple[HostOperation, ...]:
-    """What makes the pod's volumes, in order; undone backwards when the pod ends, and only then.
+    """What makes the pod's volumes, in order; undone in reverse when the pod ends, and only then.
 
-    `found` None: nothing was looked up (`minipod plan`), what it would say is shown as a placeholder. Raises
+    `found` None: nothing was looked up (`minipod plan`), a placeholder stands for what it would be. Raises
     VolumeError for a source that is not supported.
     """
     operations: list[HostOperation] = [MakePodFolder(pod_directory(pod, paths))]
@@ -173,7 +173,7 @@ def volume_operations(
 
 
 def host_paths(pod: Pod, container: Container | EphemeralContainer) -> tuple[CheckHostPath, ...]:
-    """The host's paths that the container is about to get: one may have gone since the pod's volumes were made."""
+    """The host's paths that the container is about to get: they may have been removed since the volumes were made."""
     mounted = {mount.name for mount in container.volume_mounts}
     return tuple(
         CheckHostPath(volume.name, volume.host_path.path, volume.host_path.type or "")

@@ -1,7 +1,7 @@
 """A volume's subPath (layer 2): found and made below the volume, never outside, whatever a container put there.
 
 Rules: pkg/kubelet/kubelet_pods.go makeMounts, pkg/volume/util/subpath/subpath_linux.go. Made when the container is
-created, so that what is wrong is told as the kubelet tells it; looked up again, by one openat2, when it is mounted.
+created, so that errors are reported as the kubelet reports them; looked up again, by one openat2, when it is mounted.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def open_source(source: str, sub_path: str = "") -> int:
 
 
 class MakeSubPath(HostOperation, frozen=True, kw_only=True):
-    """The sub path is there and inside the volume; what is missing is made as folders with the volume's own mode.
+    """The sub path is there and inside the volume; what is missing is made as directories with the volume's own mode.
 
-    So whoever may write to the volume may write to it. It is the volume's: undoing leaves it. `image`: of an image's
-    files, where nothing can be made. Raises ContainerError.
+    So all users that may write to the volume may write to it. It belongs to the volume: undoing keeps it.
+    `image`: of an image's files, where nothing can be made. Raises ContainerError.
     """
 
     volume: str
@@ -60,7 +60,7 @@ class MakeSubPath(HostOperation, frozen=True, kw_only=True):
             raise ContainerError(message, "CreateContainerConfigError") from error
 
     def _make(self) -> None:
-        """Folder by folder, each looked up from the volume's descriptor."""
+        """Directory by directory, each looked up from the volume's descriptor."""
         volume_fd = os.open(self.source, os.O_PATH | os.O_CLOEXEC)
         try:
             mode = stat.S_IMODE(os.fstat(volume_fd).st_mode)
@@ -89,7 +89,7 @@ def _make_folder(volume_fd: int, parent: str, name: str, mode: int) -> int:
 
 
 def _why(error: OSError) -> str:
-    """Nothing of the host, only what is wrong."""
+    """Nothing of the host, only the error."""
     if error.errno in (errno.EXDEV, errno.ELOOP):
         return "it leads out of the volume"
     if error.errno == errno.EEXIST:
