@@ -2,21 +2,26 @@
 
 Kubernetes' client-go tools/record (events_cache.go) correlates equal events into one with a count, those that differ
 only in their message into one after the tenth, and drops what a source says too often about an object; so does this.
-Knows nothing of what the events mean.
+Each is kept and announced like every other object. Knows nothing of what the events mean.
 """
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from minipod.agent.registry.history import Change, change_of
 from minipod.agent.registry.store import EventRecord, Store
 from minipod.api.timestamps import timestamp
+from minipod.api.types import Event, EventSource, ObjectMeta, ObjectReference
+from minipod.errors import HostError
 
 LIFETIME_S = 3600.0
 MAX_EVENTS = 10_000  # of all pods
@@ -30,7 +35,7 @@ COMBINED = "(combined from similar events): "
 
 
 class PodReference(NamedTuple):
-    """`version`: the resourceVersion that the pod had; not every speaker knows it. `kind`: or of another object."""
+    """`version`: the resourceVersion that the pod had; not every source knows it. `kind`: or of another object."""
 
     namespace: str
     name: str
@@ -47,8 +52,8 @@ class _Key(NamedTuple):
     message: str
 
 
-class _Unsaid(NamedTuple):
-    """What was dropped of one event since it was told last."""
+class _Dropped(NamedTuple):
+    """What was dropped of one event since it was recorded last."""
 
     times: int
     first_stamp: str
@@ -89,34 +94,28 @@ class _Similar:
 
 
 class EventRecorder:
-    """Events of all pods. Every method takes `now_s`, seconds since the epoch."""
+    """Events of all pods. Every method takes `now_s`, seconds since the epoch, and may raise HostError (the store)."""
 
-    def __init__(self, store: Store, node_name: str, notify: Callable[[str, dict[str, Any]], None], now_s: float):
-        """`notify(type, event)` is told of each: ADDED, MODIFIED or DELETED."""
+    def __init__(self, store: Store, node_name: str, publish: Callable[[Change], None], now_s: float):
+        """`publish` is called with each change of an event once it is committed."""
         self._store = store
         self._node_name = node_name
-        self._notify = notify
-        self._events: OrderedDict[_Key, dict[str, Any]] = OrderedDict()  # by last time, oldest first
+        self._publish = publish
+        self._events: OrderedDict[_Key, Event] = OrderedDict()  # by last time, oldest first
         self._last_s: dict[_Key, float] = {}
         self._spam: dict[tuple[str, str, str], _Spam] = {}  # as client-go's, not kept over a restart
         self._similar: dict[tuple[str, str, str, str], _Similar] = {}
-        self._unsaid: dict[_Key, _Unsaid] = {}  # a dropped event counts all the same, once the next one is told
+        self._dropped: dict[_Key, _Dropped] = {}  # a dropped event counts all the same, once the next is recorded
         self._load(now_s)
 
     def _load(self, now_s: float) -> None:
-        dead = []
         for record in self._store.events():
-            if now_s - record.last_s >= LIFETIME_S:
-                dead.append(record.uid)
-                continue
-            event = msgspec.json.decode(record.data)
-            involved = event["involvedObject"]
-            path = involved.get("fieldPath", "")
-            key = _Key(record.pod_uid, path, event["type"], event["reason"], event["message"])
+            event = msgspec.json.decode(record.data, type=Event)
+            path = event.involved_object.field_path
+            key = _Key(record.pod_uid, path, event.type, event.reason, event.message)
             self._events[key] = event
             self._last_s[key] = record.last_s
-        if dead:
-            self._store.delete_events(dead)
+        self.expire(now_s)
 
     def record(
         self,
@@ -132,32 +131,43 @@ class EventRecorder:
         self.expire(now_s)
         stamp = timestamp(now_s)
         key = self._correlated(_Key(pod.uid, field_path, kind, reason, message[:MAX_MESSAGE]), component, now_s)
-        unsaid = self._unsaid.pop(key, _Unsaid(0, stamp))
+        dropped = self._dropped.pop(key, _Dropped(0, stamp))
         if not self._spam.setdefault((pod.uid, component, kind), _Spam(now_s)).accepts(now_s):
-            self._unsaid[key] = unsaid._replace(times=unsaid.times + 1)
+            self._dropped[key] = dropped._replace(times=dropped.times + 1)
             return
         known = self._events.get(key)
+        if known is None:
+            event = self._new(pod, key._replace(field_path=field_path), component, stamp, now_s)
+            if dropped.times:
+                event = _with(event, count=dropped.times + 1, first_timestamp=dropped.first_stamp)
+        else:
+            event = _with(known, count=(known.count or 1) + dropped.times + 1, last_timestamp=stamp)
+        if key.message == COMBINED:  # the last one stands for all
+            event = _with(event, message=(COMBINED + message)[:MAX_MESSAGE])
+        self._put(key, event, known, now_s)
+        if known is None:
+            self._bound()
+
+    def _put(self, key: _Key, event: Event, known: Event | None, now_s: float) -> None:
+        """Stores it, announces it, and takes it back where the transaction around is rolled back."""
+        last_s = self._last_s.get(key, 0.0)
         with self._store.transaction():
-            version = str(self._store.next_version())
-            if known is None:
-                event = self._new(pod, key._replace(field_path=field_path), component, stamp, version, now_s)
-                if unsaid.times:
-                    event |= {"count": unsaid.times + 1, "firstTimestamp": unsaid.first_stamp}
-            else:
-                metadata = {**known["metadata"], "resourceVersion": version}
-                count = known.get("count", 1) + unsaid.times + 1
-                event = {**known, "metadata": metadata, "count": count, "lastTimestamp": stamp}
-            if key.message == COMBINED:  # the last one stands for all
-                event["message"] = (COMBINED + message)[:MAX_MESSAGE]
+            event = _with_version(event, self._store.next_version())
             self._events[key] = event
             self._events.move_to_end(key)
             self._last_s[key] = now_s
-            self._store.put_event(
-                EventRecord(event["metadata"]["uid"], pod.namespace, pod.uid, now_s, msgspec.json.encode(event))
-            )
-        self._notify("ADDED" if known is None else "MODIFIED", event)
+            self._store.on_rollback(partial(self._take_back, key, known, last_s))
+            data = msgspec.json.encode(event)
+            record = EventRecord(event.metadata.uid, event.metadata.namespace, key.pod_uid, now_s, data)
+            self._store.put_event(record)
+            change = change_of("ADDED" if known is None else "MODIFIED", known, event, data)
+            self._store.after_commit(partial(self._publish, change))
+
+    def _take_back(self, key: _Key, known: Event | None, last_s: float) -> None:
         if known is None:
-            self._bound()
+            del self._events[key], self._last_s[key]
+        else:
+            self._events[key], self._last_s[key] = known, last_s
 
     def _correlated(self, key: _Key, component: str, now_s: float) -> _Key:
         """The event that this one counts for."""
@@ -169,93 +179,86 @@ class EventRecorder:
         """The pod is gone: nothing more will be said about it. Its events stay for their hour."""
         self._spam = {key: spam for key, spam in self._spam.items() if key[0] != pod_uid}
         self._similar = {key: similar for key, similar in self._similar.items() if key[0] != pod_uid}
-        self._unsaid = {key: unsaid for key, unsaid in self._unsaid.items() if key.pod_uid != pod_uid}
+        self._dropped = {key: dropped for key, dropped in self._dropped.items() if key.pod_uid != pod_uid}
 
-    def _new(
-        self, pod: PodReference, key: _Key, component: str, stamp: str, version: str, now_s: float
-    ) -> dict[str, Any]:
-        involved = {
-            "kind": pod.kind,
-            "namespace": pod.namespace,
-            "name": pod.name,
-            "uid": pod.uid,
-            "apiVersion": "v1",
-        }
-        if pod.version:
-            involved["resourceVersion"] = pod.version
-        if key.field_path:
-            involved["fieldPath"] = key.field_path
-        event = {
-            "kind": "Event",
-            "apiVersion": "v1",
-            "metadata": {
-                "name": f"{pod.name}.{int(now_s * 1e9):x}",
-                "namespace": pod.namespace,
-                "uid": str(uuid.uuid4()),
-                "resourceVersion": version,
-                "creationTimestamp": stamp,
-            },
-            "involvedObject": involved,
-            "reason": key.reason,
-            "message": key.message,
-            "type": key.type,
-            "reportingComponent": component,
-        }
+    def _new(self, pod: PodReference, key: _Key, component: str, stamp: str, now_s: float) -> Event:
+        involved = ObjectReference(
+            api_version="v1",
+            field_path=key.field_path,
+            kind=pod.kind,
+            name=pod.name,
+            namespace=pod.namespace,
+            resource_version=pod.version,
+            uid=pod.uid,
+        )
+        event = Event(
+            metadata=ObjectMeta(
+                name=f"{pod.name}.{int(now_s * 1e9):x}",
+                namespace=pod.namespace,
+                uid=str(uuid.uuid4()),
+                creation_timestamp=stamp,
+            ),
+            involved_object=involved,
+            reason=key.reason,
+            message=key.message,
+            type=key.type,
+            reporting_component=component,
+        )
         if component == SCHEDULER:
-            return event | _of_scheduler(now_s)
-        return event | {
-            "source": {"component": component, "host": self._node_name},
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "count": 1,
-            "eventTime": None,
-            "reportingInstance": self._node_name,
-        }
+            return _of_scheduler(event, now_s)
+        return _with(
+            event,
+            source=EventSource(component=component, host=self._node_name),
+            reporting_instance=self._node_name,
+            first_timestamp=stamp,
+            last_timestamp=stamp,
+            count=1,
+        )
 
-    def select(self, now_s: float, namespace: str | None = None, pod: str | None = None) -> list[dict[str, Any]]:
-        """Oldest last time first. `namespace` None: all."""
-        self.expire(now_s)
-        return [event for event in self._events.values() if matches(event, namespace, pod)]
+    def all(self, now_s: float) -> list[Event]:
+        """Oldest last time first."""
+        with contextlib.suppress(HostError):  # what cannot be removed, on a full disk, is still there
+            self.expire(now_s)
+        return list(self._events.values())
 
     def expire(self, now_s: float) -> None:
-        """Forgets what is older than an hour."""
+        """Removes what is older than an hour."""
         dead = []
         for key in self._events:  # ordered: the first young one ends it
             if now_s - self._last_s[key] < LIFETIME_S:
                 break
             dead.append(key)
-        self._forget(dead)
+        self._remove(dead)
 
     def _bound(self) -> None:
-        self._forget(list(islice(self._events, max(0, len(self._events) - MAX_EVENTS))))
+        self._remove(list(islice(self._events, max(0, len(self._events) - MAX_EVENTS))))
 
-    def _forget(self, keys: list[_Key]) -> None:
+    def _remove(self, keys: list[_Key]) -> None:
         if not keys:
             return
-        gone = []
-        for key in keys:
-            gone.append(self._events.pop(key))
-            del self._last_s[key]
-        self._store.delete_events([event["metadata"]["uid"] for event in gone])
-        for event in gone:
-            self._notify("DELETED", event)
+        with self._store.transaction():
+            self._store.delete_events([self._events[key].metadata.uid for key in keys])
+            for key in keys:
+                event, last_s = self._events.pop(key), self._last_s.pop(key)
+                gone = _with_version(event, self._store.next_version())
+                change = change_of("DELETED", event, gone, msgspec.json.encode(gone))
+                self._store.after_commit(partial(self._publish, change))
+                self._store.on_rollback(partial(self._restore, key, event, last_s))
+
+    def _restore(self, key: _Key, event: Event, last_s: float) -> None:
+        self._events[key], self._last_s[key] = event, last_s
+        self._events.move_to_end(key, last=False)
 
 
-def _of_scheduler(now_s: float) -> dict[str, Any]:
+def _with(event: Event, **fields: object) -> Event:
+    return msgspec.structs.replace(event, **fields)
+
+
+def _with_version(event: Event, version: int) -> Event:
+    return _with(event, metadata=msgspec.structs.replace(event.metadata, resource_version=str(version)))
+
+
+def _of_scheduler(event: Event, now_s: float) -> Event:
     """The scheduler speaks events.k8s.io: an action and one exact time, where the kubelet has a source and a count."""
     moment = f"{timestamp(now_s)[:-1]}.{int(now_s % 1 * 1e6):06d}Z"
-    return {
-        "action": "Binding",
-        "source": {},
-        "firstTimestamp": None,
-        "lastTimestamp": None,
-        "eventTime": moment,
-        "reportingInstance": SCHEDULER,
-    }
-
-
-def matches(event: dict[str, Any], namespace: str | None, pod: str | None) -> bool:
-    """Whether the event belongs to the namespace (None: any) and the pod of that name (None: any)."""
-    if namespace is not None and event["metadata"]["namespace"] != namespace:
-        return False
-    return pod is None or event["involvedObject"]["name"] == pod
+    return _with(event, action="Binding", event_time=moment, reporting_instance=SCHEDULER)

@@ -11,18 +11,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from minipod.agent.events import EventRecorder
-from minipod.agent.hub import Hub
+from minipod.agent.host_node import host_node
 from minipod.agent.objects.configuration import Configuration
-from minipod.agent.pods.steps import Step
-from minipod.agent.registry.history import Change, History
+from minipod.agent.pods.progress import Steps
+from minipod.agent.registry.history import History
+from minipod.agent.registry.read_only import ReadOnly
 from minipod.agent.registry.registry import Registry
 from minipod.agent.registry.store import Store
 from minipod.agent.registry.stored import StoredObjects
 from minipod.agent.turns import Turns
 from minipod.agent.watchdog import Watchdog
+from minipod.api import types
+from minipod.api.kinds import EVENT, NODE
 from minipod.api.types import Pod
 from minipod.config import Config
 from minipod.paths import Paths
@@ -173,11 +174,6 @@ class Planner(Protocol):
     def decode_operations(self, data: bytes) -> tuple[HostOperation, ...]: ...
 
 
-class EventChange(msgspec.Struct, frozen=True):
-    type: str
-    event: dict[str, object]
-
-
 class ProbeFigures:
     """What all probes of this agent came to. `late`: those that began more than LATE_S after their time."""
 
@@ -190,13 +186,6 @@ class ProbeFigures:
     def count(self, late_s: float) -> None:
         self.made += 1
         self.late += late_s > self.LATE_S
-
-
-class PodStep(msgspec.Struct, frozen=True):
-    """A step of the pod with this uid."""
-
-    uid: str
-    step: Step
 
 
 async def _nothing_found(pod: Pod) -> FoundSources:
@@ -214,26 +203,23 @@ class Node:
     runtime: Runtime
     planner: Planner
     clock: Callable[[], float] = time.time
-    pod_changes: Hub[Change | PodStep] = field(default_factory=Hub)
-    event_changes: Hub[EventChange] = field(default_factory=Hub)
     probe_figures: ProbeFigures = field(default_factory=ProbeFigures)
     turns: Turns = field(default_factory=Turns)
     watchdog: Watchdog = field(default_factory=Watchdog)
-    object_changes: Hub[Change] = field(default_factory=Hub)
     find_sources: Callable[[Pod], Awaitable[FoundSources]] = _nothing_found
 
     def __post_init__(self) -> None:
-        self.events = EventRecorder(
-            self.store,
-            self.facts.node_name,
-            lambda kind, event: self.event_changes.publish(EventChange(kind, event)),
-            self.clock(),
-        )
+        self._host_node: types.Node | None = None
         self.history = History(self.store.version)
-        self.registry = Registry(self.store, StoredObjects(self.store, lambda: self.clock(), self.publish))
+        self.pod_steps = Steps(self.history)
+        self.events = EventRecorder(self.store, self.facts.node_name, self.history.append, self.clock())
+        self.registry = Registry(self.store, StoredObjects(self.store, lambda: self.clock(), self.history.append))
+        self.registry.add_keeper(EVENT, ReadOnly(lambda: self.events.all(self.clock())))
+        self.registry.add_keeper(NODE, ReadOnly(lambda: [self.host_node()]))
         self.configuration = Configuration(self.registry, self.paths, self.facts)
 
-    def publish(self, change: Change) -> None:
-        """A committed change of an object, for all watches."""
-        self.history.append(change)
-        (self.pod_changes if change.kind == "Pod" else self.object_changes).publish(change)
+    def host_node(self) -> types.Node:
+        """This host as an object. May raise HostError (the store)."""
+        if self._host_node is None:
+            self._host_node = host_node(self.facts, self.store, self.clock())
+        return self._host_node

@@ -198,7 +198,7 @@ EVENT = Kind(
     refused="events are written by minipod itself",
     create="objects:event",
     update="objects:event_update",
-    table="",
+    table="object_columns:EVENTS",
 )
 NODE = Kind(
     "Node",
@@ -210,7 +210,7 @@ NODE = Kind(
     defaults="defaults:node",
     create="nodes:node",
     update="nodes:node_update",
-    table="",
+    table="object_columns:NODES",
 )
 
 #: in the order in which the objects of a manifest are applied: pods last, what they need is there when they come

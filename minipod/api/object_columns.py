@@ -12,24 +12,36 @@ import msgspec
 
 from minipod.api import columns
 from minipod.api.columns import age
-from minipod.api.types import ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret
+from minipod.api.types import (
+    ConfigMap,
+    Event,
+    Namespace,
+    Node,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Pod,
+    Secret,
+)
 
 UNSET = "<unset>"
 _SHORT_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
 
 class Table(msgspec.Struct, frozen=True):
-    """The table of one kind. `wide`: titles that `-o wide` adds; `row` returns all cells, the wide columns last."""
+    """Of one kind. `columns`: all titles; `wide`: those only with `-o wide`; `cells`: a text for each title."""
 
     columns: tuple[str, ...]
     cells: Callable[[Any, float], list[str]]
     wide: tuple[str, ...] = ()
 
     def titles(self, wide: bool) -> tuple[str, ...]:
-        return (*self.columns, *self.wide) if wide else self.columns
+        return self.columns if wide else tuple(title for title in self.columns if title not in self.wide)
 
-    def row(self, item: Any, now: float, wide: bool) -> list[str]:
-        return self.cells(item, now)[: len(self.titles(wide))]
+    def row(self, thing: Any, now: float, wide: bool) -> list[str]:
+        cells = self.cells(thing, now)
+        if wide or not self.wide:
+            return cells
+        return [cell for title, cell in zip(self.columns, cells, strict=True) if title not in self.wide]
 
 
 def access_modes(modes: tuple[str, ...]) -> str:
@@ -87,6 +99,62 @@ def _namespace(namespace: Namespace, now: float) -> list[str]:
     return [namespace.metadata.name, namespace.status.phase, age(namespace.metadata.creation_timestamp, now)]
 
 
+def _event(thing: Event, now: float) -> list[str]:
+    subject, series = thing.involved_object, thing.series
+    first = age(thing.first_timestamp or thing.event_time, now)
+    last, count = age(thing.last_timestamp, now) if thing.last_timestamp else first, thing.count or 1
+    if series is not None:
+        last, count = age(series.last_observed_time, now), series.count
+    source = thing.source.component or thing.reporting_component
+    place = thing.source.host or thing.reporting_instance
+    return [
+        last,
+        thing.type,
+        thing.reason,
+        f"{subject.kind.lower()}/{subject.name}" if subject.name else subject.kind.lower(),
+        subject.field_path,
+        f"{source}, {place}" if place else source,
+        thing.message.strip(),
+        first,
+        str(count),
+        thing.metadata.name,
+    ]
+
+
+_ROLE = "node-role.kubernetes.io/"
+
+
+def _node(thing: Node, now: float) -> list[str]:
+    ready = next((condition.status for condition in thing.status.conditions if condition.type == "Ready"), None)
+    status = "Unknown" if ready is None else "Ready" if ready == "True" else "NotReady"
+    roles = sorted(label.removeprefix(_ROLE) for label in thing.metadata.labels if label.startswith(_ROLE))
+    info = thing.status.node_info
+
+    def address(type_: str) -> str:
+        return next((found.address for found in thing.status.addresses if found.type == type_), columns.NONE)
+
+    return [
+        thing.metadata.name,
+        status + (",SchedulingDisabled" if thing.spec.unschedulable else ""),
+        ",".join(roles) or columns.NONE,
+        age(thing.metadata.creation_timestamp, now),
+        info.kubelet_version,
+        address("InternalIP"),
+        address("ExternalIP"),
+        info.os_image or columns.UNKNOWN,
+        info.kernel_version or columns.UNKNOWN,
+        info.container_runtime_version or columns.UNKNOWN,
+    ]
+
+
+_EVENT = (
+    *("LAST SEEN", "TYPE", "REASON", "OBJECT", "SUBOBJECT", "SOURCE", "MESSAGE"),
+    *("FIRST SEEN", "COUNT", "NAME"),
+)
+_NODE = (
+    *("NAME", "STATUS", "ROLES", "AGE", "VERSION"),
+    *("INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"),
+)
 _CLAIM = ("NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "VOLUMEATTRIBUTESCLASS", "AGE")
 _VOLUME = (
     *("NAME", "CAPACITY", "ACCESS MODES", "RECLAIM POLICY", "STATUS", "CLAIM", "STORAGECLASS"),
@@ -95,7 +163,9 @@ _VOLUME = (
 
 CONFIG_MAPS = Table(("NAME", "DATA", "AGE"), _config_map)
 SECRETS = Table(("NAME", "TYPE", "DATA", "AGE"), _secret)
-PERSISTENT_VOLUME_CLAIMS = Table(_CLAIM, _claim, ("VOLUMEMODE",))
-PERSISTENT_VOLUMES = Table(_VOLUME, _volume, ("VOLUMEMODE",))
+PERSISTENT_VOLUME_CLAIMS = Table((*_CLAIM, "VOLUMEMODE"), _claim, ("VOLUMEMODE",))
+PERSISTENT_VOLUMES = Table((*_VOLUME, "VOLUMEMODE"), _volume, ("VOLUMEMODE",))
 NAMESPACES = Table(("NAME", "STATUS", "AGE"), _namespace)
-PODS = Table(columns.POD_COLUMNS, _pod, columns.POD_WIDE_COLUMNS[len(columns.POD_COLUMNS) :])
+PODS = Table(columns.POD_WIDE_COLUMNS, _pod, columns.POD_WIDE_COLUMNS[len(columns.POD_COLUMNS) :])
+EVENTS = Table(_EVENT, _event, ("SUBOBJECT", "SOURCE", "FIRST SEEN", "COUNT", "NAME"))
+NODES = Table(_NODE, _node, _NODE[5:])

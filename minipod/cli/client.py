@@ -14,7 +14,16 @@ from collections.abc import Callable, Sequence
 
 from minipod import __version__
 from minipod.cli.values import TYPE_CHECKING, Object
-from minipod.errors import AgentError, ConflictError, HostError, ManifestError, MinipodError, NotFoundError, UsageError
+from minipod.errors import (
+    AgentError,
+    ConflictError,
+    ExpiredError,
+    HostError,
+    ManifestError,
+    MinipodError,
+    NotFoundError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +34,7 @@ MSG_CMSG_CLOEXEC = 0x40000000
 _ERRORS: dict[str, type[MinipodError]] = {
     "NotFound": NotFoundError,
     "Conflict": ConflictError,
+    "Expired": ExpiredError,
     "Usage": UsageError,
     "Host": HostError,
 }
@@ -122,13 +132,16 @@ class Channel:
 
 
 class Request:
-    """One request and its answers; an agent of another version is replaced before the first answer."""
+    """One request and its answers; an agent of another version is replaced before the first answer, if `replaces`."""
 
-    def __init__(self, client: Client, message: Object, fds: Sequence[int], channel: Channel) -> None:
+    def __init__(
+        self, client: Client, message: Object, fds: Sequence[int], channel: Channel, replaces: bool = True
+    ) -> None:
         self._client = client
         self._message = {**message, "version": __version__}
         self._fds = fds
         self._started = False
+        self._replaces = replaces
         self._retries = 3
         self.result: Object | None = None
         self.channel = channel
@@ -177,7 +190,7 @@ class Request:
         if message is None:
             return None
         if "error" in message:
-            if message["error"].get("kind") == "VersionMismatch" and not self._started:
+            if message["error"].get("kind") == "VersionMismatch" and not self._started and self._replaces:
                 self._replace_agent()
                 return None
             raise error_of(message["error"])
@@ -212,9 +225,12 @@ class Client:
 
         return cls(paths_of(args), args.config, bool(args.verbose), verb)
 
-    def request(self, message: Object, fds: Sequence[int] = ()) -> Request:
-        """Send one request; an agent is started where none answers. Raises AgentError, HostError."""
-        return Request(self, message, fds, self.connect())
+    def request(self, message: Object, fds: Sequence[int] = (), *, replaces: bool = True) -> Request:
+        """Send one request; an agent is started where none answers. Raises AgentError, HostError.
+
+        `replaces`: an agent of another version is replaced by one of this version.
+        """
+        return Request(self, message, fds, self.connect(), replaces)
 
     def request_if_pods(self, message: Object) -> Request | None:
         """As `request`, but None where no agent runs and none has ever kept a pod here."""

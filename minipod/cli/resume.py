@@ -14,7 +14,7 @@ from minipod.cli.client import AgentLostError, Client, Request
 from minipod.cli.pods import STATUS_LISTS
 from minipod.cli.show.progress import TERMINAL, Progress
 from minipod.cli.values import Object
-from minipod.errors import NotFoundError
+from minipod.errors import ExpiredError, NotFoundError
 from minipod.kernel.inotify import Inotify
 
 
@@ -28,6 +28,7 @@ class Resumed:
         self._added = {event["uid"]: event for event in progress.pod_events}
         self._pods: dict[str, Object] = {}  # by uid, as last seen
         self._gone: set[str] = set()
+        self._listed: set[str] | None = None  # what is there, until the list of a watch is complete
         self._deletions = ExitStack()
         self._deleted: set[tuple[str, bool]] = set()
 
@@ -37,13 +38,10 @@ class Resumed:
         with self._deletions:
             while len(self._gone) < len(self._added):
                 try:
-                    # watch first, then list: a pod that went while no agent ran is in neither
                     with self._client.request({**everything, "watch": True}) as watch:
-                        listed, _ = self._client.call({**everything, "watch": False})
-                        here = {event["object"]["metadata"]["uid"] for event in listed}
-                        self._gone |= set(self._added) - here
+                        self._listed = set()
                         self._follow_with(watch)
-                except AgentLostError:
+                except (AgentLostError, ExpiredError):
                     continue
         return [self._outcome(uid) for uid in self._added]
 
@@ -64,10 +62,17 @@ class Resumed:
                 watch.fill()
 
     def _see(self, event: Object) -> None:
+        if event["event"] == "bookmark" and self._listed is not None:
+            self._gone |= set(self._added) - self._listed  # these went while no agent ran
+            self._listed = None
+        if event["event"] != "object":
+            return
         pod = event["object"]
         uid = pod["metadata"]["uid"]
         if uid not in self._added:
             return
+        if self._listed is not None:
+            self._listed.add(uid)
         self._pods[uid] = pod
         for path, container in self._log_files(uid, pod):
             self._progress.show({**self._added[uid], "event": "log", "container": container, "path": path})

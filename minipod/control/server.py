@@ -19,6 +19,7 @@ from minipod import __version__
 from minipod.control.wire import Connection, Held, Message, WireError
 from minipod.errors import (
     ConflictError,
+    ExpiredError,
     HostError,
     ManifestError,
     MinipodError,
@@ -37,6 +38,7 @@ Verb = Callable[[Connection, Message], Awaitable[dict[str, Any]]]
 _KINDS: tuple[tuple[type[MinipodError], str], ...] = (
     (NotFoundError, "NotFound"),
     (ConflictError, "Conflict"),
+    (ExpiredError, "Expired"),
     (ManifestError, "Manifest"),
     (UsageError, "Usage"),
     (HostError, "Host"),

@@ -229,6 +229,11 @@ class Connection:
         if self._out_bytes > _MUCH_UNREAD:
             await self.drain()
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether `drain` would not wait."""
+        return not self._out or self.gone.done()
+
     async def drain(self) -> None:
         """Returns when everything queued was taken by the socket, or the peer is gone."""
         while self._out and not self.gone.done():

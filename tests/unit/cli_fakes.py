@@ -60,13 +60,13 @@ class Peer:
 
 
 class FakeAgent:
-    """Answers by `handlers[verb]`; `requests` is what was asked."""
+    """Answers by `handlers[verb]`, `get` of events by `handlers["events"]`; `requests` is what was asked."""
 
     def __init__(self, paths: Paths) -> None:
         os.makedirs(paths.root, exist_ok=True)
         self.paths = paths
         self.requests: list[Object] = []
-        self.handlers: dict[str, Handler] = {}
+        self.handlers: dict[str, Handler] = {"events": lambda peer, _: peer.ok()}
         self.version = minipod.__version__
         self.serve_pods(pod())
         self._listener = socket.socket(socket.AF_UNIX)
@@ -96,7 +96,8 @@ class FakeAgent:
                 peer.fail("VersionMismatch", "another version", 3)
                 return
             try:
-                self.handlers[request["verb"]](peer, request)
+                is_events = request["verb"] == "get" and request["kind"] == "events"
+                self.handlers["events" if is_events else request["verb"]](peer, request)
             except BrokenPipeError:
                 pass
             finally:
@@ -128,8 +129,11 @@ class FakeAgent:
                 rows: list[list[object]] = [[pod["metadata"]["name"], "1/1", "Running", 0, "5s"] for pod in wanted]
                 if request["namespace"] is None:
                     columns, rows = ["NAMESPACE", *columns], [["default", *row] for row in rows]
-                peer.send({"event": "table", "columns": columns, "rows": rows})
+                peer.send(
+                    table_event(columns, rows, [(pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in wanted])
+                )
             if request.get("watch"):
+                peer.send({"event": "bookmark", "resource_version": "1"})
                 peer.receive()
             peer.ok()
 
@@ -148,6 +152,18 @@ def fake_agent(folder: Path) -> Iterator[FakeAgent]:
 def minipod_command(paths: Paths, *words: str) -> int:
     """One command line in this process; its exit status."""
     return guarded([words[0], "--root", paths.root, "--state", paths.state, *words[1:]])
+
+
+def table_event(
+    columns: list[str],
+    rows: list[list[object]],
+    objects: list[tuple[str, str]],
+    change: str = "ADDED",
+    version: int = 1,
+) -> Object:
+    """Rows as the agent sends them. `objects`: the name and the uid of each row's."""
+    places = [("default", name, uid, str(version)) for name, uid in objects]
+    return {"event": "table", "type": change, "columns": columns, "rows": rows, "objects": places}
 
 
 def pod(name: str = "web", containers: tuple[str, ...] = ("app",), **status: Any) -> Object:

@@ -15,7 +15,7 @@ from minipod.agent.node import Node
 from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.agent.registry.history import Change
+from minipod.agent.registry.selection import Selection
 from minipod.api.types import EmptyDirVolumeSource, Pod, Volume
 from minipod.errors import ConflictError, HostError, SandboxError
 from tests.unit.agent_fakes import FakeRuntime, make_node, make_pod, now_s, run_virtually, until
@@ -43,7 +43,7 @@ class Agent:
         return self.pods.create([pod])[0]
 
     def events(self) -> list[str]:
-        return [event["reason"] for event in self.node.events.select(now_s())]
+        return [event.reason for event in self.node.events.all(now_s())]
 
 
 def phase(worker: PodWorker) -> str:
@@ -85,14 +85,13 @@ def test_a_pod_runs_and_ends_and_leaves_nothing(tmp_path: Path) -> None:
 def test_the_stored_object_is_what_the_watchers_saw(tmp_path: Path) -> None:
     async def main() -> None:
         agent = Agent(tmp_path)
-        with agent.node.pod_changes.watch(lambda change: isinstance(change, Change)) as watch:
-            worker = agent.start(make_pod())
-            await until(lambda: phase(worker) == "Running")
-            versions, kinds = [], []
-            while watch.pending():
-                change: Any = await watch.next()
-                versions.append(int(change.new.metadata.resource_version))
-                kinds.append(change.type)
+        watch = agent.node.history.watch(Selection.of("Pod"))
+        worker = agent.start(make_pod())
+        await until(lambda: phase(worker) == "Running")
+        versions, kinds = [], []
+        while (change := watch.take()) is not None:
+            versions.append(int(change.new.metadata.resource_version))
+            kinds.append(change.type)
         assert kinds[0] == "ADDED"
         assert set(kinds[1:]) == {"MODIFIED"}
         assert versions == sorted(set(versions))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from minipod.agent.events import LIFETIME_S, EventRecorder, PodReference
+from minipod.agent.registry.history import Change, History
 from minipod.agent.registry.store import Record, Store
+from minipod.api.types import Event, EventSource
 from minipod.errors import HostError
 
 POD = PodReference("default", "web", "uid-1")
@@ -145,7 +147,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_stored(tmp_path: Path) -> None:
 
 
 def recorder(store: Store, told: list[str] | None = None, now_s: float = 0.0) -> EventRecorder:
-    return EventRecorder(store, "node-1", lambda kind, event: told.append(kind) if told is not None else None, now_s)
+    return EventRecorder(store, "node-1", lambda change: told.append(change.type) if told is not None else None, now_s)
 
 
 def test_equal_events_become_one_with_a_count(tmp_path: Path) -> None:
@@ -155,14 +157,14 @@ def test_equal_events_become_one_with_a_count(tmp_path: Path) -> None:
     for at in (100.0, 110.0):
         events.record(POD, "Warning", "BackOff", "Back-off restarting", at, "spec.containers{main}")
     events.record(POD, "Normal", "Started", "Started container", 120.0, "spec.containers{main}")
-    backoff, started = events.select(130.0)
-    assert (backoff["count"], backoff["firstTimestamp"], backoff["lastTimestamp"]) == (
+    backoff, started = events.all(130.0)
+    assert (backoff.count, backoff.first_timestamp, backoff.last_timestamp) == (
         2,
         "1970-01-01T00:01:40Z",
         "1970-01-01T00:01:50Z",
     )
-    assert backoff["involvedObject"]["fieldPath"] == "spec.containers{main}"
-    assert started["source"] == {"component": "kubelet", "host": "node-1"}
+    assert backoff.involved_object.field_path == "spec.containers{main}"
+    assert started.source == EventSource(component="kubelet", host="node-1")
     assert told == ["ADDED", "MODIFIED", "ADDED"]
     store.close()
 
@@ -172,7 +174,7 @@ def test_events_go_after_an_hour(tmp_path: Path) -> None:
     events = recorder(store)
     events.record(POD, "Normal", "Pulled", "old", 0.0)
     events.record(POD, "Normal", "Started", "young", 1000.0)
-    assert [event["message"] for event in events.select(LIFETIME_S + 1)] == ["young"]
+    assert [event.message for event in events.all(LIFETIME_S + 1)] == ["young"]
     assert len(store.events()) == 1
     store.close()
 
@@ -181,9 +183,9 @@ def test_events_survive_the_agent_and_go_on_counting(tmp_path: Path) -> None:
     store = opened(tmp_path)
     recorder(store).record(POD, "Normal", "Pulled", "x", 10.0)
     recorder(store, now_s=20.0).record(POD, "Normal", "Pulled", "x", 20.0)
-    (event,) = recorder(store, now_s=30.0).select(30.0)
-    assert event["count"] == 2
-    assert recorder(store, now_s=20.0 + LIFETIME_S).select(20.0 + LIFETIME_S) == []
+    (event,) = recorder(store, now_s=30.0).all(30.0)
+    assert event.count == 2
+    assert recorder(store, now_s=20.0 + LIFETIME_S).all(20.0 + LIFETIME_S) == []
     store.close()
 
 
@@ -193,14 +195,14 @@ def test_a_source_may_say_25_things_of_a_type_about_a_pod_and_one_more_every_fiv
     for number in range(40):
         events.record(POD, "Warning", "Unhealthy", "no", float(number))
     events.record(POD, "Normal", "Started", "another type", 40.0)
-    unhealthy, started = events.select(50.0)
-    assert (unhealthy["count"], started["count"]) == (25, 1)
+    unhealthy, started = events.all(50.0)
+    assert (unhealthy.count, started.count) == (25, 1)
     events.record(POD, "Warning", "Unhealthy", "no", 400.0)
     events.record(POD, "Warning", "Unhealthy", "no", 401.0)
-    assert sorted(event["count"] for event in events.select(402.0)) == [1, 41]  # the dropped ones are counted late
+    assert sorted(event.count for event in events.all(402.0)) == [1, 41]  # the dropped ones are counted late
     events.forget_pod(POD.uid)
     events.record(POD, "Warning", "Unhealthy", "no", 403.0)
-    assert sorted(event["count"] for event in events.select(404.0)) == [1, 42]
+    assert sorted(event.count for event in events.all(404.0)) == [1, 42]
     store.close()
 
 
@@ -211,8 +213,8 @@ def test_an_event_that_was_dropped_at_first_is_told_with_its_first_time(tmp_path
         events.record(POD, "Warning", "Unhealthy", "no", float(number))
     events.record(POD, "Warning", "BackOff", "late", 30.0)
     events.record(POD, "Warning", "BackOff", "late", 400.0)
-    event = events.select(400.0)[-1]
-    assert (event["reason"], event["count"], event["firstTimestamp"]) == ("BackOff", 2, "1970-01-01T00:00:30Z")
+    event = events.all(400.0)[-1]
+    assert (event.reason, event.count, event.first_timestamp) == ("BackOff", 2, "1970-01-01T00:00:30Z")
     store.close()
 
 
@@ -221,10 +223,10 @@ def test_what_the_scheduler_says_is_an_event_of_the_newer_kind(tmp_path: Path) -
     events = recorder(store)
     pod = PodReference("default", "web", "uid-1", "17")
     events.record(pod, "Normal", "Scheduled", "assigned", 1.5, component="default-scheduler")
-    (event,) = events.select(2.0)
-    assert (event["eventTime"], event["action"]) == ("1970-01-01T00:00:01.500000Z", "Binding")
-    assert (event["source"], event["lastTimestamp"], event.get("count")) == ({}, None, None)
-    assert event["involvedObject"]["resourceVersion"] == "17"
+    (event,) = events.all(2.0)
+    assert (event.event_time, event.action) == ("1970-01-01T00:00:01.500000Z", "Binding")
+    assert (event.source, event.last_timestamp, event.count) == (EventSource(), None, 0)
+    assert event.involved_object.resource_version == "17"
     store.close()
 
 
@@ -233,14 +235,14 @@ def test_from_the_tenth_on_events_that_differ_in_their_message_are_one(tmp_path:
     events = recorder(store)
     for number in range(15):
         events.record(POD, "Warning", "Unhealthy", f"message {number}", float(number), "spec.containers{main}")
-    kept = events.select(20.0)
+    kept = events.all(20.0)
     assert len(kept) == len(store.events()) == 10
-    assert kept[-1]["message"] == "(combined from similar events): message 14"
-    assert kept[-1]["count"] == 6
-    assert kept[-1]["involvedObject"]["fieldPath"] == "spec.containers{main}"
+    assert kept[-1].message == "(combined from similar events): message 14"
+    assert kept[-1].count == 6
+    assert kept[-1].involved_object.field_path == "spec.containers{main}"
     again = recorder(store, now_s=20.0)
     again.record(POD, "Warning", "Unhealthy", "message 0", 700.0)
-    assert len(again.select(700.0)) == 11
+    assert len(again.all(700.0)) == 11
     store.close()
 
 
@@ -273,3 +275,59 @@ def test_what_is_announced_after_a_commit_is_not_announced_of_what_was_rolled_ba
     store.after_commit(lambda: announced.append(("outside", 0)))
     assert announced[-1] == ("outside", 0)
     store.close()
+
+
+def test_events_of_a_transaction_that_is_rolled_back_were_never_there(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    told: list[str] = []
+    events = recorder(store, told)
+    events.record(POD, "Normal", "Pulled", "kept", 10.0)
+
+    def broken() -> None:
+        with store.transaction():
+            events.record(POD, "Normal", "Pulled", "kept", 20.0)
+            events.record(POD, "Normal", "Started", "lost", 20.0)
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        broken()
+    assert [(event.message, event.count) for event in events.all(30.0)] == [("kept", 1)]
+    assert told == ["ADDED"]
+
+    def broken_later() -> None:
+        with store.transaction():
+            assert events.all(LIFETIME_S + 20.0) == []
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        broken_later()
+    assert [event.message for event in events.all(30.0)] == ["kept"]
+    events.record(POD, "Normal", "Pulled", "kept", 40.0)
+    assert events.all(40.0)[0].count == 2
+    assert told == ["ADDED", "MODIFIED"]
+    store.close()
+
+
+def test_events_are_changes_in_the_history_and_so_is_their_end(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    history = History(store.version)
+    events = EventRecorder(store, "node-1", history.append, 0.0)
+    for at in (1.0, 2.0):
+        events.record(POD, "Normal", "Pulled", "x", at)
+    events.record(POD, "Normal", "Started", "y", LIFETIME_S)
+    events.expire(LIFETIME_S + 3.0)
+    content: dict[str, Event] = {}
+    types = []
+    for change in history.since(0):
+        types.append(change.type)
+        apply(content, change)
+    assert types == ["ADDED", "MODIFIED", "ADDED", "DELETED"]
+    assert list(content.values()) == events.all(LIFETIME_S + 3.0)
+    store.close()
+
+
+def apply(content: dict[str, Event], change: Change) -> None:
+    if change.type == "DELETED":
+        del content[change.name]
+    else:
+        content[change.name] = change.new

@@ -240,22 +240,6 @@ def test_get_selects_by_labels_and_fields(tmp_path: Path) -> None:
     with_agent(tmp_path, test)
 
 
-def test_a_watch_tells_every_change_until_the_client_goes(tmp_path: Path) -> None:
-    async def test(agent: Agent) -> None:
-        client = agent.client()
-        await client.send(verb="get", namespace="default", output="object", watch=True)
-        await agent.run_detached(until="ready")
-        await client.until_event(lambda message: message["object"]["status"]["phase"] == "Running")
-        await agent.ask(verb="delete", namespace="default", names=["web"])
-        await client.until_event(lambda message: message["type"] == "DELETED")
-        kinds = [event["type"] for event in client.events]
-        assert kinds == ["ADDED", *["MODIFIED"] * (len(kinds) - 2), "DELETED"]
-        client.close()
-        await until(lambda: agent.server.connections == 0)
-
-    with_agent(tmp_path, test)
-
-
 def test_delete_returns_when_the_pod_is_gone_and_tells_what_was_not_there(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         await agent.run_detached()
@@ -280,18 +264,6 @@ def test_a_second_delete_with_a_shorter_grace_period_cuts_the_first(tmp_path: Pa
         assert second[-1]["ok"]
         assert (await first)[-1]["ok"]
         assert asyncio.get_running_loop().time() < 10
-
-    with_agent(tmp_path, test)
-
-
-def test_events_are_told_as_the_kubelet_records_them(tmp_path: Path) -> None:
-    async def test(agent: Agent) -> None:
-        await agent.run_detached(until="ready")
-        events = [event["object"] for event in (await agent.ask(verb="events", namespace="default", pod="web"))[:-1]]
-        reasons = [event["reason"] for event in events]
-        assert {"Pulled", "Created", "Started"} <= set(reasons)
-        assert events[-1]["involvedObject"]["fieldPath"] == "spec.containers{main}"
-        assert (await agent.ask(verb="events", namespace="default", pod="other"))[:-1] == []
 
     with_agent(tmp_path, test)
 

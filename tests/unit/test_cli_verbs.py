@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from minipod.cli.finding import Finding
 from minipod.cli.show.describe_pod import describe
 from minipod.cli.show.event_columns import interval
 from minipod.cli.verbs.check import render
-from tests.unit.cli_fakes import Object, Peer, fake_agent, minipod_command, pod
+from tests.unit.cli_fakes import Object, Peer, fake_agent, minipod_command, pod, table_event
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -77,14 +76,17 @@ def test_get_asks_the_agent_for_what_is_selected(run: Run) -> None:
 
     def get(peer: Peer, request: Object) -> None:
         asked.append(request)
-        peer.send({"event": "table", "columns": ["NAME", "TIER", "LABELS"], "rows": [["db", "", "app=db"]]})
+        columns: list[str] = ["NAME", "TIER", "LABELS"]
+        peer.send(table_event(columns, [["web", "", "app=web"]], [("web", "uid-web")]))
+        peer.send({"event": "bookmark", "resource_version": "1"})
+        peer.send(table_event(columns, [["db", "", "app=db"]], [("db", "uid-db")]))
         peer.ok()
 
     words = ("-l", "app=db", "--field-selector", "status.phase=Running", "-L", "tier", "--show-labels", "--watch-only")
     assert run("get", "pods", *words, get=get)[1] == "NAME   TIER   LABELS\ndb            app=db\n"
     wanted = {"selector": "app=db", "field_selector": "status.phase=Running", "label_columns": ["tier"]}
     assert wanted.items() <= asked[0].items()
-    assert (asked[0]["show_labels"], asked[0]["listing"], asked[0]["watch"]) == (True, False, True)
+    assert (asked[0]["show_labels"], asked[0]["watch"]) == (True, True)
 
 
 def test_get_sorts_rows_by_a_field_of_their_objects(run: Run) -> None:
@@ -105,7 +107,7 @@ def test_a_watch_prints_the_header_once(run: Run) -> None:
     def change(peer: Peer, request: Object) -> None:
         assert request["watch"]
         for status in ("Pending", "Running"):
-            peer.send({"event": "table", "columns": ["NAME", "STATUS"], "rows": [["web", status]]})
+            peer.send(table_event(["NAME", "STATUS"], [["web", status]], [("web", "uid-web")]))
         peer.ok()
 
     assert run("get", "pods", "-w", get=change)[1] == "NAME   STATUS\nweb    Pending\nweb    Running\n"
@@ -135,17 +137,6 @@ def test_events_cannot_steer_the_terminal(run: Run) -> None:
     assert status == 0
     assert out.splitlines()[0].split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
     assert out.splitlines()[1].endswith("Normal   Started   Pod/web   Container^[[31m started")
-
-
-def test_get_events_has_the_server_s_columns(run: Run) -> None:
-    out = run("get", "events", "-o", "wide", events=tell_event)[1]
-    header, row = (re.split(" {3,}", line.strip()) for line in out.splitlines())
-    assert header == [
-        *("LAST SEEN", "TYPE", "REASON", "OBJECT", "SUBOBJECT", "SOURCE", "MESSAGE", "FIRST SEEN", "COUNT", "NAME")
-    ]
-    assert row[3:6] == ["pod/web", "spec.containers{app}", "kubelet"]
-    assert row[8:] == ["1", "e1"]
-    assert "SUBOBJECT" not in run("get", "events", events=tell_event)[1]
 
 
 def test_no_events_is_said_on_stderr(run: Run) -> None:
@@ -355,7 +346,7 @@ def test_pods_of_several_namespaces_begin_to_end_at_once(run: Run, tmp_path: Pat
 
 
 class Changing:
-    """`get` whose watch tells the pods given, one after another."""
+    """`get` whose watch sends what is there now, then the changes, one after another."""
 
     def __init__(self, now: Object | None, *changes: tuple[str, Object]) -> None:
         self.now = now
@@ -369,6 +360,9 @@ class Changing:
             peer.send({"event": "object", "type": "ADDED", "object": self.now})
             peer.ok()
             return
+        if self.now is not None:
+            peer.send({"event": "object", "type": "ADDED", "object": self.now})
+        peer.send({"event": "bookmark", "resource_version": "1"})
         for kind, item in self.changes:
             peer.send({"event": "object", "type": kind, "object": item})
         peer.receive()

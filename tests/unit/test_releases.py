@@ -77,9 +77,9 @@ def test_what_was_done_for_volumes_can_be_undone(store: Store) -> None:
 def test_events_go_on_counting(store: Store) -> None:
     kept = store.events()
     now = max(event.last_s for event in kept)
-    events = EventRecorder(store, "node", lambda kind, event: None, now).select(now)
+    events = EventRecorder(store, "node", lambda change: None, now).all(now)
     assert len(events) == len(kept)
-    assert {"Scheduled", "Started", "BackOff"} <= {event["reason"] for event in events}
+    assert {"Scheduled", "Started", "BackOff"} <= {event.reason for event in events}
 
 
 def test_new_objects_are_newer_than_all_of_the_release(store: Store) -> None:

@@ -20,7 +20,7 @@ from minipod.cli.show.yamlout import to_yaml
 from minipod.serve.agent_log import _OneLine
 from minipod.terminal import behind, escaped, one_line
 from tests.conftest import CHECKOUT
-from tests.unit.cli_fakes import Handler, Object, Peer, fake_agent, minipod_command, pod
+from tests.unit.cli_fakes import Handler, Object, Peer, fake_agent, minipod_command, pod, table_event
 
 #: what each does to a terminal or a reader: clears the screen, moves the cursor, changes the title, writes over the
 #: line, and shows the line from right to left
@@ -102,7 +102,9 @@ def failing(peer: Peer, _request: Object) -> None:
 EVENT = {"metadata": {"name": HOSTILE, "namespace": HOSTILE}, "message": HOSTILE, "reason": HOSTILE, "type": HOSTILE,
          "involvedObject": {"kind": HOSTILE, "name": HOSTILE}, "source": {"component": HOSTILE}}  # fmt: skip
 EVENTS = answers_with({"event": "object", "type": "ADDED", "object": EVENT})
-TABLE = answers_with({"event": "table", "columns": ["NAME", "LABELS"], "rows": [["web", HOSTILE], [HOSTILE, "x"]]})
+TABLE = answers_with(
+    table_event(["NAME", "LABELS"], [["web", HOSTILE], [HOSTILE, "x"]], [("web", "1"), (HOSTILE, "2")])
+)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ TABLE = answers_with({"event": "table", "columns": ["NAME", "LABELS"], "rows": [
         ("get pods -o jsonpath-as-json={.items[*].metadata.labels}", {}),
         ("describe pod web", {"events": EVENTS}),
         ("events", {"events": EVENTS}),
-        ("get events -o wide", {"events": EVENTS}),
+        ("get events -o wide", {"events": TABLE}),
         ("get events -o json", {"events": EVENTS}),
         ("delete pod web", {"delete": answers_with({"event": "deleted", "name": HOSTILE})}),
         ("delete pod web", {"delete": answers_with({"event": "warning", "message": HOSTILE})}),

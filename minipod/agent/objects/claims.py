@@ -17,6 +17,7 @@ from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.history import Change
+from minipod.agent.registry.selection import Selection
 from minipod.api.kinds import PERSISTENT_VOLUME_CLAIM
 from minipod.api.timestamps import timestamp
 from minipod.api.types import ObjectMeta, OwnerReference, PersistentVolume, PersistentVolumeClaim, Pod, Volume
@@ -44,21 +45,11 @@ class Claims:
 
     async def run(self) -> None:
         """Looks again whenever a claim, a volume or a pod came, changed or went."""
-        objects = self._node.object_changes.watch(lambda change: change.kind.startswith("PersistentVolume"))
-        pods = self._node.pod_changes.watch(_may_let_go)
-        with objects, pods:
-            self._look()
-            while True:
-                tasks = [asyncio.ensure_future(objects.next()), asyncio.ensure_future(pods.next())]
-                try:
-                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for task in tasks:
-                        task.cancel()
-                while objects.pending():
-                    await objects.next()
-                while pods.pending():
-                    await pods.next()
+        watch = self._node.history.watch(Selection.of("PersistentVolumeClaim", "PersistentVolume", "Pod"))
+        self._look()
+        while True:
+            changes = await watch.changed()
+            if changes is None or any(map(_may_matter, changes)):
                 self._look()
 
     def _look(self) -> None:
@@ -279,8 +270,8 @@ class Claims:
         self._registry.create(plan.admitted(claim))
 
 
-def _may_let_go(change: object) -> bool:
-    """A pod that ended, or is gone, uses nothing any more."""
-    return isinstance(change, Change) and (
-        change.type == "DELETED" or change.new.status.phase in ("Succeeded", "Failed")
-    )
+def _may_matter(change: Change) -> bool:
+    """Every change of a claim or a volume; a pod that ended, or is gone, uses nothing any more."""
+    if change.kind != "Pod" or change.type == "DELETED":
+        return True
+    return change.new.status.phase in ("Succeeded", "Failed")

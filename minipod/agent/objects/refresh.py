@@ -16,6 +16,7 @@ from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.history import Change
+from minipod.agent.registry.selection import Selection
 from minipod.errors import MinipodError
 from minipod.lifecycle import model
 from minipod.lifecycle.allocation import allocated_pod
@@ -38,34 +39,34 @@ class Refresher:
         self._late: dict[str, str] = {}  # uid: why its files are not as they should be
 
     async def run(self) -> None:
-        objects = self._node.object_changes.watch(lambda change: change.kind in _KINDS)
-        pods = self._node.pod_changes.watch(lambda change: isinstance(change, Change))
-        with objects, pods:
-            for worker in self._pods.select(None, None):
-                await self._refresh(worker)
-            waiting = {asyncio.ensure_future(objects.next()): objects, asyncio.ensure_future(pods.next()): pods}
+        watch = self._node.history.watch(Selection.of(*_KINDS, "Pod"))
+        for worker in self._pods.select(None, None):
+            await self._refresh(worker)
+        while True:
             try:
-                while True:
-                    timeout = AGAIN_S if self._late else None
-                    done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        watch = waiting.pop(task)
-                        await self._changed(task.result())
-                        waiting[asyncio.ensure_future(watch.next())] = watch  # type: ignore[attr-defined]
-                    if not done:
-                        await self._again()
-            finally:
-                for task in waiting:
-                    task.cancel()
+                changes = await asyncio.wait_for(watch.changed(), AGAIN_S if self._late else None)
+            except TimeoutError:
+                await self._again()
+                continue
+            if changes is None:
+                await self._look_at_all()
+            for change in changes or ():
+                await self._changed(change)
 
-    async def _changed(self, change: Any) -> None:
-        if isinstance(change, Change):
+    async def _look_at_all(self) -> None:
+        """Of some changes nothing is known any more."""
+        for uid in {*self._shown, *self._late}:
+            if self._pods.by_uid(uid) is None:
+                self._forget(uid)
+        for worker in self._pods.select(None, None):
+            await self._refresh(worker)
+            worker.post(model.SourcesChanged())
+
+    async def _changed(self, change: Change) -> None:
+        if change.kind != "Pod":
             await self._object_changed(change)
         elif change.type == "DELETED":
-            uid = change.uid
-            self._shown.pop(uid, None)
-            self._late.pop(uid, None)
-            self._node.configuration.forget(uid)
+            self._forget(change.uid)
         else:
             worker = self._pods.by_uid(change.uid)
             if worker is not None and self._shown.get(worker.uid, _seen_by(worker)) != _seen_by(worker):
@@ -73,14 +74,18 @@ class Refresher:
             elif worker is not None:
                 self._shown.setdefault(worker.uid, _seen_by(worker))
 
+    def _forget(self, uid: str) -> None:
+        self._shown.pop(uid, None)
+        self._late.pop(uid, None)
+        self._node.configuration.forget(uid)
+
     async def _object_changed(self, change: Change) -> None:
-        name, namespace = change.name, change.namespace
-        for worker in self._pods.select(namespace or None, None):
+        for worker in self._pods.select(change.namespace or None, None):
             pod = worker.state.pod
             if change.kind == "PersistentVolumeClaim":
-                concerned = name in claims_of(pod)
+                concerned = change.name in claims_of(pod)
             else:
-                concerned = (change.kind, name) in objects_of(pod)
+                concerned = (change.kind, change.name) in objects_of(pod)
             if concerned:
                 await self._refresh(worker)
                 worker.post(model.SourcesChanged())

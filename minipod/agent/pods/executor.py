@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from minipod.agent.events import PodReference
-from minipod.agent.node import Node, PodStep
+from minipod.agent.node import Node
 from minipod.agent.pods import pulls, termination
 from minipod.agent.pods.steps import Step
 from minipod.agent.probes import hooks
@@ -145,7 +145,7 @@ class Executor:
         reference = PodReference(metadata.namespace, metadata.name, self._uid)
         node.events.record(reference, "Warning", reason, message, node.clock())
         if not quietly:
-            node.pod_changes.publish(PodStep(self._uid, Step(step="warning", message=message)))
+            node.pod_steps.publish(self._uid, Step(step="warning", message=message))
 
     def _weigh_burstable(self) -> None:
         """Gives the Burstable class the weight of its pods' requests together (the kubelet's QoS container manager)."""

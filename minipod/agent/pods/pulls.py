@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from minipod.agent.events import PodReference
-from minipod.agent.node import Node, PodStep
-from minipod.agent.registry.history import Change
+from minipod.agent.node import Node
+from minipod.agent.registry.selection import Selection
 from minipod.api.types import Pod, Secret
 from minipod.errors import ImageError
 from minipod.lifecycle import model
@@ -76,23 +76,24 @@ async def find_image(
 
 async def _unless_deleted(pulling: asyncio.Future[T], node: Node, pod: Callable[[], Pod]) -> T:
     """What `pulling` gives, or ImageError as soon as the pod is to go."""
-    uid = pod().metadata.uid
-
-    def is_deletion(change: Change | PodStep) -> bool:
-        return isinstance(change, Change) and change.new.metadata.uid == uid and _is_deleted(change.new)
-
-    with node.pod_changes.watch(is_deletion) as watch:
-        deletion = asyncio.ensure_future(watch.next())
-        try:
-            if not _is_deleted(pod()):
-                both: set[asyncio.Future[Any]] = {pulling, deletion}
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            deletion.cancel()
+    deletion = asyncio.ensure_future(_deleted(node, pod))
+    try:
+        both: set[asyncio.Future[Any]] = {pulling, deletion}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        deletion.cancel()
     if pulling.done():
         return pulling.result()
     pulling.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody asks any more
     raise ImageError("stopped, as the pod is being deleted")
+
+
+async def _deleted(node: Node, pod: Callable[[], Pod]) -> None:
+    """Returns when the pod is to go."""
+    metadata = pod().metadata
+    watch = node.history.watch(Selection.of("Pod", namespace=metadata.namespace, name=metadata.name, uid=metadata.uid))
+    while not _is_deleted(pod()):
+        await watch.changed()
 
 
 def _is_deleted(pod: Pod) -> bool:

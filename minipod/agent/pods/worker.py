@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from minipod.agent.events import PodReference
-from minipod.agent.node import Node, PodStep
+from minipod.agent.node import Node
 from minipod.agent.pods import steps
 from minipod.agent.pods.executor import Executor
 from minipod.agent.probes.prober import Prober
@@ -115,7 +115,7 @@ class PodWorker:
         data = msgspec.json.encode(self.pod)
         self._save(data, applied)
         change = change_of("ADDED", None, self.pod, data)
-        self._node.store.after_commit(lambda: self._node.publish(change))
+        self._node.store.after_commit(lambda: self._node.history.append(change))
 
     def restore(self) -> None:
         """The object as an earlier agent stored it last; until the first event this is what is shown."""
@@ -173,7 +173,7 @@ class PodWorker:
             return
         # Announced before the change of status that they lead to.
         for step in (*steps.of_event(event, before, self.state), *steps.of_status(before.status, self.state.status)):
-            self._node.pod_changes.publish(PodStep(self.uid, step))
+            self._node.pod_steps.publish(self.uid, step)
         if before is not self.state or actions or self._unsaved:
             self._keep(before, actions, write)
         for action in actions:
@@ -189,7 +189,7 @@ class PodWorker:
             with self._node.store.transaction():
                 self._save(None if change is None else change.encoded, None if write is None else write.applied)
                 if change is not None:
-                    self._node.store.after_commit(functools.partial(self._node.publish, change))
+                    self._node.store.after_commit(functools.partial(self._node.history.append, change))
                 for action in actions:
                     if isinstance(action, model.RecordEvent):
                         self._record(action)
@@ -201,7 +201,7 @@ class PodWorker:
             log.error("pod %s/%s: %s", self.namespace, self.name, error)
             self._unsaved = True
             if change is not None:
-                self._node.publish(change)
+                self._node.history.append(change)
 
     def _save(self, data: bytes | None, applied: bytes | None) -> None:
         """The state; `data`: the object, where that is another too."""
@@ -253,7 +253,7 @@ class PodWorker:
             log.error("pod %s/%s: %s", self.namespace, self.name, error)
         self._on_forgotten(self)
         if change is not None:
-            self._node.publish(change)
+            self._node.history.append(change)
         self.forgotten.set_result(None)
 
     def _set_timer(self) -> None:

@@ -204,12 +204,16 @@ class Watch:
         """Whether `take` and `next` will raise."""
         return not self._is_idle and self._number < self._history.first
 
-    def take(self) -> Change | None:
-        """The next selected change; None where there is none yet. Raises ExpiredError, then and ever after."""
+    def take(self, before: int | None = None) -> Change | None:
+        """The next selected change; None where there is none yet. Raises ExpiredError, then and ever after.
+
+        `before`: only of the changes before this number of the history.
+        """
         history = self._history
+        end = history.end if before is None else min(before, history.end)
         if self._number < history.first:
             raise ExpiredError(f"too old resource version: {self._version} ({history.oldest_version})")
-        while self._number < history.end:
+        while self._number < end:
             change = history.change(self._number)
             self._number += 1
             self._version = change.version
@@ -225,17 +229,43 @@ class Watch:
     async def next(self) -> Change:
         """The next selected change. One caller at a time; may be cancelled without losing one. Raises ExpiredError."""
         while (change := self.take()) is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-            self._is_idle = True
-            self._history.add_waiting(self)
-            try:
-                await self._waiter
-            finally:
-                self._history.remove_waiting(self)
-                if self._is_idle:  # cancelled: nothing that came in between is selected
-                    self._is_idle = False
-                    self.skip()
+            await self._wait()
         return change
+
+    async def changed(self) -> list[Change] | None:
+        """All selected changes that are there, at least one; None where some of them are not known any more.
+
+        After None it continues from now, so a caller that then looks at everything has missed nothing.
+        """
+        try:
+            changes = [await self.next()]
+            while (change := self.take()) is not None:
+                changes.append(change)
+        except ExpiredError:
+            self.skip()
+            return None
+        return changes
+
+    async def _wait(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.begin_waiting(waiter)
+        try:
+            await waiter
+        finally:
+            self.end_waiting()
+
+    def begin_waiting(self, waiter: asyncio.Future[None]) -> None:
+        """The future is done with the next selected change. Call it when `take` had nothing, then `end_waiting`."""
+        self._waiter = waiter
+        self._is_idle = True
+        self._history.add_waiting(self)
+
+    def end_waiting(self) -> None:
+        self._history.remove_waiting(self)
+        self._waiter = None
+        if self._is_idle:  # nothing that came in between is selected
+            self._is_idle = False
+            self.skip()
 
     def offer(self, change: Change, number: int) -> None:
         """Called by the history for each change while this waits: wakes it for one that is selected."""

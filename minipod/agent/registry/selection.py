@@ -5,7 +5,7 @@ Rules: apiserver's storage/selection_predicate.go and storage/cacher/cache_watch
 
 from __future__ import annotations
 
-import re
+import functools
 from typing import Any
 
 import msgspec
@@ -67,9 +67,16 @@ def parse_selectors(
 
 def field_of(thing: Any, path: str) -> str:
     """A field of an object as a field selector compares it; empty where it has none."""
+    if path == "source":  # of an event (pkg/registry/core/event/strategy.go ToSelectableFields)
+        return str(thing.source.component or thing.reporting_component)
     for name in path.split("."):
-        thing = getattr(thing, _CAPITAL.sub(lambda found: "_" + found[0].lower(), name), "")
+        thing = getattr(thing, _attributes(thing.__class__).get(name, ""), "")
     return str(thing).lower() if isinstance(thing, bool) else str(thing or "")
 
 
-_CAPITAL = re.compile("[A-Z]")
+@functools.cache
+def _attributes(struct: type[Any]) -> dict[str, str]:
+    """The attributes of a struct by the names that its fields have in JSON."""
+    if not issubclass(struct, msgspec.Struct):
+        return {}
+    return {field.encode_name: field.name for field in msgspec.structs.fields(struct)}

@@ -63,6 +63,7 @@ class Store:
         self.path = path
         self._version = self._reserved = 0
         self._after_commit: list[Callable[[], None]] = []
+        self._on_rollback: list[Callable[[], None]] = []
         with self._reported("open"):
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=64)
             try:
@@ -108,9 +109,12 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 self._reserved = self._version  # what was reserved in here is not
-                self._after_commit.clear()
+                self._end(self._on_rollback[::-1])
                 raise
-        actions, self._after_commit = self._after_commit, []
+        self._end(self._after_commit)
+
+    def _end(self, actions: list[Callable[[], None]]) -> None:
+        self._after_commit, self._on_rollback = [], []
         for action in actions:
             action()
 
@@ -120,6 +124,11 @@ class Store:
             self._after_commit.append(action)
         else:
             action()
+
+    def on_rollback(self, action: Callable[[], None]) -> None:
+        """Has it run where the open transaction is rolled back, the last one first: what memory has is taken back."""
+        if self._db.in_transaction:
+            self._on_rollback.append(action)
 
     @contextlib.contextmanager
     def _reported(self, verb: str) -> Iterator[None]:

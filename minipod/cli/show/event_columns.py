@@ -1,4 +1,4 @@
-"""v1 Events as rows (layer 6): the tables of `kubectl events` and `kubectl get events`. Pure."""
+"""v1 Events as rows (layer 6): the table of `kubectl events`. Pure. That of `get events` is the agent's."""
 
 from __future__ import annotations
 
@@ -6,48 +6,17 @@ from minipod.api.timestamps import human_duration, seconds_of
 from minipod.cli.values import Object
 
 HEADER = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
-GET_WIDE_HEADER = [*HEADER[:4], "SUBOBJECT", "SOURCE", "MESSAGE", "FIRST SEEN", "COUNT", "NAME"]
 
 
-class Columns:
-    """The table of `kubectl events`."""
-
-    header = HEADER
-
-    def row(self, event: Object, now: float) -> list[object]:
-        subject = event.get("involvedObject") or {}
-        return [
-            interval(event, now),
-            event.get("type", ""),
-            event.get("reason", ""),
-            f"{subject.get('kind', '')}/{subject.get('name', '')}",
-            event.get("message", "").strip(),
-        ]
-
-
-class GetColumns(Columns):
-    """The table of `kubectl get events` (pkg/printers/internalversion printEvent)."""
-
-    def __init__(self, wide: bool) -> None:
-        self._wide = wide
-        self.header = GET_WIDE_HEADER if wide else HEADER
-
-    def row(self, event: Object, now: float) -> list[object]:
-        subject, source = event.get("involvedObject") or {}, event.get("source") or {}
-        first = since(event.get("firstTimestamp") or event.get("eventTime"), now)
-        row: list[object] = [
-            since(event.get("lastTimestamp"), now) if event.get("lastTimestamp") else first,
-            event.get("type", ""),
-            event.get("reason", ""),
-            f"{subject.get('kind', '').lower()}/{subject.get('name', '')}",
-        ]
-        message = event.get("message", "").strip()
-        if not self._wide:
-            return [*row, message]
-        component = source.get("component") or event.get("reportingComponent", "")
-        place = source.get("host") or event.get("reportingInstance", "")
-        row += [subject.get("fieldPath", ""), f"{component}, {place}" if place else component, message]
-        return [*row, first, event.get("count") or 1, event["metadata"]["name"]]
+def row_of(event: Object, now: float) -> list[object]:
+    subject = event.get("involvedObject") or {}
+    return [
+        interval(event, now),
+        event.get("type", ""),
+        event.get("reason", ""),
+        f"{subject.get('kind', '')}/{subject.get('name', '')}",
+        event.get("message", "").strip(),
+    ]
 
 
 def last_seen(event: Object) -> float:

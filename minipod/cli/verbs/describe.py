@@ -94,8 +94,9 @@ def pods_using(args: argparse.Namespace, claim: Object) -> list[str]:
 
 def events_of(client: Client, pod: Object) -> list[Object]:
     meta = pod["metadata"]
-    message = {"verb": "events", "namespace": meta.get("namespace", "default"), "pod": meta["name"], "watch": False}
-    events, _ = client.call(message)
+    selector = f"involvedObject.kind={pod.get('kind', 'Pod')},involvedObject.name={meta['name']}"
+    message = {"verb": "get", "kind": "events", "namespace": meta.get("namespace", "default"), "output": "object"}
+    events, _ = client.call({**message, "field_selector": selector})
     found = [event["object"] for event in events]
     same = [event for event in found if (event.get("involvedObject") or {}).get("uid", meta["uid"]) == meta["uid"]]
     # describe.go DescribeEvents: by lastTimestamp alone; the scheduler's event has none and comes first

@@ -8,10 +8,11 @@ import time
 
 from minipod.cli.client import Client
 from minipod.cli.options import check_kind, namespace_of
-from minipod.cli.show.event_columns import Columns, last_seen
+from minipod.cli.show.event_columns import HEADER, last_seen, row_of
 from minipod.cli.show.formats import check_format, printer, writer
 from minipod.cli.show.table import table
 from minipod.cli.values import Object
+from minipod.cli.watching import LISTED, Watching
 from minipod.errors import UsageError
 
 
@@ -35,54 +36,61 @@ def run(args: argparse.Namespace) -> int:
     types = [word.strip().capitalize() for word in args.types.split(",")] if args.types else []
     if any(word not in ("Normal", "Warning") for word in types):
         raise UsageError("valid --types are Normal or Warning")
-    return list_events(args, pod, args.all_namespaces, types)
+    return list_events(args, pod, types)
 
 
-def list_events(
-    args: argparse.Namespace,
-    pod: str | None,
-    namespace_wide: bool,
-    types: list[str] | None = None,
-    columns: Columns | None = None,
-) -> int:
+def list_events(args: argparse.Namespace, pod: str | None, types: list[str]) -> int:
     """Print the events of a namespace (or of all), of one pod where `pod` names it."""
-    namespace = None if namespace_wide else namespace_of(args)
-    message = {"verb": "events", "namespace": namespace, "pod": pod, "watch": args.watch}
-    request = Client.of(args, "events").request_if_pods(message)
-    shown = 0
+    namespace = None if args.all_namespaces else namespace_of(args)
+    message = {"verb": "get", "kind": "events", "namespace": namespace, "output": "object"}
+    if pod:
+        message["field_selector"] = f"involvedObject.kind=Pod,involvedObject.name={pod}"
+    client, events = Client.of(args, "events"), Printer(args)
+    if args.watch:
+        watch(client, message, events, types)
+        return 0
+    request = client.request_if_pods({**message, "watch": False})
+    found: list[Object] = []
     if request is not None:
-        printer = Printer(args, namespace_wide, columns or Columns())
         with request:
-            found: list[Object] = []
             while (event := request.next()) is not None:
-                if types and event["object"].get("type") not in types:
-                    continue
-                shown += 1
-                if args.watch:
-                    printer.print([event["object"]])
-                else:
+                if not types or event["object"].get("type") in types:
                     found.append(event["object"])
-            printer.print(sorted(found, key=last_seen), whole=True)
-    if not shown:
-        where = "" if namespace_wide else f" in {namespace} namespace"
+    events.print(sorted(found, key=last_seen), whole=True)
+    if not found:
+        where = "" if args.all_namespaces else f" in {namespace} namespace"
         print(f"No events found{where}.", file=sys.stderr)
     return 0
+
+
+def watch(client: Client, message: Object, events: Printer, types: list[str]) -> None:
+    """Until it is interrupted. An event that is removed after its hour is not printed (kubectl's events.go)."""
+    with Watching(client, message) as watching:
+        before: list[Object] | None = []  # what was there at the beginning, until all of it has come
+        while (event := watching.next()) is not None:
+            if event["type"] == LISTED:
+                events.print(sorted(before or [], key=last_seen))
+                before = None
+            elif event["type"] != "DELETED" and (not types or event["object"].get("type") in types):
+                if before is None:
+                    events.print([event["object"]])
+                else:
+                    before.append(event["object"])
 
 
 class Printer:
     """Rows that grow with a watch, or whole objects."""
 
-    def __init__(self, args: argparse.Namespace, namespaces: bool, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, args: argparse.Namespace) -> None:
         self._output = args.output
-        self._namespaces = namespaces
+        self._namespaces = args.all_namespaces
         self._header = not args.no_headers
         self._widths: list[int] = []
 
     def print(self, events: list[Object], whole: bool = False) -> None:
         if not events:
             return
-        if self._output in (None, "wide"):
+        if self._output is None:
             sys.stdout.write(self._table(events))
         else:
             writer(self._output)(self._objects(events, whole))
@@ -102,9 +110,9 @@ class Printer:
         now = time.time()
         rows: list[list[object]] = []
         if self._header:
-            rows.append([*(["NAMESPACE"] if self._namespaces else []), *self._columns.header])
+            rows.append([*(["NAMESPACE"] if self._namespaces else []), *HEADER])
             self._header = False
         for event in events:
-            row = self._columns.row(event, now)
+            row = row_of(event, now)
             rows.append([event["metadata"].get("namespace", ""), *row] if self._namespaces else row)
         return table(rows, self._widths)

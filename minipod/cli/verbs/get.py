@@ -1,9 +1,10 @@
-"""`minipod get` (layer 6): pods as the agent's table, YAML, JSON, names or a JSONPath. Renders no status itself."""
+"""`minipod get` (layer 6): objects as the agent's table, YAML, JSON, names or a JSONPath. Renders no status itself."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 
 from minipod.api.kinds import Kind
 from minipod.cli.client import Client, Request
@@ -12,14 +13,15 @@ from minipod.cli.resources import resources
 from minipod.cli.show.formats import check_format, printer, writer
 from minipod.cli.show.table import table
 from minipod.cli.values import Object
+from minipod.cli.watching import LISTED, Watching
 from minipod.errors import NotFoundError, UsageError
-
-EVENT_KINDS = ("event", "events", "ev")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "List pods, or show some of them: kubectl's columns and formats."
-    parser.add_argument("words", nargs="*", metavar="pods [NAME…]", help="pods, pod, po or pod/NAME; events")
+    parser.description = "List objects, or show some of them: kubectl's columns and formats."
+    parser.add_argument(
+        "words", nargs="*", metavar="pods [NAME…]", help="pods, po or pod/NAME; configmaps, events, nodes …"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -28,8 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-w", "--watch", action="store_true", help="after listing, watch for changes")
     parser.add_argument("--watch-only", action="store_true", help="watch for changes without listing first")
-    parser.add_argument("-A", "--all-namespaces", action="store_true", help="the pods of all namespaces")
-    parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="only pods with these labels")
+    parser.add_argument(
+        "--output-watch-events", action="store_true", help="in a watch say whether each was ADDED, MODIFIED or DELETED"
+    )
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="those of all namespaces")
+    parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="only those with these labels")
     parser.add_argument(
         "--field-selector", metavar="FIELD=VALUE,…", help="only those with these fields: status.phase=…"
     )
@@ -40,11 +45,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.words and args.words[0] in EVENT_KINDS:
-        from minipod.cli.show.event_columns import GetColumns
-        from minipod.cli.verbs.events import list_events
-
-        return list_events(args, None, args.all_namespaces, columns=GetColumns(args.output == "wide"))
     found = resources(args.words, "get")
     if len(found) > 1:
         return run_many(args, found)
@@ -59,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
         "namespace": None if args.all_namespaces else namespace_of(args),
         "selector": args.selector or "",
         "field_selector": args.field_selector or "",
-        "listing": not args.watch_only,
     }
     if args.output not in (None, "wide"):
         return Objects(args, names).run({**message, "output": "object"})
@@ -133,25 +132,23 @@ class Tables:
         found, _ = fetch_each(self._args, self._wanted(), {**message, "output": "object"})
         ordered = sort_objects([event["object"] for event in found], self._args.sort_by)
         places = {
-            (one["metadata"].get("namespace"), one["metadata"]["name"]): place for place, one in enumerate(ordered)
+            (item["metadata"].get("namespace", ""), item["metadata"]["name"]): place
+            for place, item in enumerate(ordered)
         }
         columns: list[str] = next((event["columns"] for event in events), [])
-        own = message["namespace"]
-
-        def place(row: list[object]) -> int:
-            namespace = row[columns.index("NAMESPACE")] if "NAMESPACE" in columns else own
-            return places.get((namespace, row[columns.index("NAME")]), len(places))
-
-        rows = sorted((row for event in events for row in event["rows"]), key=place)
-        return [{"columns": columns, "rows": rows}]
+        rows = [pair for event in events for pair in zip(event["objects"], event["rows"], strict=True)]
+        rows.sort(key=lambda pair: places.get(tuple(pair[0][:2]), len(places)))
+        return [{"columns": columns, "rows": [row for _, row in rows]}]
 
     def _watch(self, message: Object) -> int:
         client = Client.of(self._args, "get")
         if message["name"] is not None:
             client.call({**message, "watch": False})  # a watch alone would wait for it
-        with client.request({**message, "watch": True}) as request:
-            while (event := request.next()) is not None:
-                self._print([event])
+        for event in watched(client, message, self._args.watch_only):
+            if self._args.output_watch_events:
+                rows = [[event["type"], *row] for row in event["rows"]]
+                event = {**event, "columns": ["EVENT", *event["columns"]], "rows": rows}
+            self._print([event])
         return 0
 
     def _wanted(self) -> list[str | None]:
@@ -161,7 +158,7 @@ class Tables:
         lines: list[list[object]] = []
         for event in events:
             rows = event.get("rows") or []
-            if getattr(self._args, "with_kind", False):  # kubectl, where several kinds are listed
+            if getattr(self._args, "with_kind", False) and "NAME" in event["columns"]:  # several kinds are listed
                 at = event["columns"].index("NAME")
                 kind = self._args.kind.singular
                 rows = [[*row[:at], f"{kind}/{row[at]}", *row[at + 1 :]] for row in rows]
@@ -186,7 +183,7 @@ class Objects:
 
     def run(self, message: Object) -> int:
         if self._args.watch:
-            return self._watch({**message, "name": self._names[0] if self._names else None, "watch": True})
+            return self._watch({**message, "name": self._names[0] if self._names else None})
         events, missing = fetch_each(self._args, self._wanted(), message)
         objects = sort_objects([event["object"] for event in events], self._args.sort_by)
         if missing is not None and not objects:
@@ -206,11 +203,27 @@ class Objects:
         return list(self._names) or [None]
 
     def _watch(self, message: Object) -> int:
-        with Client.of(self._args, "get").request(message) as request:
-            while (event := request.next()) is not None:
-                self._write(self._printer(event["object"], True))
-                sys.stdout.flush()
+        client = Client.of(self._args, "get")
+        if message["name"] is not None:
+            client.call({**message, "watch": False})
+        for event in watched(client, message, self._args.watch_only):
+            item = event["object"]
+            if self._args.output_watch_events and self._args.output in ("json", "yaml"):
+                item = {"type": event["type"], "object": item}
+            self._write(self._printer(item, True))
+            sys.stdout.flush()
         return 0
+
+
+def watched(client: Client, message: Object, only_changes: bool) -> Iterator[Object]:
+    """What there is, then its changes. `only_changes`: without what was there at the beginning."""
+    with Watching(client, message) as watch:
+        listing = True
+        while (event := watch.next()) is not None:
+            if event["type"] == LISTED:
+                listing = False
+            elif not (listing and only_changes):
+                yield event
 
 
 def sort_objects(objects: list[Object], path: str | None) -> list[Object]:

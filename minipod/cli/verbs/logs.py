@@ -14,7 +14,7 @@ from minipod.cli.options import duration_s, integer, namespace_of, one_pod, path
 from minipod.cli.pods import all_containers, check_container, default_container, get_pod, status_of
 from minipod.cli.show.output import write
 from minipod.cli.values import Object
-from minipod.errors import NotFoundError, UsageError
+from minipod.errors import ExpiredError, NotFoundError, UsageError
 from minipod.kernel import inotify
 from minipod.terminal import behind
 
@@ -291,8 +291,8 @@ def follow(client: Client, sources: list[Source]) -> None:
             try:
                 with client.request(message) as request:
                     follow_with(request, watches, sources)
-            except AgentLostError:
-                continue  # it was replaced or killed: the pod keeps running, and a new agent is asked
+            except (AgentLostError, ExpiredError):
+                continue  # it was replaced or killed, or this is late: the pod goes on, and a new watch is asked for
             except NotFoundError:
                 finish_all(sources)
 
@@ -328,6 +328,8 @@ def finish_all(sources: list[Source]) -> None:
 def end_what_ended(request: Request, sources: list[Source]) -> None:
     """Read the agent's messages: a log whose container ended is printed to its end."""
     while (event := request.poll()) is not None:
+        if event["event"] != "object":
+            continue
         item = event["object"]
         meta = item["metadata"]
         for source in sources:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import select
 import time
 from collections.abc import Callable
 
-from minipod.cli.client import Client, RemoteError, Request
+from minipod.cli.client import Client, RemoteError
 from minipod.cli.options import duration_s, namespace_of, pod_names
 from minipod.cli.show import jsonpath
 from minipod.cli.values import Object
+from minipod.cli.watching import LISTED, Watching
 from minipod.errors import NotFoundError, UsageError
 
 Check = Callable[[Object | None], bool]
@@ -146,10 +146,9 @@ def wait_for(
     client: Client, namespace: str, name: str, check: Check, missing_is_fine: bool, deadline: float, once: bool
 ) -> None:
     """Return when `check` holds. Raises NotFoundError, RemoteError when the time is up."""
-    # watch first, look then: what changes in between is in the watch
-    message = {"verb": "get", "kind": "pods", "namespace": namespace, "name": name, "output": "object", "watch": True}
-    with client.request(message) as watch:
-        pod = look(client, namespace, name)
+    message = {"verb": "get", "kind": "pods", "namespace": namespace, "name": name, "output": "object"}
+    with Watching(client, message) as watch:
+        pod = first_look(watch)
         if check(pod):
             return
         if pod is None and not missing_is_fine:
@@ -158,7 +157,7 @@ def wait_for(
             raise RemoteError(f"condition not met for pods/{name}", 1)
         uid = pod["metadata"]["uid"] if pod else None
         while True:
-            event = next_event(watch, deadline)
+            event = watch.next(deadline)
             if event is None:
                 raise RemoteError(f"timed out waiting for the condition on pods/{name}", 1)
             gone = event["type"] == "DELETED" or (uid is not None and event["object"]["metadata"]["uid"] != uid)
@@ -168,25 +167,9 @@ def wait_for(
                 raise NotFoundError(f'pods "{name}" not found')
 
 
-def look(client: Client, namespace: str, name: str) -> Object | None:
-    """The pod as it is now; None where there is none."""
-    message = {"verb": "get", "kind": "pods", "namespace": namespace, "name": name, "output": "object", "watch": False}
-    try:
-        events, _ = client.call(message)
-    except NotFoundError:
-        return None
-    return events[0]["object"] if events else None
-
-
-def next_event(watch: Request, deadline: float) -> Object | None:
-    """The next change; None when the time is up."""
-    while (event := watch.poll()) is None:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0 or watch.result is not None:
-            return None
-        poll = select.poll()
-        poll.register(watch, select.POLLIN)
-        if not poll.poll(int(left_s * 1000) + 1):
-            return None
-        watch.fill()
-    return event
+def first_look(watch: Watching) -> Object | None:
+    """The pod as it is at the beginning; None where there is none."""
+    pod: Object | None = None
+    while (event := watch.next()) is not None and event["type"] != LISTED:
+        pod = event["object"]
+    return pod

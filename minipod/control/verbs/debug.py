@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.agent.registry.history import Change
+from minipod.agent.registry.history import Watch
 from minipod.agent.registry.registry import refuse
+from minipod.agent.registry.selection import Selection
 from minipod.api.defaults import defaulted
 from minipod.api.text import MAX_DOCUMENT_BYTES
 from minipod.api.types import EphemeralContainer, Pod
@@ -60,12 +61,17 @@ async def debug(node: Node, pods: Pods, connection: Connection, message: Message
     added = typed(worker.name, EphemeralContainer, converted(message, dict[str, Any], request.container))
     every = (*old.spec.ephemeral_containers, added)
     new = replace(old, spec=replace(old.spec, ephemeral_containers=every))
-    with node.pod_changes.watch(lambda change: isinstance(change, Change) and change.uid == worker.uid) as watch:
-        set_ephemeral_containers(node, pods, worker, new)
-        while request.wait and not _has_begun(worker, added.name):
-            if await or_gone(connection, watch.next()) is None:
-                break
+    watch = node.history.watch(Selection.of("Pod", namespace=worker.namespace, name=worker.name, uid=worker.uid))
+    set_ephemeral_containers(node, pods, worker, new)
+    while request.wait and not _has_begun(worker, added.name):
+        if await or_gone(connection, _something(watch)) is None:
+            break
     return {"container": added.name}
+
+
+async def _something(watch: Watch) -> bool:
+    await watch.changed()
+    return True
 
 
 def set_ephemeral_containers(_node: Node, _pods: Pods, worker: PodWorker, new: Pod) -> dict[str, Any]:

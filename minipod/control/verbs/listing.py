@@ -1,30 +1,34 @@
-"""The verbs `get` and `events` (layer 6): lists and watches, as tables or as whole objects."""
+"""The verb `get` (layer 6): lists and watches of every kind, as tables or as whole objects.
+
+The list and the place in the history from which its watch continues are taken in one turn of the loop: no change is
+missed between them, and none is sent twice.
+"""
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
-from minipod.agent.events import matches
 from minipod.agent.node import Node
-from minipod.agent.pods.table import Pods
-from minipod.agent.pods.worker import PodWorker
-from minipod.agent.registry.history import Change
-from minipod.api import columns, selectors
-from minipod.api.kinds import POD
-from minipod.api.types import Pod
-from minipod.control.verbs.requests import converted, or_gone
-from minipod.control.wire import Connection, Message
+from minipod.agent.registry.history import Change, Watch
+from minipod.agent.registry.selection import Selection, parse_selectors
+from minipod.control.verbs.changes import kind_wanted
+from minipod.control.verbs.requests import or_gone
+from minipod.control.wire import Connection
 from minipod.errors import UsageError
+
+BOOKMARK_S = 60.0  # kube-apiserver sends one a minute
+EXPIRY_CHECK_S = 5.0  # how often is looked whether a watch whose peer does not read has expired
 
 
 class GetRequest(msgspec.Struct, frozen=True):
     """`selector`, `field_selector`: kubectl's texts. `listing`: what there is comes before the changes of a watch.
 
-    `label_columns`: labels that are columns of a table; `show_labels`: all of them as one.
+    `resource_version`: the changes of a watch begin after it, without a list. `bookmarks`: the watch says once a minute
+    how far it is. `label_columns`: labels that are columns of a table; `show_labels`: all of them as one.
     """
 
     kind: str = "pods"
@@ -33,36 +37,128 @@ class GetRequest(msgspec.Struct, frozen=True):
     output: Literal["table", "wide", "object"] = "table"
     watch: bool = False
     listing: bool = True
+    resource_version: str = ""
+    bookmarks: bool = False
     selector: str = ""
     field_selector: str = ""
     label_columns: tuple[str, ...] = ()
     show_labels: bool = False
 
 
-class Selection:
-    """The objects that a request's selectors mean. Raises UsageError for what cannot be parsed or is no such field."""
+class Get:
+    """One `get`."""
 
-    def __init__(self, request: GetRequest, fields: tuple[str, ...]) -> None:
+    def __init__(self, node: Node, connection: Connection, request: GetRequest) -> None:
+        self._node = node
+        self._connection = connection
+        self._request = request
+        self._kind = kind_wanted(request.kind, "get")
+        self._namespace = request.namespace if self._kind.namespaced else ""
+        labels, fields = parse_selectors(request.selector, request.field_selector, self._kind.fields)
+        self._selection = Selection(frozenset({(self._kind.name, self._namespace, request.name)}), labels, fields)
+        self._version = _version(request.resource_version)
+
+    async def answer(self) -> dict[str, Any]:
+        """The fields of the last line. Raises NotFoundError, ExpiredError."""
+        request = self._request
+        listing = request.listing and (self._version is None or not request.watch)
+        things = self._list() if listing else []
+        version = self._node.history.version
+        if not request.watch:
+            await self._send_list(things)
+            return {"resource_version": str(version)}
+        watch = self._node.history.watch(self._selection, version if self._version is None else self._version)
+        await self._send_list(things)
+        if self._version is None:
+            self._send_bookmark(version)
         try:
-            self._labels = selectors.parse_labels(request.selector)
-            self._fields = selectors.parse_fields(request.field_selector)
-        except selectors.InvalidSelector as error:
-            raise UsageError(str(error)) from None
-        for term in self._fields:
-            if term.path not in fields:
-                raise UsageError(f"field label not supported: {term.path}; supported are {', '.join(fields)}")
+            return await self._follow(watch)
+        except asyncio.CancelledError:
+            self._connection.send({"event": "leaving"})
+            raise
 
-    def __contains__(self, thing: Any) -> bool:
-        if not selectors.matches_labels(self._labels, thing.metadata.labels):
-            return False
-        return not self._fields or selectors.matches_fields(self._fields, lambda path: _field(thing, path))
+    # -- what there is ------------------------------------------------------------------------------------------
+
+    def _list(self) -> list[Any]:
+        registry, kind, name = self._node.registry, self._kind, self._request.name
+        if name is None or self._namespace is None:
+            found = registry.objects(kind, self._namespace)
+        elif self._request.watch:
+            found = [thing for thing in [registry.find(kind.struct, self._namespace, name)] if thing is not None]
+        else:
+            found = [registry.get(kind, self._namespace, name)]
+        return [thing for thing in found if name in (None, thing.metadata.name) and self._selection.matches(thing)]
+
+    async def _send_list(self, things: list[Any]) -> None:
+        if self._request.output != "object":
+            if things or not self._request.watch:
+                self._send_rows(things, "ADDED")
+            return
+        for thing in things:
+            self._send_object("ADDED", msgspec.json.encode(thing))
+            await self._connection.relieve()
+
+    # -- changes ------------------------------------------------------------------------------------------------
+
+    async def _follow(self, watch: Watch) -> dict[str, Any]:
+        while True:
+            if (news := await or_gone(self._connection, self._next(watch))) is None:
+                return {}
+            if isinstance(news, Change):
+                self._send_change(news)
+            elif self._request.bookmarks:
+                self._send_bookmark(news)
+            await self._drained(watch)
+
+    async def _next(self, watch: Watch) -> Change | int:
+        """The next change, or after a minute without one the version up to which there is none."""
+        try:
+            return await asyncio.wait_for(watch.next(), BOOKMARK_S)
+        except TimeoutError:
+            return watch.version
+
+    async def _drained(self, watch: Watch) -> None:
+        """Waits for the peer to read. Raises ExpiredError when it is so late that changes are not kept any more."""
+        while not self._connection.is_drained:
+            try:
+                await asyncio.wait_for(self._connection.drain(), EXPIRY_CHECK_S)
+            except TimeoutError:
+                if watch.is_expired:
+                    watch.take()
+
+    def _send_change(self, change: Change) -> None:
+        if self._request.output == "object":
+            self._send_object(change.type, change.data)
+        else:
+            self._send_rows([change.new], change.type)
+
+    def _send_bookmark(self, version: int) -> None:
+        self._connection.send({"event": "bookmark", "resource_version": str(version)})
+
+    def _send_object(self, type_: str, data: bytes) -> None:
+        self._connection.send({"event": "object", "type": type_, "object": msgspec.Raw(data)})
+
+    def _send_rows(self, things: list[Any], type_: str) -> None:
+        """`objects`: namespace, name, uid and resourceVersion of each row's."""
+        request, table, now_s = self._request, self._kind.table, self._node.clock()
+        wide = request.output == "wide"
+        titles = (*table.titles(wide), *label_titles(request))
+        rows = [[*table.row(thing, now_s, wide), *label_cells(request, thing.metadata.labels)] for thing in things]
+        if request.namespace is None and self._kind.namespaced:
+            titles = ("NAMESPACE", *titles)
+            rows = [[thing.metadata.namespace, *row] for thing, row in zip(things, rows, strict=True)]
+        metadata = [thing.metadata for thing in things]
+        objects = [(found.namespace, found.name, found.uid, found.resource_version) for found in metadata]
+        self._connection.send({"event": "table", "type": type_, "columns": titles, "rows": rows, "objects": objects})
 
 
-def _field(thing: Any, path: str) -> str:
-    """A field of an object as a field selector compares it; empty where it has none."""
-    for name in path.split("."):
-        thing = getattr(thing, re.sub("([A-Z])", lambda found: "_" + found[1].lower(), name), "")
-    return str(thing).lower() if isinstance(thing, bool) else str(thing or "")
+def _version(text: str) -> int | None:
+    """None where none is asked for. Raises UsageError."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise UsageError(f"resource_version: Invalid value: {text[:50]!r}: must be a number")
+    return int(text)
 
 
 def label_titles(request: GetRequest) -> tuple[str, ...]:
@@ -75,91 +171,3 @@ def label_cells(request: GetRequest, labels: Mapping[str, str]) -> list[str]:
     if request.show_labels:
         cells.append(",".join(f"{name}={value}" for name, value in sorted(labels.items())) or "<none>")
     return cells
-
-
-class EventsRequest(msgspec.Struct, frozen=True):
-    namespace: str | None = None
-    pod: str | None = None
-    watch: bool = False
-
-
-class Get:
-    """One `get` of pods."""
-
-    def __init__(self, node: Node, pods: Pods, connection: Connection, request: Message) -> None:
-        self._node = node
-        self._pods = pods
-        self._connection = connection
-        self._request = converted(request, GetRequest)
-        self._selection = Selection(self._request, POD.fields)
-
-    async def answer(self) -> dict[str, Any]:
-        request = self._request
-        if request.name is not None and request.namespace is not None and not request.watch:
-            self._pods.find(request.namespace, request.name)
-        with self._node.pod_changes.watch(self._is_wanted) as watch:
-            workers = self._pods.select(request.namespace, request.name) if request.listing else []
-            workers = [worker for worker in workers if worker.pod in self._selection]
-            if request.output == "object":
-                await self._send_objects(workers)
-            else:
-                self._send_rows([worker.pod for worker in workers])
-            while request.watch:
-                change = await or_gone(self._connection, watch.next())
-                if change is None:
-                    break
-                if isinstance(change, Change):
-                    self._send_change(change)
-                    await self._connection.drain()
-        return {}
-
-    def _is_wanted(self, change: object) -> bool:
-        request = self._request
-        return (
-            isinstance(change, Change)
-            and request.namespace in (None, change.namespace)
-            and request.name in (None, change.name)
-            and change.new in self._selection
-        )
-
-    async def _send_objects(self, workers: list[PodWorker]) -> None:
-        for worker in workers:
-            self._send_object("ADDED", msgspec.json.encode(worker.pod))
-            await self._connection.relieve()
-
-    def _send_object(self, kind: str, data: bytes) -> None:
-        self._connection.send({"event": "object", "type": kind, "object": msgspec.Raw(data)})
-
-    def _send_change(self, change: Change) -> None:
-        if self._request.output == "object":
-            self._send_object(change.type, change.data)
-        else:
-            self._send_rows([change.new])
-
-    def _send_rows(self, pods: list[Pod]) -> None:
-        wide = self._request.output == "wide"
-        now_s = self._node.clock()
-        request = self._request
-        rows = [[*columns.pod_row(pod, now_s, wide=wide), *label_cells(request, pod.metadata.labels)] for pod in pods]
-        titles = (*(columns.POD_WIDE_COLUMNS if wide else columns.POD_COLUMNS), *label_titles(request))
-        if self._request.namespace is None:
-            titles = ("NAMESPACE", *titles)
-            rows = [[pod.metadata.namespace, *row] for pod, row in zip(pods, rows, strict=True)]
-        self._connection.send({"event": "table", "columns": titles, "rows": rows})
-
-
-async def send_events(node: Node, connection: Connection, request: Message) -> dict[str, Any]:
-    """The verb `events`."""
-    wanted = converted(request, EventsRequest)
-
-    with node.event_changes.watch(lambda change: matches(change.event, wanted.namespace, wanted.pod)) as watch:
-        for event in node.events.select(node.clock(), wanted.namespace, wanted.pod):
-            connection.send({"event": "object", "type": "ADDED", "object": event})
-            await connection.relieve()
-        while wanted.watch:
-            change = await or_gone(connection, watch.next())
-            if change is None:
-                break
-            connection.send({"event": "object", "type": change.type, "object": change.event})
-            await connection.drain()
-    return {}

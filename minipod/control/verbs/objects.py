@@ -1,94 +1,18 @@
-"""The verbs `get` and `delete` for objects that are no pods (layer 6): as rows, as objects, and until they are gone."""
+"""The verb `delete` for objects that are no pods (layer 6): until they are gone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
-from minipod.agent.registry.history import Change
 from minipod.agent.registry.registry import Preconditions
+from minipod.agent.registry.selection import Selection
 from minipod.api.kinds import Kind, kind_of
-from minipod.control.verbs.listing import GetRequest, Selection, label_cells, label_titles
 from minipod.control.verbs.requests import or_gone
 from minipod.control.wire import Connection
-from minipod.errors import NotFoundError
-
-
-class GetObjects:
-    """One `get`, as for pods: rows or whole objects, then their changes."""
-
-    def __init__(self, node: Node, connection: Connection, request: GetRequest, kind: Kind) -> None:
-        self._node = node
-        self._connection = connection
-        self._request = request
-        self._kind = kind
-        self._namespace = request.namespace if kind.namespaced else ""
-        self._selection = Selection(request, kind.fields)
-
-    async def answer(self) -> dict[str, Any]:
-        request = self._request
-        with self._node.object_changes.watch(self._is_wanted) as watch:
-            found = self._found() if request.listing else []
-            if self._selects:
-                found = [thing for thing in found if thing in self._selection]
-            if request.output == "object":
-                for thing in found:
-                    self._send_object("ADDED", msgspec.json.encode(thing))
-                    await self._connection.relieve()
-            else:
-                self._send_rows(found)
-            while request.watch:
-                change = await or_gone(self._connection, watch.next())
-                if change is None:
-                    break
-                self._send_change(change)
-                await self._connection.drain()
-        return {}
-
-    @property
-    def _selects(self) -> bool:
-        return bool(self._request.selector or self._request.field_selector)
-
-    def _found(self) -> list[Any]:
-        request, registry = self._request, self._node.registry
-        if request.name is None:
-            return registry.objects(self._kind, self._namespace)
-        if self._namespace is None or request.watch:
-            found = registry.objects(self._kind, self._namespace)
-            return [thing for thing in found if thing.metadata.name == request.name]
-        return [registry.get(self._kind, self._namespace, request.name)]
-
-    def _is_wanted(self, change: Change) -> bool:
-        request = self._request
-        return (
-            change.kind == self._kind.name
-            and self._namespace in (None, change.namespace)
-            and request.name in (None, change.name)
-            and (not self._selects or change.new in self._selection)
-        )
-
-    def _send_object(self, kind: str, data: bytes) -> None:
-        self._connection.send({"event": "object", "type": kind, "object": msgspec.Raw(data)})
-
-    def _send_change(self, change: Change) -> None:
-        if self._request.output == "object":
-            self._send_object(change.type, change.data)
-        else:
-            self._send_rows([change.new])
-
-    def _send_rows(self, things: Sequence[Any]) -> None:
-        wide = self._request.output == "wide"
-        table, now, request = self._kind.table, self._node.clock(), self._request
-        titles = (*table.titles(wide), *label_titles(request))
-        rows = [[*table.row(thing, now, wide), *label_cells(request, thing.metadata.labels)] for thing in things]
-        if request.namespace is None and self._kind.namespaced:
-            titles = ("NAMESPACE", *titles)
-            rows = [[thing.metadata.namespace, *row] for thing, row in zip(things, rows, strict=True)]
-        self._connection.send({"event": "table", "columns": titles, "rows": rows})
+from minipod.errors import NotFoundError, UsageError
 
 
 class DeleteObjects:
@@ -100,6 +24,8 @@ class DeleteObjects:
         self._connection = connection
 
     async def answer(self, kind: Kind, namespace: str, names: Sequence[str]) -> dict[str, Any]:
+        if kind.refused:
+            raise UsageError(f"{kind.plural}: cannot be deleted: {kind.refused}")
         missing: list[str] = []
         for name in dict.fromkeys(names):
             try:
@@ -107,11 +33,9 @@ class DeleteObjects:
             except NotFoundError as error:
                 missing.append(str(error))
                 continue
-            uid = thing.metadata.uid
-            with self._node.object_changes.watch(_end_of(uid)) as watch:
-                self._begin(thing)
-                if not await self._gone(thing, watch.next):
-                    return {}
+            self._begin(thing)
+            if await or_gone(self._connection, self._gone(thing)) is None:
+                return {}
             self._connection.send({"event": "deleted", "name": name})
         if missing:
             raise NotFoundError("; ".join(missing))
@@ -135,16 +59,12 @@ class DeleteObjects:
                 message = f'persistentvolume "{thing.metadata.name}" is bound to claim {claim}: it goes after that'
                 self._connection.send({"event": "warning", "message": message})
 
-    async def _gone(self, thing: Any, next_change: Callable[[], Any]) -> bool:
-        """Whether it is; False where the one who asked is gone first."""
+    async def _gone(self, thing: Any) -> bool:
+        """Returns when it is: True."""
         metadata = thing.metadata
-        found = self._node.registry.find(type(thing), metadata.namespace, metadata.name)
-        while found is not None and found.metadata.uid == metadata.uid:
-            if await or_gone(self._connection, next_change()) is None:
-                return False
+        watch = self._node.history.watch(Selection.of(thing.kind, name=metadata.name, uid=metadata.uid))
+        while True:
             found = self._node.registry.find(type(thing), metadata.namespace, metadata.name)
-        return True
-
-
-def _end_of(uid: str) -> Callable[[Change], bool]:
-    return lambda change: change.type == "DELETED" and change.uid == uid
+            if found is None or found.metadata.uid != metadata.uid:
+                return True
+            await watch.changed()

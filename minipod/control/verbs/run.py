@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
 from minipod.agent import processes
 from minipod.agent.manifests import Manifest, loaded
-from minipod.agent.node import Node, PodStep
+from minipod.agent.node import Node
 from minipod.agent.pods import logtail
 from minipod.agent.pods.outcome import Outcome, failure_of, outcome_of, outcome_of_killed, reached
+from minipod.agent.pods.progress import PodStep, Progress
 from minipod.agent.pods.steps import Step
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
@@ -86,15 +88,16 @@ class Run:
         owner = "" if self._request.detach else processes.identity(self._connection.peer_pid)
         workers = self._pods.create(manifests.pods, owner)
         self._tracked = {worker.uid: _Tracked(worker) for worker in workers}
-        # Workers run on later turns of the loop: nothing has happened yet that the watch could miss.
-        with self._node.pod_changes.watch(self._is_mine) as watch:
+        # Workers run on later turns of the loop: nothing has happened yet that could be missed.
+        current = {worker.uid: partial(_current, worker) for worker in workers}
+        with Progress(self._node.history, self._node.pod_steps, current) as progress:
             for worker in workers:
                 self._connection.send(_pod_event(worker.pod, self._pods.log_directory(worker.pod)))
             if self._request.detach:
-                return await self._detached(watch.next)
+                return await self._detached(progress.next)
             self._pods.keep_logs.update(self._tracked)
             try:
-                return await self._foreground(watch.next)
+                return await self._foreground(progress.next)
             finally:
                 self._let_go()
 
@@ -104,9 +107,6 @@ class Run:
         if asked is not None and load_config(asked) != self._node.config:
             message = f"{asked} is not used: the agent runs with another configuration until it leaves"
             self._connection.send({"event": "warning", "message": message})
-
-    def _is_mine(self, change: Change | PodStep) -> bool:
-        return change.uid in self._tracked
 
     # -- detached -----------------------------------------------------------------------------------------------
 
@@ -233,6 +233,10 @@ class Run:
     def _last_logs(self, pod: Pod, container: str) -> str:
         lines = logtail.last_lines(f"{self._pods.log_directory(pod)}/{container}") if container else []
         return "; it last logged: " + " | ".join(lines) if lines else ""
+
+
+def _current(worker: PodWorker) -> Pod | None:
+    return None if worker.forgotten.done() else worker.pod
 
 
 def _outcome(one: _Tracked) -> Outcome:

@@ -20,9 +20,9 @@ from minipod.control.verbs.apply import apply
 from minipod.control.verbs.changes import kind_wanted
 from minipod.control.verbs.execute import execute
 from minipod.control.verbs.gc import collect
-from minipod.control.verbs.listing import Get, GetRequest, send_events
+from minipod.control.verbs.listing import Get, GetRequest
 from minipod.control.verbs.metadata import change_metadata
-from minipod.control.verbs.objects import DeleteObjects, GetObjects
+from minipod.control.verbs.objects import DeleteObjects
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.verbs.roots import send_root
 from minipod.control.verbs.run import Run
@@ -64,7 +64,6 @@ class Verbs:
             "run": self.run,
             "apply": self.apply,
             "get": self.get,
-            "events": self.events,
             "delete": self.delete,
             "exec": self.execute,
             "root": self.root,
@@ -87,14 +86,7 @@ class Verbs:
         return await apply(self._node, self._pods, connection, request)
 
     async def get(self, connection: Connection, request: Message) -> dict[str, Any]:
-        wanted = converted(request, GetRequest)
-        kind = kind_wanted(wanted.kind, "get")
-        if kind.name != "Pod":
-            return await GetObjects(self._node, connection, wanted, kind).answer()
-        return await Get(self._node, self._pods, connection, request).answer()
-
-    async def events(self, connection: Connection, request: Message) -> dict[str, Any]:
-        return await send_events(self._node, connection, request)
+        return await Get(self._node, connection, converted(request, GetRequest)).answer()
 
     async def execute(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await execute(self._node, self._pods, connection, request)
