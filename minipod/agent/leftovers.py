@@ -32,7 +32,7 @@ async def remove_container(node: Node, container_id: str) -> list[str]:
 
 
 async def remove_orphans(node: Node) -> None:
-    """As part of recovery. Raises nothing: what stays is told in the log."""
+    """As part of recovery. Raises nothing: what stays is logged."""
     for status in orphans(node):
         for failure in await remove_container(node, status.id):
             log.warning("the last agent left a %s", failure)
@@ -41,7 +41,7 @@ async def remove_orphans(node: Node) -> None:
 def sweep(node: Node, pods: Pods) -> None:
     """After an agent's sudden end: removes what its half-done removals left. What still has a sandbox is let alone.
 
-    In one go on the loop, so that nothing new is half made meanwhile. Raises nothing: what stays is told in the log.
+    In one go on the loop, so that nothing new is half made at the same time. Raises nothing: what stays is logged.
     """
     alive = {sandbox.config.uid for sandbox in node.runtime.list_pod_sandboxes()}
     try:
@@ -81,7 +81,7 @@ class Folder:
 
 
 class PodFolder(Folder):
-    """With its volumes: what was mounted there for the pod goes first, nothing that somebody mounted further below."""
+    """With its volumes: what was mounted there for the pod goes first, nothing that others mounted further below."""
 
     def undo(self) -> None:
         volumes = f"{self.path}/volumes/"

@@ -1,4 +1,4 @@
-"""The control socket's listener (layer 6): accepts root, reads one request, hands it to a verb, tells errors.
+"""The control socket's listener (layer 6): accepts root, reads one request, hands it to a verb, answers with errors.
 
 Which verbs there are is `verbs`' business; framing and descriptors are `wire`'s.
 """
@@ -63,7 +63,7 @@ def error_body(error: BaseException, verb: str = "") -> dict[str, Any]:
     kind = next((name for of, name in _KINDS if isinstance(error, of)), "Internal")
     body: dict[str, Any] = {"kind": kind, "message": _cut(str(error)), "exit": error.exit_status}
     if isinstance(error, ManifestError):
-        body["errors"] = [_cut(str(one)) for one in error.errors]
+        body["errors"] = [_cut(str(finding)) for finding in error.errors]
     return {"error": body}
 
 

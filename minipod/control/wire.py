@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MAX_LINE_BYTES = 32 << 20  # a request holds whole files, of 16 MiB at most, in documents of 3 MiB at most
 MAX_UNREAD_BYTES = 32 << 20  # a peer that does not read its events is dropped
-MAX_WORD_BYTES = 64 << 10  # what is said after the request: a signal, an interrupt
+MAX_WORD_BYTES = 64 << 10  # a line after the request: a signal, an interrupt
 MAX_WAITING_WORDS = 64
 MAX_HELD_BYTES = 128 << 20  # of all peers: halves of requests, events that are not read
 MAX_WAITING_FDS = 16
@@ -118,7 +118,7 @@ class Connection:
                 self._reader = None
         return self._messages.popleft()
 
-    async def said(self) -> Message | None:
+    async def next_line(self) -> Message | None:
         """As `receive`, while a verb runs: what is no message ends the hearing, not the verb. Takes no descriptors."""
         try:
             message = await self.receive()
@@ -184,7 +184,7 @@ class Connection:
         if count > MAX_LINE_BYTES:
             raise WireError(f"a request is longer than {MAX_LINE_BYTES >> 20} MiB: split the manifest")
         if self._is_asked and count > MAX_WORD_BYTES:
-            raise WireError(f"what is said after a request is longer than {MAX_WORD_BYTES >> 10} KiB")
+            raise WireError(f"a line after the request is longer than {MAX_WORD_BYTES >> 10} KiB")
 
     def _message(self, line: bytes) -> Message:
         try:
@@ -293,7 +293,7 @@ class Connection:
         self._unread(-self._out_bytes)
 
     def close(self) -> None:
-        """Closes at once; what was not sent is dropped, descriptors that nobody took are closed."""
+        """Closes at once; what was not sent is dropped, descriptors that were not taken are closed."""
         if not self._open:
             return
         self._lost()

@@ -23,7 +23,7 @@ log = logging.getLogger("minipod.agent")
 
 
 async def recover(node: Node, pods: Pods) -> None:
-    """Gives every saved pod a worker again. What cannot be read is told in the log and does not stop the rest."""
+    """Gives every saved pod a worker again. What cannot be read is logged and does not stop the rest."""
     rebooted = _rebooted(node)
     owners = node.store.owners()
     for uid, data in node.store.states().items():
@@ -48,13 +48,13 @@ def _rebooted(node: Node) -> bool:
 
 
 async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, rebooted: bool) -> None:
-    executor = Executor(node, state.pod.metadata.uid, lambda: state.pod, _nobody)
+    executor = Executor(node, state.pod.metadata.uid, lambda: state.pod, _ignore)
     if rebooted and state.stage not in ("finished", "gone"):
         await executor.redo_volumes()
     found = newest(executor.containers())
     await _remove_older(node, executor, found)
-    # One that was never told as ready may be half made: it counts for nothing, and is removed before the next.
-    sandbox = next((one for one in executor.sandboxes() if one.id == state.sandbox.id), None)
+    # One that was never reported as ready may be half made: it does not count, and is removed before the next.
+    sandbox = next((status for status in executor.sandboxes() if status.id == state.sandbox.id), None)
     first = model.AgentStarted(
         sandbox_id=sandbox.id if sandbox is not None else "",
         sandbox_ready=sandbox is not None and sandbox.state == "SANDBOX_READY",
@@ -63,10 +63,10 @@ async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, 
         max_backoff_s=node.config.max_container_restart_period_s,
     )
     if owner and rebooted:
-        owner = "0 0"  # whoever it was, that process is gone
+        owner = "0 0"  # that process ended with the boot
     pods.adopt(state, owner, first)
     alive = owner and processes.identity(int(owner.split()[0])) == owner
-    log.info("pod %s/%s goes on%s", state.pod.metadata.namespace, state.pod.metadata.name, _of(owner, bool(alive)))
+    log.info("pod %s/%s continues%s", state.pod.metadata.namespace, state.pod.metadata.name, _of(owner, bool(alive)))
 
 
 def _of(owner: str, alive: bool) -> str:
@@ -94,5 +94,5 @@ async def _remove_older(node: Node, executor: Executor, found: dict[str, Contain
                 pass
 
 
-def _nobody(event: model.Event) -> None:
+def _ignore(event: model.Event) -> None:
     """For an executor that only reads: it executes nothing."""

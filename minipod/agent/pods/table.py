@@ -1,4 +1,4 @@
-"""All pods of this node (layer 5): made, found, deleted, and told of their containers' ends."""
+"""All pods of this node (layer 5): made, found, deleted, and notified of their containers' ends."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Pods:
         self.deferred: set[str] = set()  # uids of those whose resize waits for room
         node.registry.add_keeper(POD, _Keeper(self))
         self.removals: dict[asyncio.Task[None], str] = {}  # of logs -> uid of the pod that is gone
-        self.keep_logs: set[str] = set()  # of these uids somebody else removes the logs
+        self.keep_logs: set[str] = set()  # the logs of these uids are removed by the `run` that reads them
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -133,7 +133,7 @@ class Pods:
         return msgspec.structs.replace(pod, metadata=metadata, spec=spec)
 
     def check_free(self, pods: Sequence[Pod]) -> None:
-        """Raises ConflictError where a pod of that name is there, or is given twice."""
+        """Raises ConflictError where a pod of that name is there, or is named twice."""
         self._check_names([pod for pod in pods if pod.metadata.name])
 
     def _check_names(self, pods: Sequence[Pod]) -> None:
@@ -141,7 +141,7 @@ class Pods:
         for pod in pods:
             key = (pod.metadata.namespace, pod.metadata.name)
             if key in seen:
-                raise ConflictError(f'pod "{key[1]}" is given twice: every pod needs a name of its own')
+                raise ConflictError(f'pod "{key[1]}" is there twice: every pod needs a name of its own')
             seen.add(key)
             if (worker := self._workers.get(key)) is not None:
                 raise ConflictError(self._in_use(worker))
@@ -156,7 +156,7 @@ class Pods:
         )
 
     def adopt(self, state: model.PodState, owner: str, first: model.Event) -> PodWorker:
-        """A pod of an earlier agent goes on. `first`: what was found of it."""
+        """Takes over a pod of an earlier agent. `first`: what was found of it."""
         worker = PodWorker(self._node, state, on_forgotten=self._forgotten)
         worker.restore()
         self._add(worker)
@@ -182,7 +182,7 @@ class Pods:
     # -- ends ---------------------------------------------------------------------------------------------------
 
     def delete(self, namespace: str, name: str, grace_period_s: int | None = None) -> PodWorker:
-        """Begins a graceful deletion; `worker.forgotten` tells its end. Raises NotFoundError."""
+        """Begins a graceful deletion; `worker.forgotten` is done at its end. Raises NotFoundError."""
         worker = self.find(namespace, name)
         worker.post(model.DeleteRequested(grace_period_s=grace_period_s))
         return worker

@@ -1,4 +1,4 @@
-"""Runs one pod (layer 5): feeds the lifecycle's core with events, saves what it says, has its actions carried out.
+"""Runs one pod (layer 5): feeds the lifecycle's core with events, saves what it says, has its actions executed.
 
 The order is what makes a kill -9 harmless: the state is saved before an action begins, and what an action did is
 found on the host by the next agent (`recovery`). Decides nothing: that is `lifecycle.core`'s.
@@ -30,7 +30,7 @@ from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
 
-SAVE_AGAIN_S = 5.0  # after a failed save (a full disk); the pod goes on meanwhile
+SAVE_AGAIN_S = 5.0  # after a failed save (a full disk); the pod continues without
 
 _state_encoder = msgspec.json.Encoder()
 
@@ -147,7 +147,7 @@ class PodWorker:
     def _follow(self, before: model.PodState) -> None:
         """Has the probes and the timer follow the state."""
         if self._closed or (self.state is before and self._timed):
-            return  # a probe that says what it always said has changed nothing
+            return  # a probe with the same result as before has changed nothing
         self._prober.update(self.state)
         self._set_timer()
 
@@ -158,7 +158,7 @@ class PodWorker:
     def _take_one(self, event: model.Event, write: _Write | None = None) -> None:
         """One event, one saved state, one change for the watches: they see every status that there was.
 
-        `write`: the event is a caller's, who is told when it cannot be stored; then it is as if it had never come. All
+        `write`: the event is a caller's, who gets an error when it cannot be stored; then nothing has changed. All
         other events have happened, and are saved later.
         """
         before = self.state

@@ -1,4 +1,4 @@
-"""The verbs `debug` and `attach` (layer 6): one container more in a pod, and somebody at a container's streams."""
+"""The verbs `debug` and `attach` (layer 6): one container more in a pod, and a client at a container's streams."""
 
 from __future__ import annotations
 

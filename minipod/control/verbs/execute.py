@@ -37,7 +37,7 @@ class ExecRequest(msgspec.Struct, frozen=True):
 
 
 class SignalRequest(msgspec.Struct, frozen=True):
-    """What may be said while the command runs."""
+    """What a client may send while the command runs."""
 
     verb: Literal["signal"]
     signal: Annotated[int, msgspec.Meta(gt=0, lt=signal.NSIG)]
@@ -47,7 +47,7 @@ async def execute(node: Node, pods: Pods, connection: Connection, message: Messa
     """Runs it to its end. Raises NotFoundError, ConflictError, UsageError, RuntimeFailure."""
     request = converted(message, ExecRequest)
     if not request.command:
-        raise UsageError("exec: no command was given")
+        raise UsageError("exec: the request has no command")
     if any("\0" in word for word in request.command):
         raise UsageError("exec: a command cannot have a NUL in it")
     state = pods.find(request.namespace, request.pod).state
@@ -63,7 +63,7 @@ async def execute(node: Node, pods: Pods, connection: Connection, message: Messa
     )
     # What stays open here would keep the client's pipes from ending.
     message.close_fds()
-    _tell_started(connection, session)
+    _report_started(connection, session)
     listener = asyncio.get_running_loop().create_task(_listen(connection, session))
     try:
         return {"exit_code": await session.wait()}
@@ -79,7 +79,7 @@ def default_container(pod: Pod) -> str:
 def running(state: model.PodState, name: str) -> model.Run:
     """The container's present instance. Raises NotFoundError, ConflictError."""
     metadata = state.pod.metadata
-    known = [one.name for one in containers(state.pod)]
+    known = [container.name for container in containers(state.pod)]
     if name not in state.containers and name not in known:
         raise NotFoundError(f"container {name} is not valid for pod {metadata.name}: it has {', '.join(known)}")
     run = state.containers[name].run if name in state.containers else None
@@ -102,7 +102,7 @@ def _streams(names: Sequence[str], fds: tuple[int, ...]) -> dict[str, int]:
     return streams
 
 
-def _tell_started(connection: Connection, session: Session) -> None:
+def _report_started(connection: Connection, session: Session) -> None:
     if session.tty_fd < 0:
         connection.send({"event": "started"})
         return
@@ -112,7 +112,7 @@ def _tell_started(connection: Connection, session: Session) -> None:
 
 async def _listen(connection: Connection, session: Session) -> None:
     """Signals from the client; when it is gone, so is the command (as containerd ends an exec whose stream broke)."""
-    while (message := await connection.said()) is not None:
-        with contextlib.suppress(UsageError):  # what is said after the request has no answer
+    while (message := await connection.next_line()) is not None:
+        with contextlib.suppress(UsageError):  # a line after the request has no answer
             session.signal(converted(message, SignalRequest).signal)
     session.signal(signal.SIGKILL)

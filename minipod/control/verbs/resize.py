@@ -66,8 +66,8 @@ def _resized(spec: PodSpec, container: str | None, wanted: ResourceRequirements)
 
     def each(containers: tuple[Container, ...]) -> tuple[Container, ...]:
         return tuple(
-            replace(one, resources=_merged(one.resources, wanted)) if one.name == container else one
-            for one in containers
+            replace(spec, resources=_merged(spec.resources, wanted)) if spec.name == container else spec
+            for spec in containers
         )
 
     return replace(spec, containers=each(spec.containers), init_containers=each(spec.init_containers))

@@ -1,7 +1,7 @@
 """The verb `root` (layer 6): a descriptor of a running container's root folder, for `minipod cp`.
 
-Nothing of the image is run and nothing of it is trusted: whoever gets the descriptor resolves every path below it with
-openat2, so that links the container prepared stay inside. Only root reaches the socket, so nothing is given away.
+Nothing of the image is run and nothing of it is trusted: the client that gets the descriptor resolves every path below
+it with openat2, so that links the container prepared stay inside. Only root reaches the socket, so nothing is given away.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ async def send_root(node: Node, pods: Pods, connection: Connection, message: Mes
 
 
 def _open_root(pid: int, name: str) -> int:
-    """The folder that is `/` for the process; the process is held meanwhile, so that it is that one and no later."""
+    """The folder that is `/` for the process; a pidfd holds the process, so that it is no later one."""
     try:
         pid_fd = os.pidfd_open(pid)
     except (OSError, ValueError):

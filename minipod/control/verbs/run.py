@@ -182,7 +182,7 @@ class Run:
 
     async def _listen(self) -> None:
         """What the client says while its pods run."""
-        while (message := await self._connection.said()) is not None:
+        while (message := await self._connection.next_line()) is not None:
             verb = message.head.verb
             if verb in ("interrupt", "kill"):
                 for one in self._tracked.values():

@@ -119,7 +119,7 @@ class Verbs:
         return await send_root(self._node, self._pods, connection, request)
 
     async def delete(self, connection: Connection, request: Message) -> dict[str, Any]:
-        """All that exist begin to end at once; those that do not exist are told at the end, as kubectl does."""
+        """All that exist begin to end at once; those that do not exist are reported at the end, as kubectl does."""
         wanted = converted(request, DeleteRequest)
         kind = kind_wanted(wanted.kind, "delete")
         if kind.name != "Pod":
