@@ -1,7 +1,7 @@
 """The verb `root` (layer 6): a descriptor of a running container's root folder, for `minipod cp`.
 
 Nothing of the image is run and nothing of it is trusted: the client that gets the descriptor resolves every path below
-it with openat2, so that links the container prepared stay inside. Only root reaches the socket, so nothing is given away.
+it with openat2, so that links the container prepared stay inside. Only root reaches the socket: nothing is given away.
 """
 
 from __future__ import annotations
