@@ -13,13 +13,12 @@ import errno
 import fcntl
 import mmap
 import os
-import platform
 import socket
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from minipod.kernel.libc import NUMBERS
+from minipod.kernel.libc import MACHINE, NUMBERS
 
 REPORT = struct.Struct("=qQ")
 REPORT_FD = 3
@@ -108,12 +107,12 @@ def compare(offset: int, expected: bytes) -> Call:
     return Call(_COMPARE, (SCRATCH + offset, expected, len(expected)))
 
 
-def is_known(machine: str = platform.machine()) -> bool:
+def is_known(machine: str = MACHINE) -> bool:
     """Whether there is such a program for this architecture."""
     return machine in _CODE
 
 
-def program(calls: Sequence[Call], machine: str = platform.machine()) -> bytes:
+def program(calls: Sequence[Call], machine: str = MACHINE) -> bytes:
     """A static ELF that makes these calls; the last one must not return 0."""
     code = _CODE[machine]
     table_at = _BASE + _HEADERS + len(code)
@@ -162,7 +161,7 @@ def _entry(call: Call, data: _Data) -> bytes:
     return _ENTRY.pack(number, *arguments, *[0] * (6 - len(arguments)), *steps)
 
 
-def index_of(place: int, machine: str = platform.machine()) -> int:
+def index_of(place: int, machine: str = MACHINE) -> int:
     """Which call a `REPORT` tells of."""
     return (place - _BASE - _HEADERS - len(_CODE[machine])) // _ENTRY.size
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from typing import NoReturn
+
+MACHINE = os.uname().machine  # `platform` would load `re`
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -116,7 +117,7 @@ _COMMON = {
     "mount_setattr": 442,
     "quotactl_fd": 443,
 }
-NUMBERS = {**_COMMON, **_PER_ARCHITECTURE.get(platform.machine(), {})}
+NUMBERS = {**_COMMON, **_PER_ARCHITECTURE.get(MACHINE, {})}
 
 _syscall = libc.syscall
 _syscall.restype = c_long  # variadic, so without argtypes: every argument below is wrapped explicitly
@@ -142,7 +143,7 @@ def syscall(
     """System call `call` by name. Integers are passed as C longs, bytes as pointers, None as NULL."""
     number = NUMBERS.get(call)
     if number is None:
-        raise OSError(38, f"{call}: not known on {platform.machine()}")
+        raise OSError(38, f"{call}: not known on {MACHINE}")
     wrapped = [c_ulong(a & 0xFFFFFFFFFFFFFFFF) if isinstance(a, int) else a for a in args]
     result: int = _syscall(c_long(number), *wrapped)
     if result < 0:

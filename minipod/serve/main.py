@@ -44,6 +44,8 @@ def _run(options: Options) -> int:
 
     start.check_rights(options.paths)
     notes = take_over(options.ready_fd)
+    if options.ready_fd >= 0:
+        os.set_inheritable(options.ready_fd, False)  # the spawner must not keep our caller waiting
     notes += start.check_host(options.paths)
     held = lock.acquire(options.paths)
     if held is None:

@@ -13,6 +13,7 @@ import pytest
 
 from minipod.runtime.spawner.client import ChildExit, SpawnerClient, SpawnError
 from minipod.runtime.spawner.inbox import DESCRIPTOR_LIMIT, MESSAGE_LIMIT, BadMessage, Inbox, number_of, widen
+from minipod.runtime.spawner.messages import report_of
 from minipod.runtime.spawner.requests import request_of
 from tests.descriptors import none_left_open, open_fds
 
@@ -134,6 +135,44 @@ def test_an_inbox_takes_memory_for_what_came_and_gives_it_back_before_the_next_m
     assert anonymous_kib() - before < 512
     for sock in (ours, theirs):
         sock.close()
+
+
+# -- a child's report
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        b"[]",
+        b'{"facts":[]}',
+        b'{"facts":{"home":NaN}}',
+        b'{"facts":{"home":1e999}}',
+        b'{"facts":{"home":"\\ud800"}}',
+        b'{"facts":{"uid":9223372036854775808}}',
+        b'{"facts":{"groups":[[1]]}}',
+        b'{"facts":{"groups":' + b"[" * 900 + b"]" * 900 + b"}}",
+        b'{"facts":{"a":{"b":1}}}',
+        b'{"error":5}',
+        b'{"error":{"message":5}}',
+        b'{"error":{"message":"m","errno":"x"}}',
+        b'{"facts":{' + b"[" * 100_000,
+    ],
+)
+def test_a_report_is_what_the_agent_can_read_or_none(report: bytes) -> None:
+    """A process of the container that may trace the child writes what it wants."""
+    with pytest.raises(BadMessage):
+        report_of(report)
+
+
+def test_of_a_report_only_what_is_known_is_taken() -> None:
+    assert report_of(b'{"facts":{"uid":5,"home":"/","groups":[1,2]},"x":1}') == (
+        {"uid": 5, "home": "/", "groups": [1, 2]},
+        None,
+    )
+    assert report_of(b'{"error":{"message":"m","errno":2,"more":[]}}') == (
+        {},
+        {"message": "m", "errno": 2, "reason": "", "op": ""},
+    )
 
 
 # -- the agent's end

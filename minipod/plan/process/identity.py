@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import errno
 import fcntl
 import os
@@ -261,7 +261,7 @@ class InstallSeccompFilter(ChildOperation, frozen=True):
     def execute(self, ctx: ChildContext) -> None:
         permitted = process.permitted_capabilities()
         process.capset(effective=ADMIN & permitted, permitted=permitted, inheritable=0)
-        process.install_seccomp_filter(base64.b64decode(self.program))
+        process.install_seccomp_filter(binascii.a2b_base64(self.program))
 
 
 class DropCapabilities(ChildOperation, frozen=True):

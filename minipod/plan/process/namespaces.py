@@ -8,13 +8,11 @@ import fcntl
 import os
 import socket
 import struct
-import threading
 from collections.abc import Callable
 
 import msgspec
 
 from minipod.kernel import process
-from minipod.kernel.host_lock import root_lock
 from minipod.kernel.mount import (
     AT_EMPTY_PATH,
     MS_BIND,
@@ -101,6 +99,8 @@ def _turn(folder: str) -> contextlib.AbstractContextManager[None]:
 
     The lock is a file next to the directory, as a descriptor inside would keep it mounted.
     """
+    from minipod.kernel.host_lock import root_lock  # not in the spawner, which imports this module: for its memory
+
     return root_lock(f"{os.path.dirname(folder)}/minipod-{os.path.basename(folder)}.lock")
 
 
@@ -129,6 +129,8 @@ def _unshare(folder: str) -> None:
 
 def _in_thread(work: Callable[[], None]) -> None:
     """Run `work` in a thread that ends with it: unshare(2) and setns(2) hold for one thread only."""
+    import threading  # as above
+
     failures: list[BaseException] = []
 
     def run() -> None:

@@ -14,7 +14,7 @@ import msgspec
 from minipod.errors import ContainerError
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process.namespaces import Clone
-from minipod.runtime.spawner.inbox import MESSAGE_LIMIT, BadMessage, Inbox, close_all, decode, named, widen
+from minipod.runtime.spawner.inbox import MESSAGE_LIMIT, BadMessage, Inbox, close_all, named, number_of, widen
 
 log = logging.getLogger(__name__)
 
@@ -264,6 +264,14 @@ class SpawnerClient:
     async def forget(self, key: str) -> None:
         """The end of `key` is known and saved: its record and descriptors can go."""
         await self._request({"do": "forget", "key": key}, _Done)
+
+
+def decode(data: bytes | memoryview, kind: type[T]) -> T:
+    """Raises BadMessage."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: UTF-8
+        raise BadMessage(f"not understood: {error}", number_of(data)) from None
 
 
 async def _writable(sock: socket.socket) -> None:

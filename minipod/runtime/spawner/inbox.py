@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import array
+import json
 import mmap
 import os
 import re
 import socket
 import struct
 from collections.abc import Iterable
-from typing import TypeVar
-
-import msgspec
 
 MESSAGE_LIMIT = 4 << 20  # bytes; an environment may be 2 MiB (execve(2))
 DESCRIPTOR_LIMIT = 8
@@ -20,8 +18,6 @@ _CREDENTIALS = struct.Struct("=iII")  # struct ucred
 _ANCILLARY_BYTES = socket.CMSG_SPACE(DESCRIPTOR_LIMIT * array.array("i").itemsize)
 _SO_SNDBUFFORCE = 32
 _FIRST_FIELD = re.compile(rb'\s*\{\s*"id"\s*:\s*(\d{1,15})\s*[,}]')
-
-T = TypeVar("T")
 
 
 class BadMessage(Exception):  # noqa: N818 - what it is
@@ -32,25 +28,15 @@ class BadMessage(Exception):  # noqa: N818 - what it is
         self.number = number
 
 
-class _Numbered(msgspec.Struct):
-    id: int | None = None
-
-
 def number_of(data: bytes | memoryview) -> int | None:
     """The `id` of a message that may be anything: of JSON wherever it is, of what is none only as the first field."""
     try:
-        return msgspec.json.decode(data, type=_Numbered).id
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        value = json.loads(str(data, "utf-8"))
+    except (ValueError, RecursionError):
         found = _FIRST_FIELD.match(data)
         return int(found[1]) if found else None
-
-
-def decode(data: bytes | memoryview, kind: type[T]) -> T:
-    """Raises BadMessage."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: UTF-8
-        raise BadMessage(f"not understood: {error}", number_of(data)) from None
+    number = value.get("id") if type(value) is dict else None
+    return number if type(number) is int else None
 
 
 def named(names: tuple[str, ...], fds: list[int], number: int | None) -> dict[str, int]:

@@ -3,7 +3,7 @@
 One thread, few modules, no asyncio. It is the parent and subreaper of every container, writes each end to
 `<exits>/<key>` before it tells it, and holds the read ends of stdout and stderr, so that neither dies with the agent.
 
-Messages are JSON over SOCK_SEQPACKET, descriptors beside them; `spawner_client` speaks the other end:
+Messages are JSON over SOCK_SEQPACKET, descriptors with them; `client` is the other end:
 
     {"id", "do": "spawn", "key", "clone", "ops", "stdio": "pipes"|"fds"|"terminal", "stdin", "keep", "fds": [names]}
         -> {"id", "pid", "started_at_ns", "facts", "fds": [names]} or {"id", "error": {message, errno, reason, op}}
@@ -33,19 +33,19 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import msgspec
-
 from minipod.errors import ContainerError, utf8
 from minipod.kernel import process
+from minipod.kernel.memory import give_back
 from minipod.kernel.peer import is_own_user
 from minipod.plan import cgroup
 from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import entry, kernel_mounts, namespaces, rootfs
 from minipod.plan.process import identity as plan_process
 from minipod.plan.process.namespaces import Clone, EnterPidNamespace
-from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, decode, receive_report, widen
+from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, receive_report, widen
 from minipod.runtime.spawner.launches import STREAMS, Launches, is_child
 from minipod.runtime.spawner.mounts import empty_mount_namespace
+from minipod.runtime.spawner.messages import encode, prepare, report_of, struct_of
 from minipod.runtime.spawner.requests import Request, request_of
 from minipod.runtime.spawner.stdio import make_stdio
 
@@ -100,8 +100,7 @@ class Spawner:
         self.mounts_fd = empty_mount_namespace()
         self.last_capability = process.last_capability()
         self.arguments = process.argument_area()
-        self.decode_ops = msgspec.json.Decoder(list[msgspec.Raw]).decode
-        self.decoders = {name: msgspec.json.Decoder(kind) for name, kind in CHILD_OPERATIONS.items()}
+        prepare(Clone, *CHILD_OPERATIONS.values())  # a fault is one of the start, not of the first of its kind
         self.poll = select.epoll()
         self.launches = Launches(self.poll, self._send_to, self.by_pid)
         self.wakeup, wakeup_writer = socket.socketpair()
@@ -207,7 +206,7 @@ class Spawner:
         if self.agent is None:
             return
         try:
-            socket.send_fds(self.agent, [msgspec.json.encode(message)], fds or [])
+            socket.send_fds(self.agent, [encode(message)], fds or [])
         except OSError:
             self._drop_agent()
 
@@ -248,12 +247,7 @@ class Spawner:
     def _spawn(self, request: Request, named: dict[str, int]) -> None:
         if request.key in self.by_key:
             raise ValueError(f"{request.key} is there already")
-        operations = []
-        for raw in self.decode_ops(request.ops):
-            tag = msgspec.json.decode(raw, type=_Tagged).op
-            if tag not in self.decoders:
-                raise ValueError(f"unknown operation {tag}")
-            operations.append(self.decoders[tag].decode(raw))
+        operations = [_operation(value) for value in request.ops]
         if not operations:
             raise ValueError("nothing to execute")
         status, child_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -303,14 +297,14 @@ class Spawner:
                 break
             child.reported = True
             try:
-                report = decode(data, _Report)
+                facts, failure = report_of(data)
             except BadMessage as error:
                 told = ContainerError(f"user, groups and home are longer than 64 KiB: report {error}")
-                report = _Report(error=_error(told, "report"))
+                facts, failure = {}, _error(told, "report")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(sender or child.pid, signal.SIGKILL)
-            child.facts = report.facts or child.facts
-            child.failure = report.error or child.failure
+            child.facts = facts or child.facts
+            child.failure = failure or child.failure
             if child.failure is None and sender != child.pid:
                 self._born(child, sender)
             if fds and "terminal" not in child.held:
@@ -393,7 +387,7 @@ class Spawner:
         path = f"{self.exits}/{key}"
         try:
             with open(path + ".new", "wb") as file:
-                file.write(msgspec.json.encode(exit_record))
+                file.write(encode(exit_record))
             os.rename(path + ".new", path)
         except OSError as error:
             print(f"spawner: exit record {key}: {error}", file=sys.stderr, flush=True)
@@ -416,15 +410,12 @@ def _clone(clone: Clone, child: Callable[[], NoReturn]) -> tuple[int, int]:
             os.close(cgroup_fd)
 
 
-class _Tagged(msgspec.Struct):
-    op: str
-
-
-class _Report(msgspec.Struct):
-    """What a child says before exec, of itself or of what went wrong."""
-
-    facts: dict[str, Any] = {}
-    error: dict[str, Any] | None = None
+def _operation(value: Any) -> ChildOperation:
+    """Raises ValueError."""
+    kind = CHILD_OPERATIONS.get(str(value.get("op"))) if type(value) is dict else None
+    if kind is None:
+        raise ValueError(f"unknown operation {str(value)[:_DESCRIPTION_LIMIT]}")
+    return struct_of(kind, value)
 
 
 def _child(
@@ -446,11 +437,11 @@ def _child(
             operation.execute(context)
         doing, described = type(operations[-1]).__name__, None
         terminal = [context.fds["terminal"]] if "terminal" in context.fds else []
-        socket.send_fds(status, [msgspec.json.encode({"facts": context.facts})], terminal)
+        socket.send_fds(status, [encode({"facts": context.facts})], terminal)
         operations[-1].execute(context)
     except BaseException as error:
         try:
-            status.send(msgspec.json.encode({"error": _error(error, doing, described)}))
+            status.send(encode({"error": _error(error, doing, described)}))
         except BaseException:
             pass
     finally:
@@ -476,6 +467,7 @@ def main(listener_fd: int, exits: str) -> None:
     os.dup2(listener_fd, 3)
     os.closerange(4, 256)
     os.setsid()
+    os.chdir("/")
     process.set_name("minipod-spawner")
     process.set_dumpable(False)
     process.set_child_subreaper()
@@ -489,4 +481,5 @@ def main(listener_fd: int, exits: str) -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+    give_back()
     spawner.run()

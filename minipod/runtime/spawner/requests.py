@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-import msgspec
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from minipod.plan.process.namespaces import Clone
-from minipod.runtime.spawner.inbox import BadMessage, decode, named
+from minipod.runtime.spawner.inbox import BadMessage, named, number_of
+from minipod.runtime.spawner.messages import CHECKS, decode, struct_of
 
 #: A key names a file of its own in `exits`.
-_KEY = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}\Z"
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _WITHOUT_KEY = ("list",)
+_VERBS = ("spawn", "launch", "kill", "list", "reattach", "close_stdin", "forget")
+_STDIO = ("pipes", "fds", "terminal")
+_ID_LIMIT = 1 << 53
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """Any request; `ops` stays raw until it is known to be a spawn."""
+class Request(NamedTuple):
+    """Any request. `operations` are checked one by one when they are made."""
 
-    id: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
-    do: Literal["spawn", "launch", "kill", "list", "reattach", "close_stdin", "forget"]
-    key: Annotated[str, msgspec.Meta(pattern=_KEY)] = ""
+    id: int
+    do: str
+    key: str = ""
     clone: Clone = Clone()
-    ops: msgspec.Raw = msgspec.Raw(b"[]")
-    stdio: Literal["pipes", "fds", "terminal"] = "pipes"
+    ops: tuple[Any, ...] = ()
+    stdio: str = "pipes"
     stdin: bool = False
     keep: bool = True  # record the end on disk and hold the stdio until `forget`
     to_end: bool = False
@@ -31,7 +35,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 def request_of(data: bytes | memoryview, fds: list[int]) -> tuple[Request, dict[str, int]]:
     """The request and its descriptors by name. Raises BadMessage."""
-    request = decode(data, Request)
+    value = decode(data)
+    fields = {}
+    for name, check in _FIELDS.items():
+        if name in value:
+            try:
+                fields[name] = check(value[name])
+            except ValueError as error:
+                raise BadMessage(f"not understood: {name}: {error}", number_of(data)) from None
+        elif name in ("id", "do"):
+            raise BadMessage(f"not understood: {name} is missing", number_of(data))
+    request = Request(**fields)
     by_name = named(request.fds, fds, request.id)
     if not request.key and request.do not in _WITHOUT_KEY:
         raise BadMessage(f"{request.do} needs a key", request.id)
@@ -43,3 +57,44 @@ def request_of(data: bytes | memoryview, fds: list[int]) -> tuple[Request, dict[
 
 def _needed(request: Request) -> tuple[str, ...]:
     return ("program", "target") if request.do == "launch" else ()
+
+
+def _id(value: object) -> int:
+    if type(value) is not int or not 0 <= value < _ID_LIMIT:
+        raise ValueError("must be a number of a request")
+    return value
+
+
+def _key(value: object) -> str:
+    if type(value) is not str or (value and not _KEY.fullmatch(value)):
+        raise ValueError("must be the name of a file")
+    return value
+
+
+def _one_of(*values: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if type(value) is not str or value not in values:
+            raise ValueError(f"must be one of {', '.join(values)}")
+        return value
+
+    return check
+
+
+def _operations(value: object) -> tuple[Any, ...]:
+    if type(value) is not list:
+        raise ValueError("must be a list")
+    return tuple(value)
+
+
+_FIELDS: Mapping[str, Callable[[object], Any]] = {
+    "id": _id,
+    "do": _one_of(*_VERBS),
+    "key": _key,
+    "clone": lambda value: struct_of(Clone, value),
+    "ops": _operations,
+    "stdio": _one_of(*_STDIO),
+    "stdin": CHECKS["bool"],
+    "keep": CHECKS["bool"],
+    "to_end": CHECKS["bool"],
+    "fds": CHECKS["tuple[str, ...]"],
+}

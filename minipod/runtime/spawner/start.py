@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
-import subprocess
 import sys
 
 from minipod.kernel import mount
@@ -28,21 +28,23 @@ def start_spawner(socket_path: str, exits: str) -> None:
     listener.listen(4)
     os.rename(temporary, socket_path)
     code = (
-        f"import sys; sys.path[:] = {sys.path!r}; sys.modules['typing_extensions'] = None; "
+        f"import sys; sys.path[:] = {sys.path!r}; from minipod.runtime.spawner import light; light.install(); "
         f"from minipod.runtime.spawner.program import main; main({listener.fileno()}, {exits!r})"
     )
     interpreter = _read_only_interpreter()
     try:
-        process = subprocess.Popen(
+        pid = os.posix_spawn(
+            f"/proc/self/fd/{interpreter}",
             [sys.executable, "-I", "-S", "-X", "frozen_modules=on", "-c", code],
-            executable=f"/proc/self/fd/{interpreter}",
-            pass_fds=(listener.fileno(), interpreter),
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            {"PATH": os.defpath, "LANG": "C.UTF-8"},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                # onto itself: it stays open (posix_spawn_file_actions_adddup2(3))
+                *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in (listener.fileno(), interpreter)),
+            ],
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them
         )
-        process.returncode = 0  # nobody waits for it: it outlives us; `reap` is for one that did not
-        _started.append(process.pid)
+        _started.append(pid)
     finally:
         os.close(interpreter)
         listener.close()
