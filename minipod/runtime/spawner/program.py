@@ -44,8 +44,8 @@ from minipod.plan.process import identity as plan_process
 from minipod.plan.process.namespaces import Clone, EnterPidNamespace
 from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, receive_report, widen
 from minipod.runtime.spawner.launches import STREAMS, Launches, is_child
-from minipod.runtime.spawner.mounts import empty_mount_namespace
 from minipod.runtime.spawner.messages import encode, prepare, report_of, struct_of
+from minipod.runtime.spawner.mounts import empty_mount_namespace
 from minipod.runtime.spawner.requests import Request, request_of
 from minipod.runtime.spawner.stdio import make_stdio
 
