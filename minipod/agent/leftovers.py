@@ -6,12 +6,13 @@ import logging
 import os
 from collections.abc import Set
 
-from minipod.agent.node import Leftover, Node
+from minipod.agent.node import Node
 from minipod.agent.pods.executor import one_line
 from minipod.agent.pods.table import Pods
 from minipod.errors import MinipodError, NotFoundError
 from minipod.kernel.mount import mounts_below, umount_if_mounted
 from minipod.kernel.remove import remove_tree
+from minipod.runtime.face import Leftover
 from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")

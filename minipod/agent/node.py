@@ -5,11 +5,10 @@ The protocols name what the agent needs of the layers below, so that its tests c
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from minipod.agent.events import EventRecorder
 from minipod.agent.host_node import host_node
@@ -27,135 +26,12 @@ from minipod.api.kinds import EVENT, NODE
 from minipod.api.types import Pod
 from minipod.config import Config
 from minipod.paths import Paths
-from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes.sources import FoundSources
-from minipod.runtime.cgroup import CgroupStats
-from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
-
-if TYPE_CHECKING:
-    from minipod.runtime.images.registry.credentials import AuthFile
-    from minipod.runtime.images.registry.pull import Pulled
-
-
-class Images(Protocol):
-    def resolve(self, reference: str) -> Image | None: ...
-
-    def present(self, reference: str, pull_policy: str = "IfNotPresent") -> Image | None: ...
-
-    def is_default(self, reference: str) -> bool: ...
-
-    def fetch(
-        self, reference: str, secrets: Sequence[tuple[str, AuthFile]] = (), *, stop: threading.Event | None = None
-    ) -> Pulled: ...
-
-    def require(
-        self, reference: str, pull_policy: str = "IfNotPresent", secrets: Sequence[tuple[str, AuthFile]] = ()
-    ) -> Image: ...
-
-    def collect(self, high_percent: int, low_percent: int) -> Sequence[str]: ...
-
-
-class Session(Protocol):
-    """A command that was started in a container."""
-
-    @property
-    def tty_fd(self) -> int: ...
-
-    @property
-    def pid(self) -> int: ...
-
-    async def wait(self) -> int: ...
-
-    def signal(self, number: int) -> None: ...
-
-
-class Attachment(Protocol):
-    """A running container's streams."""
-
-    @property
-    def tty(self) -> bool: ...
-
-    async def take_input(self) -> int: ...
-
-    def tap(self, stream: str, tap: Callable[[bytes], None], whole: bool = False) -> Callable[[], None]: ...
-
-    async def wait(self) -> int: ...
-
-
-class Leftover(Protocol):
-    """Something on the host that no sandbox owns."""
-
-    def describe(self) -> str: ...
-
-    def undo(self) -> None: ...
-
-
-class Runtime(Protocol):
-    """runtime.runtime.Runtime, as far as the agent uses it."""
-
-    @property
-    def images(self) -> Images: ...
-
-    on_exit: Callable[[ContainerStatus], None] | None
-
-    async def open(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def run_pod_sandbox(
-        self, config: SandboxConfig, warn: Callable[[str], None] | None = None
-    ) -> SandboxStatus: ...
-
-    async def stop_pod_sandbox(self, sandbox_id: str) -> None: ...
-
-    async def remove_pod_sandbox(self, sandbox_id: str) -> None: ...
-
-    def list_pod_sandboxes(self, pod_uid: str | None = None) -> list[SandboxStatus]: ...
-
-    def pod_sandbox_status(self, sandbox_id: str) -> SandboxStatus: ...
-
-    def cpu_requests(self, group: str) -> int: ...
-
-    async def create_container(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus: ...
-
-    async def start_container(self, container_id: str) -> ContainerStatus: ...
-
-    async def stop_container(self, container_id: str, timeout_s: float, signal: str = "") -> ContainerStatus: ...
-
-    async def remove_container(self, container_id: str) -> None: ...
-
-    def container_status(self, container_id: str) -> ContainerStatus: ...
-
-    def list_containers(self, sandbox_id: str | None = None) -> list[ContainerStatus]: ...
-
-    def attach(self, container_id: str) -> Attachment: ...
-
-    def container_stats(self, container_id: str) -> CgroupStats: ...
-
-    def pod_sandbox_stats(self, sandbox_id: str) -> CgroupStats: ...
-
-    async def update_container_resources(self, container_id: str, resources: CgroupResources) -> None: ...
-
-    async def update_pod_sandbox_resources(self, sandbox_id: str, config: SandboxConfig) -> None: ...
-
-    def find_leftovers(self) -> Sequence[Leftover]: ...
-
-    async def exec_sync(
-        self, container_id: str, command: Sequence[str], timeout_s: float, output_limit: int
-    ) -> ExecResult: ...
-
-    async def exec(
-        self,
-        container_id: str,
-        command: Sequence[str],
-        *,
-        stdin_fd: int | None,
-        stdout_fd: int | None,
-        stderr_fd: int | None,
-        tty: tuple[int, int] | None = None,
-    ) -> Session: ...
+from minipod.runtime.face import Runtime
+from minipod.runtime.status import SandboxStatus
 
 
 class Planner(Protocol):

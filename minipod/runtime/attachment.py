@@ -6,8 +6,9 @@ import os
 from collections.abc import Awaitable, Callable
 
 from minipod.errors import ContainerError
-from minipod.runtime.container import RUNNING, Container
+from minipod.runtime.container import Container
 from minipod.runtime.logs import Tap
+from minipod.runtime.status import ContainerState
 
 
 class Attachment:
@@ -15,7 +16,7 @@ class Attachment:
 
     def __init__(self, container: Container, close_stdin: Callable[[str], Awaitable[None]]) -> None:
         """`close_stdin`: whoever else holds the container's writing end lets go. Raises ContainerError: not running."""
-        if container.status.state != RUNNING or container.log is None:
+        if container.status.state != ContainerState.RUNNING or container.log is None:
             raise ContainerError(f'container "{container.status.config.name}" is not running')
         self._container = container
         self._log = container.log

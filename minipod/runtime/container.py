@@ -24,16 +24,9 @@ from minipod.runtime.logs import ContainerLog
 from minipod.runtime.records import ContainerRecord, save
 from minipod.runtime.seccomp import compiled_filter
 from minipod.runtime.spawner.client import ChildExit
-from minipod.runtime.status import ContainerStatus
+from minipod.runtime.status import ContainerState, ContainerStatus
 
 log = logging.getLogger(__name__)
-
-CREATED, RUNNING, EXITED, UNKNOWN = (
-    "CONTAINER_CREATED",
-    "CONTAINER_RUNNING",
-    "CONTAINER_EXITED",
-    "CONTAINER_UNKNOWN",
-)
 
 
 class Container:
@@ -49,7 +42,7 @@ class Container:
         self.early_exit: ChildExit | None = None  # told before `start` had its answer
         self.watched = False
         self.unsaved = False  # the file on disk is older than the record: a full disk
-        if record.status.state == EXITED:
+        if record.status.state == ContainerState.EXITED:
             self.ended.set()
 
     @property
@@ -82,7 +75,9 @@ class Container:
     def fail_to_start(self, message: str) -> None:
         """As containerd tells a task that could not be created or did not get to exec."""
         now = time.time_ns()
-        self.update(state=EXITED, reason="StartError", exit_code=128, message=message, finished_at_ns=now)
+        self.update(
+            state=ContainerState.EXITED, reason="StartError", exit_code=128, message=message, finished_at_ns=now
+        )
         self.ended.set()
 
     def release(self) -> None:
@@ -95,6 +90,24 @@ class Container:
                 os.close(fd)
         self.held.clear()
         self.pidfd = -1
+
+
+def end_of(ended: ChildExit | None, out_of_memory: bool, now_ns: int) -> dict[str, object]:
+    """What of its status an end changes. None: it is not known how, the kubelet's ContainerStatusUnknown."""
+    if ended is None:
+        code, number, finished_at_ns = 137, 0, now_ns
+        reason, message = "ContainerStatusUnknown", "it ended while nobody could see how"
+    else:
+        code, number, finished_at_ns, message = ended.code, ended.signal, ended.finished_at_ns, ""
+        reason = "OOMKilled" if out_of_memory else "Completed" if code == 0 else "Error"
+    return {
+        "state": ContainerState.EXITED,
+        "exit_code": code,
+        "signal": number,
+        "reason": reason,
+        "message": message,
+        "finished_at_ns": finished_at_ns,
+    }
 
 
 def plan_of(

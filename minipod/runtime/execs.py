@@ -28,10 +28,10 @@ from minipod.plan.process.entry import CheckProgram
 from minipod.plan.process.identity import AssumeUser, Exec
 from minipod.plan.process.namespaces import Clone
 from minipod.plan.process.passwd import refuse_root
-from minipod.runtime.container import RUNNING, Container, seccomp_filter
+from minipod.runtime.container import Container, seccomp_filter
 from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
-from minipod.runtime.status import ExecResult
+from minipod.runtime.status import ContainerState, ExecResult
 
 OUTPUT_LIMIT = 16 << 20  # bytes a stream of exec_sync may say (CRI's maximum message)
 _DRAIN_S = 0.5  # for what a command left running: it may hold the command's streams open for ever
@@ -150,7 +150,7 @@ class Execs:
         self, container: Container, command: tuple[str, ...], tty: Terminal
     ) -> tuple[Clone, tuple[ChildOperation, ...]]:
         status, user = container.status, container.status.user
-        if status.state != RUNNING or container.pidfd < 0 or user is None:
+        if status.state != ContainerState.RUNNING or container.pidfd < 0 or user is None:
             raise ContainerError(f'container "{status.config.name}" is not running')
         refuse_root(user.uid, status.config.security.run_as_non_root)
         record = container.record

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from minipod.errors import ContainerError
 from minipod.plan.configs import ContainerConfig
-from minipod.runtime.container import RUNNING, Container
+from minipod.runtime.container import Container
 from minipod.runtime.index import Index
 from minipod.runtime.sandboxes import Sandboxes
+from minipod.runtime.status import ContainerState
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def joined_process(
             yield {"target": pidfd}
     elif namespaces.pid == "target":
         target = containers.get(namespaces.target_id)
-        if target is None or target.status.state != RUNNING or target.pidfd < 0:
+        if target is None or target.status.state != ContainerState.RUNNING or target.pidfd < 0:
             raise ContainerError(f'unable to find target container "{namespaces.target_id[:12]}"', "RunContainerError")
         yield {"target": target.pidfd}
     else:

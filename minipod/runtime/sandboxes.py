@@ -30,11 +30,9 @@ from minipod.runtime.network import Network
 from minipod.runtime.offload import off_loop, slowly_off_loop
 from minipod.runtime.records import SandboxRecord, decode_operations, encode_operations, load_all, save
 from minipod.runtime.spawner.versions import Spawners
-from minipod.runtime.status import SandboxStatus
+from minipod.runtime.status import SandboxState, SandboxStatus
 
 log = logging.getLogger(__name__)
-
-READY, NOT_READY = "SANDBOX_READY", "SANDBOX_NOTREADY"
 
 
 class Ready:
@@ -46,7 +44,7 @@ class Ready:
 
     def replace(self, old: SandboxRecord | None, new: SandboxRecord | None) -> None:
         for record, sign in ((old, -1), (new, 1)):
-            if record is not None and record.status.state == READY:
+            if record is not None and record.status.state == SandboxState.READY:
                 config = record.status.config
                 self.count += sign
                 self._cpu_requests[os.path.dirname(config.cgroup_parent)] += sign * config.cpu_request_millicores
@@ -137,7 +135,7 @@ class Sandboxes:
         return SandboxStatus(
             id=config.id,
             config=config,
-            state=READY,
+            state=SandboxState.READY,
             created_at_ns=time.time_ns(),
             network=network,
             ips=tuple(address.partition("/")[0] for address in (network.ipv4, network.ipv6) if address),
@@ -203,7 +201,7 @@ class Sandboxes:
     def is_stopped(self, sandbox_id: str) -> bool:
         """Whether nothing of it but its record is left, or not even that."""
         record = self._records.get(sandbox_id)
-        return record is None or (record.status.state == NOT_READY and record.operations == b"[]")
+        return record is None or (record.status.state == SandboxState.NOT_READY and record.operations == b"[]")
 
     async def stop(self, sandbox_id: str) -> None:
         """StopPodSandbox: its processes, namespaces, network and mounts are gone; the record stays. Idempotent.
@@ -219,11 +217,11 @@ class Sandboxes:
             failures = await off_loop(_undo, operations)
             if not failures:  # what `cgroup.complete` has added since
                 await off_loop(cgroup.remove, record.status.config.cgroup_parent, self._facts)
-            if self._ready.count == (self._record(sandbox_id).status.state == READY):  # no other is
+            if self._ready.count == (self._record(sandbox_id).status.state == SandboxState.READY):  # no other is
                 # also what a killed agent made and nobody's list names
                 await off_loop(cgroup.remove_instance, self._paths, self._facts)
         await self._release(sandbox_id, failures)
-        status = msgspec.structs.replace(record.status, state=NOT_READY)
+        status = msgspec.structs.replace(record.status, state=SandboxState.NOT_READY)
         left = msgspec.Raw(encode_operations(operations)) if failures else msgspec.Raw(b"[]")
         self._save(SandboxRecord(status=status, operations=left))
         if failures:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 from minipod.plan.configs import ContainerConfig, NetworkFacts, SandboxConfig
 
 
+class SandboxState(StrEnum):
+    """CRI PodSandboxState. The values are in records on disk."""
+
+    READY = "SANDBOX_READY"
+    NOT_READY = "SANDBOX_NOTREADY"
+
+
+class ContainerState(StrEnum):
+    """CRI ContainerState. The values are in records on disk."""
+
+    CREATED = "CONTAINER_CREATED"
+    RUNNING = "CONTAINER_RUNNING"
+    EXITED = "CONTAINER_EXITED"
+    UNKNOWN = "CONTAINER_UNKNOWN"
+
+
 class SandboxStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """CRI PodSandboxStatus. `state`: SANDBOX_READY | SANDBOX_NOTREADY."""
+    """CRI PodSandboxStatus."""
 
     id: str
     config: SandboxConfig
-    state: str
+    state: SandboxState
     created_at_ns: int
     network: NetworkFacts = NetworkFacts()
     ips: tuple[str, ...] = ()  # without prefix length, IPv4 first; empty with the host's network
@@ -28,7 +46,7 @@ class ContainerUser(msgspec.Struct, frozen=True):
 
 
 class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """CRI ContainerStatus. `state`: CONTAINER_CREATED | CONTAINER_RUNNING | CONTAINER_EXITED | CONTAINER_UNKNOWN.
+    """CRI ContainerStatus.
 
     Times are nanoseconds since the epoch, 0 where there is none. `exit_code` is 128+n for an end by signal n,
     137 where it can no longer be known (`reason` ContainerStatusUnknown). `reason`: Completed | Error | OOMKilled |
@@ -38,7 +56,7 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     sandbox_id: str
     config: ContainerConfig
-    state: str
+    state: ContainerState
     image_id: str = ""
     image_ref: str = ""
     created_at_ns: int

@@ -259,7 +259,7 @@ def test_a_container_that_starts_where_others_run_is_seen_when_it_is_one(node: N
         plan = container_plan(
             one.status.config,
             one.record.sandbox,
-            runtime._image(one.status.image_id),
+            runtime._containers._image(one.status.image_id),
             runtime._facts,
             runtime._paths,
             seccomp_filter(one.status.config, runtime._paths),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from minipod.agent.node import Leftover, Node
+from minipod.agent.node import Node
 from minipod.agent.registry.store import Store
 from minipod.api.types import Container, ObjectMeta, Pod, PodSpec
 from minipod.config import Config
@@ -22,9 +22,10 @@ from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfi
 from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes.sources import FoundSources
+from minipod.runtime.face import Leftover
 from minipod.runtime.images.registry.credentials import AuthFile
 from minipod.runtime.images.registry.pull import Pulled
-from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
+from minipod.runtime.status import ContainerState, ContainerStatus, ExecResult, SandboxState, SandboxStatus
 
 T = TypeVar("T")
 
@@ -179,7 +180,7 @@ class FakeRuntime:
             for message in self.warnings:
                 warn(message)
         status = SandboxStatus(
-            id=config.id, config=config, state="SANDBOX_READY", created_at_ns=_ns(), ips=("10.0.0.2", "fd00::2")
+            id=config.id, config=config, state=SandboxState.READY, created_at_ns=_ns(), ips=("10.0.0.2", "fd00::2")
         )
         self.sandboxes[config.id] = status
         return status
@@ -189,9 +190,9 @@ class FakeRuntime:
         if sandbox_id not in self.sandboxes:
             raise NotFoundError("no such sandbox")
         for status in list(self.containers.values()):
-            if status.sandbox_id == sandbox_id and status.state == "CONTAINER_RUNNING":
+            if status.sandbox_id == sandbox_id and status.state == ContainerState.RUNNING:
                 self.end(status.id, 137)
-        self.sandboxes[sandbox_id] = msgspec.structs.replace(self.sandboxes[sandbox_id], state="SANDBOX_NOTREADY")
+        self.sandboxes[sandbox_id] = msgspec.structs.replace(self.sandboxes[sandbox_id], state=SandboxState.NOT_READY)
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
         await self._called("remove_pod_sandbox")
@@ -214,20 +215,20 @@ class FakeRuntime:
     async def create_container(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus:
         await self._called("create_container", config.name)
         status = ContainerStatus(
-            id=config.id, sandbox_id=sandbox_id, config=config, state="CONTAINER_CREATED", created_at_ns=_ns()
+            id=config.id, sandbox_id=sandbox_id, config=config, state=ContainerState.CREATED, created_at_ns=_ns()
         )
         self.containers[config.id] = status
         return status
 
     async def start_container(self, container_id: str) -> ContainerStatus:
         await self._called("start_container", self.containers[container_id].config.name)
-        return self._set(container_id, state="CONTAINER_RUNNING", started_at_ns=_ns(), pid=4242)
+        return self._set(container_id, state=ContainerState.RUNNING, started_at_ns=_ns(), pid=4242)
 
     async def stop_container(self, container_id: str, timeout_s: float, signal: str = "") -> ContainerStatus:
         await self._called("stop_container", f"{timeout_s:g}")
         if container_id not in self.containers:
             raise NotFoundError("no such container")
-        if self.containers[container_id].state == "CONTAINER_RUNNING":
+        if self.containers[container_id].state == ContainerState.RUNNING:
             await asyncio.sleep(min(self.stop_takes_s, timeout_s))
             self.end(container_id, 137 if self.stop_takes_s > timeout_s else 143)
         return self.containers[container_id]
@@ -274,11 +275,11 @@ class FakeRuntime:
 
     def end(self, container_id: str, code: int, reason: str = "") -> None:
         """The process ends by itself."""
-        if self.containers[container_id].state != "CONTAINER_RUNNING":
+        if self.containers[container_id].state != ContainerState.RUNNING:
             return
         status = self._set(
             container_id,
-            state="CONTAINER_EXITED",
+            state=ContainerState.EXITED,
             exit_code=code,
             finished_at_ns=_ns(),
             reason=reason or ("Completed" if code == 0 else "Error"),
@@ -287,7 +288,7 @@ class FakeRuntime:
             self.on_exit(status)
 
     def is_running(self, name: str) -> bool:
-        return any(s.config.name == name and s.state == "CONTAINER_RUNNING" for s in self.containers.values())
+        return any(s.config.name == name and s.state == ContainerState.RUNNING for s in self.containers.values())
 
 
 def _ns() -> int:

@@ -34,7 +34,8 @@ from minipod.api.types import (
 from minipod.api.types import ContainerStatus as ApiStatus
 from minipod.lifecycle import model
 from minipod.plan.configs import ContainerConfig, SandboxConfig
-from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
+from minipod.runtime.status import ContainerState as RuntimeState
+from minipod.runtime.status import ContainerStatus, ExecResult, SandboxState, SandboxStatus
 from tests.unit.agent_fakes import FakeRuntime, make_node, make_pod, run_virtually
 
 SANDBOX = SandboxStatus(
@@ -42,7 +43,7 @@ SANDBOX = SandboxStatus(
     config=SandboxConfig(
         id="s", name="web", namespace="default", uid="u", hostname="web", log_directory="", cgroup_parent=""
     ),
-    state="SANDBOX_READY",
+    state=SandboxState.READY,
     created_at_ns=0,
     ips=("127.0.0.1",),
 )
@@ -145,7 +146,7 @@ def ended(folder: Path, exit_code: int = 1, message: str = "") -> ContainerStatu
         id="c",
         sandbox_id="s",
         config=config,
-        state="CONTAINER_EXITED",
+        state=RuntimeState.EXITED,
         created_at_ns=0,
         exit_code=exit_code,
         log_path=f"{folder}/0.log",

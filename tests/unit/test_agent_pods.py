@@ -18,6 +18,7 @@ from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.selection import Selection
 from minipod.api.types import EmptyDirVolumeSource, Pod, Volume
 from minipod.errors import ConflictError, HostError, SandboxError
+from minipod.runtime.status import ContainerState
 from tests.unit.agent_fakes import FakeRuntime, make_node, make_pod, now_s, run_virtually, until
 
 
@@ -217,7 +218,7 @@ def test_a_kill_in_the_middle_of_a_start_is_made_good(tmp_path: Path, verb: str,
         worker = second.pods.find("default", "web")
         await until(lambda: phase(worker) == "Running")
         assert len(second.runtime.sandboxes) == 1
-        assert len([one for one in second.runtime.containers.values() if one.state == "CONTAINER_RUNNING"]) == 1
+        assert len([one for one in second.runtime.containers.values() if one.state == ContainerState.RUNNING]) == 1
         second.pods.delete("default", "web")
         await worker.forgotten
         assert not second.runtime.sandboxes

@@ -10,11 +10,11 @@ import pytest
 from minipod.errors import ContainerError
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, SecurityContext
-from minipod.runtime.container import RUNNING, Container
+from minipod.runtime.container import Container
 from minipod.runtime.execs import Execs
 from minipod.runtime.records import ContainerRecord
 from minipod.runtime.spawner.versions import Spawners
-from minipod.runtime.status import ContainerStatus, ContainerUser
+from minipod.runtime.status import ContainerState, ContainerStatus, ContainerUser
 from tests.unit.test_container_plan import SANDBOX, V1
 
 
@@ -22,7 +22,9 @@ def running(uid: int) -> Container:
     security = SecurityContext(run_as_non_root=True, privileged=True)
     config = ContainerConfig(id="c", name="c", image="i", directory="/d", security=security)
     user = ContainerUser(uid, 0)
-    status = ContainerStatus(id="c", sandbox_id="s", config=config, state=RUNNING, created_at_ns=0, user=user)
+    status = ContainerStatus(
+        id="c", sandbox_id="s", config=config, state=ContainerState.RUNNING, created_at_ns=0, user=user
+    )
     container = Container(ContainerRecord(status=status, sandbox=SANDBOX), "/nowhere")
     container.pidfd = 99
     return container

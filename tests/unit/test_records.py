@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from minipod.plan.configs import ContainerConfig, SandboxConfig
-from minipod.runtime.container import EXITED, RUNNING, Container
+from minipod.runtime.container import Container
 from minipod.runtime.records import ContainerRecord, load_all
-from minipod.runtime.status import ContainerStatus
+from minipod.runtime.status import ContainerState, ContainerStatus
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def container(folder: Path) -> Container:
         id="s", name="web", namespace="default", uid="u", hostname="web", log_directory="/l", cgroup_parent="/p"
     )
     config = ContainerConfig(id="c", name="main", image="busybox", directory=f"{folder}/d")
-    status = ContainerStatus(id="c", sandbox_id="s", config=config, state=RUNNING, created_at_ns=1)
+    status = ContainerStatus(id="c", sandbox_id="s", config=config, state=ContainerState.RUNNING, created_at_ns=1)
     return Container(ContainerRecord(status=status, sandbox=sandbox), f"{folder}/c")
 
 
@@ -40,11 +40,11 @@ def test_a_full_disk_keeps_no_container_from_ending(tmp_path: Path) -> None:
     made = container(tmp_path)
     made.save()
     with full_disk():
-        made.update(state=EXITED, exit_code=3)
+        made.update(state=ContainerState.EXITED, exit_code=3)
     assert made.status.exit_code == 3
     assert made.unsaved
     assert os.listdir(tmp_path / "c") == ["container.json"], "nothing half-written is left"
-    assert load_all(str(tmp_path), "container.json", ContainerRecord)["c"].status.state == RUNNING
+    assert load_all(str(tmp_path), "container.json", ContainerRecord)["c"].status.state == ContainerState.RUNNING
     made.update(message="later")
     assert not made.unsaved
     assert load_all(str(tmp_path), "container.json", ContainerRecord)["c"].status.exit_code == 3

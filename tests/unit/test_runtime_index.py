@@ -9,8 +9,10 @@ import msgspec
 from minipod.plan.configs import SandboxConfig
 from minipod.runtime.index import Index
 from minipod.runtime.records import SandboxRecord
-from minipod.runtime.sandboxes import NOT_READY, READY, Ready
-from minipod.runtime.status import SandboxStatus
+from minipod.runtime.sandboxes import Ready
+from minipod.runtime.status import SandboxState, SandboxStatus
+
+READY, NOT_READY = SandboxState
 
 
 class Numbers(Index[int]):
@@ -36,7 +38,7 @@ def test_what_was_popped_is_in_no_group_and_an_empty_group_is_forgotten() -> Non
     assert (index.of("even"), list(index), index._groups) == ([], [], {})
 
 
-def sandbox(number: int, tier: str, state: str, millicores: int) -> SandboxRecord:
+def sandbox(number: int, tier: str, state: SandboxState, millicores: int) -> SandboxRecord:
     config = SandboxConfig(
         id=f"s{number}",
         name="web",
@@ -53,7 +55,12 @@ def sandbox(number: int, tier: str, state: str, millicores: int) -> SandboxRecor
 def test_the_burstable_class_weighs_what_its_ready_pods_request_together() -> None:
     ready = Ready()
     for number, (tier, state, millicores) in enumerate(
-        [("burstable", READY, 500), ("burstable", READY, 1501), ("burstable", NOT_READY, 9), ("besteffort", READY, 7)]
+        [
+            ("burstable", READY, 500),
+            ("burstable", READY, 1501),
+            ("burstable", NOT_READY, 9),
+            ("besteffort", READY, 7),
+        ]
     ):
         ready.replace(None, sandbox(number, tier, state, millicores))
     assert (ready.count, ready.cpu_requests("/m/kubepods/burstable")) == (3, 2001)

@@ -30,7 +30,7 @@ from minipod.plan.volumes.mounted import MountImage
 from minipod.plan.volumes.sources import host_paths, volume_path
 from minipod.runtime import host_work
 from minipod.runtime.offload import slowly_off_loop
-from minipod.runtime.status import ContainerStatus, SandboxStatus
+from minipod.runtime.status import ContainerState, ContainerStatus, SandboxState, SandboxStatus
 
 log = logging.getLogger("minipod.agent")
 
@@ -93,7 +93,7 @@ class Executor:
         return sorted(found, key=lambda status: (status.config.attempt, status.created_at_ns))
 
     def _sandbox(self) -> SandboxStatus:
-        ready = [found for found in self.sandboxes() if found.state == "SANDBOX_READY"]
+        ready = [found for found in self.sandboxes() if found.state == SandboxState.READY]
         if not ready:
             raise NotFoundError(f"pod {self._pod().metadata.name}: its sandbox is gone")
         return ready[-1]
@@ -241,7 +241,7 @@ class Executor:
     async def _resize(self) -> None:
         from minipod.agent.pods import resizing  # few pods are resized
 
-        running = [status for status in self.containers() if status.state == "CONTAINER_RUNNING"]
+        running = [status for status in self.containers() if status.state == ContainerState.RUNNING]
         done = await resizing.resize(self._node, self._pod(), self._sandbox(), running)
         self._weigh_burstable()
         self._report(model.ResizeDone(resized=done))
@@ -254,7 +254,7 @@ class Executor:
         if not target or security.namespaces.pid != "container":
             return config
         containers = [status for status in self.containers() if status.config.name == target]
-        found = [status for status in containers if status.state == "CONTAINER_RUNNING"]
+        found = [status for status in containers if status.state == ContainerState.RUNNING]
         if not found:
             raise NotFoundError(f'unable to find target container "{target}"')
         namespaces = msgspec.structs.replace(security.namespaces, pid="target", target_id=found[-1].id)
@@ -316,7 +316,7 @@ class Executor:
 
     def report_exit(self, status: ContainerStatus) -> None:
         """Reports the end of a container. It may be reported twice; the core uses the first."""
-        if status.state != "CONTAINER_EXITED":
+        if status.state != ContainerState.EXITED:
             return
         self._report(
             model.ContainerExited(
@@ -406,9 +406,9 @@ def user_of(status: ContainerStatus) -> model.User | None:
 def run_of(status: ContainerStatus, message: str) -> model.Run:
     """The lifecycle's view of a container's status. `message`: its termination message."""
     states = {
-        "CONTAINER_CREATED": "created",
-        "CONTAINER_RUNNING": "running",
-        "CONTAINER_EXITED": "exited",
+        ContainerState.CREATED: "created",
+        ContainerState.RUNNING: "running",
+        ContainerState.EXITED: "exited",
     }
     return model.Run(
         id=status.id,

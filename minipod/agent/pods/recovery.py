@@ -17,7 +17,7 @@ from minipod.agent.pods.executor import Executor, one_line, run_of
 from minipod.agent.pods.table import Pods
 from minipod.errors import MinipodError, NotFoundError
 from minipod.lifecycle import model
-from minipod.runtime.status import ContainerStatus
+from minipod.runtime.status import ContainerState, ContainerStatus, SandboxState
 
 log = logging.getLogger("minipod.agent")
 
@@ -57,7 +57,7 @@ async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, 
     sandbox = next((status for status in executor.sandboxes() if status.id == state.sandbox.id), None)
     first = model.AgentStarted(
         sandbox_id=sandbox.id if sandbox is not None else "",
-        sandbox_ready=sandbox is not None and sandbox.state == "SANDBOX_READY",
+        sandbox_ready=sandbox is not None and sandbox.state == SandboxState.READY,
         ips=sandbox.ips if sandbox is not None else (),
         runs={name: run_of(status, _message(state, status)) for name, status in found.items()},
         max_backoff_s=node.config.max_container_restart_period_s,
@@ -76,7 +76,7 @@ def _of(owner: str, alive: bool) -> str:
 
 
 def _message(state: model.PodState, status: ContainerStatus) -> str:
-    return termination.message_of(state.pod, status) if status.state == "CONTAINER_EXITED" else ""
+    return termination.message_of(state.pod, status) if status.state == ContainerState.EXITED else ""
 
 
 def newest(statuses: list[ContainerStatus]) -> dict[str, ContainerStatus]:
@@ -87,7 +87,7 @@ def newest(statuses: list[ContainerStatus]) -> dict[str, ContainerStatus]:
 async def _remove_older(node: Node, executor: Executor, found: dict[str, ContainerStatus]) -> None:
     """Instances that were replaced, whose removal the crash prevented."""
     for status in executor.containers():
-        if status.state == "CONTAINER_EXITED" and status.id != found[status.config.name].id:
+        if status.state == ContainerState.EXITED and status.id != found[status.config.name].id:
             try:
                 await node.runtime.remove_container(status.id)
             except NotFoundError:

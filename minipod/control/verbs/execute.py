@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from minipod.agent.node import Node, Session
+from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
 from minipod.agent.specs import containers
 from minipod.api.types import Pod
@@ -20,6 +20,7 @@ from minipod.control.wire import Connection, Message
 from minipod.errors import ConflictError, NotFoundError, UsageError
 from minipod.kernel.handover import leads_nowhere_else
 from minipod.lifecycle import model
+from minipod.runtime.face import Session
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from minipod.agent import leftovers
-from minipod.agent.node import Leftover, Node
+from minipod.agent.node import Node
 from minipod.agent.pods.executor import one_line
 from minipod.agent.pods.table import Pods
 from minipod.control.wire import Connection
 from minipod.errors import MinipodError, RuntimeFailure
+from minipod.runtime.face import Leftover
 from minipod.runtime.offload import slowly_off_loop
 
 

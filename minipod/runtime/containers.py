@@ -1,0 +1,406 @@
+"""The containers of one instance (layer 3): created, started, ended, removed, and taken over from an earlier agent.
+
+    CREATED ──start──▶ RUNNING ──the process ends──▶ EXITED ──remove──▶ gone
+       └──────────────start fails──────────────────────▲
+
+`report` is called once for every end of a container that was running, when its last log line is in the file; also, by
+`open`, for those that ended while no agent ran. No policy: nothing is restarted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from minipod.config import Config
+from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, utf8
+from minipod.kernel import process
+from minipod.paths import Paths
+from minipod.plan.cgroup import container_cgroup_path
+from minipod.plan.configs import ContainerConfig, HostFacts, Image
+from minipod.plan.process.identity import Exec
+from minipod.runtime import cgroup, host_work
+from minipod.runtime.cgroup import kept_thawed
+from minipod.runtime.container import Container, checked_plan, end_of, signal_number, start_plan
+from minipod.runtime.index import Index
+from minipod.runtime.joined import joined_process
+from minipod.runtime.logs import ContainerLog
+from minipod.runtime.offload import off_loop, slowly_off_loop
+from minipod.runtime.records import ContainerRecord, decode_operations, encode_operations, load_all
+from minipod.runtime.sandboxes import Sandboxes
+from minipod.runtime.spawner.client import ChildExit, SpawnError
+from minipod.runtime.spawner.versions import Spawners
+from minipod.runtime.status import ContainerState, ContainerStatus, ContainerUser
+
+_KILL_TIMEOUT_S = 10.0
+_DRAIN_TIMEOUT_S = 2.0
+_REAP_ATTEMPTS, _REAP_PAUSE_S = 25, 0.02
+
+log = logging.getLogger(__name__)
+
+
+class Images(Protocol):
+    """Where a container's image is found."""
+
+    def resolve(self, reference: str) -> Image | None: ...
+
+
+class Containers:
+    """All methods run on the event loop of `open`."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        config: Config,
+        facts: HostFacts,
+        images: Images,
+        sandboxes: Sandboxes,
+        spawners: Spawners,
+        report: Callable[[ContainerStatus], None],
+        forget_commands: Callable[[str], None],
+    ) -> None:
+        """`forget_commands`: called with the id of a container in which no command can run any more."""
+        self._paths = paths
+        self._config = config
+        self._facts = facts
+        self._images = images
+        self._sandboxes = sandboxes
+        self._spawners = spawners
+        self._report = report
+        self._forget_commands = forget_commands
+        self._index: Index[Container] = Index(lambda container: container.status.sandbox_id)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- lookup ------------------------------------------------------------------------------------------------------
+
+    def get(self, container_id: str) -> Container:
+        """Raises NotFoundError."""
+        try:
+            return self._index[container_id]
+        except KeyError:
+            raise NotFoundError(f'container "{container_id[:12]}" is not known') from None
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(self._index)
+
+    def of(self, sandbox_id: str) -> list[Container]:
+        return self._index.of(sandbox_id)
+
+    def statuses(self, sandbox_id: str | None = None) -> list[ContainerStatus]:
+        """Those of a sandbox, or all."""
+        found = self._index if sandbox_id is None else self._index.of(sandbox_id)
+        return [container.status for container in found]
+
+    def cgroup(self, container: Container) -> str:
+        return container_cgroup_path(container.record.sandbox.cgroup_parent, container.status.id)
+
+    # --- another agent's ---------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Load the records, follow what runs, report what has ended since."""
+        folder = f"{self._paths.root}/containers"
+        for container_id, record in load_all(folder, "container.json", ContainerRecord).items():
+            self._index[container_id] = Container(record, f"{folder}/{container_id}")
+        children = await self._spawners.children()
+        for container in self._index:
+            if container.status.state == ContainerState.RUNNING:
+                await self._take_over(container, children)
+            elif container.status.state == ContainerState.CREATED and container.status.id in children:
+                self._start_was_interrupted(container)
+        if self._tasks:  # the first request sees these ends
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """The agent exits: containers, their pipes and their spawner stay."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for container in self._index:
+            container.release()
+            self._forget_commands(container.status.id)
+
+    async def _take_over(self, container: Container, children: Mapping[str, ChildExit | None]) -> None:
+        """A container that ran when the last agent ended. `children`: those that a spawner has."""
+        container_id = container.status.id
+        ended = children.get(container_id)
+        fds = await self._spawners.reattach(container_id)
+        if ended is None:
+            ended = self._recorded_exit(container_id)
+        if not fds and ended is None and self._is_alive(container):
+            with contextlib.suppress(ProcessLookupError):
+                fds = {"pidfd": os.pidfd_open(container.status.pid)}
+        self._attach(container, fds)
+        if ended is not None:
+            self._begin(self._finish(container, ended))
+        elif container.pidfd < 0:
+            self._begin(self._finish(container, None))
+        else:
+            cgroup.complete(self.cgroup(container), self._facts)
+            if container_id not in children:
+                self._watch(container)
+
+    def _start_was_interrupted(self, container: Container) -> None:
+        """The agent died between the fork and the record of it: no record names this process, so it is killed."""
+        cgroup.kill(self.cgroup(container), self._facts)
+        container.fail_to_start("the agent ended while the container was being started")
+        self._begin(self._spawners.forget(container.status.id))
+
+    def _recorded_exit(self, container_id: str) -> ChildExit | None:
+        try:
+            with open(f"{self._paths.root}/exits/{container_id}", "rb") as file:
+                return msgspec.json.decode(file.read(), type=ChildExit)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+
+    def _is_alive(self, container: Container) -> bool:
+        """Whether its pid is still its own: the process is in the container's cgroup."""
+        return container.status.pid in cgroup.pids(self.cgroup(container), self._facts)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- creation ----------------------------------------------------------------------------------------------------
+
+    async def create(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus:
+        """Prepare the host for it. Raises ImageError, ContainerError: also where the image has no such user.
+
+        After an error nothing of it is left; what could not be undone is in the error's notes.
+        """
+        sandbox = self._sandboxes.get(sandbox_id).config
+        image = self._image(config.image)
+        plan = await off_loop(checked_plan, config, sandbox, image, self._facts, self._paths)
+        launch = plan.child[-1]
+        assert isinstance(launch, Exec)
+        status = ContainerStatus(
+            id=config.id,
+            sandbox_id=sandbox_id,
+            config=config,
+            state=ContainerState.CREATED,
+            image_id=image.id,
+            image_ref=image.repo_digest or image.digest or image.reference,
+            created_at_ns=time.time_ns(),
+            log_path=f"{sandbox.log_directory}/{config.log_path}",
+        )
+        record = ContainerRecord(
+            status=status,
+            sandbox=sandbox,
+            operations=msgspec.Raw(encode_operations(plan.host)),
+            environment=launch.env,
+            cwd=config.working_dir or image.config.working_dir or "/",
+            stop_signal=config.stop_signal or image.config.stop_signal,
+        )
+        container = Container(record, f"{self._paths.root}/containers/{config.id}")
+        try:
+            container.save()
+            await host_work.execute(plan.host)
+        except (OSError, MinipodError) as error:
+            reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
+            failure = ContainerError(_text(error), reason)
+            notes = await slowly_off_loop(_undo, container)
+            _discard(container, notes)
+            for note in notes:
+                failure.add_note(note)
+            raise failure from error
+        self._index[config.id] = container
+        return status
+
+    def _image(self, reference: str) -> Image:
+        image = self._images.resolve(reference)
+        if image is None:
+            raise ImageError(f'image "{reference}" is not in the store')
+        return image
+
+    # --- start -------------------------------------------------------------------------------------------------------
+
+    async def start(self, container_id: str) -> ContainerStatus:
+        """Fork and exec. Raises ContainerError (RunContainerError): the container is then exited, StartError, 128."""
+        container = self.get(container_id)
+        if container.status.state != ContainerState.CREATED:
+            raise ContainerError(f'container "{container_id[:12]}" was started already', "RunContainerError")
+        config, status = container.status.config, container.status
+        try:
+            image = self._image(status.image_id)  # by its id: since create the name may have come to mean another
+            plan = await off_loop(start_plan, container.record, image, self._facts, self._paths)
+            container.log = self._open_log(container)
+            with joined_process(config, status.sandbox_id, self._sandboxes, self._index) as fds:
+                spawned = await self._spawners.current.spawn(
+                    container_id,
+                    plan.clone,
+                    list(plan.child),
+                    stdio="terminal" if config.tty else "pipes",
+                    stdin=config.stdin,
+                    fds=fds,
+                )
+        except (SpawnError, ContainerError, ImageError, OSError) as error:
+            message = _text(error)
+            if cgroup.oom_kills(self.cgroup(container), self._facts):
+                message += ": out of memory, its memory limit is too low"
+            container.release()
+            container.fail_to_start(message)
+            reason = error.reason if isinstance(error, ContainerError) else "RunContainerError"
+            raise ContainerError(message, reason) from error
+        facts = spawned.facts
+        user = ContainerUser(facts["uid"], facts["gid"], tuple(facts["groups"]))
+        container.record = msgspec.structs.replace(container.record, home=facts["home"], root=tuple(facts["root"]))
+        container.update(state=ContainerState.RUNNING, pid=spawned.pid, started_at_ns=spawned.started_at_ns, user=user)
+        self._attach(container, spawned.fds)
+        status = container.status
+        if container.early_exit is not None:
+            self._begin(self._finish(container, container.early_exit))
+        return status
+
+    def _open_log(self, container: Container) -> ContainerLog:
+        return ContainerLog(
+            container.status.log_path, self._config.log_max_size, self._config.log_max_files, container.directory
+        )
+
+    def _attach(self, container: Container, fds: dict[str, int]) -> None:
+        """Take over what the spawner holds of a running container and follow its output."""
+        container.pidfd = fds.pop("pidfd", -1)
+        if container.log is None:
+            container.log = self._open_log(container)
+        if "terminal" in fds:
+            container.held["terminal"] = os.dup(fds["terminal"])
+            container.log.add(fds.pop("terminal"), "stdout")
+        for stream in ("stdout", "stderr"):
+            if stream in fds:
+                container.log.add(fds.pop(stream), stream)
+        container.held.update(fds)
+
+    # --- stop and removal --------------------------------------------------------------------------------------------
+
+    async def stop(self, container_id: str, timeout_s: float, signal: str = "") -> ContainerStatus:
+        """The stop signal, after `timeout_s` SIGKILL. Returns when it has ended; an ended container is left alone."""
+        container = self.get(container_id)
+        if container.status.state == ContainerState.RUNNING and timeout_s > 0:
+            container.send_signal(signal_number(signal or container.record.stop_signal))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await container.ended.wait()
+        return await self.kill(container_id)
+
+    async def kill(self, container_id: str) -> ContainerStatus:
+        """SIGKILL at once; returns when it has ended. Raises ContainerError for a process that can't be killed."""
+        container = self.get(container_id)
+        if container.status.state == ContainerState.RUNNING:
+            container.send_signal(9)
+            try:
+                async with kept_thawed(self.cgroup(container), self._facts), asyncio.timeout(_KILL_TIMEOUT_S):
+                    await container.ended.wait()
+            except TimeoutError:
+                raise ContainerError(
+                    f"process {container.status.pid} does not end by SIGKILL: see /proc/{container.status.pid}/stack",
+                    "FailedKillPod",
+                ) from None
+        return container.status
+
+    async def remove(self, container_id: str) -> None:
+        """Kill it if need be and remove everything of it but its log. Idempotent."""
+        container = self._index.get(container_id)
+        if container is None:
+            return
+        await self.kill(container_id)
+        if container.unsaved:
+            await self._spawners.forget(container_id)
+        failures = await slowly_off_loop(_undo, container)
+        _discard(container, failures)
+        if failures:
+            raise ContainerError("removing the container: " + "; ".join(failures), "FailedKillPod")
+        self._index.pop(container_id)
+
+    # --- ends --------------------------------------------------------------------------------------------------------
+
+    def child_ended(self, ended: ChildExit) -> bool:
+        """A spawner reports an end; False: of no container."""
+        container = self._index.get(ended.key)
+        if container is None:
+            return False
+        if container.status.state == ContainerState.RUNNING:
+            self._begin(self._finish(container, ended))
+        else:
+            container.early_exit = ended
+        return True
+
+    async def _finish(self, container: Container, ended: ChildExit | None) -> None:
+        """Make an end known: the last log lines, the reason, the record, then the report. None: it is not known how."""
+        path = self.cgroup(container)
+        out_of_memory = cgroup.oom_kills(path, self._facts) > 0
+        if cgroup.populated(path, self._facts):
+            cgroup.kill(path, self._facts)  # what outlived its first process in a shared PID namespace
+        if container.log is not None:
+            await container.log.finish(_DRAIN_TIMEOUT_S)
+            container.log = None
+        container.release()
+        self._forget_commands(container.status.id)
+        container.update(**end_of(ended, out_of_memory, time.time_ns()))
+        container.ended.set()
+        if not container.unsaved:  # else the next agent has to ask how it ended
+            await self._spawners.forget(container.status.id)
+        self._report(container.status)
+
+    def spawner_lost(self) -> None:
+        """Its children live on as init's: their ends are seen by pidfd."""
+        for container in self._index:
+            if container.status.state == ContainerState.RUNNING and container.pidfd >= 0 and not container.watched:
+                self._watch(container)
+
+    def _watch(self, container: Container) -> None:
+        container.watched = True
+        loop = asyncio.get_running_loop()
+        loop.add_reader(container.pidfd, self._orphan_ended, container)
+        log.warning("container %s has lost its spawner and is watched by its pidfd", container.status.id[:12])
+
+    def _orphan_ended(self, container: Container) -> None:
+        asyncio.get_running_loop().remove_reader(container.pidfd)
+        self._begin(self._finish_orphan(container))
+
+    async def _finish_orphan(self, container: Container) -> None:
+        """Between its end and its being reaped by init there may be a moment in which its status is not to be had."""
+        ended_at_ns, ended = time.time_ns(), None
+        for _ in range(_REAP_ATTEMPTS):
+            status = process.exit_status(container.pidfd, container.status.pid)
+            if status is not None:
+                number = status & 0x7F
+                code = 128 + number if number else status >> 8
+                ended = ChildExit(container.status.id, container.status.pid, code, number, 0, ended_at_ns)
+                break
+            await asyncio.sleep(_REAP_PAUSE_S)
+        await self._finish(container, ended)
+
+
+def _undo(container: Container) -> list[str]:
+    """Undo its operations, the last one first; returns what could not be undone."""
+    failures = []
+    for operation in reversed(decode_operations(container.record.operations)):
+        try:
+            operation.undo()
+        except OSError as error:
+            failures.append(f"{type(operation).__name__}: {_text(error)}")
+    return failures
+
+
+def _discard(container: Container, failures: Sequence[str]) -> None:
+    """Close what it holds; its record stays while something of it could not be undone."""
+    container.release()
+    if not failures:
+        for name in ("container.json", "stdout.partial", "stderr.partial"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{container.directory}/{name}")
+        with contextlib.suppress(OSError):
+            os.rmdir(container.directory)
+
+
+def _text(error: BaseException) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    text = (error.strerror or str(error)).lower()
+    return utf8(f"{error.filename}: {text}" if error.filename else text)
