@@ -218,6 +218,14 @@ def test_a_difference_has_the_directives_of_kubernetes() -> None:
     }
 
 
+def test_a_list_that_becomes_empty_has_no_order() -> None:
+    before, after = pod({"volumes": [{"name": "v"}]}, finalizers=["x"]), pod({"volumes": []}, finalizers=[])
+    assert difference("Pod", before, after) == {
+        "metadata": {"$deleteFromPrimitiveList/finalizers": ["x"]},
+        "spec": {"volumes": [{"name": "v", "$patch": "delete"}]},
+    }
+
+
 def test_no_difference_is_an_empty_patch() -> None:
     here = pod({"containers": [container(env=[{"name": "A"}])]}, finalizers=["x"])
     assert difference("Pod", here, deepcopy(here)) == {}
@@ -299,6 +307,13 @@ def test_copies_have_a_limit() -> None:
     operations = [{"op": "copy", "from": "/spec", "path": f"/spec/{n}"} for n in range(64)]
     with pytest.raises(PatchError, match="exceeding the limit 3145728"):
         patched("Pod", pod({"x": "y" * 1000}), operations, "json")
+
+
+def test_the_limit_of_copies_is_of_all_together() -> None:
+    operations = [{"op": "copy", "from": "/spec/x", "path": f"/spec/{n}"} for n in range(40)]
+    assert len(patched("Pod", pod({"x": "y" * 50_000}), operations, "json")["spec"]) == 41
+    with pytest.raises(PatchError, match="exceeding the limit 3145728"):
+        patched("Pod", pod({"x": "y" * 100_000}), operations, "json")
 
 
 def test_a_patch_as_deep_as_the_stack_is_refused() -> None:

@@ -162,13 +162,13 @@ def _insert(container: Any, key: str, value: Any, failure: str) -> None:
     elif key == "-":
         container.append(value)
     else:
-        container.insert(_index(key, len(container) + 1, failure, ("value was not a proper array index: "
-                                                                   f"'{key}': ")), value)  # fmt: skip
+        detail = f"value was not a proper array index: '{key}': "
+        container.insert(_index(key, len(container) + 1, failure, detail), value)
 
 
 def _index(key: str, length: int, failure: str, detail: str = "") -> int:
     """A place in a list of that length; negative ones count from its end."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", key, re.ASCII):
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", key):
         raise PatchError(f'{failure}: {detail}strconv.Atoi: parsing "{key}": invalid syntax', code=422)
     index = int(key)
     if not -length <= index < length:

@@ -43,7 +43,7 @@ def _interleaved(left: List, right: List, before: List, merge_key: str) -> List:
     result: List = []
     taken = 0
     for item, place in zip(right, right_places, strict=True):
-        while taken < len(left) and 0 <= left_places[taken] < place:
+        while taken < len(left) and left_places[taken] < place:
             result.append(left[taken])
             taken += 1
         result.append(item)
