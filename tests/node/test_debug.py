@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import time
 from pathlib import Path
@@ -68,7 +69,8 @@ def test_debug_of_a_target_that_is_not_there_is_refused(web: Node) -> None:
 
 def test_a_pod_with_a_debug_container_is_edited_and_applied_as_it_is(web: Node, tmp_path: Path) -> None:
     web("debug", "web", "--image", "busybox", "-c", "d", "--", "true")
-    shown = web("get", "pod", "web", "-o", "yaml").stdout
+    read = web("get", "pod", "web", "-o", "yaml").stdout
+    shown = re.sub("  resourceVersion: .*\n", "", read)  # what is read is changed by then: its container ends
     file = tmp_path / "shown.yaml"
     file.write_text(shown.replace("  name: web\n", "  labels: {a: b}\n  name: web\n", 1))
     assert web("apply", "-f", file).stdout == "pod/web configured\n"
