@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minipod.kernel.probe import in_chroot
+from tests.flaky import Flaky
 from tests.patience import SLOWNESS
 from tests.random_order import UNSHUFFLED, in_order, new_seed
 
@@ -31,10 +32,12 @@ SEED = pytest.StashKey[str]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     words = f"the order of the tests: a number repeats one, {UNSHUFFLED!r} is that of the files"
     parser.addoption("--seed", default=None, metavar="N", help=words)
+    parser.addoption("--again", action="store_true", help="say and keep which tests failed in the run before only")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SEED] = config.getoption("--seed") or new_seed()
+    config.pluginmanager.register(Flaky(config, config.stash[SEED], config.rootpath / "build" / "flaky.jsonl"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -30,14 +31,14 @@ def suite(tmp_path: Path) -> Path:
         for module in ("test_x.py", "test_y.py", "test_z.py"):
             (top / folder / module).write_text(TESTS)
         (top / folder / "__init__.py").touch()
-    for name in ("__init__.py", "conftest.py", "random_order.py", "patience.py"):
+    for name in ("__init__.py", "conftest.py", "flaky.py", "random_order.py", "patience.py"):
         top.joinpath(name).write_bytes((CHECKOUT / "tests" / name).read_bytes())
     (tmp_path / "pyproject.toml").write_bytes((CHECKOUT / "pyproject.toml").read_bytes())
     return tmp_path
 
 
 def run(suite: Path, *words: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+    command = [sys.executable, "-m", "pytest", *words]
     environment = os.environ | {"PYTHONPATH": f"{suite}:{CHECKOUT}"}
     done = subprocess.run(command, cwd=suite, env=environment, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
@@ -74,6 +75,22 @@ def test_modules_and_what_shares_a_fixture_stay_together(suite: Path) -> None:
         assert sum(before != after for before, after in itertools.pairwise(shared)) == 1
 
 
+def test_what_passes_when_it_is_run_again_is_printed_and_kept(suite: Path) -> None:
+    body = "from pathlib import Path\ndef test_is_broken(): assert False, 'for ever'\n"
+    body += "def test_is_flaky():\n    there = Path('mark').exists(); Path('mark').touch(); assert there, 'too early'\n"
+    (suite / "tests" / "unit" / "test_x.py").write_text(body)
+    assert "2 failed" in run(suite, "--seed", "5", "tests/unit/test_x.py")
+    kept = suite / "build" / "flaky.jsonl"
+    assert not kept.exists()
+    again = run(suite, "--again", "--last-failed", "--last-failed-no-failures", "none")
+    _, _, rest = again.partition("failed first, passed when run again")[2].partition("\n")
+    assert rest.splitlines()[0] == "tests/unit/test_x.py::test_is_flaky: AssertionError: too early"
+    assert again.splitlines()[-1].startswith("=")
+    (line,) = map(json.loads, kept.read_text().splitlines())
+    assert (line["test"], line["seed"]) == ("tests/unit/test_x.py::test_is_flaky", "5")
+    assert "1 failed, 1 passed" in again
+
+
 def test_of_a_test_that_hangs_every_thread_is_printed_before_it_is_ended(
     suite: Path, pytestconfig: pytest.Config
 ) -> None:
@@ -84,3 +101,28 @@ def test_of_a_test_that_hangs_every_thread_is_printed_before_it_is_ended(
     printed = run(suite, "-o", "faulthandler_timeout=0.1", "tests/unit/test_x.py")
     assert "in waiting" in printed
     assert "in test_hangs" in printed
+
+
+@pytest.mark.parametrize(
+    ("of_tests", "of_report", "status"),
+    [(0, 0, 0), (1, 0, 1), (0, 2, 2)],
+    ids=["good", "a test fails", "below the floor"],
+)
+def test_coverage_fails_with_its_tests_and_below_its_floor(
+    tmp_path: Path, of_tests: int, of_report: int, status: int
+) -> None:
+    script = tmp_path / "scripts" / "coverage"
+    python = tmp_path / "venv" / "bin" / "python3"
+    for file, text in (
+        (script, (CHECKOUT / "scripts" / "coverage").read_text()),
+        (
+            python,
+            f'#!/bin/sh\ncase "$*" in *report*) echo "TOTAL 9 1 90%"; exit {of_report} ;; esac; exit {of_tests}\n',
+        ),
+    ):
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+        file.chmod(0o755)
+    environment = {"PATH": os.defpath, "MINIPOD_VENV": str(python.parents[1])}
+    done = subprocess.run([str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (status, "branch coverage of tests/unit and tests/corpus: 90%\n")
