@@ -21,7 +21,7 @@ class Flaky:
     """A pytest plugin, one a session."""
 
     def __init__(self, config: pytest.Config, seed: str, file: Path) -> None:
-        self._cache = config.cache
+        self._cache: pytest.Cache | None = getattr(config, "cache", None)  # not with -p no:cacheprovider
         self._is_again: bool = config.getoption("--again")
         self._seed = seed
         self._file = file

@@ -89,6 +89,7 @@ def test_what_passes_when_it_is_run_again_is_printed_and_kept(suite: Path) -> No
     (line,) = map(json.loads, kept.read_text().splitlines())
     assert (line["test"], line["seed"]) == ("tests/unit/test_x.py::test_is_flaky", "5")
     assert "1 failed, 1 passed" in again
+    assert "2 failed" not in run(suite, "-p", "no:cacheprovider", "--again", "tests/unit/test_x.py")
 
 
 def test_of_a_test_that_hangs_every_thread_is_printed_before_it_is_ended(
