@@ -20,7 +20,7 @@ from minipod.errors import ExpiredError
 
 MAX_CHANGES = 4096
 MAX_BYTES = 8 << 20  # of the changed objects, as JSON
-MAX_ENCODED_BYTES = 1 << 20  # of JSON that is kept for the newest changes; of older ones it is made again when wanted
+MAX_ENCODED_BYTES = 256 << 10  # of JSON that is kept for the newest changes; of older ones it is made again when wanted
 
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
 
