@@ -198,10 +198,14 @@ class Sandboxes:
             if pidfd >= 0:
                 os.close(pidfd)
 
+    def _others_are_ready(self, sandbox_id: str) -> bool:
+        record = self._records.get(sandbox_id)
+        return self._ready.count > (record is not None and record.status.state == SandboxState.READY)
+
     def is_stopped(self, sandbox_id: str) -> bool:
         """Whether nothing of it but its record is left, or not even that."""
         record = self._records.get(sandbox_id)
-        return record is None or (record.status.state == SandboxState.NOT_READY and record.operations == b"[]")
+        return record is None or (record.status.state == SandboxState.NOT_READY and bytes(record.operations) == b"[]")
 
     async def stop(self, sandbox_id: str) -> None:
         """StopPodSandbox: its processes, namespaces, network and mounts are gone; the record stays. Idempotent.
@@ -217,7 +221,7 @@ class Sandboxes:
             failures = await off_loop(_undo, operations)
             if not failures:  # what `cgroup.complete` has added since
                 await off_loop(cgroup.remove, record.status.config.cgroup_parent, self._facts)
-            if self._ready.count == (self._record(sandbox_id).status.state == SandboxState.READY):  # no other is
+            if not self._others_are_ready(sandbox_id):
                 # also what a killed agent made and nobody's list names
                 await off_loop(cgroup.remove_instance, self._paths, self._facts)
         await self._release(sandbox_id, failures)

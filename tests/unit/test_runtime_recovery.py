@@ -1,0 +1,203 @@
+"""What a new agent makes of the records of one that was killed: what runs, what has ended, what nobody knows."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from minipod.kernel import process
+from minipod.runtime.records import ContainerRecord, save
+from minipod.runtime.runtime import Runtime
+from minipod.runtime.spawner.client import ChildExit
+from minipod.runtime.status import ContainerState, ContainerStatus, SandboxState, SandboxStatus
+from tests.unit.agent_fakes import now_s, until
+from tests.unit.runtime_fakes import PID, World, container_config, sandbox_config, started, virtually, world
+
+__all__ = ["world"]
+
+
+async def recovered(world: World, name: str = "c") -> tuple[Runtime, ContainerStatus]:
+    made = await world.open()
+    return made, made.container_status(name)
+
+
+def test_a_container_that_runs_is_followed_to_its_end(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        await started(first)
+        await first.close()
+        made, status = await recovered(world)
+        assert (status.state, status.pid, world.reported) == (ContainerState.RUNNING, PID, [])
+        world.spawner.end("c", 5)
+        await until(lambda: bool(world.reported))
+        assert made.container_status("c").exit_code == 5
+        assert made.pod_sandbox_status("s").state == SandboxState.READY
+
+    virtually(world, main)
+
+
+def test_an_end_that_nobody_was_there_for_is_reported_before_the_first_request(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        await started(first)
+        await first.close()
+        world.spawner.on_exit = lambda _: None
+        world.spawner.end("c", 6)
+        _, status = await recovered(world)
+        assert (status.state, status.exit_code, status.reason) == (ContainerState.EXITED, 6, "Error")
+        assert world.reported == [status]
+
+    virtually(world, main)
+    assert world.journal[-1] == "forget c"
+
+
+def test_of_a_spawner_that_is_gone_the_end_is_on_disk(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        await started(first)
+        await first.close()
+        os.close(world.spawner.running.pop("c"))
+        os.makedirs(f"{world.paths.root}/exits")
+        end = ChildExit("c", PID, 9, 0, 0, int(now_s() * 1e9))
+        Path(f"{world.paths.root}/exits/c").write_bytes(msgspec.json.encode(end))
+        _, status = await recovered(world)
+        assert (status.state, status.exit_code, status.finished_at_ns) == (ContainerState.EXITED, 9, end.finished_at_ns)
+
+    virtually(world, main)
+
+
+def test_an_end_that_cannot_be_known_is_said_to_be_unknown(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        await started(first)
+        await first.close()
+        os.close(world.spawner.running.pop("c"))
+        _, status = await recovered(world)
+        assert (status.state, status.exit_code, status.reason) == (ContainerState.EXITED, 137, "ContainerStatusUnknown")
+        assert world.reported == [status]
+
+    virtually(world, main)
+
+
+def test_a_start_that_was_interrupted_is_killed_and_failed(world: World) -> None:
+    """Between the fork and its record: no record has its pid."""
+
+    async def main() -> None:
+        first = await world.open()
+        await first.run_pod_sandbox(sandbox_config())
+        await first.create_container("s", container_config())
+        await first.close()
+        await world.spawner.spawn("c", None, [])  # type: ignore[arg-type]
+        _, status = await recovered(world)
+        assert (status.state, status.reason, status.exit_code) == (ContainerState.EXITED, "StartError", 128)
+        assert status.message == "the agent ended while the container was being started"
+
+    virtually(world, main)
+    assert world.journal[-2:] == ["kill /k/pod-s/c", "forget c"]
+    assert world.reported == []
+
+
+def test_a_container_that_was_only_created_can_still_be_started(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        await first.run_pod_sandbox(sandbox_config())
+        await first.create_container("s", container_config())
+        await first.close()
+        made, status = await recovered(world)
+        assert status.state == ContainerState.CREATED
+        assert (await made.start_container("c")).state == ContainerState.RUNNING
+
+    virtually(world, main)
+
+
+def test_what_has_ended_stays_ended_and_can_be_removed(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        await started(first)
+        await first.stop_container("c", 1)
+        await first.close()
+        world.reported.clear()
+        made, status = await recovered(world)
+        assert (status.state, world.reported) == (ContainerState.EXITED, [])
+        await made.remove_pod_sandbox("s")
+        assert (made.list_containers(), made.list_pod_sandboxes()) == ([], [])
+
+    virtually(world, main)
+
+
+def test_a_sandbox_of_another_agent_is_undone_by_its_record(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        await first.run_pod_sandbox(sandbox_config())
+        await first.close()
+        world.sandbox_steps = ("what a newer version makes",)
+        made = await world.open()
+        await made.stop_pod_sandbox("s")
+
+    virtually(world, main)
+    assert world.journal[-6:-3] == ["undo files", "undo netns", "undo group"]
+
+
+def test_the_spawner_is_asked_once_for_any_number_of_containers(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        for number in range(50):
+            await started(first, f"c{number}")
+        await first.close()
+        world.journal.clear()
+        made = await world.open()
+        assert len(made.list_containers("s")) == 50
+
+    virtually(world, main)
+    assert world.journal == ["list children"]
+
+
+def test_a_container_whose_spawner_is_lost_is_watched_by_its_pidfd(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        made = await world.open()
+        await started(made)
+        container = made._containers.get("c")
+        os.close(container.pidfd)
+        container.pidfd, writer = os.pipe2(os.O_CLOEXEC)  # readable when the process ends, as a pidfd is
+        statuses = iter([None, None, 11])  # not reaped at once
+        monkeypatch.setattr(process, "exit_status", lambda *_: next(statuses))
+        world.spawner.on_lost()
+        world.spawner.on_lost()
+        assert world.reported == []
+        os.close(writer)
+        await until(lambda: bool(world.reported))
+        assert (world.reported[0].exit_code, world.reported[0].signal) == (139, 11)
+
+    virtually(world, main)
+    assert len(world.reported) == 1
+
+
+# ---- records
+
+
+def test_records_that_the_last_release_wrote_are_read(world: World) -> None:
+    """Their states are CRI's words; what is not a record, half written or unknown, is passed over."""
+    sandbox = SandboxStatus(id="s", config=sandbox_config(), state=SandboxState.READY, created_at_ns=1)
+    status = ContainerStatus(
+        id="c", sandbox_id="s", config=container_config(), state=ContainerState.EXITED, created_at_ns=1
+    )
+    os.makedirs(f"{world.paths.root}/containers/c")
+    save(f"{world.paths.root}/containers/c/container.json", ContainerRecord(status=status, sandbox=sandbox.config))
+    text = Path(f"{world.paths.root}/containers/c/container.json").read_text()
+    assert json.loads(text)["status"]["state"] == "CONTAINER_EXITED"
+    for name, damaged in (("half", text[:50]), ("later", text.replace("CONTAINER_EXITED", "CONTAINER_PAUSED"))):
+        os.makedirs(f"{world.paths.root}/containers/{name}")
+        Path(f"{world.paths.root}/containers/{name}/container.json").write_text(damaged)
+    os.makedirs(f"{world.paths.root}/containers/empty")
+
+    async def main() -> None:
+        made = await world.open()
+        assert [(found.id, found.state) for found in made.list_containers()] == [("c", ContainerState.EXITED)]
+
+    virtually(world, main)
