@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Set
 
 from minipod.agent.node import Node
 from minipod.agent.pods.executor import one_line
@@ -13,6 +12,7 @@ from minipod.errors import MinipodError, NotFoundError
 from minipod.kernel.mount import mounts_below, umount_if_mounted
 from minipod.kernel.remove import remove_tree
 from minipod.runtime.face import Leftover
+from minipod.runtime.offload import off_loop, slowly_off_loop
 from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
@@ -39,20 +39,18 @@ async def remove_orphans(node: Node) -> None:
             log.warning("the last agent left a %s", failure)
 
 
-def sweep(node: Node, pods: Pods) -> None:
-    """After an agent's sudden end: removes what its half-done removals left. What still has a sandbox is let alone.
-
-    In one go on the loop, so that nothing new is half made at the same time. Raises nothing: what stays is logged.
+async def sweep(node: Node, pods: Pods) -> None:
+    """After an agent's sudden end: removes what its half-done removals left, in threads. What still has a sandbox is
+    let alone. Raises nothing: what stays is reported in the log.
     """
-    alive = {sandbox.config.uid for sandbox in node.runtime.list_pod_sandboxes()}
     try:
-        found: list[Leftover] = [*node.runtime.find_leftovers(), *folders(node, pods, alive)]
+        found: list[Leftover] = [*await node.runtime.find_leftovers(), *await folders(node, pods, keep_sandboxed=True)]
     except (MinipodError, OSError) as error:
         log.warning("what the last agent left cannot be found: %s", one_line(error))
         return
     for leftover in found:
         try:
-            leftover.undo()
+            await slowly_off_loop(leftover.undo)
             log.info("the last agent left a %s: removed", leftover.describe())
         except (MinipodError, OSError) as error:
             log.warning("the last agent left a %s: %s", leftover.describe(), one_line(error))
@@ -92,23 +90,26 @@ class PodFolder(Folder):
         super().undo()
 
 
-def folders(node: Node, pods: Pods, alive: Set[str] = frozenset()) -> list[Folder]:
+async def folders(node: Node, pods: Pods, *, keep_sandboxed: bool = False) -> list[Folder]:
     """Of pods without an object: their volumes, and their logs where the log folder is minipod's alone.
 
-    `alive`: uids that are left out.
+    `keep_sandboxed`: not of those that still have a sandbox.
     """
     paths = node.paths
+    own_logs = paths.pod_logs.startswith(f"{paths.state}/")  # else a kubelet of this host may keep its own there
+    volumes = await off_loop(_names, f"{paths.state}/pods")
+    logs = await off_loop(_names, paths.pod_logs) if own_logs else []
+    # Asked for afterwards: a pod is known before its first folder is made.
+    sandboxes = node.runtime.list_pod_sandboxes() if keep_sandboxed else []
+    alive = {sandbox.config.uid for sandbox in sandboxes}
     kept = alive | pods.keep_logs | set(pods.removals.values())
     found: list[Folder] = [
-        PodFolder(f"{paths.state}/pods/{uid}")
-        for uid in _names(f"{paths.state}/pods")
-        if pods.by_uid(uid) is None and uid not in alive
+        PodFolder(f"{paths.state}/pods/{uid}") for uid in volumes if pods.by_uid(uid) is None and uid not in alive
     ]
-    if paths.pod_logs.startswith(f"{paths.state}/"):  # a kubelet of this host may keep its own in /var/log/pods
-        for name in _names(paths.pod_logs):
-            uid = name.rpartition("_")[2]
-            if pods.by_uid(uid) is None and uid not in kept:
-                found.append(Folder(f"{paths.pod_logs}/{name}"))
+    for name in logs:
+        uid = name.rpartition("_")[2]
+        if pods.by_uid(uid) is None and uid not in kept:
+            found.append(Folder(f"{paths.pod_logs}/{name}"))
     return found
 
 

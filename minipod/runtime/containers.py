@@ -76,6 +76,7 @@ class Containers:
         self._report = report
         self._forget_commands = forget_commands
         self._index: Index[Container] = Index(lambda container: container.status.sandbox_id)
+        self._making: set[str] = set()  # ids
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- lookup ------------------------------------------------------------------------------------------------------
@@ -92,6 +93,10 @@ class Containers:
 
     def of(self, sandbox_id: str) -> list[Container]:
         return self._index.of(sandbox_id)
+
+    def ids(self) -> frozenset[str]:
+        """Of all, including those that are being created."""
+        return self._index.keys() | self._making
 
     def statuses(self, sandbox_id: str | None = None) -> list[ContainerStatus]:
         """Those of a sandbox, or all."""
@@ -199,6 +204,7 @@ class Containers:
             stop_signal=config.stop_signal or image.config.stop_signal,
         )
         container = Container(record, f"{self._paths.root}/containers/{config.id}")
+        self._making.add(config.id)
         try:
             container.save()
             await host_work.execute(plan.host)
@@ -210,6 +216,8 @@ class Containers:
             for note in notes:
                 failure.add_note(note)
             raise failure from error
+        finally:
+            self._making.discard(config.id)
         self._index[config.id] = container
         return status
 

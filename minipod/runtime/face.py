@@ -181,5 +181,5 @@ class Runtime(Protocol):
     ) -> Session:
         """Start a command with these descriptors (pipes or sockets; they stay the caller's), or with its own pty."""
 
-    def find_leftovers(self) -> Sequence[Leftover]:
+    async def find_leftovers(self) -> Sequence[Leftover]:
         """What a killed machine left on the host that belongs to no sandbox known here; each can be undone."""

@@ -33,6 +33,10 @@ class Index(Generic[V]):
         """The values, in the order in which their keys came."""
         return iter(self._values.values())
 
+    def keys(self) -> frozenset[str]:
+        """As they are now; for any thread."""
+        return frozenset(self._values)
+
     def __len__(self) -> int:
         return len(self._values)
 

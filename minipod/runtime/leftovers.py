@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 from minipod.kernel.mount import mounts_below, umount_if_mounted
 from minipod.kernel.remove import remove_tree
@@ -12,15 +13,23 @@ from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
 from minipod.runtime import cgroup
 from minipod.runtime.network import Network
-from minipod.runtime.status import ContainerStatus, SandboxStatus
+
+
+class Owners(NamedTuple):
+    """What sandboxes and containers there are, those included that are being made."""
+
+    sandboxes: frozenset[str]  # ids
+    containers: frozenset[str]
+    places: frozenset[str]  # network namespaces and cgroups, by path
 
 
 class Leftover:
-    """One thing on the host that nobody owns."""
+    """One thing on the host. `owner`: by what a sandbox or a container owns it; empty for none."""
 
-    def __init__(self, what: str, remove: Callable[[], object]) -> None:
+    def __init__(self, what: str, remove: Callable[[], object], owner: str = "") -> None:
         self._what = what
         self._remove = remove
+        self.owner = owner
 
     def describe(self) -> str:
         return self._what
@@ -30,46 +39,49 @@ class Leftover:
         self._remove()
 
 
-def find_leftovers(
-    paths: Paths,
-    facts: HostFacts,
-    network: Network,
-    sandboxes: Iterable[SandboxStatus],
-    containers: Iterable[ContainerStatus],
-) -> list[Leftover]:
-    """Everything of this instance on the host that none of these sandboxes and containers owns."""
-    known = list(sandboxes)
-    ids = {sandbox.id for sandbox in known}
-    found = _folders(f"{paths.root}/sandboxes", ids)
-    container_ids = {container.id for container in containers}
-    found += _folders(f"{paths.root}/containers", container_ids)
-    found += _exit_records(paths, container_ids | ids)
-    found += _namespaces(paths, known)
-    lines = network.leftovers(ids)
-    if lines:
-        found.append(Leftover("network: " + ", ".join(lines), functools.partial(network.remove_leftovers, ids)))
-    owned = {sandbox.config.cgroup_parent for sandbox in known}
-    for path in cgroup.find_leftovers(paths, facts):
-        if path not in owned:
-            found.append(Leftover(f"cgroup {path}", functools.partial(_remove_cgroup, path, paths, facts)))
+def candidates(paths: Paths, facts: HostFacts) -> list[Leftover]:
+    """Everything of this instance on the host, but for its network. Whose it is has to be asked afterwards: whatever
+    is made from now on is not in this list, and what is in it was known before it was made.
+    """
+    found = [*_folders(f"{paths.root}/sandboxes"), *_folders(f"{paths.root}/containers"), *_exit_records(paths)]
+    found += _namespaces(paths)
+    found += [
+        Leftover(f"cgroup {path}", functools.partial(_remove_cgroup, path, paths, facts), path)
+        for path in cgroup.find_leftovers(paths, facts)
+    ]
     return found
 
 
-def _folders(folder: str, known: set[str]) -> list[Leftover]:
+def of_network(network: Network, sandbox_ids: Callable[[], Collection[str]]) -> list[Leftover]:
+    """What of the network no sandbox owns. `sandbox_ids` is also called when it is removed."""
+    lines = network.leftovers(sandbox_ids)
+    if not lines:
+        return []
+    return [Leftover("network: " + ", ".join(lines), functools.partial(network.remove_leftovers, sandbox_ids))]
+
+
+def unowned(found: Iterable[Leftover], owners: Owners) -> list[Leftover]:
+    everything = owners.sandboxes | owners.containers | owners.places
+    return [leftover for leftover in found if leftover.owner not in everything]
+
+
+def _folders(folder: str) -> list[Leftover]:
     """With what is mounted in them."""
     return [
-        Leftover(f"folder {folder}/{name}", functools.partial(_remove_folder, f"{folder}/{name}"))
+        Leftover(f"folder {folder}/{name}", functools.partial(_remove_folder, f"{folder}/{name}"), name)
         for name in _entries(folder)
-        if name not in known
     ]
 
 
-def _exit_records(paths: Paths, known: set[str]) -> list[Leftover]:
+def _exit_records(paths: Paths) -> list[Leftover]:
     """How something ended that nobody will ask for any more. `<sandbox>.pause` is a pod's pause process."""
     return [
-        Leftover(f"exit record {name[:12]}", functools.partial(os.unlink, f"{paths.root}/exits/{name}"))
+        Leftover(
+            f"exit record {name[:12]}",
+            functools.partial(os.unlink, f"{paths.root}/exits/{name}"),
+            name.partition(".")[0],
+        )
         for name in _entries(f"{paths.root}/exits")
-        if name.partition(".")[0] not in known
     ]
 
 
@@ -79,17 +91,12 @@ def _remove_folder(path: str) -> None:
     remove_tree(path)
 
 
-def _namespaces(paths: Paths, sandboxes: list[SandboxStatus]) -> list[Leftover]:
+def _namespaces(paths: Paths) -> list[Leftover]:
     """The default instance's carry a pod's bare name, and nothing tells them from others': those are left alone."""
     if paths.is_default:
         return []
-    owned = {sandbox.netns_path for sandbox in sandboxes}
     found = [f"/run/netns/{name}" for name in _entries("/run/netns") if name.startswith(f"{paths.instance}-")]
-    return [
-        Leftover(f"network namespace {path}", functools.partial(_remove_namespace, path))
-        for path in found
-        if path not in owned
-    ]
+    return [Leftover(f"network namespace {path}", functools.partial(_remove_namespace, path), path) for path in found]
 
 
 def _remove_namespace(path: str) -> None:

@@ -119,9 +119,15 @@ class Network:
         leases, held = grant(leases, config.id, Lease(pod=config.name, interface=interface))
         return self._facts(leases, held)
 
-    def leftovers(self, sandbox_ids: Collection[str]) -> list[str]:
-        """What of this instance no sandbox owns: leases, interfaces, the shared part. For `gc`, one line each."""
-        leases = self._file.read()
+    def leftovers(self, sandbox_ids: Callable[[], Collection[str]]) -> list[str]:
+        """What of this instance no sandbox owns: leases, interfaces, the shared part. For `gc`, one line each.
+
+        `sandbox_ids` is called while no lease comes or goes; those that are about to lease have to be among them.
+        """
+        with self._file.locked() as leases:
+            return self._leftovers(leases, sandbox_ids())
+
+    def _leftovers(self, leases: Leases, sandbox_ids: Collection[str]) -> list[str]:
         found = [
             f"lease of {lease.pod} (sandbox {sandbox_id[:12]})"
             for sandbox_id, lease in leases.sandboxes.items()
@@ -137,16 +143,17 @@ class Network:
                         found.append(f"nftables table inet {self._paths.instance}")
         return found
 
-    def remove_leftovers(self, sandbox_ids: Collection[str]) -> list[str]:
-        """Remove them; the same lines. Also what the agent calls at its start, with the sandboxes that it found."""
+    def remove_leftovers(self, sandbox_ids: Callable[[], Collection[str]]) -> list[str]:
+        """Remove them; the same lines."""
         with self._file.locked() as leases:
-            found = self.leftovers(sandbox_ids)
-            owned = {lease.interface for held, lease in leases.sandboxes.items() if held in sandbox_ids}
+            known = sandbox_ids()
+            found = self._leftovers(leases, known)
+            owned = {lease.interface for held, lease in leases.sandboxes.items() if held in known}
             with netlink.Netlink() as socket:
                 for name in self._veths(socket):
                     if name not in owned:
                         netlink.remove_link(name)
-            stale = [held for held in leases.sandboxes if held not in sandbox_ids]
+            stale = [held for held in leases.sandboxes if held not in known]
             self._unmap(leases, stale)
             if found:
                 self._drop(leases, stale)

@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from minipod.config import Config
 from minipod.paths import Paths
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, SandboxConfig
-from minipod.runtime import cgroup, resize
+from minipod.runtime import cgroup, leftovers, resize
 from minipod.runtime.attachment import Attachment
 from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.containers import Containers
 from minipod.runtime.execs import OUTPUT_LIMIT, Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
-from minipod.runtime.leftovers import Leftover, find_leftovers
+from minipod.runtime.leftovers import Leftover
 from minipod.runtime.network import Network
-from minipod.runtime.offload import off_loop
+from minipod.runtime.offload import off_loop, slowly_off_loop
 from minipod.runtime.sandboxes import Sandboxes
 from minipod.runtime.spawner.client import ChildExit
 from minipod.runtime.spawner.versions import Spawners
@@ -149,7 +149,9 @@ class Runtime:
 
     # --- leftovers ---------------------------------------------------------------------------------------------------
 
-    def find_leftovers(self) -> Sequence[Leftover]:
-        return find_leftovers(
-            self._paths, self._facts, self._network, self._sandboxes.statuses(), self._containers.statuses()
-        )
+    async def find_leftovers(self) -> Sequence[Leftover]:
+        found = await slowly_off_loop(leftovers.candidates, self._paths, self._facts)
+        places = frozenset(self._sandboxes.places())
+        owners = leftovers.Owners(self._sandboxes.ids(), self._containers.ids(), places)
+        of_network = await slowly_off_loop(leftovers.of_network, self._network, self._sandboxes.ids)
+        return [*leftovers.unowned(found, owners), *of_network]

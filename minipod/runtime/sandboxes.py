@@ -64,6 +64,7 @@ class Sandboxes:
         self._folder = f"{paths.root}/sandboxes"
         self._records: Index[SandboxRecord] = Index(lambda record: record.status.config.uid)
         self._ready = Ready()
+        self._making: dict[str, SandboxConfig] = {}  # by id
         self._leasing = asyncio.Lock()
         self._host = asyncio.Lock()  # what pods share comes and goes with one of them at a time
 
@@ -74,6 +75,16 @@ class Sandboxes:
     def statuses(self, pod_uid: str | None = None) -> list[SandboxStatus]:
         """Those of a pod, or all."""
         return [record.status for record in (self._records if pod_uid is None else self._records.of(pod_uid))]
+
+    def ids(self) -> frozenset[str]:
+        """Of all, those included that are being made; for any thread."""
+        return self._records.keys() | frozenset(self._making)
+
+    def places(self) -> Iterator[str]:
+        """The cgroups and network namespaces that belong to them."""
+        for config in (*(status.config for status in self.statuses()), *self._making.values()):
+            yield config.cgroup_parent
+            yield netns_path(config, self._paths)
 
     def cpu_requests(self, group: str) -> int:
         """What the sandboxes that are ready below this cgroup request together, in thousandths of a CPU."""
@@ -92,6 +103,7 @@ class Sandboxes:
         """RunPodSandbox. What was made of one that failed is taken away again. Raises SandboxError."""
         network = NetworkFacts()
         operations: tuple[HostOperation, ...] = ()
+        self._making[config.id] = config
         try:
             self._check_netns_name(config)
             network = await self._lease(config, warn)
@@ -106,6 +118,8 @@ class Sandboxes:
             for note in await self._clean_up(config.id, operations):
                 failure.add_note(note)
             raise failure from error
+        finally:
+            del self._making[config.id]
         return self.get(config.id)
 
     async def _lease(self, config: SandboxConfig, warn: Callable[[str], None] | None) -> NetworkFacts:

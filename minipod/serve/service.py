@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from minipod.agent.objects.usage import UsageWatch
 from minipod.agent.planner import PodPlanner
 from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
+from minipod.agent.registry.checkpoints import Checkpoints
 from minipod.agent.registry.store import Store
 from minipod.agent.watchdog import Watchdog
 from minipod.config import load_config
@@ -79,7 +81,8 @@ class Service:
         self._auto = auto
         self._leaving = asyncio.Event()
         self._idle: asyncio.TimerHandle | None = None
-        self._sweeping: asyncio.TimerHandle | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()  # the agent leaves: it sweeps at once
         self._loop = asyncio.get_running_loop()
         self._pods = Pods(node, self._check_idle)
         self._server: server.Server | None = None
@@ -109,13 +112,14 @@ class Service:
             log.info("agent %d serves %s", os.getpid(), node.paths.root)
             self._check_idle()
             if node.store.meta(RUNNING):
-                self._sweeping = self._loop.call_later(SWEEP_AFTER_S, self._sweep)
+                self._sweeping = self._loop.create_task(self._sweep())
             node.store.set_meta(RUNNING, str(os.getpid()))
             await self._leaving.wait()
             notify_systemd("STOPPING=1")
             await self._server.stop()
             if self._sweeping is not None:
-                self._sweep()
+                self._hurry.set()
+                await self._sweeping
         finally:
             for task in watchers:
                 task.cancel()
@@ -130,15 +134,15 @@ class Service:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._leaving.set)
 
-    def _sweep(self) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
-        leftovers.sweep(self._node, self._pods)
+    async def _sweep(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), SWEEP_AFTER_S)
+        await leftovers.sweep(self._node, self._pods)
 
-    def _watchers(self, claims: Claims) -> tuple[Claims, Refresher, UsageWatch, ImageCollector]:
+    def _watchers(self, claims: Claims) -> tuple[Claims, Refresher, UsageWatch, ImageCollector, Checkpoints]:
         node = self._node
-        return claims, Refresher(node, self._pods), UsageWatch(node, self._pods), ImageCollector(node)
+        usage, checkpoints = UsageWatch(node, self._pods), Checkpoints(node.store.path)
+        return claims, Refresher(node, self._pods), usage, ImageCollector(node), checkpoints
 
     def _connections(self) -> int:
         return self._server.connections if self._server is not None else 0

@@ -184,13 +184,13 @@ def test_what_a_crash_left_is_found_and_removed(cluster: Cluster, paths: Paths) 
     before = picture()
     namespace, facts = cluster.pod("one", PortMapping(container_port=80, host_port=8080))
     kept, facts_of_kept = cluster.pod("kept")
-    found = cluster.network.remove_leftovers({sandbox("kept").id})
+    found = cluster.network.remove_leftovers(lambda: {sandbox("kept").id})
     assert found == ["lease of default/one (sandbox one000000000)", f"interface {facts.host_interface}"]
-    assert cluster.network.leftovers({sandbox("kept").id}) == []
+    assert cluster.network.leftovers(lambda: {sandbox("kept").id}) == []
     assert seen_by(kept, 80, None, ip(facts_of_kept, socket.AF_INET))
     with pytest.raises(ConnectionRefusedError):
         seen_by(namespace, 80, None, "127.0.0.1", 8080)
-    assert f"bridge {paths.bridge}" in cluster.network.remove_leftovers(set())
+    assert f"bridge {paths.bridge}" in cluster.network.remove_leftovers(set)
     assert picture() == before
 
 

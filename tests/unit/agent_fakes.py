@@ -243,7 +243,7 @@ class FakeRuntime:
     def list_containers(self, sandbox_id: str | None = None) -> list[ContainerStatus]:
         return [found for found in self.containers.values() if sandbox_id in (None, found.sandbox_id)]
 
-    def find_leftovers(self) -> list[Leftover]:
+    async def find_leftovers(self) -> list[Leftover]:
         return self.leftovers
 
     async def exec_sync(

@@ -348,7 +348,7 @@ def test_after_a_sudden_end_only_what_has_no_sandbox_is_swept(tmp_path: Path) ->
             (folders / name / "volumes").mkdir(parents=True)
         (tmp_path / "left").touch()
         agent.runtime.leftovers = [Noted(str(tmp_path / "left"))]
-        leftovers.sweep(agent.node, agent.pods)
+        await leftovers.sweep(agent.node, agent.pods)
         assert not (tmp_path / "left").exists()
         assert sorted(path.name for path in folders.iterdir()) == sorted(
             [agent.pods.find("default", "web").uid, "lost"]

@@ -16,6 +16,7 @@ import msgspec
 
 from minipod.errors import HostError
 
+_BUSY_S = 60.0  # a checkpoint holds the writer up for one sync of the disk at most
 SCHEMA_VERSION = 1
 _RESERVED_AT_ONCE = 1000
 _APPLIED = "applied/"  # + kind: the manifest that `apply` wrote last, in the row of the same name
@@ -65,7 +66,7 @@ class Store:
         self._after_commit: list[Callable[[], None]] = []
         self._on_rollback: list[Callable[[], None]] = []
         with self._reported("open"):
-            self._db = sqlite3.connect(path, isolation_level=None, cached_statements=64)
+            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, cached_statements=64)
             try:
                 self._prepare()
             except BaseException:
@@ -79,6 +80,7 @@ class Store:
         os.chmod(self.path, 0o600)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA wal_autocheckpoint=0")  # it would wait for the disk: `checkpoints` does
         self._db.execute("PRAGMA cache_size=-512")
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
         if found > SCHEMA_VERSION:

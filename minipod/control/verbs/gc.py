@@ -32,7 +32,7 @@ async def collect(node: Node, pods: Pods, connection: Connection, *, dry_run: bo
         connection.send({"event": "found", "message": what})
         if not dry_run:
             failures += await leftovers.remove_container(node, status.id)
-    everything: list[Leftover] = [*node.runtime.find_leftovers(), *leftovers.folders(node, pods)]
+    everything: list[Leftover] = [*await node.runtime.find_leftovers(), *await leftovers.folders(node, pods)]
     for leftover in everything:
         count += 1
         connection.send({"event": "found", "message": leftover.describe()})
