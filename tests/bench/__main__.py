@@ -1,4 +1,4 @@
-"""`scripts/bench`: prints the table, writes JSON with --json FILE."""
+"""`scripts/bench`: prints the table, writes JSON with --json FILE, compares with an earlier run on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import images, manifests, peers, pods, probes, volumes
+from tests.bench import baseline, images, manifests, peers, pods, probes, volumes
 from tests.bench.measure import Figure, milliseconds, run, table, to_json
 
 
@@ -17,7 +17,15 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     parser.add_argument("--runs", type=int, default=10, help="samples of each figure (default 10)")
     parser.add_argument("--images", action="store_true", help="only what pulls of a large image take, minutes")
+    parser.add_argument("--save-baseline", action="store_true", help="keep the figures for later runs on this machine")
+    parser.add_argument("--compare", action="store_true", help="with the figures kept; status 1 where one is worse")
+    words = f"how much worse is worse (default {baseline.PERCENT:g})"
+    parser.add_argument("--percent", type=float, default=baseline.PERCENT, metavar="N", help=words)
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help=f"default: {baseline.default_file()}")
     args = parser.parse_args()
+    file = args.baseline or baseline.default_file()
+    if args.compare and not file.exists():
+        parser.error(f"nothing to compare with: {file} is not there; run --save-baseline first")
     if os.geteuid() != 0:
         parser.error("needs root: sudo scripts/bench")
     figures = []
@@ -27,7 +35,15 @@ def main() -> int:
     print(table(figures))
     if args.json:
         Path(args.json).write_text(to_json(figures), encoding="utf-8")
-    return 0
+    status = 0
+    if args.compare:
+        verdicts = list(baseline.compared(baseline.load(file), figures, args.percent))
+        print(f"\nagainst {file}:\n{baseline.report(verdicts, args.percent)}")
+        status = int(any(found.word == "worse" for found in verdicts))
+    if args.save_baseline:
+        baseline.save(file, figures)
+        print(f"kept in {file}", file=sys.stderr)
+    return status
 
 
 def _all(runs: int) -> Iterator[Figure]:

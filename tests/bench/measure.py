@@ -61,6 +61,11 @@ def table(figures: Sequence[Figure]) -> str:
         )
         low, middle, high = (f"{value:.1f}" for value in (min(figure.samples), figure.median, max(figure.samples)))
         rows.append((figure.name, middle, low, high, figure.unit, budget))
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[tuple[str, str, str, str, str, str]]) -> str:
+    """Names and what follows the numbers to the left, numbers to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
