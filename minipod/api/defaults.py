@@ -100,7 +100,7 @@ def _pod_spec(spec: types.PodSpec) -> types.PodSpec:
 
 
 def _with_requests(container: types.Container) -> types.Container:
-    """A resource with a limit and no request is requested as far as its limit."""
+    """A resource with a limit and no request is requested up to its limit."""
     limits, requests = container.resources.limits, container.resources.requests
     if limits.keys() <= requests.keys():
         return container
@@ -218,11 +218,11 @@ def _lifecycle(lifecycle: types.Lifecycle) -> types.Lifecycle:
     return replace(lifecycle, post_start=handler(lifecycle.post_start), pre_stop=handler(lifecycle.pre_stop))
 
 
-# --- what creation does besides ---
+# --- what else creation does ---
 
 
 def _without_disabled_features(spec: types.PodSpec) -> types.PodSpec:
-    """Without the fields of features that 1.36 has switched off: their values are dropped in silence there.
+    """Without the fields of features that 1.36 has switched off: their values are dropped silently.
 
     lifecycle.stopSignal (ContainerStopSignals), schedulingGroup (GenericWorkload), the projected sources
     clusterTrustBundle and podCertificate.

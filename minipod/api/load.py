@@ -53,7 +53,7 @@ class Document:
 
     file, index: where it comes from; documents count from 0. kind, name, namespace: as written, empty where they are
     not. object: the typed object, None where it could not be decoded. errors and warnings: all that is known so far.
-    written_empty: paths of lists and maps that the text gives as empty.
+    written_empty: paths of lists and maps that are empty in the text.
     """
 
     __slots__ = ("_prefix", "_source", "errors", "file", "index", "kind", "name", "namespace", "object", "warnings",
@@ -178,7 +178,7 @@ def _decoded(document: Document, data: Any, strict: bool, reading: Reading | Non
 
 
 def _identify(document: Document, data: Any, errors: list[FieldError]) -> type[types.Object] | None:
-    """The struct for the document's kind; notes what it is called."""
+    """The struct for the document's kind; records its name."""
     if not isinstance(data, dict):
         errors.append(FieldError("", SYNTAX, "a Kubernetes object is wanted, that is fields such as kind: Pod"))
         return None
@@ -202,7 +202,7 @@ def _identify(document: Document, data: Any, errors: list[FieldError]) -> type[t
 
 
 def _hidden(error: FieldError) -> FieldError:
-    """What is wrong with a value of a Secret, without the value."""
+    """An error about a value of a Secret, without the value."""
     if not error.field.startswith(("data", "stringData")):
         return error
     return FieldError(error.field, error.type, error.message.partition(", not ")[0], error.line, error.column)

@@ -1,10 +1,9 @@
 """Reads the YAML that most manifests are written in, and leaves everything else to libyaml (layer 1, pure).
 
-Block mappings and lists, one line a value: plain words, quotes without escapes, brackets and braces. Whatever goes
+Block mappings and lists, one line a value: plain words, quotes without escapes, brackets and braces. Anything
 beyond that (anchors, tags, text blocks, values of several lines, repeated keys, faults of any kind) is not guessed at:
 `read` then returns None and `api.text` asks libyaml, which alone decides what is an error. What is read here is what
-libyaml reads, in half the time and without importing PyYAML (decision 054); `tests/corpus` holds the two against each
-other.
+libyaml reads, in half the time and without importing PyYAML (decision 054); `tests/corpus` compares the two.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def read(text: str) -> dict[str, Any] | None:
 
 
 def _rows(text: str) -> list[_Row]:
-    """All rows and one more that ends them all, outside of everything."""
+    """All rows, and a last one outside of everything that ends them."""
     rows: list[_Row] = []
     for line in text.split("\n"):
         line = line.rstrip(" ")

@@ -1,7 +1,7 @@
 """Label selectors and field selectors (layer 1, pure): the texts of `-l` and `--field-selector`, and LabelSelector.
 
 Rules: apimachinery/pkg/labels/selector.go and pkg/fields/selector.go. Looks nothing up: an object's labels or fields
-are handed in.
+are arguments.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def changeable_metadata(check: Check, meta: ObjectMeta) -> None:
 
 
 def object_meta_update(check: Check, new: ObjectMeta, old: ObjectMeta) -> None:
-    """What an update may not do to metadata, whatever the kind."""
+    """What an update may not change in metadata, for all kinds."""
     if old.deletion_timestamp is not None and not set(new.finalizers) <= set(old.finalizers):
         check.forbidden(METADATA, "finalizers", why="no finalizer can be added to an object that is being deleted")
     if not new.resource_version:

@@ -77,7 +77,7 @@ def same_number(check: Check, new: Pod, old: Pod, why: str) -> bool:
 
 
 def deadline(check: Check, new: int | None, old: int | None) -> bool:
-    """It can be set, and then be brought forward."""
+    """The deadline can be set, and later only be shortened."""
     at = (SPEC, "activeDeadlineSeconds")
     if new is None:
         if old is not None:
@@ -183,7 +183,7 @@ def ephemeral_containers_update(check: Check, new: Pod, old: Pod) -> None:
 
 
 def pod_resize(check: Check, new: Pod, old: Pod) -> None:
-    """Requests and limits of cpu and memory can change, but not go, and not make another QoS class."""
+    """Requests and limits of cpu and memory can change, but not be removed, and not change the QoS class."""
     if MIRROR in old.metadata.annotations:
         check.forbidden("", why="a static pod cannot be resized")
         return

@@ -25,7 +25,7 @@ def container_ports(check: Check, ports: tuple[ContainerPort, ...], path: Path) 
 
 
 def port_number_or_name(check: Check, port: int | str, *path: object) -> None:
-    """Where a probe or hook goes: a number, or the name of one of the container's ports."""
+    """The port of a probe or hook: a number, or the name of one of the container's ports."""
     if isinstance(port, int):
         check.in_range(port, 1, 65535, *path)
     else:
@@ -33,7 +33,7 @@ def port_number_or_name(check: Check, port: int | str, *path: object) -> None:
 
 
 def host_ports_unique(check: Check, containers: Iterable[Container], path: Path) -> None:
-    """No two ports of these containers want the same port of the host."""
+    """No two ports of these containers claim the same port of the host."""
     taken: set[tuple[str, str, int]] = set()
     for number, container in enumerate(containers):
         for index, port in enumerate(container.ports):

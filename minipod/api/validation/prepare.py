@@ -1,7 +1,7 @@
 """What the server makes of an update before it validates it (layer 1, pure): BeforeUpdate and PrepareForUpdate.
 
-What a client cannot change is taken from the object as it is stored; each subresource takes over only what it is for.
-The result is what the `validate_…` functions want as `new`, and what is stored where they find nothing.
+What a client cannot change is taken from the object as it is stored; each subresource takes over only its own fields.
+The result is the `new` of the `validate_…` functions, and is stored where they find no error.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def prepared_ephemeral_containers(new: Pod, old: Pod) -> Pod:
 
 
 def prepared_resize(new: Pod, old: Pod) -> Pod:
-    """Only resources and resize policies are taken over; added, removed or moved containers are left to be found."""
+    """Only resources and resize policies are taken over; validation reports added, removed or moved containers."""
     ours, theirs = new.spec, old.spec
     if len(ours.containers) != len(theirs.containers) or len(ours.init_containers) != len(theirs.init_containers):
         return new

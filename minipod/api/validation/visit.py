@@ -1,4 +1,4 @@
-"""Going over all containers of a pod, whatever their kind (layer 1, pure)."""
+"""Iterating over all containers of a pod, whatever their kind (layer 1, pure)."""
 
 from __future__ import annotations
 
