@@ -1,4 +1,4 @@
-"""Has images that nobody needs removed while the disk is nearly full (layer 5). Which ones: the store decides."""
+"""Removes unused images while the disk is nearly full (layer 5). The image store decides which ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PERIOD_S = 300.0  # the kubelet's ImageGCPeriod
 
 
 class ImageCollector:
-    """Between the marks of the configuration, as the kubelet (images/image_gc_manager.go)."""
+    """Keeps disk usage between the thresholds of the configuration, as the kubelet (images/image_gc_manager.go)."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

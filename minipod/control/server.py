@@ -1,4 +1,4 @@
-"""The control socket's listener (layer 6): accepts root, reads one request, hands it to a verb, answers with errors.
+"""The control socket's listener (layer 6): accepts root only, reads one request, calls its verb, answers errors.
 
 Which verbs there are is `verbs`' business; framing and descriptors are `wire`'s.
 """
@@ -49,10 +49,10 @@ MAX_CONNECTIONS = 4096  # and never more than half of the descriptors that this 
 TAKES_DESCRIPTORS = ("exec",)
 
 _BACKLOG = 512
-_REQUEST_S = 30.0  # until a request is there whole
+_REQUEST_S = 30.0  # a connection must have sent its whole request by then
 _ENDING_S = 5.0
-_PAUSE_S = 1.0  # where no descriptor is free for another connection
-_MAX_MESSAGE = 16 << 10  # characters of one error: it may hold what was asked
+_PAUSE_S = 1.0  # before accepting again when no descriptor was free
+_MAX_MESSAGE = 16 << 10  # characters of one error, which may quote the request
 
 
 def error_body(error: BaseException, verb: str = "") -> dict[str, Any]:
@@ -78,7 +78,7 @@ def version_mismatch(theirs: str) -> dict[str, Any]:
 
 
 def listen(path: str) -> socket.socket:
-    """The listening socket, mode 0600. The caller holds agent.lock, so a socket that is there is stale."""
+    """The listening socket, mode 0600. The caller holds agent.lock, so an existing socket is stale."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -122,7 +122,7 @@ class Server:
         self._loop.add_reader(self._sock, self._accept)
 
     async def stop(self) -> None:
-        """No new requests; those under way are cut off after a moment. The socket file goes first."""
+        """Removes the socket file, accepts no more; requests under way are cancelled after a moment."""
         self._stopping = True
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
@@ -140,7 +140,7 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # The socket stays readable: without a pause this would be all that the agent does.
+                # The socket stays readable: without a pause the agent would do nothing but retry.
                 log.error("control socket: accept: %s", error.strerror)
                 self._loop.remove_reader(self._sock)
                 self._loop.call_later(_PAUSE_S, self._resume)
@@ -164,7 +164,7 @@ class Server:
             self._loop.add_reader(self._sock, self._accept)
 
     def _ended(self, connection: Connection, task: asyncio.Task[None]) -> None:
-        connection.close()  # here, because a task that is cancelled before its first turn runs no line of its own
+        connection.close()  # here, because a task that is cancelled before its first step runs none of its code
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a request broke", exc_info=error)

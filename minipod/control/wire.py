@@ -24,16 +24,16 @@ MAX_LINE_BYTES = 32 << 20  # a request holds whole files, of 16 MiB at most, in 
 MAX_UNREAD_BYTES = 32 << 20  # a peer that does not read its events is dropped
 MAX_WORD_BYTES = 64 << 10  # a line after the request: a signal, an interrupt
 MAX_WAITING_WORDS = 64
-MAX_HELD_BYTES = 128 << 20  # of all peers: halves of requests, events that are not read
+MAX_HELD_BYTES = 128 << 20  # of all peers: incomplete requests and unread events
 MAX_WAITING_FDS = 16
 
 _CHUNK = 1 << 18
-_MUCH_UNREAD = 1 << 20  # from then on `relieve` waits
+_MUCH_UNREAD = 1 << 20  # above this `relieve` waits
 _RIGHTS = socket.CMSG_SPACE(MAX_WAITING_FDS * array.array("i").itemsize)
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What any message may have; what else is in it, its verb decodes."""
+    """The fields that any message may have; the verb decodes the others."""
 
     verb: str = ""
     version: str = ""
@@ -41,7 +41,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Message:
-    """One line from the peer. Whoever takes the message owns `fds` and closes them by `close_fds`."""
+    """One line from the peer. The receiver of the message owns `fds` and closes them with `close_fds`."""
 
     __slots__ = ("fds", "head", "line")
 
@@ -57,7 +57,7 @@ class Message:
 
 
 def decoded(line: bytes, kind: type[T]) -> T:
-    """Of JSON; where a key is there twice, the last one counts. Raises WireError that names the field."""
+    """Decodes JSON; of a duplicate key the last value counts. Raises WireError that names the field."""
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: UTF-8
@@ -65,18 +65,18 @@ def decoded(line: bytes, kind: type[T]) -> T:
 
 
 class WireError(Exception):
-    """The peer does not speak the protocol; one line that says where."""
+    """The peer violates the protocol; the message is one line."""
 
 
 class Held:
-    """How many bytes all connections hold for their peers."""
+    """The number of bytes that all connections buffer for their peers."""
 
     def __init__(self) -> None:
         self.count = 0
 
 
 class Connection:
-    """One accepted peer. Reads all the time, so that a peer that leaves is noticed while a verb runs."""
+    """One accepted peer. Always reads, so that a disconnect is noticed while a verb runs."""
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, held: Held | None = None) -> None:
         sock.setblocking(False)
@@ -119,7 +119,7 @@ class Connection:
         return self._messages.popleft()
 
     async def next_line(self) -> Message | None:
-        """As `receive`, while a verb runs: what is no message ends the hearing, not the verb. Takes no descriptors."""
+        """As `receive`, while a verb runs: an invalid line ends the reading, not the verb. Takes no descriptors."""
         try:
             message = await self.receive()
         except WireError:
@@ -146,7 +146,7 @@ class Connection:
             return
         if self._error is None:
             self._take(data, bool(flags & socket.MSG_CTRUNC))
-        if self._error is not None:  # only its end is of interest now
+        if self._error is not None:  # from now on only the disconnect matters
             self._forget_input()
 
     def _take(self, data: bytes, lost_fds: bool) -> None:
@@ -208,7 +208,7 @@ class Connection:
     # -- writing ------------------------------------------------------------------------------------------------
 
     def send(self, body: object, fds: Sequence[int] = ()) -> None:
-        """Queues one line; never blocks. `fds` stay the caller's. To a peer that is gone: nothing happens."""
+        """Queues one line; never blocks. `fds` stay the caller's. Does nothing when the peer has disconnected."""
         if self.gone.done() or not self._open:
             return
         line = memoryview(msgspec.json.encode(body) + b"\n")
@@ -225,7 +225,7 @@ class Connection:
         self._held.count += count
 
     async def relieve(self) -> None:
-        """Between the events of a long answer: waits for a peer that is behind with reading."""
+        """For use between the events of a long answer: waits while the peer has much left to read."""
         if self._out_bytes > _MUCH_UNREAD:
             await self.drain()
 
@@ -293,7 +293,7 @@ class Connection:
         self._unread(-self._out_bytes)
 
     def close(self) -> None:
-        """Closes at once; what was not sent is dropped, descriptors that were not taken are closed."""
+        """Closes at once: drops what was not sent, closes descriptors that no verb took."""
         if not self._open:
             return
         self._lost()

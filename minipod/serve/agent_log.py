@@ -1,4 +1,4 @@
-"""The agent's own log (layer 7): a record is a line on stderr, and the file it leads to stays bounded."""
+"""The agent's own log (layer 7): a record is one line on stderr; the size of the file behind it is bounded."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import sys
 from minipod.terminal import escaped, one_line
 
 MAX_BYTES = 4 << 20
-KEPT_BYTES = 1 << 20  # of a log that was too long: its end
+KEPT_BYTES = 1 << 20  # what is kept of a log that was too long: its end
 
 
 class AgentLog(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to stderr. Where that is a file (`<root>/agent.log`), it is shortened to its end when it is long."""
+    """Writes to stderr. Where that is a file (`<root>/agent.log`) longer than MAX_BYTES, it is cut to its end."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
@@ -27,7 +27,7 @@ class AgentLog(logging.StreamHandler):  # type: ignore[type-arg]
         self._bound()
 
     def _bound(self) -> None:
-        """In place: the spawner writes to the same file. Both append, so neither leaves a hole."""
+        """Cuts the file in place: the spawner writes to it as well. Both append, so neither leaves a hole."""
         if not self._is_file or os.fstat(2).st_size <= MAX_BYTES:
             return
         try:
@@ -41,7 +41,7 @@ class AgentLog(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class _OneLine(logging.Formatter):
-    """A record is a line, whatever others' text is in it; a traceback follows."""
+    """A record is one line, also where it contains text of others; a traceback follows."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return one_line(super().formatMessage(record))

@@ -1,7 +1,7 @@
-"""Modules of the standard library that the agent's own imports want and hardly ever use (layer 7).
+"""Late imports of modules of the standard library that the agent imports but hardly ever uses (layer 7).
 
-Loaded when asyncio is, and idle in memory from then on: OpenSSL for transports with TLS (4 MB; probes and registries
-have TLS sockets of their own); `inspect`, with `ast` and `dis`, for questions about coroutines (1 MB).
+asyncio imports OpenSSL for transports with TLS (4 MB; probes and registries have TLS sockets of their own), and
+`inspect`, with `ast` and `dis`, to check for coroutines (1 MB).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from importlib.util import find_spec, module_from_spec
 from threading import RLock
 from types import ModuleType
 
-#: loaded when something of theirs is asked for
+#: loaded with the first access to one of their attributes
 _LATE = ("inspect",)
-#: asyncio does without, as on a Python that was built without OpenSSL
+#: asyncio works without them, as on a Python that was built without OpenSSL
 _ABSENT = ("ssl",)
 
 
 @contextmanager
 def lean_imports() -> Iterator[None]:
-    """While this holds, `_LATE` and `_ABSENT` are not loaded by an import; afterwards an import finds all of them."""
+    """Inside the context imports do not load `_LATE` and `_ABSENT`; after it they find all of them."""
     for name in _LATE:
         if name not in sys.modules and (spec := find_spec(name)) is not None:
             sys.modules[name] = LateModule(spec)
@@ -37,8 +37,8 @@ def lean_imports() -> Iterator[None]:
 
 
 class LateModule(ModuleType):
-    """Executed with the first attribute that is asked for. importlib's LazyLoader is with the first import, because the
-    import system asks for `__spec__`.
+    """A module that is executed when its first attribute is read. importlib's LazyLoader executes it with the first
+    import, because the import system reads `__spec__`.
     """
 
     def __init__(self, spec: ModuleSpec) -> None:
@@ -50,7 +50,7 @@ class LateModule(ModuleType):
             raise AttributeError(name)
         with vars(self).get("_late") or RLock():
             if type(self) is LateModule and not vars(self)["_begun"]:
-                vars(self)["_begun"] = True  # what it asks of itself while it is executed is not there yet
+                vars(self)["_begun"] = True  # while it is executed, its own attributes are not defined yet
                 assert self.__spec__ is not None
                 assert self.__spec__.loader is not None
                 self.__spec__.loader.exec_module(self)

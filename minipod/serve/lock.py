@@ -1,9 +1,9 @@
-"""One agent per root folder (layer 7): the lock, and what a second agent that was started meanwhile does.
+"""One agent per root directory (layer 7): its locks, and what a second agent does that is started at the same time.
 
-Two commands may each start an agent. `agent.starting` is held from the first moment until the control socket
-listens, so the second agent sleeps in flock(2) until the first serves, and then leaves: nobody polls.
-`agent.lock` is held for life; the kernel lets go of it however the agent ends. So is one of that name in the state
-folder: two roots that were given one state would each start the pods kept there.
+Two commands may each start an agent. `agent.starting` is held until the control socket listens, so the second agent
+sleeps in flock(2) until the first serves, and then exits: no polling. `agent.lock` is held for the agent's life; the
+kernel releases it however the agent ends. The state directory has an `agent.lock` as well: two agents of different
+roots with the same state would each start the pods stored there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PATIENCE_S = 15.0
 
 
 class AgentLock:
-    """Held between `acquire` and the end of the process. `started()` lets the others on."""
+    """The locks that `acquire` took, held until the process ends. `started()` releases `agent.starting`."""
 
     def __init__(self, starting_fd: int, *held: int) -> None:
         self._starting_fd = starting_fd
@@ -41,7 +41,7 @@ class AgentLock:
 
 
 def acquire(paths: Paths) -> AgentLock | None:
-    """The lock; None when another agent serves this root. Raises HostError when one holds it and answers nothing."""
+    """The locks; None when another agent serves this root. Raises HostError when their holder does not answer."""
     starting_fd = _open(f"{paths.root}/agent.starting")
     lock_fd = -1
     try:
@@ -55,7 +55,7 @@ def acquire(paths: Paths) -> AgentLock | None:
                 os.close(lock_fd)
                 os.close(starting_fd)
                 return None
-            # It is leaving: its socket is gone, its lock will be in a moment.
+            # It is exiting: its socket is gone already, and it releases its lock within a moment.
             if not _flock(lock_fd):
                 raise HostError(
                     f"{paths.root}/agent.lock: held by agent {_holder(lock_fd)}, which does not answer: end it"
@@ -71,12 +71,12 @@ def acquire(paths: Paths) -> AgentLock | None:
 
 
 def _acquire_state(paths: Paths) -> int:
-    """The state folder's lock. Raises HostError when the agent of another root has it."""
+    """Takes the state directory's lock. Raises HostError when the agent of another root holds it."""
     os.makedirs(paths.state, mode=0o711, exist_ok=True)
     fd = _open(f"{paths.state}/agent.lock")
     if not _flock_now(fd):
         pid, _, root = _holder(fd).partition(" ")
-        if root != paths.root or not _flock(fd):  # of this root: it is leaving, as above
+        if root != paths.root or not _flock(fd):  # of this root: it is exiting, as above
             os.close(fd)
             raise HostError(
                 f"{paths.state}: agent {pid} of {root} keeps its pods there: give each root its own --state"

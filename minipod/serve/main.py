@@ -1,8 +1,8 @@
-"""The node agent's start and end (layer 7): options, lock, spawner, then everything else.
+"""Starts the node agent (layer 7): options, lock, spawner, then everything else.
 
-What it has from its caller is set first: whatever is made or started afterwards has it from here. Then
-the order is for a cold `minipod run`: the lock and the spawner's process come first, so that the spawner's own
-start-up overlaps with this process importing what is heavy (asyncio, the API's types, netlink).
+What the process inherited from its caller is reset first, because all that it creates later inherits it in turn. After
+that the order serves a cold `minipod run`: the lock and the spawner's process come first, so that the spawner starts
+while this process imports its large modules (asyncio, the API's types, netlink).
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from minipod.serve.options import Options, parse
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the agent until it leaves. Returns its exit status; every failure is one line on stderr and `ready_fd`."""
+    """Runs the agent until it exits. Returns its exit status; a failure is one line on stderr and on `ready_fd`."""
     ready_fd = -1
     try:
         options = parse(arguments)
         ready_fd = options.ready_fd
         return _run(options)
     except MinipodError as error:
-        _tell(ready_fd, str(error))
+        _notify(ready_fd, str(error))
         print(f"minipod agent: {error}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
         message = f"{error.filename or 'agent'}: {(error.strerror or str(error)).lower()}"
-        _tell(ready_fd, message)
+        _notify(ready_fd, message)
         print(f"minipod agent: {message}", file=sys.stderr)
         return 3
     except Exception as error:
-        _tell(ready_fd, f"internal error: {type(error).__name__}: {error}: see agent.log")
+        _notify(ready_fd, f"internal error: {type(error).__name__}: {error}: see agent.log")
         raise
 
 
@@ -45,18 +45,18 @@ def _run(options: Options) -> int:
     start.check_rights(options.paths)
     notes = take_over(options.ready_fd)
     if options.ready_fd >= 0:
-        os.set_inheritable(options.ready_fd, False)  # the spawner must not keep our caller waiting
+        os.set_inheritable(options.ready_fd, False)  # an open copy in the spawner would keep the caller waiting
     notes += start.check_host(options.paths)
     held = lock.acquire(options.paths)
     if held is None:
         if not options.auto:
             raise UsageError(f"{options.paths.root}: another agent already serves it: end that one first")
-        _tell(options.ready_fd, "ready")
+        _notify(options.ready_fd, "ready")
         return 0
     try:
         start.begin_spawner(options.paths)
         limit_own_memory()
-        gc.disable()  # imports make thousands of objects and no garbage
+        gc.disable()  # imports allocate thousands of objects and no garbage
         with lean_imports():
             from minipod.serve.service import serve
 
@@ -64,15 +64,15 @@ def _run(options: Options) -> int:
             gc.freeze()
             gc.enable()
             held.started()
-            _tell(options.ready_fd, "ready")
+            _notify(options.ready_fd, "ready")
 
         return serve(options, ready, notes)
     finally:
         held.release()
 
 
-def _tell(ready_fd: int, line: str) -> None:
-    """One line to whoever started us; it is no error when nobody waits any more."""
+def _notify(ready_fd: int, line: str) -> None:
+    """Writes one line to the process that started this one, and closes `ready_fd`. No error if that process is gone."""
     if ready_fd < 0:
         return
     try:

@@ -1,4 +1,4 @@
-"""The running agent (layer 7): puts the parts together, serves until it is told to leave or has nothing to do."""
+"""The running agent (layer 7): composes its parts; serves until it is stopped or has been idle for long enough."""
 
 from __future__ import annotations
 
@@ -35,22 +35,24 @@ from minipod.serve.start import notify_systemd
 
 log = logging.getLogger("minipod.agent")
 
-SWITCH_S = 0.0005  # the loop waits so long for a thread that computes, and after each system call again
-RUNNING = "running"  # the store's word for an agent that has not left properly
-SWEEP_AFTER_S = 1.0  # what an earlier agent left is no hurry; whoever started this one is
+SWITCH_S = 0.0005  # how long the loop waits for the GIL while a thread computes, after each system call anew
+RUNNING = "running"  # key in the store: set while an agent runs, and left behind by one that crashed
+SWEEP_AFTER_S = 1.0  # what an earlier agent left is not urgent; the client that started this one is
 
 
 def serve(options: Options, ready: Callable[[], None], notes: Sequence[str] = ()) -> int:
-    """Runs until the agent leaves; `ready` is called once the control socket answers. Raises MinipodError.
+    """Runs until the agent exits; `ready` is called once the control socket answers. Raises MinipodError.
 
-    `notes`: what the log should have of the start, from before there was one.
+    `notes`: warnings from before there was a log.
     """
     logging.basicConfig(handlers=[AgentLog()], level=logging.INFO)
     for note in notes:
         log.warning("%s", note)
     sys.setswitchinterval(SWITCH_S)
     watchdog = Watchdog()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as SIGTERM, until `Service.run` has both; else asyncio takes it
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # like SIGTERM, until `Service.run` handles both; otherwise asyncio would handle it
     with asyncio.Runner(loop_factory=watchdog.new_loop) as runner:
         return runner.run(_serve(options, ready, watchdog))
 
@@ -74,7 +76,7 @@ async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog
 
 
 class Service:
-    """One agent from its socket's opening to its closing."""
+    """One agent, from opening its socket to closing it."""
 
     def __init__(self, node: Node, auto: bool) -> None:
         self._node = node
@@ -91,16 +93,16 @@ class Service:
         node = self._node
         self._loop.set_exception_handler(_log_exception)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._end)  # asyncio's way to add a handler asks `inspect` (serve.late)
+            signal.signal(number, self._end)  # not `loop.add_signal_handler`, which loads `inspect` (serve.late)
         node.runtime.on_exit = self._pods.container_exited
         await node.runtime.open()
         watchers: list[asyncio.Task[None]] = []
         try:
             claims = Claims(node, self._pods)
-            node.find_sources = claims.sources  # before any pod goes on
+            node.find_sources = claims.sources  # before any pod is continued
             await recovery.recover(node, self._pods)
             verbs = Verbs(node, self._pods, self._leaving.set, self._connections, claims)
-            watchers += [self._loop.create_task(one.run()) for one in self._watchers(claims)]
+            watchers += [self._loop.create_task(watcher.run()) for watcher in self._watchers(claims)]
             for task in watchers:
                 task.add_done_callback(_log_broken)
             path = node.paths.agent_socket
@@ -128,7 +130,7 @@ class Service:
             await node.runtime.close()
             node.watchdog.close()
         node.store.set_meta(RUNNING, "")
-        log.info("agent %d leaves, %d pods go on", os.getpid(), len(self._pods))
+        log.info("agent %d exits, %d pods keep running", os.getpid(), len(self._pods))
 
     def _end(self, *_: object) -> None:
         if not self._loop.is_closed():
@@ -157,7 +159,7 @@ class Service:
 
 
 def _log_broken(task: asyncio.Task[None]) -> None:
-    """A watcher ends only with the agent: anything else is told."""
+    """Logs the error of a watcher that ended: it should run as long as the agent."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("a watcher broke: %s", error, exc_info=error)
 

@@ -1,4 +1,4 @@
-"""What has to be right before the agent begins (layer 7): root, folders, the spawner's head start. Imports little."""
+"""The agent's preconditions (layer 7): root user, directories, an early start of the spawner. Imports little."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from minipod.errors import HostError
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 
-#: folders of root and state -> whether only root may look into them
+#: directories in the root and state directories -> whether only the root user may read them
 _PRIVATE = {"spawners": True, "exits": True, "leases": True, "sandboxes": False, "containers": False, "cache": True}
 _OTHERS_WRITE, _OTHERS = 0o022, 0o077
 
 
 def check_rights(paths: Paths) -> None:
-    """Raises HostError, UsageError with the remedy."""
+    """Raises HostError without root rights, UsageError for a path that is too long."""
     paths.check_length()
     if os.geteuid() != 0:
         raise HostError("the agent needs root: it makes namespaces, mounts and cgroups: use sudo")
 
 
 def check_host(paths: Paths) -> list[str]:
-    """Makes the folders, and repairs those that are there: what was repaired, a line each. Raises HostError."""
+    """Creates the directories and repairs existing ones. Returns a line per repair. Raises HostError."""
     repaired = []
     for option, folder in (("--root", paths.root), ("--state", paths.state)):
         try:
@@ -38,12 +38,12 @@ def check_host(paths: Paths) -> list[str]:
 
 
 def repair(folder: str) -> list[str]:
-    """Only root may write into root and state and look into what is private in them, whatever an earlier umask or
-    chmod made of their modes. Compiled filters that another user could have written are removed: they are made anew.
-    Raises HostError for a folder that is everybody's, as /tmp.
+    """Restores owner and modes of the directories, whatever umask or chmod made of them: only root may write into them
+    and read the private ones. Removes compiled filters that another user could have written; they are compiled anew.
+    Returns a line per repair. Raises HostError for a directory that is shared by all users, as /tmp.
     """
     if os.stat(folder).st_mode & stat.S_ISVTX:
-        raise HostError(f"{folder}: is for everybody's files (sticky): choose a folder in it")
+        raise HostError(f"{folder}: is shared by all users (sticky): choose a directory in it")
     done = []
     for place in (folder, *(f"{folder}/{name}" for name in _PRIVATE)):
         try:
@@ -68,7 +68,7 @@ def repair(folder: str) -> list[str]:
 
 
 def _check_writable(option: str, folder: str) -> None:
-    """By writing: a full disk and a read-only mount are told by nothing else."""
+    """Writes a file: nothing else detects a full disk and a read-only mount. Raises HostError."""
     probe = f"{folder}/.probe-{os.getpid()}"
     try:
         fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -86,7 +86,7 @@ def _words(error: OSError) -> str:
 
 
 def begin_spawner(paths: Paths) -> None:
-    """Starts the spawner unless one listens: its start-up then runs beside our imports. `Runtime.open` connects."""
+    """Starts the spawner unless one listens; it starts while this process imports. `Runtime.open` connects to it."""
     path = spawner_socket(paths)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
         try:
@@ -103,7 +103,7 @@ def spawner_socket(paths: Paths) -> str:
 
 
 def notify_systemd(state: str) -> None:
-    """sd_notify(3) by hand: one datagram to where NOTIFY_SOCKET says; nothing without it."""
+    """sd_notify(3): sends one datagram to NOTIFY_SOCKET; does nothing where it is not set."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -33,14 +33,11 @@ NOT_YET = (
     "cli.client",
     "cli.verbs.delete",
     "cli.verbs.get",
-    "control",
-    "control.verbs",
     "kernel",
     "plan.network",
     "plan.volumes",
     "runtime",
     "runtime.spawner",
-    "serve",
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

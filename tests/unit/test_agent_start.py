@@ -92,7 +92,7 @@ def test_folders_that_others_could_write_to_are_repaired_and_what_they_may_have_
 
 def test_a_folder_for_everybodys_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
-    with pytest.raises(HostError, match=r"is for everybody's files \(sticky\): choose a folder in it"):
+    with pytest.raises(HostError, match=r"is shared by all users \(sticky\): choose a directory in it"):
         start.repair(str(tmp_path))
     assert os.stat(tmp_path).st_mode & 0o7777 == 0o1777
 

@@ -148,7 +148,7 @@ def test_a_broken_sandbox_is_told_at_once(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         agent.runtime.fail["run_pod_sandbox"] = OSError("no address is free")
         error = (await agent.run_detached())[-1]["error"]
-        assert "sandbox: no address is free; it goes on trying" in error["message"]
+        assert "sandbox: no address is free; it keeps retrying" in error["message"]
 
     with_agent(tmp_path, test)
 
@@ -333,7 +333,7 @@ def test_status_counts_and_shutdown_leaves(tmp_path: Path) -> None:
         assert (status["pods"], status["pid"], status["version"]) == (1, os.getpid(), __version__)
         assert (await agent.ask(verb="shutdown"))[-1]["ok"]
         assert agent.left
-        assert len(agent.pods) == 1, "pods go on"
+        assert len(agent.pods) == 1, "pods keep running"
 
     with_agent(tmp_path, test)
 

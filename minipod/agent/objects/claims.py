@@ -1,8 +1,8 @@
-"""Claims and PersistentVolumes (layer 5): binds, makes and takes back; says what a pod's claims stand on.
+"""Claims and PersistentVolumes (layer 5): binds, provisions and reclaims them; finds the volumes of a pod's claims.
 
-Which volume fits is `plan.volumes.claims`'; this is what Kubernetes' volume binder, provisioner and protection
-controllers do. Every look at everything that is there: on one host that is little, and nothing is forgotten after a
-crash.
+Does the work of Kubernetes' volume binder, provisioner and protection controllers; which volume fits is decided in
+`plan.volumes.claims`. Each pass looks at all claims and volumes: on one host these are few, and no state of its own can
+get lost in a crash.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _ONE_POD = "ReadWriteOncePod"
 
 
 class Claims:
-    """One agent's; `run` goes on until it is cancelled."""
+    """The controller of one agent; `run` runs until it is cancelled."""
 
     def __init__(self, node: Node, pods: Pods) -> None:
         self._node = node
         self._registry = node.registry
         self._pods = pods
         self._removing: set[str] = set()
-        self._told: dict[str, plan.Pending] = {}  # uid of a claim: why it is pending, as it was told last
+        self._reported: dict[str, plan.Pending] = {}  # by a claim's uid: the last reported reason for its being pending
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Looks again whenever a claim, a volume or a pod came, changed or went."""
+        """Reconciles whenever a claim, a volume or a pod was created, changed or deleted."""
         watch = self._node.history.watch(Selection.of("PersistentVolumeClaim", "PersistentVolume", "Pod"))
         self._look()
         while True:
@@ -58,10 +58,10 @@ class Claims:
         except MinipodError as error:
             log.error("claims: %s", error)
 
-    # -- what there is ------------------------------------------------------------------------------------------
+    # -- binding and reclaiming ---------------------------------------------------------------------------------
 
     def reconcile(self) -> None:
-        """Binds what can be bound, and lets go what nobody uses. Raises HostError."""
+        """Binds the claims that can be bound, removes deleted ones that no pod uses. Raises HostError."""
         for claim in self._registry.all(PersistentVolumeClaim):
             self._drop_orphan(claim)
         for claim in self._registry.all(PersistentVolumeClaim):
@@ -81,12 +81,12 @@ class Claims:
         if volume is None:
             made = plan.provisioned(claim, self._node.paths.state)
             if made is None:
-                self._tell_pending(claim, plan.why_pending(claim, volumes))
+                self._report_pending(claim, plan.why_pending(claim, volumes))
                 return
             volume = self._registry.create(made)
             message = f"Successfully provisioned volume {volume.metadata.name}"
-            self._tell(claim, "Normal", "ProvisioningSucceeded", message)
-        self._told.pop(claim.metadata.uid, None)
+            self._record_event(claim, "Normal", "ProvisioningSucceeded", message)
+        self._reported.pop(claim.metadata.uid, None)
         new_claim, new_volume = plan.bound(claim, volume)
         self._registry.replace(self._now(new_volume, volume), volume)
         self._registry.replace(new_claim, claim)
@@ -98,13 +98,15 @@ class Claims:
             self._registry.replace(both[1], volume)
             self._registry.replace(both[0], claim)
 
-    def _tell_pending(self, claim: PersistentVolumeClaim, why: plan.Pending) -> None:
-        """Once: not again whenever something else has changed."""
-        if self._told.get(claim.metadata.uid) != why:
-            self._told[claim.metadata.uid] = why
-            self._tell(claim, *why)
+    def _report_pending(self, claim: PersistentVolumeClaim, why: plan.Pending) -> None:
+        """Records an event, unless the reason is the one that was reported last."""
+        if self._reported.get(claim.metadata.uid) != why:
+            self._reported[claim.metadata.uid] = why
+            self._record_event(claim, *why)
 
-    def _tell(self, thing: PersistentVolumeClaim | PersistentVolume, kind: str, reason: str, message: str) -> None:
+    def _record_event(
+        self, thing: PersistentVolumeClaim | PersistentVolume, kind: str, reason: str, message: str
+    ) -> None:
         metadata = thing.metadata
         subject = PodReference(metadata.namespace or "default", metadata.name, metadata.uid, kind=thing.kind)
         self._node.events.record(
@@ -112,14 +114,14 @@ class Claims:
         )
 
     def _now(self, new: PersistentVolume, old: PersistentVolume) -> PersistentVolume:
-        """With the time of the change of phase."""
+        """`new`, with the time of the transition where its phase is another than that of `old`."""
         if new.status.phase == old.status.phase:
             return new
         status = msgspec.structs.replace(new.status, last_phase_transition_time=timestamp(self._node.clock()))
         return msgspec.structs.replace(new, status=status)
 
     def _settle(self, volume: PersistentVolume) -> None:
-        """The phase that follows from its claim; the end of one that is free and to be deleted."""
+        """Sets the phase that follows from its claim; removes or reclaims a released volume."""
         claim = self._claim_of(volume)
         if claim is not None and claim.spec.volume_name == volume.metadata.name:
             if volume.status.phase != "Bound":
@@ -150,10 +152,10 @@ class Claims:
         self._registry.replace(self._now(msgspec.structs.replace(volume, status=status), volume), volume)
 
     def _reclaim(self, volume: PersistentVolume) -> None:
-        """Reclaim policy Delete: what minipod made it removes; of what is the user's nothing is ever removed."""
+        """Reclaim policy Delete: removes what minipod provisioned; volumes that the user provided are never removed."""
         name = volume.metadata.name
         if not plan.is_provisioned(volume):
-            why = "only folders that minipod made are deleted: delete the volume, and its data by hand"
+            why = "only directories that minipod made are deleted: delete the volume, and its data by hand"
             self._fail(volume, "VolumeFailedDelete", why)
             return
         if name not in self._removing:
@@ -164,12 +166,12 @@ class Claims:
             running.add_done_callback(self._tasks.discard)
 
     def _fail(self, volume: PersistentVolume, reason: str, why: str) -> None:
-        """Its data stays as it is; whoever deletes it gets it deleted."""
+        """The volume's phase becomes Failed and its data stays; a volume that is being deleted is removed."""
         if volume.metadata.deletion_timestamp is not None:
             self._registry.remove(volume)
             return
         if volume.status.phase != "Failed":
-            self._tell(volume, "Warning", reason, why)
+            self._record_event(volume, "Warning", reason, why)
         self._set_phase(volume, "Failed", why)
 
     async def _remove_folder(self, name: str, path: str) -> None:
@@ -188,10 +190,10 @@ class Claims:
         else:
             self._registry.remove(volume)
 
-    # -- who uses them ------------------------------------------------------------------------------------------
+    # -- users and owners ---------------------------------------------------------------------------------------
 
     def users(self, claim: PersistentVolumeClaim) -> list[PodWorker]:
-        """The pods that have not ended and name the claim."""
+        """The pods that use the claim and have not ended."""
         return [
             worker
             for worker in self._pods.select(claim.metadata.namespace, None)
@@ -200,16 +202,16 @@ class Claims:
         ]
 
     def _drop_orphan(self, claim: PersistentVolumeClaim) -> None:
-        """The claim of a generic ephemeral volume goes with its pod."""
-        owner = next((one for one in claim.metadata.owner_references if one.kind == "Pod"), None)
+        """Deletes the claim of a generic ephemeral volume whose pod is gone."""
+        owner = next((owner for owner in claim.metadata.owner_references if owner.kind == "Pod"), None)
         if owner is not None and self._pods.by_uid(owner.uid) is None:
             metadata = claim.metadata
             self._registry.delete(PERSISTENT_VOLUME_CLAIM, metadata.namespace, metadata.name)
 
-    # -- what a pod stands on -----------------------------------------------------------------------------------
+    # -- a pod's volumes ----------------------------------------------------------------------------------------
 
     async def sources(self, pod: Pod) -> FoundSources:
-        """The volumes of a pod that is about to get them. Raises VolumeError."""
+        """The volumes of a pod's claims, once all are bound. Raises VolumeError."""
         volumes: dict[str, PersistentVolume] = {}
         for volume in pod.spec.volumes:
             if volume.ephemeral is not None:
@@ -231,7 +233,8 @@ class Claims:
         if claim.status.phase != "Bound":
             why = plan.why_pending(claim, self._registry.all(PersistentVolume))
             raise VolumeError(f'persistentvolumeclaim "{name}" is not bound: {why.message}')
-        others = [one for one in self.users(claim) if one.uid != pod.metadata.uid and one.state.volumes != "none"]
+        users = [worker for worker in self.users(claim) if worker.uid != pod.metadata.uid]
+        others = [worker for worker in users if worker.state.volumes != "none"]
         if _ONE_POD in claim.spec.access_modes and others:
             raise VolumeError(
                 f'persistentvolumeclaim "{name}": access mode {_ONE_POD}: it is in use by pod "{others[0].name}"'
@@ -271,7 +274,7 @@ class Claims:
 
 
 def _may_matter(change: Change) -> bool:
-    """Every change of a claim or a volume; a pod that ended, or is gone, uses nothing any more."""
+    """True of every change of a claim or a volume, and of a pod that has ended or is gone: it frees its claims."""
     if change.kind != "Pod" or change.type == "DELETED":
         return True
     return change.new.status.phase in ("Succeeded", "Failed")

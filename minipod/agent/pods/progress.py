@@ -1,7 +1,7 @@
-"""How pods come along, for those who wait for them (layer 5): the steps for a person, in order with the pods' changes.
+"""The progress of pods for clients that wait for them (layer 5): readable steps, in order with the pods' changes.
 
-Steps are no changes of an object and have no history: who listens gets those from then on, and is told how many were
-dropped where it does not read them.
+Steps are not changes of an object and have no history: a listener gets those from its start on, and a warning with the
+number of steps that were dropped because it did not read them in time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_UNREAD = 1000
 
 
 class PodStep(msgspec.Struct, frozen=True):
-    """A step of the pod with this uid. `number`: of the first change in the history that came after it."""
+    """A step of the pod with this uid. `number`: that of the first change in the history after it."""
 
     uid: str
     step: Step
@@ -31,7 +31,7 @@ class PodStep(msgspec.Struct, frozen=True):
 
 
 class Steps:
-    """Who listens to the steps of which pod."""
+    """The listeners to the steps of each pod, by uid."""
 
     def __init__(self, history: History) -> None:
         self._history = history
@@ -54,8 +54,8 @@ class Steps:
 class Progress:
     """Changes and steps of some pods, from now on: `with Progress(…) as progress: news = await progress.next()`.
 
-    `pods`: by uid, functions that answer with the pod as it is now, or None for one that is gone. A reader that fell so
-    far behind that changes are not kept any more gets the state of all of them in place of what it missed.
+    `pods`: by uid, functions that return the pod as it is now, or None once it is gone. A reader that is so far behind
+    that the history has dropped changes gets the current state of every pod in place of what it missed.
     """
 
     def __init__(self, history: History, steps: Steps, pods: Mapping[str, Callable[[], Pod | None]]) -> None:

@@ -1,6 +1,6 @@
 """In-place resize (layer 5): whether this node has room, and the order in which groups get their new limits.
 
-What the pod is allocated and what is told of it is `lifecycle.resize`'s.
+The allocated resources and the status that reports them are `lifecycle.resize`'s.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PENDING = "Deferred"
 
 
 def too_large(node: Node, pod: Pod) -> str:
-    """What the node could not give even to this pod alone (plugin/pkg/admission/podresize), else nothing."""
+    """Why the pod would not fit even on an empty node (plugin/pkg/admission/podresize); `""` if it would."""
     found = [
         f"{name}, requested: {amount}, allocatable: {capacity}"
         for name, amount, capacity in zip(_NAMES, _requests(pod), _capacity(node), strict=True)
@@ -35,11 +35,11 @@ def too_large(node: Node, pod: Pod) -> str:
 
 
 def no_room(node: Node, new: Pod, old: Pod, others: Iterable[model.PodState]) -> tuple[str, str]:
-    """Reason and message where a larger request finds no room beside `others` (lifecycle/predicate.go), or nothing."""
+    """Why a larger request does not fit (lifecycle/predicate.go): reason and message, or `""` twice if it does."""
     pods = [state for state in others if state.stage in ("syncing", "terminating")]
     elsewhere = [_requests(allocated_pod(state)) for state in pods if state.pod.metadata.uid != new.metadata.uid]
     for place, (name, capacity) in enumerate(zip(_NAMES, _capacity(node), strict=True)):
-        amount, used = _requests(new)[place], sum(one[place] for one in elsewhere)
+        amount, used = _requests(new)[place], sum(requests[place] for requests in elsewhere)
         if amount > capacity - used and amount > _requests(old)[place]:
             words = f"Node didn't have enough resource: {name}, requested: {amount}, used: {used}, capacity: {capacity}"
             return f"OutOf{name}", words
@@ -57,11 +57,13 @@ def _capacity(node: Node) -> tuple[int, int]:
 
 
 async def resize(node: Node, pod: Pod, sandbox: SandboxStatus, running: Iterable[ContainerStatus]) -> tuple[str, ...]:
-    """Gives every group what the pod is allocated; the ids of the containers. Raises ContainerError.
+    """Sets the limits of every cgroup to what the pod is allocated. Returns the containers' ids. Raises ContainerError.
 
-    The pod's group is never smaller than what is in it: it grows first and shrinks last.
+    The pod's cgroup is never smaller than those in it: it grows first and shrinks last.
     """
-    specs: dict[str, Container] = {one.name: one for one in (*pod.spec.init_containers, *pod.spec.containers)}
+    specs: dict[str, Container] = {
+        container.name: container for container in (*pod.spec.init_containers, *pod.spec.containers)
+    }
     wanted = node.planner.sandbox_config(pod, sandbox.config.attempt)
     resized = [
         (status, container_resources(pod, specs[status.config.name]))
@@ -83,10 +85,8 @@ def _check_usage(
     wanted: SandboxConfig,
     containers: Iterable[tuple[ContainerStatus, CgroupResources]],
 ) -> None:
-    """Nothing is changed while a memory limit would fall below what is used (kuberuntime_manager.go
-    validateMemoryResizeAction): the kernel would refuse it (v1), or end processes until it holds (v2).
-
-    Raises ContainerError.
+    """Raises ContainerError where a new memory limit is below the current usage (kuberuntime_manager.go
+    validateMemoryResizeAction): the kernel would refuse it (cgroup v1), or kill processes until it holds (v2).
     """
     errors = []
     if limit := _smaller_limit(sandbox.config.cgroup_resources, wanted.cgroup_resources):
@@ -112,15 +112,15 @@ def _smaller_limit(before: CgroupResources, after: CgroupResources) -> int | Non
     return new if new and (not old or new < old) else None
 
 
-def _larger(one: CgroupResources, other: CgroupResources) -> CgroupResources:
-    """The more generous of each; None is no limit, or one that stays as it is."""
+def _larger(before: CgroupResources, after: CgroupResources) -> CgroupResources:
+    """The larger of each limit; None: there is no limit, or it stays as it is."""
 
     def more(this: int | None, that: int | None) -> int | None:
         return None if this is None or that is None else max(this, that)
 
     return replace(
-        other,
-        cpu_shares=more(one.cpu_shares, other.cpu_shares),
-        cpu_quota_us=more(one.cpu_quota_us, other.cpu_quota_us),
-        memory_limit_bytes=more(one.memory_limit_bytes, other.memory_limit_bytes),
+        after,
+        cpu_shares=more(before.cpu_shares, after.cpu_shares),
+        cpu_quota_us=more(before.cpu_quota_us, after.cpu_quota_us),
+        memory_limit_bytes=more(before.memory_limit_bytes, after.memory_limit_bytes),
     )

@@ -1,6 +1,6 @@
-"""What a person is shown while a pod comes to life (layer 5, pure): steps told from the lifecycle's events.
+"""The progress that a user is shown while a pod starts (layer 5, pure): steps derived from the lifecycle's events.
 
-`minipod run` prints them. They are no part of the API; the API's own account are the v1 Events.
+`minipod run` prints them. They are not part of the API, whose counterpart are the v1 Events.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from minipod.lifecycle import model
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One line for the user; a failure is called `failed`. `container`, `attempt`: which run of which it is about."""
+    """One line for the user; a failure has the step `failed`. `container`, `attempt`: the instance that it is about."""
 
     step: str
     message: str
@@ -23,7 +23,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_event(event: model.Event, before: model.PodState, state: model.PodState) -> list[Step]:
-    """The steps that an event is. `before` and `state`: the states around it."""
+    """The steps that an event causes. `before`, `state`: the pod's state before and after it."""
     if not _is_news(event, before, state):
         return []
     if isinstance(event, model.SandboxReady):
@@ -34,7 +34,7 @@ def of_event(event: model.Event, before: model.PodState, state: model.PodState) 
 
 
 def _is_news(event: model.Event, before: model.PodState, state: model.PodState) -> bool:
-    """An end is told by whoever waited for it and by whoever killed it; a deletion may be asked for again."""
+    """False for repetitions: an exit is reported by its watcher and by a stop; a deletion may be requested again."""
     if isinstance(event, model.ContainerExited):
         known = before.containers.get(event.name)
         run = known.run if known is not None else None
@@ -74,7 +74,7 @@ def _of_event(event: model.Event, state: model.PodState) -> Step | None:
 
 
 def of_status(before: PodStatus, after: PodStatus) -> list[Step]:
-    """The steps that a change of status is: readiness and back-off."""
+    """The steps that a change of status causes: readiness and back-off."""
     if before is after:
         return []
     steps = []
@@ -98,7 +98,7 @@ def _started(pod: Pod, name: str, attempt: int) -> Step:
 
 
 def attempt_of(state: model.PodState, name: str) -> int:
-    """The restart count of the container's present instance."""
+    """The restart count of the container's current instance."""
     container = state.containers.get(name)
     return container.run.attempt if container is not None and container.run is not None else 0
 

@@ -1,7 +1,7 @@
-"""The verb `apply` (layer 6): creates and changes the objects of manifests, in its three ways.
+"""The verb `apply` (layer 6): creates, changes or replaces the objects of manifests.
 
-`apply` merges what is written into what there is, `create` wants that there is nothing, `replace` takes what is
-written as the whole. Every object is read and written in one step of the registry, so no change of others is lost.
+`apply` merges the manifest into the stored object, `create` requires that there is none, `replace` takes the manifest
+as the whole object. Each object is read and written in one transaction, so no concurrent change is lost.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class ApplyRequest(msgspec.Struct, frozen=True):
 
 
 class Applier:
-    """One request's. All methods raise ConflictError, NotFoundError, ManifestError, HostError."""
+    """Applies the objects of one request. All methods raise ConflictError, NotFoundError, ManifestError, HostError."""
 
     def __init__(self, registry: Registry, dry_run: bool = False) -> None:
         self._registry = registry
         self._dry_run = dry_run
 
     def carry_out(self, manifest: ManifestObject, mode: str) -> str:
-        """What became of it: created, configured, replaced or unchanged."""
+        """Applies one object; returns `created`, `configured`, `replaced` or `unchanged`."""
         kind, metadata = kind_named(manifest.kind), manifest.object.metadata
         found = self._registry.find(kind.struct, metadata.namespace, metadata.name) if metadata.name else None
         if found is None and mode == "replace":
@@ -93,13 +93,13 @@ class Applier:
 
 
 def replaced(written: Data, current: Data) -> Data:
-    """What is written as the whole object, but for what a replacement cannot say."""
+    """The written object as a replacement, with the fields of the current one that a replacement cannot set."""
     here = current["metadata"]
     names = ("uid", "creationTimestamp", "resourceVersion", "generation", "deletionTimestamp", "finalizers")
     kept = {name: here[name] for name in names if name in here}
     wanted = {**written, "metadata": {**written["metadata"], **kept}}
     if "spec" in wanted:
-        # What was chosen for the object after it was written: its node, its volume.
+        # Assigned to the object after it was created: its node, its volume.
         chosen = ("nodeName", "volumeName", "storageClassName", "volumeMode")
         if current["kind"] in ("Pod", "PersistentVolumeClaim"):
             filled = {name: current["spec"][name] for name in chosen if name in current["spec"]}
@@ -108,7 +108,7 @@ def replaced(written: Data, current: Data) -> Data:
 
 
 async def apply(node: Node, pods: Pods, connection: Connection, request: Message) -> dict[str, Any]:
-    """The verb `apply`: one object after the other; those that cannot be changed are reported, the others are."""
+    """The verb `apply`: one object after the other; a failure is reported and does not stop the others."""
     wanted = converted(request, ApplyRequest)
     known = {(worker.namespace, worker.name) for worker in pods.select(None, None)}
     manifests = await loaded(
@@ -130,7 +130,7 @@ async def apply(node: Node, pods: Pods, connection: Connection, request: Message
         metadata = manifest.object.metadata
         body = {"kind": manifest.kind, "namespace": metadata.namespace, "name": metadata.name, "result": result}
         connection.send({"event": "applied", **body})
-        await asyncio.sleep(0)  # many objects: probes and other clients have their turns in between
+        await asyncio.sleep(0)  # lets probes and other clients run between many objects
     if len(failures) == 1:
         raise failures[0]
     if failures:
@@ -139,7 +139,7 @@ async def apply(node: Node, pods: Pods, connection: Connection, request: Message
 
 
 def apply_other_kinds(registry: Registry, manifests: list[ManifestObject]) -> list[dict[str, str]]:
-    """What `run` does with the objects that its pods want: as `apply`. Raises what `Applier.carry_out` raises."""
+    """Applies the objects of a `run` request that are no pods. Raises what `Applier.carry_out` raises."""
     applier = Applier(registry)
     results = []
     for manifest in in_order(manifests):
@@ -152,5 +152,5 @@ def apply_other_kinds(registry: Registry, manifests: list[ManifestObject]) -> li
 
 
 def in_order(manifests: list[ManifestObject]) -> list[ManifestObject]:
-    """Pods last: what they need is there when they come, in whatever order it was written."""
+    """Pods last, so that what they refer to exists, in whatever order the manifest lists it."""
     return sorted(manifests, key=lambda manifest: _ORDER[manifest.kind])

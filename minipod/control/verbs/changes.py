@@ -1,4 +1,4 @@
-"""What the verbs that change objects share (layer 6): from JSON to objects, and through the registry."""
+"""Shared by the verbs that change objects (layer 6): decoding of objects from JSON, updates by the registry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Data = dict[str, Any]
 
 
 class Target(msgspec.Struct, frozen=True):
-    """The object that a request is about. `resource_version`: only where it still has this one."""
+    """The object that a request is about. `resource_version`: the version that it must still have, if any."""
 
     kind: str
     name: str
@@ -42,7 +42,7 @@ def update_data(
     applied: Data | None = None,
     dry_run: bool = False,
 ) -> Update:
-    """`Registry.update` with the object as JSON has it. Raises what that raises, UsageError for an unknown kind."""
+    """`Registry.update` with a change of JSON data. Raises what that raises, UsageError for an unknown kind."""
     kind = kind_wanted(target.kind, verb)
     preconditions = Preconditions(uid, target.resource_version)
     return registry.update(
@@ -57,13 +57,13 @@ def update_data(
 
 
 def as_data(thing: Any) -> Data:
-    """The object as JSON has it."""
+    """The object as JSON data."""
     data: Data = msgspec.json.decode(msgspec.json.encode(thing))
     return data
 
 
 def decoded_object(kind: Kind, name: str, data: Data) -> Any:
-    """The object that the data is. Raises ManifestError with everything that does not fit."""
+    """Decodes the object. Raises ManifestError with all faults."""
     decoder = Decoder()
     made = decoder.decode(kind.struct, data)
     refuse(kind.name, name, decoder.errors)

@@ -1,4 +1,4 @@
-"""A pod's status, as far as others than the agent write it (layer 6): the conditions of readiness gates."""
+"""The part of a pod's status that clients may write (layer 6): the conditions of readiness gates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STATUSES = ("True", "False", "Unknown")
 
 
 def set_status(_node: Node, _pods: Pods, worker: PodWorker, new: Pod) -> dict[str, Any]:
-    """The status subresource. Raises UsageError for all that the agent itself writes."""
+    """The status subresource. Raises UsageError for fields that only the agent writes."""
     old = {condition.type: condition for condition in worker.pod.status.conditions}
     changed = [condition for condition in new.status.conditions if condition != old.get(condition.type)]
     removed = old.keys() - {condition.type for condition in new.status.conditions}

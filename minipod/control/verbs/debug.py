@@ -1,4 +1,4 @@
-"""The verbs `debug` and `attach` (layer 6): one container more in a pod, and a client at a container's streams."""
+"""The verbs `debug` and `attach` (layer 6): an ephemeral container for a pod; the streams of a running container."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from minipod.control.wire import Connection, Message
 from minipod.errors import UsageError
 from minipod.lifecycle import model
 
-_ON_ITS_WAY = ("", "ContainerCreating", "PodInitializing")  # reasons to wait that are no trouble
-_MAX_UNREAD = 4 << 20  # of a reader that does not read
+_ON_ITS_WAY = ("", "ContainerCreating", "PodInitializing")  # waiting reasons of a container that is being started
+_MAX_UNREAD = 4 << 20  # bytes buffered for a client that does not read
 
 
 class DebugRequest(msgspec.Struct, frozen=True):
-    """`container`: a v1 EphemeralContainer. `wait`: answer once it runs, or has come to nothing."""
+    """`container`: a v1 EphemeralContainer. `wait`: answer once it runs or has failed."""
 
     namespace: str
     pod: str
@@ -42,7 +42,7 @@ class DebugRequest(msgspec.Struct, frozen=True):
 
 
 class AttachRequest(msgspec.Struct, frozen=True):
-    """`whole`: what it has written until now comes first."""
+    """`whole`: send what it has written so far first."""
 
     namespace: str
     pod: str
@@ -84,7 +84,7 @@ def set_ephemeral_containers(_node: Node, _pods: Pods, worker: PodWorker, new: P
 
 
 def _has_begun(worker: PodWorker, name: str) -> bool:
-    """It runs, has ended, or will not come: the pod ends, or the status says why it waits."""
+    """Whether the container runs, has ended or cannot start (its pod ends, or its status has a reason)."""
     if worker.state.stage != "syncing":
         return True
     statuses = worker.state.status.ephemeral_container_statuses
@@ -95,7 +95,7 @@ def _has_begun(worker: PodWorker, name: str) -> bool:
 
 
 async def attach(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
-    """Hands the streams over, ends with the container. Raises NotFoundError, ConflictError."""
+    """Connects the streams until the container ends. Raises NotFoundError, ConflictError."""
     request = converted(message, AttachRequest)
     run = running(pods.find(request.namespace, request.pod).state, request.container)
     attachment = node.runtime.attach(run.id)
@@ -121,7 +121,7 @@ async def attach(node: Node, pods: Pods, connection: Connection, message: Messag
 
 
 class _Outlet:
-    """What a container writes, into a socket; of a reader that does not read the rest is dropped, not waited for."""
+    """Copies a container's output into a socket; beyond `_MAX_UNREAD` output is dropped, no reader is waited for."""
 
     def __init__(self, to: socket.socket) -> None:
         to.setblocking(False)

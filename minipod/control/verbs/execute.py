@@ -1,4 +1,4 @@
-"""The verb `exec` (layer 6): a command in a running container, its descriptors handed over by the client."""
+"""The verb `exec` (layer 6): a command in a running container, with descriptors that the client sent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SignalRequest(msgspec.Struct, frozen=True):
 
 
 async def execute(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
-    """Runs it to its end. Raises NotFoundError, ConflictError, UsageError, RuntimeFailure."""
+    """Runs the command to its end. Raises NotFoundError, ConflictError, UsageError, RuntimeFailure."""
     request = converted(message, ExecRequest)
     if not request.command:
         raise UsageError("exec: the request has no command")
@@ -62,7 +62,7 @@ async def execute(node: Node, pods: Pods, connection: Connection, message: Messa
         stderr_fd=streams.get("stderr"),
         tty=request.tty,
     )
-    # What stays open here would keep the client's pipes from ending.
+    # A copy that stayed open here would keep the client from reading end of file.
     message.close_fds()
     _report_started(connection, session)
     listener = asyncio.get_running_loop().create_task(_listen(connection, session))
@@ -93,7 +93,7 @@ def running(state: model.PodState, name: str) -> model.Run:
 
 
 def _streams(names: Sequence[str], fds: tuple[int, ...]) -> dict[str, int]:
-    """As many of the one as of the other: the connection has seen to that."""
+    """The descriptors by name; the connection has checked that there are as many of both. Raises UsageError."""
     streams = dict(zip(names, fds, strict=True))
     if len(streams) != len(fds):
         raise UsageError("exec: two descriptors have the same name")
@@ -112,7 +112,7 @@ def _report_started(connection: Connection, session: Session) -> None:
 
 
 async def _listen(connection: Connection, session: Session) -> None:
-    """Signals from the client; when it is gone, so is the command (as containerd ends an exec whose stream broke)."""
+    """Delivers the client's signals; kills the command when the client disconnects (as containerd does)."""
     while (message := await connection.next_line()) is not None:
         with contextlib.suppress(UsageError):  # a line after the request has no answer
             session.signal(converted(message, SignalRequest).signal)

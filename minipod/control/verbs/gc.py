@@ -1,4 +1,4 @@
-"""The verb `gc` (layer 6): reports and removes what is on the host and belongs to no pod of the store."""
+"""The verb `gc` (layer 6): reports and removes what minipod left on the host and no stored pod owns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minipod.runtime.offload import slowly_off_loop
 
 
 async def collect(node: Node, pods: Pods, connection: Connection, *, dry_run: bool) -> dict[str, Any]:
-    """Tells each finding, removes it unless `dry_run`. Raises RuntimeFailure when something would not go."""
+    """Reports each leftover and, unless `dry_run`, removes it. Raises RuntimeFailure that names what stayed."""
     failures = []
     count = 0
     for sandbox in node.runtime.list_pod_sandboxes():

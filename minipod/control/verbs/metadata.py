@@ -1,4 +1,4 @@
-"""The verbs `label` and `annotate` (layer 6): keys set and removed, decided on the object as it is at that moment."""
+"""The verbs `label` and `annotate` (layer 6): set and remove keys of the object as it is stored now."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from minipod.errors import ConflictError
 
 
 class MetadataRequest(msgspec.Struct, frozen=True):
-    """`set`: keys and values; `remove`: keys. `overwrite`: a key may get another value than it has."""
+    """`set`: keys and values; `remove`: keys. `overwrite`: existing values may be changed."""
 
     target: Target
     field: Literal["labels", "annotations"]
@@ -52,7 +52,7 @@ def change_metadata(node: Node, message: Message) -> dict[str, Any]:
 def changed(
     before: Mapping[str, str], new: Mapping[str, str], removed: tuple[str, ...], overwrite: bool
 ) -> dict[str, str]:
-    """What the keys are then. Raises ConflictError for a value that would be lost."""
+    """The keys and values after the change. Raises ConflictError where it would overwrite a value."""
     after = dict(before)
     for key, value in new.items():
         if not overwrite and before.get(key, value) != value:

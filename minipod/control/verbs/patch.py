@@ -1,4 +1,4 @@
-"""The verbs `patch` and `edit` (layer 6): a patch of a client, or the difference that its editor made."""
+"""The verbs `patch` and `edit` (layer 6): a client's patch, or the difference that was made in an editor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUBRESOURCES: dict[str, Callable[[Node, Pods, PodWorker, Pod], dict[str, Any]]] 
     "ephemeralcontainers": set_ephemeral_containers,
     "resize": request_resize,
 }
-"""Of pods: `(node, pods, worker, new)` has what of the new pod is the subresource's."""
+"""Of pods: called with `(node, pods, worker, new)`, takes from the new pod the fields of the subresource."""
 
 
 class PatchRequest(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ def _worker(pods: Pods, target: Target) -> PodWorker:
 
 
 def edit(node: Node, message: Message) -> dict[str, Any]:
-    """What the editor changed is changed in the object as it is by now. Raises as `patch`."""
+    """Applies the editor's changes to the object as it is stored now. Raises as `patch`."""
     request = converted(message, EditRequest)
     kind = kind_wanted(request.target.kind, "edit")
     wanted = difference(kind.name, request.original, request.edited)

@@ -1,4 +1,4 @@
-"""What every verb does with its request (layer 6): decoding, waiting for the caller, refusing."""
+"""Shared by all verbs (layer 6): decoding of requests, waiting until the client disconnects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Typed = TypeVar("Typed", bound=Object)
 
 
 async def or_gone(connection: Connection, awaitable: Awaitable[T]) -> T | None:
-    """The result; None when the peer is gone first."""
+    """The result; None when the peer disconnects first."""
     task = asyncio.ensure_future(awaitable)
     await asyncio.wait((task, connection.gone), return_when=asyncio.FIRST_COMPLETED)
     if not task.done():

@@ -25,7 +25,7 @@ from minipod.lifecycle.allocation import allocated_pod
 
 
 class ResizeRequest(msgspec.Struct, frozen=True):
-    """`container` None: the pod as a whole. Quantities by name; what is not named stays as it is."""
+    """`container` None: the pod itself. Quantities by resource name; resources that are not named keep theirs."""
 
     namespace: str
     pod: str

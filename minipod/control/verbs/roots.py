@@ -1,7 +1,7 @@
-"""The verb `root` (layer 6): a descriptor of a running container's root folder, for `minipod cp`.
+"""The verb `root` (layer 6): a descriptor of a running container's root directory, for `minipod cp`.
 
-Nothing of the image is run and nothing of it is trusted: the client that gets the descriptor resolves every path below
-it with openat2, so that links the container prepared stay inside. Only root reaches the socket: nothing is given away.
+Nothing of the image is run or trusted: the client resolves every path below the descriptor with openat2, so that links
+which the container prepared cannot lead outside. Only the root user can connect to the socket.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RootRequest(msgspec.Struct, frozen=True):
 
 
 async def send_root(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
-    """Raises NotFoundError, ConflictError."""
+    """Sends the descriptor, the working directory and the user. Raises NotFoundError, ConflictError."""
     request = converted(message, RootRequest)
     state = pods.find(request.namespace, request.pod).state
     name = request.container or default_container(state.pod)
@@ -51,7 +51,7 @@ async def send_root(node: Node, pods: Pods, connection: Connection, message: Mes
 
 
 def _open_root(pid: int, name: str) -> int:
-    """The folder that is `/` for the process; a pidfd holds the process, so that it is no later one."""
+    """The process's root directory. A pidfd ensures that the pid was not reused. Raises ConflictError."""
     try:
         pid_fd = os.pidfd_open(pid)
     except (OSError, ValueError):
@@ -63,12 +63,12 @@ def _open_root(pid: int, name: str) -> int:
             raise ConflictError(f"container {name} has just ended")
         return root_fd
     except OSError as error:
-        raise ConflictError(f"container {name}: its root folder: {error.strerror}") from None
+        raise ConflictError(f"container {name}: its root directory: {error.strerror}") from None
     finally:
         os.close(pid_fd)
 
 
 def _is_the_hosts(root_fd: int) -> bool:
-    """A process that has not pivoted yet: its root is ours."""
+    """Whether the root is the host's: that of a process that has not pivoted yet."""
     ours, theirs = os.stat("/"), os.fstat(root_fd)
     return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)

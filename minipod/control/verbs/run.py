@@ -1,7 +1,7 @@
-"""The verb `run` (layer 6): pods from manifests, told step by step, owned by the connection unless detached.
+"""The verb `run` (layer 6): creates pods, reports their steps; unless detached, the connection owns them.
 
-A foreground pod is deleted when it ended, when the client asks for it, and when the client is gone. Its logs stay
-until the client has closed the connection, because the client reads them from their files.
+A foreground pod is deleted when it has ended, when the client asks for it, and when the client disconnects. Its logs
+are kept until the client has closed the connection, because the client reads them from their files.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NextChange = Callable[[], Awaitable[Change | PodStep]]
 
 
 class StartFailure(RuntimeFailure):
-    """The pod cannot start, or keeps failing. `exit_status` 1: its own fault, 3: the runtime's."""
+    """The pod cannot start, or keeps failing. `exit_status` 1: because of its containers, 3: because of the runtime."""
 
     def __init__(self, message: str, exit_status: int = 3) -> None:
         super().__init__(message)
@@ -49,22 +49,22 @@ class RunRequest(msgspec.Struct, frozen=True):
     namespace: str | None = None
     detach: bool = False
     until: Literal["created", "running", "ready", "succeeded"] | None = None
-    config: str | None = None  # the file that was asked for
+    config: str | None = None  # path of the configuration file that the client was started with
 
 
-class _Tracked:
-    """One pod of the request."""
+class _FollowedPod:
+    """One pod of the request, and how much of its progress the client has seen."""
 
     def __init__(self, worker: PodWorker) -> None:
         self.worker = worker
-        self.pod = worker.pod  # as it was last told
+        self.pod = worker.pod  # as of the last change that was handled
         self.phase = ""
-        self.ended = False  # nothing of it is left but its logs
-        self.leaving = False  # its deletion was asked for here
+        self.ended = False  # deleted: only its logs are left
+        self.deletion_requested = False  # by this request
 
 
 class Run:
-    """One request, from its manifests to its last line."""
+    """One `run` request, from its manifests to the last line of the answer."""
 
     def __init__(self, node: Node, pods: Pods, connection: Connection, request: Message) -> None:
         self._node = node
@@ -73,49 +73,49 @@ class Run:
         self._request = converted(request, RunRequest)
         self._until = self._request.until or ("running" if self._request.detach else None)
         self._begun = time.monotonic()
-        self._tracked: dict[str, _Tracked] = {}
+        self._followed: dict[str, _FollowedPod] = {}
         self._failure: StartFailure | None = None
 
     async def answer(self) -> dict[str, Any]:
-        """The fields of the last line. Raises MinipodError."""
+        """Creates and follows the pods; returns the fields of the last line. Raises MinipodError."""
         manifests = await loaded(self._request.files, self._request.namespace)
         for warning in manifests.warnings:
             self._connection.send({"event": "warning", "message": warning})
         self._pods.check_free(manifests.pods)
-        for told in apply_other_kinds(self._node.registry, manifests.other_kinds):
-            self._connection.send({"event": "applied", **told})
+        for applied in apply_other_kinds(self._node.registry, manifests.other_kinds):
+            self._connection.send({"event": "applied", **applied})
         self._compare_configuration()
         owner = "" if self._request.detach else processes.identity(self._connection.peer_pid)
         workers = self._pods.create(manifests.pods, owner)
-        self._tracked = {worker.uid: _Tracked(worker) for worker in workers}
-        # Workers run on later turns of the loop: nothing has happened yet that could be missed.
+        self._followed = {worker.uid: _FollowedPod(worker) for worker in workers}
+        # Workers act on later turns of the loop, so no change can have been missed so far.
         current = {worker.uid: partial(_current, worker) for worker in workers}
         with Progress(self._node.history, self._node.pod_steps, current) as progress:
             for worker in workers:
                 self._connection.send(_pod_event(worker.pod, self._pods.log_directory(worker.pod)))
             if self._request.detach:
                 return await self._detached(progress.next)
-            self._pods.keep_logs.update(self._tracked)
+            self._pods.keep_logs.update(self._followed)
             try:
                 return await self._foreground(progress.next)
             finally:
-                self._let_go()
+                self._release()
 
     def _compare_configuration(self) -> None:
-        """A running agent keeps its own. Raises UsageError for a file that is wrong."""
-        asked = self._request.config
-        if asked is not None and load_config(asked) != self._node.config:
-            message = f"{asked} is not used: the agent runs with another configuration until it leaves"
+        """Warns that a running agent keeps the configuration it started with. Raises UsageError for an invalid file."""
+        path = self._request.config
+        if path is not None and load_config(path) != self._node.config:
+            message = f"{path} is not used: the agent keeps the configuration it was started with until it exits"
             self._connection.send({"event": "warning", "message": message})
 
     # -- detached -----------------------------------------------------------------------------------------------
 
     async def _detached(self, next_change: NextChange) -> dict[str, Any]:
-        while not all(reached(one.pod, self._until) for one in self._tracked.values()):
+        while not all(reached(followed.pod, self._until) for followed in self._followed.values()):
             change = await or_gone(self._connection, next_change())
             if change is None:
                 return {}
-            self._told(change)
+            self._record(change)
             self._check_detached(change)
         return self._result()
 
@@ -124,15 +124,15 @@ class Run:
             if change.step.fatal:
                 raise self._fatal(change)
             return
-        one = self._tracked[change.uid]
-        name = one.worker.name
+        followed = self._followed[change.uid]
+        name = followed.worker.name
         if change.type == "DELETED":
             raise StartFailure(f'pod "{name}" was deleted before it was {self._until}', 1)
-        failure = failure_of(one.pod)
-        if failure is not None and not reached(one.pod, self._until):
+        failure = failure_of(followed.pod)
+        if failure is not None and not reached(followed.pod, self._until):
             status = 3 if failure.by_runtime else 1
-            last = self._last_logs(one.pod, failure.container)
-            hint = f"; it goes on trying: minipod describe pod {name}" if failure.tried_again else ""
+            last = self._last_logs(followed.pod, failure.container)
+            hint = f"; it keeps retrying: minipod describe pod {name}" if failure.retried else ""
             raise StartFailure(f'pod "{name}": {failure.message}{last}{hint}', status)
 
     # -- foreground ---------------------------------------------------------------------------------------------
@@ -140,16 +140,16 @@ class Run:
     async def _foreground(self, next_change: NextChange) -> dict[str, Any]:
         listener = asyncio.get_running_loop().create_task(self._listen())
         try:
-            while not all(one.ended for one in self._tracked.values()):
+            while not all(followed.ended for followed in self._followed.values()):
                 change = await or_gone(self._connection, next_change())
                 if change is None:
                     return {}
-                self._told(change)
+                self._record(change)
                 self._check_foreground(change)
         finally:
             listener.cancel()
-        last = {"ok": True, **self._result()} if self._failure is None else error_body(self._failure)
-        self._connection.send(last)
+        answer = {"ok": True, **self._result()} if self._failure is None else error_body(self._failure)
+        self._connection.send(answer)
         await self._connection.gone
         return {}
 
@@ -158,76 +158,76 @@ class Run:
             if change.step.fatal:
                 self._fail(self._fatal(change))
             return
-        one = self._tracked[change.uid]
+        followed = self._followed[change.uid]
         if change.type == "DELETED":
-            one.ended = True
+            followed.ended = True
             return
-        if one.pod.status.phase in ("Succeeded", "Failed"):
-            self._delete(one)
+        if followed.pod.status.phase in ("Succeeded", "Failed"):
+            self._delete(followed)
             return
-        failure = failure_of(one.pod)
-        if failure is not None and failure.by_runtime and not one.leaving:
-            last = self._last_logs(one.pod, failure.container)
-            self._fail(StartFailure(f'pod "{one.worker.name}": {failure.message}{last}'))
+        failure = failure_of(followed.pod)
+        if failure is not None and failure.by_runtime and not followed.deletion_requested:
+            last = self._last_logs(followed.pod, failure.container)
+            self._fail(StartFailure(f'pod "{followed.worker.name}": {failure.message}{last}'))
 
     def _fail(self, failure: StartFailure) -> None:
-        """One pod cannot start: all of them end, then it is told."""
+        """One pod cannot start: deletes all of them; the failure is the answer once they are gone."""
         self._failure = self._failure or failure
-        for one in self._tracked.values():
-            self._delete(one)
+        for followed in self._followed.values():
+            self._delete(followed)
 
     def _fatal(self, change: PodStep) -> StartFailure:
-        hint = "; it goes on trying: minipod describe pod" if self._request.detach else ""
-        return StartFailure(f'pod "{self._tracked[change.uid].worker.name}": {change.step.message}{hint}')
+        hint = "; it keeps retrying: minipod describe pod" if self._request.detach else ""
+        return StartFailure(f'pod "{self._followed[change.uid].worker.name}": {change.step.message}{hint}')
 
     async def _listen(self) -> None:
-        """What the client says while its pods run."""
+        """Handles what the client sends while its pods run: interrupt and kill."""
         while (message := await self._connection.next_line()) is not None:
             verb = message.head.verb
             if verb in ("interrupt", "kill"):
-                for one in self._tracked.values():
-                    one.leaving = False  # a second word may shorten the first
-                    self._delete(one, grace_period_s=0 if verb == "kill" else None)
+                for followed in self._followed.values():
+                    followed.deletion_requested = False  # a second request may shorten the grace period
+                    self._delete(followed, grace_period_s=0 if verb == "kill" else None)
 
-    def _delete(self, one: _Tracked, grace_period_s: int | None = None) -> None:
-        if not one.leaving and not one.ended:
-            one.leaving = True
-            one.worker.post(model.DeleteRequested(grace_period_s=grace_period_s))
+    def _delete(self, followed: _FollowedPod, grace_period_s: int | None = None) -> None:
+        if not followed.deletion_requested and not followed.ended:
+            followed.deletion_requested = True
+            followed.worker.post(model.DeleteRequested(grace_period_s=grace_period_s))
 
-    def _let_go(self) -> None:
-        """The client is gone or was told the end: whatever is left ends gracefully, logs go."""
-        for uid, one in self._tracked.items():
-            if one.worker.forgotten.done():
-                self._pods.remove_logs(one.worker)
+    def _release(self) -> None:
+        """The client has disconnected: deletes the remaining pods gracefully, and the logs of those that are gone."""
+        for uid, followed in self._followed.items():
+            if followed.worker.forgotten.done():
+                self._pods.remove_logs(followed.worker)
             else:
                 self._pods.keep_logs.discard(uid)
-                self._delete(one)
+                self._delete(followed)
 
-    # -- telling ------------------------------------------------------------------------------------------------
+    # -- what the client is sent --------------------------------------------------------------------------------
 
-    def _told(self, change: Change | PodStep) -> None:
+    def _record(self, change: Change | PodStep) -> None:
         if isinstance(change, PodStep):
-            self._tell_step(self._tracked[change.uid], change.step)
+            self._send_step(self._followed[change.uid], change.step)
             return
-        one = self._tracked[change.uid]
-        one.pod = change.new
+        followed = self._followed[change.uid]
+        followed.pod = change.new
         phase = change.new.status.phase
-        if phase and phase != one.phase:
-            one.phase = phase
-            self._connection.send({"event": "phase", **_named(one.worker), "phase": phase})
+        if phase and phase != followed.phase:
+            followed.phase = phase
+            self._connection.send({"event": "phase", **_named(followed.worker), "phase": phase})
 
-    def _tell_step(self, one: _Tracked, step: Step) -> None:
+    def _send_step(self, followed: _FollowedPod, step: Step) -> None:
         if step.step == "warning":
-            self._connection.send({"event": "warning", "message": f'pod "{one.worker.name}": {step.message}'})
+            self._connection.send({"event": "warning", "message": f'pod "{followed.worker.name}": {step.message}'})
             return
-        self._connection.send({"event": "step", **_named(one.worker), "step": step.step, "message": step.message})
+        self._connection.send({"event": "step", **_named(followed.worker), "step": step.step, "message": step.message})
         if step.step in ("init", "container"):
-            path = f"{self._pods.log_directory(one.pod)}/{step.container}/{step.attempt}.log"
+            path = f"{self._pods.log_directory(followed.pod)}/{step.container}/{step.attempt}.log"
             body = {"container": step.container, "path": path, "restart": step.attempt}
-            self._connection.send({"event": "log", **_named(one.worker), **body})
+            self._connection.send({"event": "log", **_named(followed.worker), **body})
 
     def _result(self) -> dict[str, Any]:
-        outcomes: Sequence[Outcome] = [_outcome(one) for one in self._tracked.values()]
+        outcomes: Sequence[Outcome] = [_outcome(followed) for followed in self._followed.values()]
         return {"pods": outcomes, "elapsed_ms": round((time.monotonic() - self._begun) * 1000, 1)}
 
     def _last_logs(self, pod: Pod, container: str) -> str:
@@ -239,11 +239,11 @@ def _current(worker: PodWorker) -> Pod | None:
     return None if worker.forgotten.done() else worker.pod
 
 
-def _outcome(one: _Tracked) -> Outcome:
-    state = one.worker.state
+def _outcome(followed: _FollowedPod) -> Outcome:
+    state = followed.worker.state
     if state.pod.metadata.deletion_grace_period_seconds == 0:
-        return outcome_of_killed(one.pod, state.containers)
-    return outcome_of(one.pod)
+        return outcome_of_killed(followed.pod, state.containers)
+    return outcome_of(followed.pod)
 
 
 def _named(worker: PodWorker) -> dict[str, str]:
@@ -251,8 +251,8 @@ def _named(worker: PodWorker) -> dict[str, str]:
 
 
 def _pod_event(pod: Pod, log_directory: str) -> dict[str, Any]:
-    containers = [{"name": one.name, "init": True} for one in pod.spec.init_containers]
-    containers += [{"name": one.name, "init": False} for one in pod.spec.containers]
+    containers = [{"name": container.name, "init": True} for container in pod.spec.init_containers]
+    containers += [{"name": container.name, "init": False} for container in pod.spec.containers]
     metadata = pod.metadata
     return {
         "event": "pod",

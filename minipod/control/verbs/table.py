@@ -1,4 +1,4 @@
-"""The control socket's verbs (layer 6), by name. What each does is in the module that it calls."""
+"""The control socket's verbs by name (layer 6); each is implemented in the module that it calls."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class GcRequest(msgspec.Struct, frozen=True):
 
 
 class Verbs:
-    """`leave` has the agent go; `connections` counts the open ones."""
+    """`leave` makes the agent exit; `connections` counts the open ones."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Verbs:
         return await debug.debug(self._node, self._pods, connection, request)
 
     async def resize(self, connection: Connection, request: Message) -> dict[str, Any]:
-        from minipod.control.verbs import resize  # few pods are resized
+        from minipod.control.verbs import resize  # imported late: few pods are resized
 
         return await resize.resize(self._node, self._pods, request)
 
@@ -119,7 +119,7 @@ class Verbs:
         return await send_root(self._node, self._pods, connection, request)
 
     async def delete(self, connection: Connection, request: Message) -> dict[str, Any]:
-        """All that exist begin to end at once; those that do not exist are reported at the end, as kubectl does."""
+        """Deletes all that exist, concurrently; reports those that do not exist at the end, as kubectl does."""
         wanted = converted(request, DeleteRequest)
         kind = kind_wanted(wanted.kind, "delete")
         if kind.name != "Pod":
@@ -156,7 +156,7 @@ class Verbs:
         }
 
     async def shutdown(self, connection: Connection, request: Message) -> dict[str, Any]:
-        """The answer goes out first."""
+        """Sends the answer before the agent exits."""
         asyncio.get_running_loop().call_soon(self._leave)
         return {"pods": len(self._pods)}
 
