@@ -170,6 +170,19 @@ def with_ports(*ports: Data) -> Data:
 TCP, UDP = {"containerPort": 53, "protocol": "TCP"}, {"containerPort": 53, "protocol": "UDP"}
 
 
+@given(metadata, metadata, specs, specs)
+def test_what_two_edited_at_the_same_time_is_both_there(
+    old: Data, edited: Data, old_spec: Data, edited_spec: Data
+) -> None:
+    """`edit` sends the difference, and it is made in the object as it is by then."""
+    before = {"metadata": old, "spec": old_spec}
+    first = difference("Pod", before, {"metadata": edited, "spec": old_spec})
+    second = difference("Pod", before, {"metadata": old, "spec": edited_spec})
+    expected = {"metadata": edited, "spec": edited_spec}
+    assert strategic("Pod", strategic("Pod", before, first), second) == expected
+    assert strategic("Pod", strategic("Pod", before, second), first) == expected
+
+
 @given(pods, pods, pods)
 @example(with_ports(TCP, UDP), with_ports(UDP), with_ports(TCP, UDP))
 def test_apply_gives_what_is_wanted_and_again_the_same(applied: Data, wanted: Data, current: Data) -> None:
