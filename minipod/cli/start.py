@@ -44,7 +44,8 @@ def _make_root(root: str) -> None:
 def agent_command(paths: Paths, config: str | None, *more: str) -> list[str]:
     """The command line of an agent for these paths, isolated as this interpreter is."""
     program = os.path.join(_PACKAGE, "serve", "__main__.py")  # the file: -m would import runpy first, 5 ms
-    command = [sys.executable, "-I" if sys.flags.isolated else "-P", program]
+    command = [sys.executable, "-I" if sys.flags.isolated else "-P"]
+    command += ["-B", program] if sys.dont_write_bytecode else [program]
     command += ["--root", paths.root, "--state", paths.state]
     if config:
         command += ["--config", os.path.abspath(config)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -167,3 +169,18 @@ def test_widths_of_help_follow_the_terminal() -> None:
 
 def test_the_reference_in_docs_is_what_the_program_says() -> None:
     assert (CHECKOUT / "docs" / "cli.md").read_text() == reference.text()
+
+
+def test_a_limit_on_the_size_of_files_leaves_no_module_cut_off(tmp_path: Path) -> None:
+    """Python writes what it has compiled without a look at how much of it was written."""
+    shutil.copytree(CHECKOUT / "minipod", tmp_path / "minipod", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    path = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['minipod', 'get', '--help']; "
+    run = path + "import runpy; runpy.run_path(sys.path[0] + '/minipod/__main__.py', run_name='__main__')"
+    command = [sys.executable, "-I", "-c", run]
+    for preexec in (limited, None):
+        done = subprocess.run(command, preexec_fn=preexec, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
