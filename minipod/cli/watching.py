@@ -68,7 +68,8 @@ class Watching:
                 self._list_again()
                 continue
             except AgentLostError:
-                self._wait_for_another()
+                if not self._another_comes(deadline):
+                    return None
                 self._list_again()
                 continue
             if event is None:
@@ -85,16 +86,22 @@ class Watching:
         # An agent of another version is not replaced by one that was there before it.
         self._request = self._client.request(self._message, replaces=False)
 
-    def _wait_for_another(self) -> None:
-        """After a crash `Client.request` starts the next agent; one that was asked to leave may have no successor."""
-        if not self._leaving:
-            return
+    def _another_comes(self, deadline: float | None) -> bool:
+        """After a crash `Client.request` starts the next agent; one that was asked to leave may have no successor.
+
+        False when the time is up. Raises AgentLostError.
+        """
         until = time.monotonic() + REPLACED_S
-        while (channel := self._client.try_connect()) is None:
-            if time.monotonic() >= until:
+        while self._leaving and (channel := self._client.try_connect()) is None:
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return False
+            if now >= until:
                 raise AgentLostError("the agent left, and no other one came")
             time.sleep(_LOOK_S)
-        channel.close()
+        if self._leaving and channel is not None:
+            channel.close()
+        return True
 
     def _take(self, event: Object) -> None:
         match event["event"]:
@@ -117,13 +124,15 @@ class Watching:
         self._ready.append(item.event)
 
     def _end_list(self) -> None:
-        """What differs from what was known before this list."""
+        found, self._list, self._failures = self._list, None, 0
+        if found is not None:
+            self._compare(found)
         if self._is_first:
             self._is_first = False
             self._ready.append({"event": LISTED, "type": LISTED})
-        found, self._list, self._failures = self._list, None, 0
-        if found is None:
-            return
+
+    def _compare(self, found: dict[Key, Item]) -> None:
+        """What differs from what was known before this list."""
         for key, old in list(self._known.items()):
             new = found.get(key)
             if new is None or new.uid != old.uid:

@@ -144,11 +144,8 @@ class Tables:
         client = Client.of(self._args, "get")
         if message["name"] is not None:
             client.call({**message, "watch": False})  # a watch alone would wait for it
-        for event in watched(client, message, self._args.watch_only):
-            if self._args.output_watch_events:
-                rows = [[event["type"], *row] for row in event["rows"]]
-                event = {**event, "columns": ["EVENT", *event["columns"]], "rows": rows}
-            self._print([event])
+        for events in watched(client, message, self._args.watch_only):
+            self._print([_with_type(event) for event in events] if self._args.output_watch_events else events)
         return 0
 
     def _wanted(self) -> list[str | None]:
@@ -206,24 +203,35 @@ class Objects:
         client = Client.of(self._args, "get")
         if message["name"] is not None:
             client.call({**message, "watch": False})
-        for event in watched(client, message, self._args.watch_only):
-            item = event["object"]
-            if self._args.output_watch_events and self._args.output in ("json", "yaml"):
-                item = {"type": event["type"], "object": item}
-            self._write(self._printer(item, True))
+        for events in watched(client, message, self._args.watch_only):
+            for event in events:
+                item = event["object"]
+                if self._args.output_watch_events and self._args.output in ("json", "yaml"):
+                    item = {"type": event["type"], "object": item}
+                self._write(self._printer(item, True))
             sys.stdout.flush()
         return 0
 
 
-def watched(client: Client, message: Object, only_changes: bool) -> Iterator[Object]:
-    """What there is, then its changes. `only_changes`: without what was there at the beginning."""
+def watched(client: Client, message: Object, only_changes: bool) -> Iterator[list[Object]]:
+    """What there is, then each change. `only_changes`: without what was there at the beginning."""
     with Watching(client, message) as watch:
-        listing = True
+        first: list[Object] | None = []
         while (event := watch.next()) is not None:
             if event["type"] == LISTED:
-                listing = False
-            elif not (listing and only_changes):
-                yield event
+                yield [] if only_changes else first or []
+                first = None
+            elif first is None:
+                yield [event]
+            else:
+                first.append(event)
+        if first and not only_changes:
+            yield first
+
+
+def _with_type(event: Object) -> Object:
+    rows = [[event["type"], *row] for row in event["rows"]]
+    return {**event, "columns": ["EVENT", *event["columns"]], "rows": rows}
 
 
 def sort_objects(objects: list[Object], path: str | None) -> list[Object]:
