@@ -1,7 +1,7 @@
 """What happened to the pods, as v1 Events (layer 5): aggregated by count, bounded, kept for an hour.
 
 Kubernetes' client-go tools/record (events_cache.go) correlates equal events into one with a count, those that differ
-only in their message into one after the tenth, and drops what a source says too often about an object; so does this.
+only in their message into one after the tenth, and drops what a source records too often about an object; so does this.
 Each is kept and announced like every other object. Knows nothing of what the events mean.
 """
 
@@ -60,7 +60,7 @@ class _Dropped(NamedTuple):
 
 
 class _Spam:
-    """A bucket of tokens for everything that one source says of one type about one pod."""
+    """A bucket of tokens for all events of one type that one source records about one pod."""
 
     def __init__(self, now_s: float) -> None:
         self._tokens = float(SPAM_BURST)
@@ -176,7 +176,7 @@ class EventRecorder:
         return key._replace(field_path="", message=COMBINED) if too_many else key
 
     def forget_pod(self, pod_uid: str) -> None:
-        """The pod is gone: nothing more will be said about it. Its events stay for their hour."""
+        """The pod is gone: no more events come about it. Its events stay for their hour."""
         self._spam = {key: spam for key, spam in self._spam.items() if key[0] != pod_uid}
         self._similar = {key: similar for key, similar in self._similar.items() if key[0] != pod_uid}
         self._dropped = {key: dropped for key, dropped in self._dropped.items() if key.pod_uid != pod_uid}

@@ -76,7 +76,7 @@ class Channel:
         return self.sock.fileno()
 
     def send(self, message: Object, fds: Sequence[int] = ()) -> None:
-        """One line; `fds` travel with its first byte. Raises AgentError when nobody listens any more."""
+        """One line; `fds` travel with its first byte. Raises AgentError when no agent listens any more."""
         if self._trace:
             print(f"> {json.dumps(message)[:2000]}", file=sys.stderr)
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
@@ -201,7 +201,7 @@ class Request:
         return None
 
     def _replace_agent(self) -> None:
-        self._started = True  # once is enough: a second mismatch is told as it is
+        self._started = True  # once is enough: a second mismatch is an error
         self._ask_again(self._client.replace)
 
     def _ask_again(self, connect: Callable[[], Channel]) -> None:

@@ -1,7 +1,7 @@
 """What pods take from ConfigMaps and Secrets (layer 5): variables and files, from the store to where they are wanted.
 
 What the files say is `plan.volumes.configuration`'s, how they are written `runtime.atomic`'s; when they are written
-anew is `refresh`'s. No error tells what an object holds.
+anew is `refresh`'s. No error shows what an object holds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PodSources:
 
     def env_file(self, volume: str, path: str) -> Mapping[str, str] | None:
         """Read inside the volume, whatever links a container has put there."""
-        found = next((one for one in self._pod.spec.volumes if one.name == volume), None)
+        found = next((found for found in self._pod.spec.volumes if found.name == volume), None)
         if found is None:
             raise ContainerError(f'cannot find the volume "{volume}" referenced by fileKeyRef', CONFIG_ERROR)
         try:
@@ -152,7 +152,7 @@ class Configuration:
 
 
 def _write_all(wanted: list[tuple[str, str, Payload]], gid: int | None) -> tuple[bool, VolumeError | None]:
-    """Whether any file changed, and what went wrong first."""
+    """Whether any file changed, and the first error."""
     changed, failure = False, None
     for name, path, files in wanted:
         try:

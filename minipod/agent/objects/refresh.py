@@ -30,7 +30,7 @@ AGAIN_S = 10.0  # after a write that failed: a full disk, an object that is gone
 
 
 class Refresher:
-    """One agent's; `run` goes on until it is cancelled."""
+    """One agent's; `run` returns when it is cancelled."""
 
     def __init__(self, node: Node, pods: Pods) -> None:
         self._node = node
@@ -99,7 +99,7 @@ class Refresher:
                 await self._refresh(worker)
 
     async def _refresh(self, worker: PodWorker) -> None:
-        """Writes the pod's files anew where it has any by now; tells a failure once."""
+        """Writes the pod's files anew where it has any by now; records an event of a failure once."""
         pod, volumes = allocated_pod(worker.state), worker.state.volumes
         if volumes not in ("ready", "setting-up") or worker.state.stage != "syncing":
             return
@@ -111,10 +111,10 @@ class Refresher:
             self._late.pop(worker.uid, None)
         except (MinipodError, OSError) as error:
             if volumes != "ready":
-                return  # whoever sets them up tells it
-            told = self._late.get(worker.uid)
+                return  # the worker that sets them up reports it
+            known = self._late.get(worker.uid)
             self._late[worker.uid] = str(error)
-            if told != str(error):
+            if known != str(error):
                 reference = PodReference(worker.namespace, worker.name, worker.uid)
                 with contextlib.suppress(MinipodError):
                     self._node.events.record(reference, "Warning", "FailedMount", str(error), self._node.clock())

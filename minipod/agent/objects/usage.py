@@ -2,7 +2,7 @@
 
 Rules: pkg/kubelet/eviction/eviction_manager.go localStorageEviction: emptyDirs with a sizeLimit, then the pod, then its
 containers. Measured also where project quota holds the limit (`plan.volumes.quota`): a process with CAP_SYS_RESOURCE
-may write beyond it, and whoever owns a file may take it out of its project.
+may write beyond it, and the owner of a file may take it out of its project.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _limit_of(volume: Volume) -> int:
 
 
 class UsageWatch:
-    """One agent's; `run` goes on until it is cancelled. Without such pods it costs a look at the specs."""
+    """One agent's; `run` returns when it is cancelled. Without such pods it costs a look at the specs."""
 
     def __init__(self, node: Node, pods: Pods) -> None:
         self._node = node
@@ -92,11 +92,11 @@ def exceeded(pod: Pod, paths: Paths, running: dict[str, int], files: str) -> str
     if sum(taken.values()) + sum(volumes.values()) + _taken([files]) > quantity.value(wanted):
         total = quantity.canonical(wanted)
         return f"Pod ephemeral local storage usage exceeds the total limit of containers {total}. "
-    for one in pod.spec.containers:
-        limit = quantity.value(one.resources.limits.get(STORAGE, "0"))
-        if 0 < limit < taken.get(one.name, 0):
-            own = quantity.canonical(one.resources.limits[STORAGE])
-            return f'Container {one.name} exceeded its local ephemeral storage limit "{own}". '
+    for container in pod.spec.containers:
+        limit = quantity.value(container.resources.limits.get(STORAGE, "0"))
+        if 0 < limit < taken.get(container.name, 0):
+            own = quantity.canonical(container.resources.limits[STORAGE])
+            return f'Container {container.name} exceeded its local ephemeral storage limit "{own}". '
     return ""
 
 

@@ -96,7 +96,7 @@ def chosen(args: argparse.Namespace) -> dict[tuple[Kind, str], list[str]]:
 
 
 def objects_of_files(args: argparse.Namespace) -> dict[tuple[Kind, str], list[str]]:
-    """The objects of manifests. Other kinds are said to be passed over."""
+    """The objects of manifests. Of other kinds a warning is printed."""
     from minipod.cli.manifests import documents
 
     found: dict[tuple[Kind, str], list[str]] = {}
@@ -114,7 +114,7 @@ def objects_of_files(args: argparse.Namespace) -> dict[tuple[Kind, str], list[st
 
 
 def finish(request: Request | None, message: Object, args: argparse.Namespace, failures: list[MinipodError]) -> None:
-    """Tell what is gone until all is; None: there has never been anything."""
+    """Print what is gone until all is; `request` None: there has never been anything."""
     done = "force deleted" if message["grace_period"] == 0 else "deleted"
     try:
         if request is None:

@@ -264,7 +264,7 @@ def drain(request: Request) -> list[Object]:
 def fetch_each(
     args: argparse.Namespace, names: list[str | None], message: Object
 ) -> tuple[list[Object], NotFoundError | None]:
-    """What there is of the names, and an error that tells what is not there."""
+    """What there is of the names, and an error that names what is not there."""
     events: list[Object] = []
     missing: list[str] = []
     for name in names:
