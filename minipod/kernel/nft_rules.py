@@ -9,7 +9,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 NESTED = 0x8000
 _ETH_NAME_BYTES = 16
@@ -46,7 +47,7 @@ def number(kind: int, value: int) -> bytes:
     return attribute(kind, struct.pack(">I", value & 0xFFFFFFFF))
 
 
-class Type(NamedTuple):
+class Type(msgspec.Struct, frozen=True):
     """A data type of nft(8), `describe` prints them; `number` is what the kernel stores for the reader."""
 
     name: str
@@ -76,7 +77,7 @@ INET_PROTO, INET_SERVICE = Type("inet_proto", 12, 1), Type("inet_service", 13, 2
 _NF_PROTO, _FIB_ADDRTYPE, _CT_STATUS = Type("nf_proto", 38, 1), Type("fib_addrtype", 42, 4), Type("ct_status", 36, 4)
 
 
-class Selector(NamedTuple):
+class Selector(msgspec.Struct, frozen=True):
     """Something of a packet. `load`: the expression that puts it into a register, with its numbers by attribute."""
 
     name: str
@@ -136,7 +137,7 @@ def _masked(mask: bytes) -> bytes:
     )
 
 
-class Match(NamedTuple):
+class Match(msgspec.Struct, frozen=True):
     """Packets of which `selector` is `value`: an address also with a prefix length. Others leave the rule."""
 
     selector: Selector
@@ -162,7 +163,7 @@ class Match(NamedTuple):
         return self.selector.into(_NFT_REG_1) + _masked(mask) + _compare(value, operator)
 
 
-class MatchAny(NamedTuple):
+class MatchAny(msgspec.Struct, frozen=True):
     """Packets of which `selector` is one of `values`: an anonymous set of the rule's own."""
 
     selector: Selector
@@ -190,7 +191,7 @@ class MatchAny(NamedTuple):
         yield Message(_NEWSETELEM, string(2, _ANONYMOUS) + number(4, set_id) + nested(3, *elements))
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """`drop`, `return` or, with a chain, `jump`."""
 
     name: str
@@ -206,7 +207,7 @@ class Verdict(NamedTuple):
         return expression("immediate", number(1, _NFT_REG_VERDICT), verdict)
 
 
-class Masquerade(NamedTuple):
+class Masquerade(msgspec.Struct, frozen=True):
     """The packet leaves with this host's address."""
 
     def text(self) -> str:
@@ -216,7 +217,7 @@ class Masquerade(NamedTuple):
         return expression("masq")
 
 
-class Dnat(NamedTuple):
+class Dnat(msgspec.Struct, frozen=True):
     """The packet goes to the address and port that two maps have for the same key; without one it goes on."""
 
     version: int  # 4 or 6
@@ -257,7 +258,7 @@ def _lookup(name: str, register: int, *, into: int = 0, set_id: int = 0) -> byte
 Statement = Match | MatchAny | Verdict | Masquerade | Dnat
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, frozen=True):
     """One message of a batch: NFT_MSG_*, the attributes after that of the table, and flags beside NLM_F_REQUEST."""
 
     kind: int
@@ -269,7 +270,7 @@ _NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _NEWSET, _NEWSETELEM, _DELSETELEM = 0
 _NLM_F_APPEND = 0x800
 
 
-class Table(NamedTuple):
+class Table(msgspec.Struct, frozen=True):
     """The table itself, of the family inet."""
 
     def text(self, table: str) -> str:
@@ -282,7 +283,7 @@ class Table(NamedTuple):
         return Message(_DELTABLE, b"", flags=0)
 
 
-class Chain(NamedTuple):
+class Chain(msgspec.Struct, frozen=True):
     """A chain; with a hook it sees packets by itself, and accepts those that it has no verdict for."""
 
     name: str
@@ -302,7 +303,7 @@ class Chain(NamedTuple):
         yield Message(_NEWCHAIN, attributes)
 
 
-class Rule(NamedTuple):
+class Rule(msgspec.Struct, frozen=True):
     """Statements, one after the other, at the end of a chain."""
 
     chain: str
@@ -327,7 +328,7 @@ class Rule(NamedTuple):
         yield Message(_NEWRULE, string(2, self.chain) + nested(4, *parts), flags=0x400 | _NLM_F_APPEND)
 
 
-class Map(NamedTuple):
+class Map(msgspec.Struct, frozen=True):
     """A named map from a key of several values to one."""
 
     name: str
@@ -359,7 +360,7 @@ class Map(NamedTuple):
         return b"".join(part + bytes(-len(part) % 4) for part in parts)
 
 
-class Element(NamedTuple):
+class Element(msgspec.Struct, frozen=True):
     """An element of a map."""
 
     map: Map
@@ -387,7 +388,7 @@ class Element(NamedTuple):
         return _data(1, self.map.encode_key(self.key))
 
 
-class Delete(NamedTuple):
+class Delete(msgspec.Struct, frozen=True):
     """The removal of a table, with everything in it, or of an element."""
 
     thing: Table | Element

@@ -39,10 +39,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(options: Options) -> int:
     from minipod.agent.inheritance import limit_own_memory, take_over
+    from minipod.kernel.memory import one_arena
     from minipod.serve import lock, start
     from minipod.serve.late import lean_imports
 
     start.check_rights(options.paths)
+    one_arena()
     notes = take_over(options.ready_fd)
     if options.ready_fd >= 0:
         os.set_inheritable(options.ready_fd, False)  # an open copy in the spawner would keep the caller waiting

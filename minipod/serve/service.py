@@ -26,6 +26,7 @@ from minipod.config import load_config
 from minipod.control import server
 from minipod.control.verbs.table import Verbs
 from minipod.errors import HostError
+from minipod.kernel.memory import give_back
 from minipod.runtime.cgroup import of_the_caller
 from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
@@ -37,6 +38,7 @@ log = logging.getLogger("minipod.agent")
 
 SWITCH_S = 0.0005  # how long the loop waits for the GIL while a thread computes, after each system call anew
 RUNNING = "running"  # key in the store: set while an agent runs, and left behind by one that crashed
+TRIM_AFTER_S = 2.0  # after the last pod and connection
 SWEEP_AFTER_S = 1.0  # what an earlier agent left is not urgent; the client that started this one is
 
 
@@ -83,6 +85,7 @@ class Service:
         self._auto = auto
         self._leaving = asyncio.Event()
         self._idle: asyncio.TimerHandle | None = None
+        self._trimming: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()  # the agent leaves: it sweeps at once
         self._loop = asyncio.get_running_loop()
@@ -151,10 +154,14 @@ class Service:
 
     def _check_idle(self) -> None:
         """Called when a pod or a connection comes or goes."""
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        if self._auto and not len(self._pods) and not self._connections():
+        for timer in (self._idle, self._trimming):
+            if timer is not None:
+                timer.cancel()
+        self._idle = self._trimming = None
+        if len(self._pods) or self._connections():
+            return
+        self._trimming = self._loop.call_later(TRIM_AFTER_S, give_back)  # nobody waits for these milliseconds
+        if self._auto:
             self._idle = self._loop.call_later(self._node.config.idle_exit_s, self._leaving.set)
 
 
