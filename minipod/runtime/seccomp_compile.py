@@ -1,6 +1,6 @@
 """libseccomp's compiler (layer 3): profile -> BPF program, in this process or, by `main`, in one with limits.
 
-pyseccomp is imported only when something is compiled: 45 ms.
+pyseccomp is imported only when something is compiled.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from minipod.kernel.classic_bpf import INSTRUCTION, MAX_INSTRUCTIONS, RET_OF_ACTION
+from minipod.kernel.seccomp_library import pyseccomp as binding
 from minipod.plan.process.seccomp_profile import NUMBERS, Profile, Rule
 from minipod.runtime.seccomp_prologue import prologue
 from minipod.runtime.seccomp_ranges import shortened
@@ -39,8 +40,7 @@ def main() -> None:
 
 def compile_profile(profile: Profile) -> bytes:
     """The profile as a BPF program. Raises OSError or ValueError, mostly from libseccomp."""
-    import pyseccomp
-
+    pyseccomp = binding()
     default = _action(pyseccomp, profile.default_action, profile.default_code)
     built = pyseccomp.SyscallFilter(default)
     for name in profile.architectures[1:]:
