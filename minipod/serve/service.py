@@ -160,7 +160,7 @@ class Service:
         self._idle = self._trimming = None
         if len(self._pods) or self._connections():
             return
-        self._trimming = self._loop.call_later(TRIM_AFTER_S, give_back)  # nobody waits for these milliseconds
+        self._trimming = self._loop.call_later(TRIM_AFTER_S, give_back)  # it takes some milliseconds
         if self._auto:
             self._idle = self._loop.call_later(self._node.config.idle_exit_s, self._leaving.set)
 
