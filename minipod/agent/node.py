@@ -5,6 +5,7 @@ The protocols name what the agent needs of the layers below, so that its tests c
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from minipod.api import types
 from minipod.api.kinds import EVENT, NODE
 from minipod.api.types import Pod
 from minipod.config import Config
+from minipod.errors import HostError
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.env import Sources
@@ -32,6 +34,8 @@ from minipod.plan.operation import HostOperation
 from minipod.plan.volumes.sources import FoundSources
 from minipod.runtime.face import Runtime
 from minipod.runtime.status import SandboxStatus
+
+log = logging.getLogger("minipod.agent")
 
 
 class Planner(Protocol):
@@ -89,10 +93,15 @@ class Node:
         self.history = History(self.store.version)
         self.pod_steps = Steps(self.history)
         self.events = EventRecorder(self.store, self.facts.node_name, self.history.append, self.clock())
-        self.registry = Registry(self.store, StoredObjects(self.store, lambda: self.clock(), self.history.append))
+        stored = StoredObjects(self.store, lambda: self.clock(), self.history.append)
+        self.registry = Registry(self.store, stored)
         self.registry.add_keeper(EVENT, ReadOnly(lambda: self.events.all(self.clock())))
         self.registry.add_keeper(NODE, ReadOnly(lambda: [self.host_node()]))
         self.configuration = Configuration(self.registry, self.paths, self.facts)
+        try:
+            stored.create_built_in()
+        except HostError as error:  # a full disk: the next agent makes them, and nobody needs them before
+            log.error("%s", error)
 
     def host_node(self) -> types.Node:
         """This host as an object. May raise HostError (the store)."""

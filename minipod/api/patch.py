@@ -74,7 +74,4 @@ def _same_object(current: dict[str, Any], result: dict[str, Any]) -> dict[str, A
         if metadata.get(name) != here.get(name):
             field = f"the {name} of the object ({metadata.get(name, '')})"
             raise PatchError(f"{field} does not match {place} ({here.get(name, '')})", code=400)
-    if metadata.get("uid", here.get("uid")) != here.get("uid"):
-        uids = f"UID in precondition: {metadata['uid']}, UID in object meta: {here.get('uid', '')}"
-        raise PatchError(f"Precondition failed: {uids}", code=409)
     return result

@@ -43,7 +43,7 @@ class Host:
 
     def apply(self, thing: dict[str, Any], mode: str = "apply") -> str:
         (manifest,) = loaded(thing).objects
-        return Applier(self.node.registry).carry_out(manifest, mode)
+        return Applier(self.node.registry).carry_out(manifest, mode)["result"]
 
     async def close(self) -> None:
         await self.pods.close()

@@ -287,7 +287,6 @@ def test_values_are_printed_as_go_prints_them() -> None:
         ({"metadata": {"namespace": "b"}}, "strategic", 400, "the namespace of the object (b) does not match"),
         ({"metadata": None}, "merge", 400, "metadata must stay an object"),
         ({"kind": "Secret"}, "merge", 400, "kind cannot be changed"),
-        ({"metadata": {"uid": "2"}}, "merge", 409, "Precondition failed: UID in precondition: 2"),
         ([{"op": "remove", "path": "/nothing"}], "json", 422, "Unable to remove nonexistent key: nothing: missing"),
         ([{"op": "replace", "path": "/x", "value": 1}], "json", 422, "doc is missing key: /x: missing value"),
         ([{"op": "copy", "from": "/x", "path": "/y"}], "json", 422, "unable to get nonexistent key: x: missing value"),

@@ -229,9 +229,10 @@ def test_a_controllers_view_may_be_old_as_well(tmp_path: Path) -> None:
 
 def test_a_namespace_that_holds_objects_stays(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
-        await filled(agent)
-        with pytest.raises(ConflictError, match="not empty: delete first configmap/web, pod/web"):
-            agent.node.registry.delete(NAMESPACE, "", "default")
+        await apply(agent, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "full"}})
+        await apply(agent, {**CONFIG, "metadata": {"name": "web", "namespace": "full"}})
+        with pytest.raises(ConflictError, match="not empty: delete first configmap/web"):
+            agent.node.registry.delete(NAMESPACE, "", "full")
 
     with_agent(tmp_path, test)
 

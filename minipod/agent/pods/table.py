@@ -15,11 +15,11 @@ import msgspec
 from minipod.agent import processes
 from minipod.agent.node import Node
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.names import named
 from minipod.api.kinds import POD, Kind
 from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
 from minipod.errors import ConflictError, NotFoundError
-from minipod.kernel.chance import random_below
 from minipod.kernel.regular import opened_folder
 from minipod.kernel.remove import remove_tree_at
 from minipod.lifecycle import core, model
@@ -30,10 +30,7 @@ from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
 
-_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery util/rand: no vowels, so no words
-_SUFFIX_LENGTH = 5
 _REMOVAL_S = 10.0  # an agent that leaves waits so long for logs that are being removed; gc finds the rest
-_GENERATED_MAX = 63 - _SUFFIX_LENGTH
 
 
 class Pods:
@@ -113,12 +110,10 @@ class Pods:
 
     def _completed(self, pod: Pod) -> Pod:
         """With what the API server and the scheduler fill in at creation."""
-        metadata = pod.metadata
-        name = metadata.name or metadata.generate_name[:_GENERATED_MAX] + _suffix()
+        namespace = pod.metadata.namespace or "default"
         metadata = msgspec.structs.replace(
-            metadata,
-            name=name,
-            namespace=metadata.namespace or "default",
+            named(pod, lambda name: (namespace, name) in self._workers).metadata,
+            namespace=namespace,
             uid=str(uuid.uuid4()),
             creation_timestamp=timestamp(self._node.clock()),
             deletion_timestamp=None,
@@ -276,10 +271,6 @@ class _Keeper:
 
     def _worker(self, pod: Pod) -> PodWorker:
         return self._pods.find(pod.metadata.namespace, pod.metadata.name)
-
-
-def _suffix() -> str:
-    return "".join(_SUFFIX_LETTERS[random_below(len(_SUFFIX_LETTERS))] for _ in range(_SUFFIX_LENGTH))
 
 
 async def _remove_logs(path: str) -> None:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from minipod.agent.registry.names import named
 from minipod.agent.registry.store import Store
-from minipod.agent.registry.stored import StoredObjects
+from minipod.agent.registry.stored import BUILT_IN_NAMESPACES, StoredObjects
 from minipod.api.defaults import defaulted
 from minipod.api.field_error import FieldError
-from minipod.api.kinds import WRITABLE_KINDS, Kind, kind_named, kind_of
+from minipod.api.kinds import NAMESPACE, WRITABLE_KINDS, Kind, kind_named, kind_of
 from minipod.api.types import Object
 from minipod.api.validation import validate_update
 from minipod.api.validation.prepare import prepared_update
@@ -108,12 +109,18 @@ class Registry:
 
         Raises ConflictError where the name is taken.
         """
-        kind, metadata = kind_of(thing), thing.metadata  # type: ignore[attr-defined]  # every kind has it
+        kind = kind_of(thing)
         if kind.refused:
             raise UsageError(f"{kind.plural}: cannot be created: {kind.refused}")
-        if metadata.name and self._keeper(kind).find(kind, place(kind, metadata.namespace), metadata.name) is not None:
-            raise ConflictError(f'{kind.plural} "{metadata.name}" already exists')
-        stored: O = self._keeper(kind).create(thing, _encoded(applied))
+        keeper, namespace = self._keeper(kind), place(kind, thing.metadata.namespace)  # type: ignore[attr-defined]
+
+        def is_taken(name: str) -> bool:
+            return keeper.find(kind, namespace, name) is not None
+
+        new = named(thing, is_taken)
+        if is_taken(new.metadata.name):
+            raise ConflictError(f'{kind.plural} "{new.metadata.name}" already exists')
+        stored: O = keeper.create(new, _encoded(applied))
         return stored
 
     def update(
@@ -137,7 +144,7 @@ class Registry:
             raise UsageError(f"{kind.plural}: cannot be changed: {kind.refused}")
         old = self.get(kind, namespace, name)
         wanted = change(old)
-        check_preconditions(kind, old, _with_own(preconditions, wanted, old))
+        check_preconditions(kind, old, with_own(preconditions, wanted, old))
         new = prepared_update(defaulted(wanted, old.metadata.namespace), old)
         changed = _content(new) != _content(old)
         if changed:
@@ -176,6 +183,8 @@ class Registry:
             raise UsageError(f"{kind.plural}: cannot be deleted: {kind.refused}")
         stored = self.get(kind, namespace, name)
         check_preconditions(kind, stored, preconditions)
+        if kind is NAMESPACE and name in BUILT_IN_NAMESPACES:
+            raise ConflictError(f'{kind.plural} "{name}" is forbidden: this namespace may not be deleted')
         if kind.holds_objects:
             self._check_empty(kind, name)
         return self._keeper(kind).delete(stored, grace_period_s)
@@ -222,7 +231,7 @@ def check_preconditions(kind: Kind, stored: Any, wanted: Preconditions) -> None:
         raise ConflictError(start + MODIFIED)
 
 
-def _with_own(preconditions: Preconditions, wanted: Any, old: Any) -> Preconditions:
+def with_own(preconditions: Preconditions, wanted: Any, old: Any) -> Preconditions:
     """Those that the new object itself names, as a client's replacement or patch may."""
     metadata = wanted.metadata
     return Preconditions(

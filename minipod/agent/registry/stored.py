@@ -28,19 +28,18 @@ class StoredObjects:
         self._publish = publish
         self._decoded: dict[tuple[str, str, str], tuple[int, Any]] = {}
 
+    def create_built_in(self) -> None:
+        """Those namespaces that are not there yet. Raises HostError."""
+        for name in BUILT_IN_NAMESPACES:
+            if self.find(NAMESPACE, "", name) is None:
+                self.create(defaulted(Namespace(metadata=ObjectMeta(name=name))))
+
     def find(self, kind: Kind, namespace: str, name: str) -> Any | None:
         record = self._store.get(kind.name, namespace, name)
-        if record is not None:
-            return self._object(record)
-        return _built_in(name) if kind is NAMESPACE and name in BUILT_IN_NAMESPACES else None
+        return None if record is None else self._object(record)
 
     def list(self, kind: Kind, namespace: str | None) -> list[Any]:
-        found = [self._object(record) for record in self._store.objects(kind.name, namespace)]
-        if kind is NAMESPACE:
-            names = {thing.metadata.name for thing in found}
-            found += [_built_in(name) for name in BUILT_IN_NAMESPACES if name not in names]
-            found.sort(key=lambda thing: str(thing.metadata.name))
-        return found
+        return [self._object(record) for record in self._store.objects(kind.name, namespace)]
 
     def _object(self, record: Record) -> Any:
         key = (record.kind, record.namespace, record.name)
@@ -107,7 +106,3 @@ class StoredObjects:
         version = self._store.next_version()
         metadata = msgspec.structs.replace(thing.metadata, resource_version=str(version))
         return msgspec.structs.replace(thing, metadata=metadata), version
-
-
-def _built_in(name: str) -> Namespace:
-    return defaulted(Namespace(metadata=ObjectMeta(name=name)))

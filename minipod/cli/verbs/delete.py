@@ -10,7 +10,7 @@ from minipod.cli.options import integer, namespace_of
 from minipod.cli.resources import known_kind, resources
 from minipod.cli.show.output import warn
 from minipod.cli.values import Object
-from minipod.errors import MinipodError, NotFoundError, UsageError
+from minipod.errors import ConflictError, MinipodError, NotFoundError, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -126,8 +126,8 @@ def finish(request: Request | None, message: Object, args: argparse.Namespace, f
                 kind, name = known_kind(message["kind"]).singular, event["name"]
                 text = f"{kind}/{name}" if args.output == "name" else f'{kind} "{name}" {done}'
                 print(text, flush=True)
-    except NotFoundError as error:
-        if not args.ignore_not_found:
+    except (NotFoundError, ConflictError) as error:
+        if not (args.ignore_not_found and isinstance(error, NotFoundError)):
             failures.append(error)
     finally:
         if request is not None:

@@ -42,18 +42,20 @@ class Applier:
         self._registry = registry
         self._dry_run = dry_run
 
-    def carry_out(self, manifest: ManifestObject, mode: str) -> str:
-        """Applies one object; returns `created`, `configured`, `replaced` or `unchanged`."""
+    def carry_out(self, manifest: ManifestObject, mode: str) -> dict[str, str]:
+        """The object's kind, namespace and name; `result`: created, configured, replaced or unchanged."""
         kind, metadata = kind_named(manifest.kind), manifest.object.metadata
         found = self._registry.find(kind.struct, metadata.namespace, metadata.name) if metadata.name else None
         if found is None and mode == "replace":
             raise NotFoundError(f'{kind.plural} "{metadata.name}" not found')
         if mode == "create" or found is None:
-            self._create(manifest, found, mode)
-            return CREATED
-        return self._change(manifest, mode)
+            name, result = self._create(manifest, found, mode), CREATED
+        else:
+            name, result = metadata.name, self._change(manifest, mode)
+        return {"kind": manifest.kind, "namespace": metadata.namespace, "name": name, "result": result}
 
-    def _create(self, manifest: ManifestObject, found: Any, mode: str) -> None:
+    def _create(self, manifest: ManifestObject, found: Any, mode: str) -> str:
+        """The name that it got."""
         kind, metadata = kind_named(manifest.kind), manifest.object.metadata
         if found is not None:
             raise ConflictError(f'{kind.plural} "{metadata.name}" already exists')
@@ -62,8 +64,10 @@ class Applier:
         if metadata.resource_version:
             what = f"{kind.name} {metadata.name}"
             raise ManifestError(f"{what}: resourceVersion should not be set on objects to be created")
-        if not self._dry_run:
-            self._registry.create(admitted(manifest.object), manifest.written if mode == "apply" else None)
+        if self._dry_run:
+            return str(metadata.name or metadata.generate_name)
+        created = self._registry.create(admitted(manifest.object), manifest.written if mode == "apply" else None)
+        return str(created.metadata.name)
 
     def _change(self, manifest: ManifestObject, mode: str) -> str:
         kind, metadata = kind_named(manifest.kind), manifest.object.metadata
@@ -127,9 +131,7 @@ async def apply(node: Node, pods: Pods, connection: Connection, request: Message
         except (ConflictError, NotFoundError, ManifestError) as error:
             failures.append(error)
             continue
-        metadata = manifest.object.metadata
-        body = {"kind": manifest.kind, "namespace": metadata.namespace, "name": metadata.name, "result": result}
-        connection.send({"event": "applied", **body})
+        connection.send({"event": "applied", **result})
         await asyncio.sleep(0)  # lets probes and other clients run between many objects
     if len(failures) == 1:
         raise failures[0]
@@ -141,14 +143,7 @@ async def apply(node: Node, pods: Pods, connection: Connection, request: Message
 def apply_other_kinds(registry: Registry, manifests: list[ManifestObject]) -> list[dict[str, str]]:
     """Applies the objects of a `run` request that are no pods. Raises what `Applier.carry_out` raises."""
     applier = Applier(registry)
-    results = []
-    for manifest in in_order(manifests):
-        metadata = manifest.object.metadata
-        result = applier.carry_out(manifest, "apply")
-        results.append(
-            {"kind": manifest.kind, "name": metadata.name, "namespace": metadata.namespace, "result": result}
-        )
-    return results
+    return [applier.carry_out(manifest, "apply") for manifest in in_order(manifests)]
 
 
 def in_order(manifests: list[ManifestObject]) -> list[ManifestObject]:

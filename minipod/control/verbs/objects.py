@@ -12,7 +12,7 @@ from minipod.agent.registry.selection import Selection
 from minipod.api.kinds import Kind, kind_of
 from minipod.control.verbs.requests import or_gone
 from minipod.control.wire import Connection
-from minipod.errors import NotFoundError, UsageError
+from minipod.errors import ConflictError, NotFoundError, UsageError
 
 
 class DeleteObjects:
@@ -26,17 +26,25 @@ class DeleteObjects:
     async def answer(self, kind: Kind, namespace: str, names: Sequence[str]) -> dict[str, Any]:
         if kind.refused:
             raise UsageError(f"{kind.plural}: cannot be deleted: {kind.refused}")
+        """All that can be deleted begin to go at once; the others are reported at the end, as kubectl does."""
+        going: list[Any] = []
         missing: list[str] = []
+        conflicts: list[str] = []
         for name in dict.fromkeys(names):
             try:
                 thing = self._node.registry.get(kind, namespace, name)
+                self._begin(thing)
+                going.append(thing)
             except NotFoundError as error:
                 missing.append(str(error))
-                continue
-            self._begin(thing)
+            except ConflictError as error:
+                conflicts.append(str(error))
+        for thing in going:
             if await or_gone(self._connection, self._gone(thing)) is None:
                 return {}
-            self._connection.send({"event": "deleted", "name": name})
+            self._connection.send({"event": "deleted", "name": thing.metadata.name})
+        if conflicts:  # a client may not care about what is missing, but about these
+            raise ConflictError("; ".join([*conflicts, *missing]))
         if missing:
             raise NotFoundError("; ".join(missing))
         return {}

@@ -10,7 +10,7 @@ import msgspec
 from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.agent.registry.registry import Preconditions, check_preconditions
+from minipod.agent.registry.registry import Preconditions, check_preconditions, with_own
 from minipod.api.kinds import POD
 from minipod.api.merge.difference import difference
 from minipod.api.patch import PatchType, patched
@@ -62,6 +62,7 @@ def patch(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
         raise UsageError(f"patch: {kind.plural} have no subresource {request.subresource}")
     worker = _worker(pods, request.target)
     new = decoded_object(POD, request.target.name, change(as_data(worker.pod)))
+    check_preconditions(POD, worker.pod, with_own(Preconditions(), new, worker.pod))
     if request.dry_run:
         return {"changed": new != worker.pod}
     return {"changed": True, **SUBRESOURCES[request.subresource](node, pods, worker, new)}

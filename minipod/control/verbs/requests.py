@@ -19,13 +19,13 @@ Typed = TypeVar("Typed", bound=Object)
 
 
 async def or_gone(connection: Connection, awaitable: Awaitable[T]) -> T | None:
-    """The result; None when the peer disconnects first."""
+    """The result; None when the peer disconnects first. The awaitable never outlives this."""
     task = asyncio.ensure_future(awaitable)
-    await asyncio.wait((task, connection.gone), return_when=asyncio.FIRST_COMPLETED)
-    if not task.done():
+    try:
+        await asyncio.wait((task, connection.gone), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
         task.cancel()
-        return None
-    return task.result()
 
 
 def converted(request: Message, kind: type[T], part: msgspec.Raw | None = None) -> T:
