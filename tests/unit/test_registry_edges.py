@@ -66,7 +66,7 @@ def test_another_name_is_made_where_one_is_taken() -> None:
     assert (len(tried), {len(name) for name in tried}) == (3, {63})
 
 
-# -- the namespace default -----------------------------------------------------------------------------------------------
+# -- the namespace default --------------------------------------------------------------------------------------------
 
 
 def test_the_default_namespace_is_an_object_like_others_that_stays(tmp_path: Path) -> None:
