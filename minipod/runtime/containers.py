@@ -24,7 +24,8 @@ from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundErr
 from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
-from minipod.plan.configs import ContainerConfig, HostFacts, Image
+from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
+from minipod.plan.container import ContainerPlan
 from minipod.plan.process.identity import Exec
 from minipod.runtime import cgroup, host_work
 from minipod.runtime.cgroup import kept_thawed
@@ -32,7 +33,7 @@ from minipod.runtime.container import Container, checked_plan, end_of, signal_nu
 from minipod.runtime.index import Index
 from minipod.runtime.joined import joined_process
 from minipod.runtime.logs import ContainerLog
-from minipod.runtime.offload import off_loop, slowly_off_loop
+from minipod.runtime.offload import slowly_off_loop
 from minipod.runtime.records import ContainerRecord, decode_operations, encode_operations, load_all
 from minipod.runtime.sandboxes import Sandboxes
 from minipod.runtime.spawner.client import ChildExit, SpawnError
@@ -181,8 +182,7 @@ class Containers:
         After an error nothing of it is left; what could not be undone is in the error's notes.
         """
         sandbox = self._sandboxes.get(sandbox_id).config
-        image = self._image(config.image)
-        plan = await off_loop(checked_plan, config, sandbox, image, self._facts, self._paths)
+        image, plan = await host_work.look_at_image(config.image, self._plan_of_new, config, sandbox)
         launch = plan.child[-1]
         assert isinstance(launch, Exec)
         status = ContainerStatus(
@@ -221,6 +221,14 @@ class Containers:
         self._index[config.id] = container
         return status
 
+    def _plan_of_new(self, config: ContainerConfig, sandbox: SandboxConfig) -> tuple[Image, ContainerPlan]:
+        image = self._image(config.image)
+        return image, checked_plan(config, sandbox, image, self._facts, self._paths)
+
+    def _plan_of_start(self, record: ContainerRecord) -> ContainerPlan:
+        image = self._image(record.status.image_id)  # by its id: since create the name may have come to mean another
+        return start_plan(record, image, self._facts, self._paths)
+
     def _image(self, reference: str) -> Image:
         image = self._images.resolve(reference)
         if image is None:
@@ -236,8 +244,7 @@ class Containers:
             raise ContainerError(f'container "{container_id[:12]}" was started already', "RunContainerError")
         config, status = container.status.config, container.status
         try:
-            image = self._image(status.image_id)  # by its id: since create the name may have come to mean another
-            plan = await off_loop(start_plan, container.record, image, self._facts, self._paths)
+            plan = await host_work.look_at_image(status.image_id, self._plan_of_start, container.record)
             container.log = self._open_log(container)
             with joined_process(config, status.sandbox_id, self._sandboxes, self._index) as fds:
                 spawned = await self._spawners.current.spawn(

@@ -5,16 +5,21 @@ A mount whose server is gone (NFS, FUSE) answers no stat: such an operation fail
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import ParamSpec, TypeVar
 
-from minipod.errors import ContainerError, MinipodError, VolumeError
+from minipod.errors import ContainerError, ImageError, MinipodError, VolumeError
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes.host_paths import CheckHostPath
 from minipod.plan.volumes.mounted import BindFolder, GiveToGroup, LinkDevice
 from minipod.plan.volumes.nfs import MountNfs
 from minipod.plan.volumes.sub_path import MakeSubPath
+from minipod.runtime.images.store import DIRECTORY_PREFIX
 from minipod.runtime.offload import ANSWER_S, off_loop, slowly_off_loop, within
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _SLOW = (GiveToGroup, MountNfs)  # a great many files, a server that is asked several times
 
@@ -30,6 +35,18 @@ async def execute(operations: Sequence[HostOperation]) -> None:
                 await slowly_off_loop(operation.execute)
             else:
                 await _look(operation)
+
+
+async def look_at_image(reference: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work(…)` in a thread, which reads of the image. A `dir:` image may be on a mount that never answers; then it
+    raises ImageError.
+    """
+    if not reference.startswith(DIRECTORY_PREFIX):
+        return await off_loop(work, *args, **kwargs)
+    try:
+        return await within(ANSWER_S, reference.removeprefix(DIRECTORY_PREFIX), work, *args, **kwargs)
+    except TimeoutError as error:
+        raise ImageError(f'failed to pull image "{reference}": {error}', "ErrImagePull") from None
 
 
 def place(operation: HostOperation) -> str:

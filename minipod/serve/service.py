@@ -36,7 +36,7 @@ from minipod.serve.start import notify_systemd
 
 log = logging.getLogger("minipod.agent")
 
-SWITCH_S = 0.0005  # how long the loop waits for the GIL while a thread computes, after each system call anew
+SWITCH_S = 0.0001  # how long the loop waits for the GIL while a thread computes, after each system call anew
 RUNNING = "running"  # key in the store: set while an agent runs, and left behind by one that crashed
 TRIM_AFTER_S = 2.0  # after the last pod and connection
 SWEEP_AFTER_S = 1.0  # what an earlier agent left is not urgent; the client that started this one is

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ from tests.network_fixtures import Namespace
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
 
-PODS = 20
+PODS = 200 if SLOWNESS == 1 else 20
 ANSWER_S = 0.1
 STATE_BYTES = 96 << 20
 TIMEOUT_S = 30 * SLOWNESS
@@ -120,24 +120,35 @@ def host(session: leaks.Session, image_folder: str) -> Iterator[Host]:
 
 
 class Watch(threading.Thread):
-    """Asks for the status all the time. What the machine itself was late by in that time is no fault of the agent's."""
+    """Asks for the status all the time."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(name="watch")
         self._path = host.paths.agent_socket
         self._over = threading.Event()
-        self.answers_s: list[float] = []
-        self.machine_s = 0.0
+        self._agent = host.agent_pid()
+        self.answers_s: list[float] = []  # without `waited_s`
+        self.waited_s: list[float] = []  # for a processor, by the agent's threads and this one
         self.status: list[dict[str, object]] = []
 
     def run(self) -> None:
         while not self._over.is_set() or len(self.status) < 2:
-            begun = time.monotonic()
+            waited, begun = self._waited_s(), time.monotonic()
             self.status.append(self._ask())
-            self.answers_s.append(time.monotonic() - begun)
-            begun = time.monotonic()
-            time.sleep(0.01)
-            self.machine_s = max(self.machine_s, time.monotonic() - begun - 0.01)
+            took = time.monotonic() - begun
+            waited = self._waited_s() - waited
+            self.answers_s.append(took - waited)
+            self.waited_s.append(waited)
+            self._over.wait(0.01)
+
+    def _waited_s(self) -> float:
+        """How long threads were ready and had no processor (schedstat): on a busy machine, no fault of the agent's."""
+        threads = [*Path(f"/proc/{self._agent}/task").glob("*/schedstat"), Path("/proc/thread-self/schedstat")]
+        waited = 0
+        for thread in threads:
+            with suppress(OSError):  # has ended
+                waited += int(thread.read_text().split()[1])
+        return waited / 1e9
 
     def _ask(self) -> dict[str, object]:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -170,12 +181,13 @@ def watched(host: Host) -> Iterator[None]:
     last = watch.status[-1]
     slowest = max(watch.answers_s)
     found = (
-        f"slowest answer {slowest * 1000:.0f} ms of {len(watch.answers_s)}, machine {watch.machine_s * 1000:.0f} ms, "
+        f"slowest answer {slowest * 1000:.0f} ms of {len(watch.answers_s)}, "
+        f"processors waited for up to {max(watch.waited_s) * 1000:.0f} ms, "
         f"late probes {watch.figure('probes_late')} of {watch.figure('probes_made')}, "
         f"turns: worst {last['loop_worst_ms']} ms in {last['loop_worst_in']}, late {watch.figure('loop_late')}"
     )
     print(found)
-    assert slowest <= ANSWER_S + 3 * watch.machine_s, found  # three processes take part in an answer
+    assert slowest <= ANSWER_S, found
     assert watch.figure("probes_late") == 0, found
 
 

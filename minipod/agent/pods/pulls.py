@@ -19,6 +19,7 @@ from minipod.api.types import Pod, Secret
 from minipod.errors import ImageError
 from minipod.lifecycle import model
 from minipod.plan.configs import Image
+from minipod.runtime.host_work import look_at_image
 from minipod.runtime.offload import slowly_off_loop
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ async def find_image(
     """
     images = node.runtime.images
     name, volume = wanted.container, wanted.reference if wanted.is_volume else ""
-    image = images.present(wanted.reference, wanted.pull_policy)
+    image = await look_at_image(wanted.reference, images.present, wanted.reference, wanted.pull_policy)
     if image is not None:
         tell(model.ImageReady(name=name, reference=volume))
         return image
