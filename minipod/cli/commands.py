@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "explain": "show the fields of an object and what supports them",
     "image": "pull, list, load, save and remove images",
     "check": "show what this kernel and host offer",
+    "status": "show what agent, spawner and pods take: memory, processor time",
     "gc": "remove what a killed machine left behind",
     "agent": "run the node agent in the foreground",
     "version": "print the versions of client and agent",

@@ -48,6 +48,7 @@ EXAMPLES = {
     ],
     "events": ["minipod events --for pod/web", "minipod events -A -w"],
     "plan": ["minipod plan pod.yaml", "minipod plan -o json pod.yaml"],
+    "status": ["minipod status", "minipod status -o json"],
     "gc": ["minipod gc --dry-run"],
     "completion": ["source <(minipod completion bash)", "minipod completion fish | source"],
 }

@@ -93,6 +93,8 @@ def findings(path: Path) -> Iterator[str]:
                 yield f"{where}: with CRI, the kubelet owns restarts and probes"
         if top == "ctypes" and part != "kernel":
             yield f"{where}: raw system calls belong to minipod/kernel"
+        if top == "psutil" and name != "minipod.cli.figures":
+            yield f"{where}: figures of processes belong to minipod/cli/figures.py"
         if top == "pyroute2" and name != "minipod.kernel.netlink":
             yield f"{where}: netlink belongs to minipod/kernel/netlink.py"
 
