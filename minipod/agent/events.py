@@ -1,8 +1,8 @@
-"""What happened to the pods, as v1 Events (layer 5): aggregated by count, bounded, kept for an hour.
+"""Records v1 Events about pods and other objects (layer 5): correlated, bounded, kept for an hour.
 
-Kubernetes' client-go tools/record (events_cache.go) correlates equal events into one with a count, those that differ
-only in their message into one after the tenth, and drops what a source records too often about an object; so does this.
-Each is kept and announced like every other object. Knows nothing of what the events mean.
+As Kubernetes' client-go tools/record (events_cache.go): equal events become one with a count; from the tenth on, events
+that differ only in their message are combined; events that a source sends too often about an object are dropped. Each
+event is stored and published like every other object.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from minipod.errors import HostError
 LIFETIME_S = 3600.0
 MAX_EVENTS = 10_000  # of all pods
 MAX_MESSAGE = 1024  # v1 Event validation
-SPAM_BURST = 25  # of one type about a pod by one source …
-SPAM_REFILL_S = 300.0  # … and one more after each of these
-SIMILAR_MAX = 10  # messages of one reason; from the tenth on they are one event
+SPAM_BURST = 25  # events of one type and source about one object …
+SPAM_REFILL_S = 300.0  # … plus one for each period of this length
+SIMILAR_MAX = 10  # different messages of one reason; from this many on they are combined into one event
 SIMILAR_S = 600.0
 SCHEDULER = "default-scheduler"
 COMBINED = "(combined from similar events): "
 
 
 class PodReference(NamedTuple):
-    """`version`: the resourceVersion that the pod had; not every source knows it. `kind`: or of another object."""
+    """The object that an event is about. `version`: its resourceVersion, where the source knows it."""
 
     namespace: str
     name: str
@@ -53,14 +53,14 @@ class _Key(NamedTuple):
 
 
 class _Dropped(NamedTuple):
-    """What was dropped of one event since it was recorded last."""
+    """How often an event was dropped since it was last recorded."""
 
     times: int
     first_stamp: str
 
 
 class _Spam:
-    """A bucket of tokens for all events of one type that one source records about one pod."""
+    """A token bucket for the events of one source and type about one object."""
 
     def __init__(self, now_s: float) -> None:
         self._tokens = float(SPAM_BURST)
@@ -76,7 +76,7 @@ class _Spam:
 
 
 class _Similar:
-    """The messages of one source, type and reason about one pod."""
+    """The recent messages of one source, type and reason about one object."""
 
     def __init__(self) -> None:
         self._messages: set[str] = set()
@@ -103,9 +103,9 @@ class EventRecorder:
         self._publish = publish
         self._events: OrderedDict[_Key, Event] = OrderedDict()  # by last time, oldest first
         self._last_s: dict[_Key, float] = {}
-        self._spam: dict[tuple[str, str, str], _Spam] = {}  # as client-go's, not kept over a restart
+        self._spam: dict[tuple[str, str, str], _Spam] = {}  # as in client-go, not stored
         self._similar: dict[tuple[str, str, str, str], _Similar] = {}
-        self._dropped: dict[_Key, _Dropped] = {}  # a dropped event counts all the same, once the next is recorded
+        self._dropped: dict[_Key, _Dropped] = {}  # they are counted when the event is recorded the next time
         self._load(now_s)
 
     def _load(self, now_s: float) -> None:
@@ -142,14 +142,14 @@ class EventRecorder:
                 event = _with(event, count=dropped.times + 1, first_timestamp=dropped.first_stamp)
         else:
             event = _with(known, count=(known.count or 1) + dropped.times + 1, last_timestamp=stamp)
-        if key.message == COMBINED:  # the last one stands for all
+        if key.message == COMBINED:  # shows the latest message
             event = _with(event, message=(COMBINED + message)[:MAX_MESSAGE])
         self._put(key, event, known, now_s)
         if known is None:
             self._bound()
 
     def _put(self, key: _Key, event: Event, known: Event | None, now_s: float) -> None:
-        """Stores it, announces it, and takes it back where the transaction around is rolled back."""
+        """Stores and publishes the event; removes it again if the surrounding transaction is rolled back."""
         last_s = self._last_s.get(key, 0.0)
         with self._store.transaction():
             event = _with_version(event, self._store.next_version())
@@ -170,13 +170,13 @@ class EventRecorder:
             self._events[key], self._last_s[key] = known, last_s
 
     def _correlated(self, key: _Key, component: str, now_s: float) -> _Key:
-        """The event that this one counts for."""
+        """The key of the event with which this one is counted: itself, or the combined one."""
         similar = self._similar.setdefault((key.pod_uid, component, key.type, key.reason), _Similar())
         too_many = similar.too_many(key.message, now_s)
         return key._replace(field_path="", message=COMBINED) if too_many else key
 
     def forget_pod(self, pod_uid: str) -> None:
-        """The pod is gone: no more events come about it. Its events stay for their hour."""
+        """The pod is gone: drops what correlates its further events. Recorded events stay for their hour."""
         self._spam = {key: spam for key, spam in self._spam.items() if key[0] != pod_uid}
         self._similar = {key: similar for key, similar in self._similar.items() if key[0] != pod_uid}
         self._dropped = {key: dropped for key, dropped in self._dropped.items() if key.pod_uid != pod_uid}
@@ -216,15 +216,15 @@ class EventRecorder:
         )
 
     def all(self, now_s: float) -> list[Event]:
-        """Oldest last time first."""
-        with contextlib.suppress(HostError):  # what cannot be removed, on a full disk, is still there
+        """All events, in the order of their last times."""
+        with contextlib.suppress(HostError):  # on a full disk expired events cannot be removed and are listed
             self.expire(now_s)
         return list(self._events.values())
 
     def expire(self, now_s: float) -> None:
         """Removes what is older than an hour."""
         dead = []
-        for key in self._events:  # ordered: the first young one ends it
+        for key in self._events:  # ordered by time
             if now_s - self._last_s[key] < LIFETIME_S:
                 break
             dead.append(key)
@@ -259,6 +259,6 @@ def _with_version(event: Event, version: int) -> Event:
 
 
 def _of_scheduler(event: Event, now_s: float) -> Event:
-    """The scheduler speaks events.k8s.io: an action and one exact time, where the kubelet has a source and a count."""
+    """The scheduler uses events.k8s.io: an action and an eventTime, where the kubelet has a source and a count."""
     moment = f"{timestamp(now_s)[:-1]}.{int(now_s % 1 * 1e6):06d}Z"
     return _with(event, action="Binding", event_time=moment, reporting_instance=SCHEDULER)

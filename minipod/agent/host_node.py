@@ -1,6 +1,6 @@
-"""This host as a v1 Node (layer 5): a read-only object made of what the agent knows of it. Changes only with the agent.
+"""This host as a v1 Node (layer 5): a read-only object of the host's facts, made once at the start of the agent.
 
-What the kubelet says of its node: pkg/kubelet/nodestatus/setters.go.
+Fields as the kubelet sets them: pkg/kubelet/nodestatus/setters.go.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from minipod.api.types import (
 from minipod.plan.configs import HostFacts
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-_IDENTITY = "node"  # in the store: the uid, and when this node was seen first
+_IDENTITY = "node"  # key in the store: the uid, and the time at which this node was first seen
 
 
 def host_node(facts: HostFacts, store: Store, now_s: float) -> Node:
-    """`now_s`: since when the agent is there, seconds since the epoch. May raise HostError (the store)."""
+    """`now_s`: the time at which the agent started, seconds since the epoch. May raise HostError (the store)."""
     known = store.meta(_IDENTITY)
     if known is None:
         known = f"{uuid.uuid4()} {timestamp(now_s)}"
@@ -82,7 +82,7 @@ def host_node(facts: HostFacts, store: Store, now_s: float) -> Node:
 
 
 def _line(path: str) -> str:
-    """The text of a small file of the kernel's or the system's; empty where there is none."""
+    """The text of a small file of the kernel or the system; `""` where there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(4096).strip()

@@ -1,7 +1,7 @@
-"""What the agent has from whoever started it, and what it sets for itself and its spawner (layer 5).
+"""The process attributes that the agent inherits from its caller, and resets for itself and its spawner (layer 5).
 
 The first `minipod run` starts the agent, and all pods descend from it: without this a shell's `umask 077`, `ulimit`,
-`nice`, `taskset` or `setarch -R` would be every pod's until the last agent and spawner leave. The list follows
+`nice`, `taskset` or `setarch -R` would apply to every pod until agent and spawner exit. The list follows
 fork(2), execve(2), clone(2), prctl(2), proc(5), sched(7), signal(7), credentials(7) and namespaces(7).
 """
 
@@ -18,7 +18,7 @@ from minipod.errors import HostError
 from minipod.kernel import inherit
 from minipod.kernel.process import join_new_session_keyring
 
-UMASK = 0o022  # modes are given with each file; this is for what libraries and the kernel make
+UMASK = 0o022  # our code sets the mode of each file; this is for files that libraries and the kernel create
 OOM_SCORE_ADJ = -999  # the kubelet's (pkg/kubelet/qos/policy.go KubeletOOMScoreAdj); containers set their own
 TIMER_SLACK_NS = 50_000  # the kernel's for its first process
 COREDUMP_FILTER = "0x33"  # MMF_DUMP_FILTER_DEFAULT: private and shared anonymous memory, ELF headers, huge pages
@@ -61,7 +61,7 @@ UNDO = "start the agent elsewhere, with systemd for one"
 
 
 class Attribute(NamedTuple):
-    """`take` sets it and gives what to report: nothing, or why not."""
+    """One attribute. `take` sets it to `ours` and returns `""`, or why it could not."""
 
     name: str
     ours: str
@@ -69,9 +69,9 @@ class Attribute(NamedTuple):
 
 
 def take_over(ready_fd: int = -1) -> list[str]:
-    """Set all of it, before there is a thread or a child. Gives what could not be, a line each, for the log.
+    """Resets all attributes; called before there is a thread or a child. Returns a line for the log per failure.
 
-    Raises HostError where the agent cannot work with what it was given.
+    Raises HostError where the agent cannot work with what it inherited.
     """
     inherit.close_descriptors(ready_fd)
     found = []
@@ -86,7 +86,7 @@ def take_over(ready_fd: int = -1) -> list[str]:
 
 
 def stays() -> list[str]:
-    """What no process can undo: a line each. Needs no root and changes nothing, so `minipod check` asks it too."""
+    """What no process can undo, a line each. Needs no root and changes nothing; `minipod check` calls it as well."""
     found = []
     if inherit.has_no_new_privs():
         found.append(f"no_new_privs is set and goes to every container: set-uid programs do nothing there: {UNDO}")
@@ -107,13 +107,13 @@ def stays() -> list[str]:
 
 
 def _missing_capabilities() -> int:
-    """Of those that the host's first process could have."""
+    """The capabilities, as bits, that the host's first process may have and this one may not."""
     first, own = (inherit.status_field(pid, "CapBnd") for pid in (1, "self"))
     return int(first or "0", 16) & ~int(own or "0", 16)
 
 
 def limits() -> str:
-    """Sets them. Gives those that could not be raised. Raises HostError: nothing can be written."""
+    """Sets LIMITS; returns which could not be raised. Raises HostError where files could not be written."""
     low = []
     for name, (soft, hard) in LIMITS.items():
         number = inherit.LIMITS[name]
@@ -129,7 +129,7 @@ def limits() -> str:
 
 
 def limit_own_memory() -> None:
-    """For the agent alone: called when the spawner has been started, which takes the limit back (`spawner.program`)."""
+    """Limits the agent's memory. Called after the start of the spawner, which resets the limit (`spawner.program`)."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     inherit.set_limit(resource.RLIMIT_DATA, AGENT_DATA_BYTES, hard)
 
@@ -146,12 +146,12 @@ def _environment() -> str:
         home = pwd.getpwuid(0).pw_dir
     except KeyError:  # a host without /etc/passwd
         home = "/root"
-    os.environ.update(kept, HOME=home)  # the helpers of registries want one
+    os.environ.update(kept, HOME=home)  # credential helpers of registries read it
     return ""
 
 
 def _oom_score_adj() -> str:
-    """Lowering it needs CAP_SYS_RESOURCE, but for what a caller has raised."""
+    """Lowering it needs CAP_SYS_RESOURCE, except down to the value from which a caller has raised it."""
     for value in (OOM_SCORE_ADJ, 0):
         try:
             inherit.write_own("oom_score_adj", str(value))
@@ -165,7 +165,7 @@ def _oom_score_adj() -> str:
 
 
 def _login() -> str:
-    """Audit records of every pod would name the user who logged in to start the first (pam_loginuid)."""
+    """Otherwise the audit records of every pod would name the user who started the first one (pam_loginuid)."""
     unset = str(0xFFFFFFFF)
     if inherit.read_own("loginuid") in ("", unset):
         return ""

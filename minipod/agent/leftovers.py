@@ -1,4 +1,4 @@
-"""What is on the host and belongs to no pod of the store (layer 5): found and removed, by recovery and by `gc`."""
+"""Resources on the host that belong to no stored pod (layer 5): finds and removes them, for recovery and `gc`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("minipod.agent")
 
 
 def orphans(node: Node) -> list[ContainerStatus]:
-    """Containers whose sandbox was removed without them: a removal that was cut in two."""
+    """Containers whose sandbox is gone: its removal was interrupted."""
     known = {sandbox.id for sandbox in node.runtime.list_pod_sandboxes()}
     return [status for status in node.runtime.list_containers() if status.sandbox_id not in known]
 
@@ -33,15 +33,15 @@ async def remove_container(node: Node, container_id: str) -> list[str]:
 
 
 async def remove_orphans(node: Node) -> None:
-    """As part of recovery. Raises nothing: what stays is logged."""
+    """Removes the orphans as part of recovery. Raises nothing: failures are logged."""
     for status in orphans(node):
         for failure in await remove_container(node, status.id):
             log.warning("the last agent left a %s", failure)
 
 
 async def sweep(node: Node, pods: Pods) -> None:
-    """After an agent's sudden end: removes what its half-done removals left, in threads. What still has a sandbox is
-    let alone. Raises nothing: what stays is reported in the log.
+    """After a crash of the agent: removes, in threads, what its unfinished removals left. Skips pods that have a
+    sandbox. Raises nothing: failures are logged.
     """
     try:
         found: list[Leftover] = [*await node.runtime.find_leftovers(), *await folders(node, pods, keep_sandboxed=True)]
@@ -67,7 +67,7 @@ async def remove_sandbox(node: Node, sandbox_id: str) -> list[str]:
 
 
 class Folder:
-    """A folder of a pod that is not known any more."""
+    """A directory of a pod that does not exist any more."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -80,7 +80,7 @@ class Folder:
 
 
 class PodFolder(Folder):
-    """With its volumes: what was mounted there for the pod goes first, nothing that others mounted further below."""
+    """Unmounts the pod's volumes first, but nothing that others mounted further below."""
 
     def undo(self) -> None:
         volumes = f"{self.path}/volumes/"
@@ -91,9 +91,9 @@ class PodFolder(Folder):
 
 
 async def folders(node: Node, pods: Pods, *, keep_sandboxed: bool = False) -> list[Folder]:
-    """Of pods without an object: their volumes, and their logs where the log folder is minipod's alone.
+    """The directories of pods without an object: volumes, and logs where the log directory is minipod's own.
 
-    `keep_sandboxed`: not of those that still have a sandbox.
+    `keep_sandboxed`: skip pods that still have a sandbox.
     """
     paths = node.paths
     own_logs = paths.pod_logs.startswith(f"{paths.state}/")  # else a kubelet of this host may keep its own there

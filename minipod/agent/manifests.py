@@ -1,4 +1,4 @@
-"""From the files of a request to checked objects (layer 5). What is right and wrong is the API layer's."""
+"""Decodes and checks the manifests of a request (layer 5). The rules are those of the API layer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class ManifestObject(msgspec.Struct, frozen=True):
-    """An object of a manifest. `object`: defaulted and valid; `written`: as it was written, for `apply`."""
+    """An object of a manifest. `object`: with defaults, valid; `written`: the fields in the manifest, for `apply`."""
 
     object: Any
     written: dict[str, Any]
@@ -37,7 +37,7 @@ class ManifestObject(msgspec.Struct, frozen=True):
 
 
 class Manifests(msgspec.Struct, frozen=True):
-    """In the order in which they were written."""
+    """The objects in the order of the manifest, and warnings about them."""
 
     objects: list[ManifestObject]
     warnings: list[str]
@@ -48,7 +48,7 @@ class Manifests(msgspec.Struct, frozen=True):
 
     @property
     def other_kinds(self) -> list[ManifestObject]:
-        """All that are no pods."""
+        """The objects that are not pods."""
         return [found for found in self.objects if not isinstance(found.object, Pod)]
 
 
@@ -59,7 +59,7 @@ async def loaded(
     pods: bool = True,
     exists: Callable[[Pod], bool] = lambda _pod: False,
 ) -> Manifests:
-    """`load` in a thread: neither probes nor other clients wait for it."""
+    """`load` in a thread, so that it delays neither probes nor other clients."""
     return await off_loop(load, files, namespace, pods=pods, exists=exists)
 
 
@@ -70,9 +70,9 @@ def load(
     pods: bool = True,
     exists: Callable[[Pod], bool] = lambda _pod: False,
 ) -> Manifests:
-    """All objects of all files, defaulted and valid. Raises ManifestError with every finding of every file.
+    """All objects of all files, with defaults, validated. Raises ManifestError with all errors of all files.
 
-    `pods`: at least one has to be a pod. `exists`: whether a pod is there already, so that this is a change of it.
+    `pods`: at least one must be a pod. `exists`: whether a pod exists, so that the manifest is an update of it.
     """
     objects: list[ManifestObject] = []
     warnings: list[str] = []
@@ -101,7 +101,7 @@ def load(
 
 
 def _written(raw: Any, whole: Any) -> dict[str, Any]:
-    """The manifest as data, in the namespace that it goes to; what a Secret gives as text is its data."""
+    """The manifest as data, with the resulting namespace; a Secret's stringData is moved into its data."""
     if isinstance(raw, types.Secret):
         raw = msgspec.structs.replace(raw, data=whole.data, string_data={})
     raw = msgspec.structs.replace(
@@ -116,7 +116,7 @@ def _findings(document: Document, namespace: str | None, exists: Callable[[Pod],
     findings = []
     errors = document.errors
     if isinstance(document.object, Pod) and exists(document.object):
-        # Only a creation may not have them; whether a change adds any is the update's validation's to see.
+        # Forbidden at creation only; the validation of updates checks whether one is added.
         errors = tuple(error for error in errors if error.field != "spec.ephemeralContainers")
     for error in map(document.placed, errors):
         place = f"{document.file}:{error.line}:{error.column}" if error.line else document.file

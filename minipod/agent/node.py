@@ -1,6 +1,6 @@
-"""What every part of the agent shares (layer 5): the runtime, the plan, the store, the clock. Holds, does nothing.
+"""What all parts of the agent share (layer 5): runtime, planner, store, registry, clock. No logic of its own.
 
-The protocols name what the agent needs of the layers below, so that its tests can stand in for them.
+`Planner` is a protocol so that tests can replace it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger("minipod.agent")
 
 
 class Planner(Protocol):
-    """What the kubelet would hand to a runtime for this pod; `planner.PodPlanner` on a real host."""
+    """Makes the configs that a kubelet would pass to its runtime; `planner.PodPlanner` on a real host."""
 
     def sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig: ...
 
@@ -55,7 +55,7 @@ class Planner(Protocol):
 
 
 class ProbeFigures:
-    """What all probes of this agent came to. `late`: those that began more than LATE_S after their time."""
+    """Counts the probes of this agent. `late`: those that began more than LATE_S after their time."""
 
     LATE_S = 0.5
 
@@ -74,7 +74,7 @@ async def _nothing_found(pod: Pod) -> FoundSources:
 
 @dataclass
 class Node:
-    """One agent's world. `clock`: seconds since the epoch. `find_sources`: what a pod's volumes stand on."""
+    """The parts. `clock`: seconds since the epoch. `find_sources`: finds the volumes of a pod's claims."""
 
     paths: Paths
     config: Config

@@ -1,4 +1,4 @@
-"""From a pod to the configs and operations of layer 2, with this host's facts (layer 5). Adds new ids, nothing else."""
+"""Makes layer 2's configs and operations for a pod on this host (layer 5). Adds only new ids."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from minipod.runtime.status import SandboxStatus
 
 
 def new_id() -> str:
-    """64 hex digits, as every container runtime names its sandboxes and containers."""
+    """A sandbox or container id: 64 hex digits, as in other container runtimes."""
     return random_hex(32)
 
 
 class PodPlanner:
-    """`plan.pod` and `plan.volumes.sources` with their arguments filled in."""
+    """Calls `plan.pod` and `plan.volumes.sources` with this host's paths, configuration and facts."""
 
     def __init__(self, paths: Paths, config: Config, facts: HostFacts) -> None:
         self._paths = paths
@@ -64,5 +64,5 @@ class PodPlanner:
 
 
 def _as_container(spec: Container | EphemeralContainer) -> Container:
-    """An ephemeral container is a container but for its target, which is the sandbox's business."""
+    """An ephemeral container without its target, which the executor handles."""
     return spec if isinstance(spec, Container) else msgspec.convert(spec, Container, from_attributes=True)

@@ -1,4 +1,4 @@
-"""Which process is which, over a pid's reuse (layer 5): identity by start time, the end by pidfd. Signals nothing."""
+"""Identifies processes across the reuse of pids (layer 5): by pid and start time. Sends no signals."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 
 def boot_id() -> str:
-    """Differs after every boot."""
+    """The kernel's id of this boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
 
 def identity(pid: int) -> str:
-    """`<pid> <start time in ticks>`; empty where there is no such process."""
+    """`<pid> <start time in ticks>`; `""` where there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            # The second field is a name that may hold anything; what follows its last parenthesis is regular.
+            # The second field is the name, which may contain anything; the last parenthesis ends it.
             fields = stat.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return ""
@@ -26,18 +26,18 @@ def identity(pid: int) -> str:
     return f"{pid} {int(fields[19])}"
 
 
-def when_gone(who: str, call: Callable[[], None]) -> Callable[[], None]:
-    """Calls `call` on the loop once the process of that identity has ended (soon, if it has). Returns the way out."""
+def when_gone(process: str, call: Callable[[], None]) -> Callable[[], None]:
+    """Calls `call` on the loop once the process with that identity has ended. Returns a function that cancels this."""
     loop = asyncio.get_running_loop()
-    pid = int(who.split()[0]) if who else 0
+    pid = int(process.split()[0]) if process else 0
     fd = -1
-    if who:
+    if process:
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
             fd = -1
-    # Only after the pidfd is open does the same start time prove that it is that process.
-    if fd < 0 or identity(pid) != who:
+    # Compared after the pidfd was opened: only then is it the pidfd of that process.
+    if fd < 0 or identity(pid) != process:
         if fd >= 0:
             os.close(fd)
         return loop.call_soon(call).cancel

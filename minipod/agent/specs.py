@@ -1,4 +1,4 @@
-"""Looking things up in a pod's spec (layer 5, pure)."""
+"""Looks up containers in a pod's spec (layer 5, pure)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from minipod.errors import NotFoundError
 
 
 def containers(pod: Pod) -> tuple[Container | EphemeralContainer, ...]:
-    """Init, main and ephemeral ones, in this order."""
+    """Init, main and ephemeral containers, in this order."""
     return (*pod.spec.init_containers, *pod.spec.containers, *pod.spec.ephemeral_containers)
 
 
 def container_spec(pod: Pod, name: str) -> Container | EphemeralContainer:
-    """The container of that name, of whichever list. Raises NotFoundError."""
+    """The init, main or ephemeral container of that name. Raises NotFoundError."""
     for container in containers(pod):
         if container.name == name:
             return container

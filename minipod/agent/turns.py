@@ -1,7 +1,7 @@
-"""The pods' turns on the event loop (layer 5): in slices, so that five hundred pods at once leave time for the rest.
+"""The pods' share of the event loop (layer 5): in slices, so that hundreds of busy pods do not delay everything else.
 
-asyncio runs everything that is ready before it looks at a descriptor or a timer again. What is queued here takes
-`SLICE_S` of that and goes on after the next look.
+asyncio runs all callbacks that are ready before it polls descriptors and timers again. The work that is queued here
+runs for `SLICE_S` at most, and continues after the next poll.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ SLICE_S = 0.01
 
 
 class Turns:
+    """A queue of work for the loop's thread."""
+
     def __init__(self) -> None:
         self._ready: deque[Callable[[], None]] = deque()
         self._scheduled = False
 
     def soon(self, work: Callable[[], None]) -> None:
-        """Calls `work` on a later turn of the loop, in the order of these calls."""
+        """Calls `work` in a later iteration of the loop; works are called in the order in which they were queued."""
         self._ready.append(work)
         if not self._scheduled:
             self._scheduled = True

@@ -1,8 +1,8 @@
-"""How long the event loop stands still, and in what (layer 5). Measures and writes to the log; changes nothing.
+"""Measures for how long the event loop is blocked, and by what (layer 5). Logs and counts; changes nothing.
 
-Between two looks at its descriptors and timers the loop is deaf: that time is measured for every turn of the loop,
-around the selector, which costs two readings of the clock and wakes nobody. What ran is seen by a thread that a timer
-wakes when a turn takes longer than `LATE_S`: while the loop is at rest, or quick, it sleeps.
+A turn is the time between two polls of the loop's selector, in which it handles no descriptor and no timer. It is
+measured around the selector, which costs two readings of the clock and no wake-up. A thread that a timer wakes when a
+turn takes longer than `LATE_S` samples the loop's stack; it sleeps while the loop is idle or quick.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from minipod.kernel.timer import Timer
 log = logging.getLogger("minipod.agent")
 
 LATE_S = 0.05
-RECENT_S = 60.0  # "recently" is this long, or up to twice as long
-STILL_S = 5.0  # a turn that is not over by then is told of while it lasts
+RECENT_S = 60.0  # "recent" is this long, or up to twice as long
+STILL_S = 5.0  # a turn that takes longer is logged while it lasts
 LOG_EVERY_S = 10.0
-_FRAMES = 3  # of a stack that are named
+_FRAMES = 3  # frames of a stack that are named
 
 _PACKAGE = os.path.dirname(minipod.__file__) + os.sep
 
 
 class Lateness:
-    """The figures, in seconds: pure, `now` is the caller's."""
+    """The figures, in seconds. Pure: the caller passes the time as `now`."""
 
     def __init__(self) -> None:
         self.worst = 0.0  # the longest turn
         self.worst_in = ""  # what ran in it, if it was late
         self.late = 0  # turns of more than LATE_S
-        self.woken_late = 0.0  # how much later than its timer the loop was woken, at worst: not its own doing
-        self.recent_max = 0.0  # of the period that has begun
+        self.woken_late = 0.0  # the longest delay between a timer and the loop's wake-up, which is the host's doing
+        self.recent_max = 0.0  # the longest turn of the current period
         self.recent_ends = 0.0
-        self._before = 0.0  # the worst of the period before
+        self._before = 0.0  # the longest turn of the previous period
 
     def turn(self, now: float, took: float, what: str = "") -> None:
         self.roll(now)
@@ -52,14 +52,14 @@ class Lateness:
             self.worst, self.worst_in = took, what
 
     def roll(self, now: float) -> None:
-        """Begins a new period when it is time."""
+        """Begins a new period once the current one has ended."""
         if now < self.recent_ends:
             return
         self._before = self.recent_max if now < self.recent_ends + RECENT_S else 0.0
         self.recent_max, self.recent_ends = 0.0, now + RECENT_S
 
     def fields(self, now: float) -> dict[str, Any]:
-        """For `status`; milliseconds."""
+        """The figures for `status`, in milliseconds."""
         self.roll(now)
         return {
             "loop_worst_ms": _ms(self.worst),
@@ -71,15 +71,15 @@ class Lateness:
 
 
 class Watchdog:
-    """Watches the loop that `new_loop` makes; from `start` on it also names what ran. `close` ends the thread."""
+    """Watches the loop that `new_loop` makes; from `start` on it names what blocked it. `close` ends the thread."""
 
     def __init__(self) -> None:
         self.lateness = Lateness()
-        self.begun = 0.0  # when the present turn began; 0 while the loop waits
+        self.begun = 0.0  # when the current turn began; 0 while the loop polls
         self._armed = True  # there is no timer yet
         self._timer: Timer | None = None
         self._loop_thread = 0
-        self._seen: Counter[str] = Counter()  # what ran in the turn that began at `_seen_in`
+        self._seen: Counter[str] = Counter()  # samples of the turn that began at `_seen_in`
         self._seen_in = 0.0
         self._log_at = 0.0
         self._not_logged = 0
@@ -91,7 +91,7 @@ class Watchdog:
         return self.lateness.fields(time.monotonic())
 
     def start(self) -> None:
-        """On the loop's thread."""
+        """Starts the sampling thread. Called on the loop's thread."""
         self._loop_thread = threading.get_ident()
         self._timer = Timer()
         threading.Thread(target=self._watch, name="watchdog", args=(self._timer,), daemon=True).start()
@@ -144,14 +144,14 @@ class Watchdog:
             begun = self.begun
             if not begun:
                 self._armed = False
-                if not self.begun:  # else a turn has begun meanwhile, and found it armed
+                if not self.begun:  # else a turn has begun in between, and found it armed
                     continue
                 self._armed = True
                 begun = self.begun
             timer.set(self._look(begun) if begun else LATE_S)
 
     def _look(self, begun: float) -> float:
-        """Sees what runs if the turn is late; in how many seconds to look again."""
+        """Samples the loop's stack if the turn is late. Returns in how many seconds to look again."""
         took = time.monotonic() - begun
         if took < LATE_S:
             return LATE_S - took
@@ -167,7 +167,7 @@ class Watchdog:
 
 
 def described(frame: FrameType | None) -> str:
-    """The innermost function of a stack, and those of this package: `lease (runtime/network.py:61) < run (…)`."""
+    """A stack's innermost function, then those of this package: `lease (runtime/network.py:61) < run (…)`."""
     found: list[str] = []
     if frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
         found.append(f"{frame.f_code.co_name} ({os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno})")

@@ -38,7 +38,7 @@ NS = 1e9
 
 
 class Executor:
-    """For one pod. `report` takes the answers as events; `pod` returns the object as it is now."""
+    """Executes the actions of one pod. `report` takes the results as events; `pod` returns the current object."""
 
     def __init__(self, node: Node, uid: str, pod: Callable[[], Pod], report: Callable[[model.Event], None]) -> None:
         self._node = node
@@ -80,14 +80,14 @@ class Executor:
             case _:
                 raise TypeError(f"no such action: {action!r}")
 
-    # -- what is on the host ------------------------------------------------------------------------------------
+    # -- the pod's sandboxes and containers ---------------------------------------------------------------------
 
     def sandboxes(self) -> list[SandboxStatus]:
-        """The pod's sandboxes that the runtime has, newest attempt last."""
+        """The runtime's sandboxes of the pod, newest attempt last."""
         return sorted(self._node.runtime.list_pod_sandboxes(self._uid), key=lambda found: found.config.attempt)
 
     def containers(self) -> list[ContainerStatus]:
-        """The pod's containers that the runtime has, newest attempt last."""
+        """The runtime's containers of the pod, newest attempt last."""
         sandboxes = self._node.runtime.list_pod_sandboxes(self._uid)
         found = [status for sandbox in sandboxes for status in self._node.runtime.list_containers(sandbox.id)]
         return sorted(found, key=lambda status: (status.config.attempt, status.created_at_ns))
@@ -135,12 +135,12 @@ class Executor:
         self._report(model.SandboxReady(id=status.id, ips=status.ips))
 
     def _warn(self) -> None:
-        """Warnings that the kubelet gives about a pod that it starts nevertheless."""
+        """Reports the warnings that the kubelet has for a pod that it starts all the same."""
         for warning in pod_warnings(self._pod(), self._node.config, self._node.facts):
             self._report_warning(warning.reason, warning.message, quietly=warning.reason == "MissingClusterDNS")
 
     def _report_warning(self, reason: str, message: str, quietly: bool = False) -> None:
-        """As an event; also to a `run` that waits for the pod, unless `quietly`: it holds for every ordinary pod."""
+        """Records an event. Unless `quietly`, also warns a `run` that waits for the pod; most pods get such a warning."""
         node, metadata = self._node, self._pod().metadata
         reference = PodReference(metadata.namespace, metadata.name, self._uid)
         node.events.record(reference, "Warning", reason, message, node.clock())
@@ -148,7 +148,7 @@ class Executor:
             node.pod_steps.publish(self._uid, Step(step="warning", message=message))
 
     def _weigh_burstable(self) -> None:
-        """Gives the Burstable class the weight of its pods' requests together (the kubelet's QoS container manager)."""
+        """Gives the Burstable cgroup the CPU shares of all its pods' requests (the kubelet's QoS container manager)."""
         node = self._node
         requested = node.runtime.cpu_requests(burstable_cgroup(node.paths))
         set_burstable_shares(node.paths, node.facts, shares(requested)).execute()
@@ -169,7 +169,7 @@ class Executor:
             await self._remove_sandbox(found.id)
         operations = self._operations()
         if operations:
-            # An emptyDir may hold very many files: not on the loop.
+            # In a thread: an emptyDir may contain very many files.
             await slowly_off_loop(_undo, operations)
         self._node.store.delete_operations(self._uid)
         self._report(model.TornDown())
@@ -239,7 +239,7 @@ class Executor:
         )
 
     async def _resize(self) -> None:
-        from minipod.agent.pods import resizing  # few pods are resized
+        from minipod.agent.pods import resizing  # imported late: few pods are resized
 
         running = [status for status in self.containers() if status.state == ContainerState.RUNNING]
         done = await resizing.resize(self._node, self._pod(), self._sandbox(), running)
@@ -261,7 +261,7 @@ class Executor:
         return msgspec.structs.replace(config, security=msgspec.structs.replace(security, namespaces=namespaces))
 
     async def _image(self, wanted: pulls.Wanted, pull_allowed: bool) -> Image | None:
-        """None when it is not to be had; the failure has been reported."""
+        """The image, or None once its failure has been reported."""
         try:
             return await pulls.find_image(self._node, self._pod, wanted, pull_allowed, self._report)
         except ImageError as error:
@@ -273,7 +273,7 @@ class Executor:
             return None
 
     async def _mount_images(self, action: model.StartContainer) -> bool:
-        """Mounts the image volumes of the container that are not mounted yet; whether the start can continue."""
+        """Mounts the container's image volumes that are not mounted yet; returns whether the start can continue."""
         mounted = {mount.name for mount in container_spec(self._pod(), action.name).volume_mounts}
         for volume in self._pod().spec.volumes:
             if volume.image is None or volume.name not in mounted:
@@ -345,7 +345,7 @@ class Executor:
 
 
 def _failure(action: model.Action, message: str, now: float) -> model.Event | None:
-    """The answer to an action that raised an error of no step of its own."""
+    """The event that reports an error that no step of the action has reported."""
     match action:
         case model.SetUpVolumes():
             return model.VolumesFailed(message=message)

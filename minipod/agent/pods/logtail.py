@@ -1,4 +1,4 @@
-"""The end of a container's log (layer 5): for messages that say why it failed. Reads files, follows nothing."""
+"""Reads the end of a container's log (layer 5), for messages that explain a failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_LINE = 200
 
 
 def last_lines(directory: str, count: int = 3) -> list[str]:
-    """The last lines of the newest log in a container's log folder, without CRI's prefix; [] where there is none."""
+    """The last lines of the newest file in a container's log directory, without CRI's prefix; [] without one."""
     try:
         with opened_folder(directory, LOG_FOLDERS) as folder_fd:
             names = os.listdir(folder_fd)
@@ -26,7 +26,7 @@ def last_lines(directory: str, count: int = 3) -> list[str]:
 
 
 def tail_text(path: str, max_lines: int, max_bytes: int) -> str:
-    """What was logged last, at most so many lines and bytes (kuberuntime readLastStringFromContainerLogs)."""
+    """The end of a log, limited in lines and bytes (kuberuntime readLastStringFromContainerLogs)."""
     text = "\n".join(_texts(path)[-max_lines:])
     return (text + "\n" if text else "").encode()[-max_bytes:].decode("utf-8", "ignore")
 
@@ -45,6 +45,6 @@ def _texts(path: str) -> list[str]:
     except OSError:
         return []
     if size > TAIL_BYTES:
-        del lines[0]  # began before what was read
+        del lines[0]  # incomplete: it began before the part that was read
     fields = (line.split(b" ", 3) for line in lines if line)
     return [field[3].decode("utf-8", "replace") for field in fields if len(field) == 4]

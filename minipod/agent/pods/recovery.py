@@ -1,7 +1,7 @@
-"""Takes over what an earlier agent left (layer 5): pods by their saved states and what the runtime finds of them.
+"""Takes over the pods of an earlier agent (layer 5), from their saved states and what the runtime has of them.
 
-A kill -9 can fall between any two lines: what the store says and what the host shows need not agree. The host is
-right about what runs, the store about what is wanted; the lifecycle's core makes one of both from `AgentStarted`.
+A kill -9 can interrupt the agent anywhere, so store and host may disagree. The host is right about what runs, the store
+about what is desired; the lifecycle's core reconciles both when it handles `AgentStarted`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger("minipod.agent")
 
 
 async def recover(node: Node, pods: Pods) -> None:
-    """Gives every saved pod a worker again. What cannot be read is logged and does not stop the rest."""
+    """Creates a worker for every saved pod. A state that cannot be read is logged and skipped."""
     rebooted = _rebooted(node)
     owners = node.store.owners()
     for uid, data in node.store.states().items():
@@ -53,7 +53,7 @@ async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, 
         await executor.redo_volumes()
     found = newest(executor.containers())
     await _remove_older(node, executor, found)
-    # One that was never reported as ready may be half made: it does not count, and is removed before the next.
+    # A sandbox that was never reported as ready may be incomplete: it is ignored, and removed before the next is made.
     sandbox = next((status for status in executor.sandboxes() if status.id == state.sandbox.id), None)
     first = model.AgentStarted(
         sandbox_id=sandbox.id if sandbox is not None else "",
@@ -80,12 +80,12 @@ def _message(state: model.PodState, status: ContainerStatus) -> str:
 
 
 def newest(statuses: list[ContainerStatus]) -> dict[str, ContainerStatus]:
-    """Of each container the last instance. `statuses`: newest attempt last."""
+    """The newest instance of each container, by name. `statuses`: newest attempt last."""
     return {status.config.name: status for status in statuses}
 
 
 async def _remove_older(node: Node, executor: Executor, found: dict[str, ContainerStatus]) -> None:
-    """Instances that were replaced, whose removal the crash prevented."""
+    """Removes replaced instances that are left because of the crash."""
     for status in executor.containers():
         if status.state == ContainerState.EXITED and status.id != found[status.config.name].id:
             try:
@@ -95,4 +95,4 @@ async def _remove_older(node: Node, executor: Executor, found: dict[str, Contain
 
 
 def _ignore(event: model.Event) -> None:
-    """For an executor that only reads: it executes nothing."""
+    """For an executor that only reads, and so reports nothing."""

@@ -1,4 +1,4 @@
-"""All pods of this node (layer 5): made, found, deleted, and notified of their containers' ends."""
+"""The pods of this node (layer 5): creates, finds and deletes them, reports their containers' exits to them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
 
-_REMOVAL_S = 10.0  # an agent that leaves waits so long for logs that are being removed; gc finds the rest
+_REMOVAL_S = 10.0  # how long an exiting agent waits for removals of logs; gc finds the rest
 
 
 class Pods:
-    """Every pod has a worker here, from its creation until nothing of it is left."""
+    """The workers of all pods, each from the pod's creation until nothing of it is left."""
 
     def __init__(self, node: Node, on_change: Callable[[], None] = lambda: None) -> None:
         self._node = node
@@ -43,7 +43,7 @@ class Pods:
         self._namespaces: dict[str, dict[str, PodWorker]] = {}
         self._by_uid: dict[str, PodWorker] = {}
         self._owners: dict[str, Callable[[], None]] = {}
-        self.deferred: set[str] = set()  # uids of those whose resize waits for room
+        self.deferred: set[str] = set()  # uids of pods whose resize is deferred until there is room
         node.registry.add_keeper(POD, _Keeper(self))
         self.removals: dict[asyncio.Task[None], str] = {}  # of logs -> uid of the pod that is gone
         self.keep_logs: set[str] = set()  # the logs of these uids are removed by the `run` that reads them
@@ -54,14 +54,14 @@ class Pods:
     # -- finding ------------------------------------------------------------------------------------------------
 
     def find(self, namespace: str, name: str) -> PodWorker:
-        """Raises NotFoundError in the API server's words."""
+        """Raises NotFoundError with the API server's message."""
         worker = self._workers.get((namespace, name))
         if worker is None:
             raise NotFoundError(f'pods "{name}" not found')
         return worker
 
     def current(self, namespace: str, name: str) -> PodWorker:
-        """As `find`, with everything that was asked of it taken into its state: to be changed at once."""
+        """As `find`, after the pod has handled all events that are queued: for a change that follows at once."""
         worker = self.find(namespace, name)
         worker.catch_up()
         return self.find(namespace, name)
@@ -70,7 +70,7 @@ class Pods:
         return self._workers.get((namespace, name))
 
     def select(self, namespace: str | None, name: str | None) -> list[PodWorker]:
-        """By namespace and name; None: any."""
+        """The pods of a namespace and name; None: any."""
         if namespace is not None and name is not None:
             return [worker for worker in (self._workers.get((namespace, name)),) if worker is not None]
         if namespace is not None:
@@ -80,11 +80,11 @@ class Pods:
     def by_uid(self, uid: str) -> PodWorker | None:
         return self._by_uid.get(uid)
 
-    # -- making -------------------------------------------------------------------------------------------------
+    # -- creation -----------------------------------------------------------------------------------------------
 
     def create(self, pods: Sequence[Pod], owner: str = "", applied: bytes | None = None) -> list[PodWorker]:
-        """All of them or none. `owner`: the process that they belong to, by `processes.identity`. `applied`: the
-        manifest, where `apply` wrote it.
+        """Creates all of them or none. `owner`: the `processes.identity` of the process that owns them. `applied`: the
+        manifest, where `apply` created them.
 
         Raises ConflictError naming the pod that has the name, and HostError where the store cannot take them.
         """
@@ -109,7 +109,7 @@ class Pods:
         return workers
 
     def _completed(self, pod: Pod) -> Pod:
-        """With what the API server and the scheduler fill in at creation."""
+        """The pod with the fields that the API server and the scheduler set at creation."""
         namespace = pod.metadata.namespace or "default"
         metadata = msgspec.structs.replace(
             named(pod, lambda name: (namespace, name) in self._workers).metadata,
@@ -128,7 +128,7 @@ class Pods:
         return msgspec.structs.replace(pod, metadata=metadata, spec=spec)
 
     def check_free(self, pods: Sequence[Pod]) -> None:
-        """Raises ConflictError where a pod of that name is there, or is named twice."""
+        """Raises ConflictError for a name that exists or is there twice."""
         self._check_names([pod for pod in pods if pod.metadata.name])
 
     def _check_names(self, pods: Sequence[Pod]) -> None:
@@ -151,7 +151,7 @@ class Pods:
         )
 
     def adopt(self, state: model.PodState, owner: str, first: model.Event) -> PodWorker:
-        """Takes over a pod of an earlier agent. `first`: what was found of it."""
+        """Takes over a pod of an earlier agent. `first`: the event with what the host has of it."""
         worker = PodWorker(self._node, state, on_forgotten=self._forgotten)
         worker.restore()
         self._add(worker)
@@ -174,7 +174,7 @@ class Pods:
         stop = processes.when_gone(owner, lambda: worker.post(model.DeleteRequested()))
         self._owners[worker.uid] = stop
 
-    # -- ends ---------------------------------------------------------------------------------------------------
+    # -- deletion and exits -------------------------------------------------------------------------------------
 
     def delete(self, namespace: str, name: str, grace_period_s: int | None = None) -> PodWorker:
         """Begins a graceful deletion; `worker.forgotten` is done at its end. Raises NotFoundError."""
@@ -212,12 +212,12 @@ class Pods:
         return [worker.state for worker in self._by_uid.values()]
 
     def _retry_resizes(self) -> None:
-        """A pod has gone: those that wait for room to grow are looked at again."""
-        from minipod.agent.pods import resizing  # few pods are resized
+        """A pod is gone: checks the deferred resizes again."""
+        from minipod.agent.pods import resizing  # imported late: few pods are resized
 
         for uid in sorted(self.deferred):
             worker = self._by_uid.get(uid)
-            if worker is None or not worker.state.resizing.reason:  # it has yet to take the event that says so
+            if worker is None or not worker.state.resizing.reason:  # it has not handled that event yet
                 continue
             state = worker.state
             reason, _ = resizing.no_room(self._node, state.pod, allocated_pod(state), self.states())
@@ -230,7 +230,7 @@ class Pods:
         return self._node.paths.pod_log_directory(metadata.namespace, metadata.name, metadata.uid)
 
     def remove_logs(self, worker: PodWorker) -> None:
-        """The last thing that is left of a pod, in a thread: there may be gigabytes. `close` waits for it."""
+        """Removes the logs, the last resource of a pod, in a thread: they may be gigabytes. `close` waits for it."""
         self.keep_logs.discard(worker.uid)
         task = asyncio.get_running_loop().create_task(_remove_logs(self.log_directory(worker.pod)))
         self.removals[task] = worker.uid
@@ -245,7 +245,7 @@ class Pods:
 
 
 class _Keeper:
-    """The pods as the registry sees them, a `registry.Keeper`: objects, kept by their workers."""
+    """The `registry.Keeper` of pods: each is stored by its worker."""
 
     def __init__(self, pods: Pods) -> None:
         self._pods = pods
@@ -281,7 +281,7 @@ async def _remove_logs(path: str) -> None:
 
 
 def _remove_log_tree(path: str) -> None:
-    """Others may write there: a pod with a hostPath to it."""
+    """Without following links: a pod with a hostPath to the directory may write there."""
     folder, name = os.path.split(path)
     with contextlib.suppress(FileNotFoundError), opened_folder(folder, LOG_FOLDERS - 2) as folder_fd:
         remove_tree_at(folder_fd, name, path)

@@ -1,5 +1,6 @@
-"""A container's termination message (layer 5): read from what it left on the host. What of it counts is decided here
-by the kubelet's rules (kuberuntime_container.go getTerminationMessage); who hears of it is not.
+"""Reads a container's termination message from its file or its log (layer 5).
+
+Rules: the kubelet's, kuberuntime_container.go getTerminationMessage.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ MAX_LOG_LINES = 80
 
 
 def message_of(pod: Pod, status: ContainerStatus) -> str:
-    """The file's end; of a failed container without one the log's end, where its policy says so."""
+    """The end of its message file; without one, for a failed container with that policy, the end of its log."""
     own = status.message
     text = _file_text(status.config.termination_message_host_path)
     if not text and status.exit_code != 0 and _falls_back(pod, status.config.name):
@@ -37,7 +38,7 @@ def _falls_back(pod: Pod, name: str) -> bool:
 
 
 def _file_text(path: str) -> str:
-    """The end of it (pkg/util/tail ReadAtMost); empty where there is none."""
+    """The file's last MAX_MESSAGE_BYTES (pkg/util/tail ReadAtMost); `""` where there is none."""
     folder, name = os.path.split(path)
     try:
         with (

@@ -1,7 +1,7 @@
-"""Runs one pod (layer 5): feeds the lifecycle's core with events, saves what it says, has its actions executed.
+"""Runs one pod (layer 5): feeds events to the lifecycle's core, saves the new state, has its actions executed.
 
-The order is what makes a kill -9 harmless: the state is saved before an action begins, and what an action did is
-found on the host by the next agent (`recovery`). Decides nothing: that is `lifecycle.core`'s.
+The order makes a kill -9 harmless: the state is saved before an action begins, and the next agent finds on the host
+what the action did (`recovery`). All decisions are `lifecycle.core`'s.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _state_encoder = msgspec.json.Encoder()
 
 
 class _Write(NamedTuple):
-    """A caller's change. `applied`: the manifest, where `apply` wrote it."""
+    """A client's change. `applied`: the manifest, where it comes from `apply`."""
 
     applied: bytes | None = None
 
@@ -58,7 +58,7 @@ class PodWorker:
         self._scheduled = False
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._timed = False  # whether `_timer` is what the state wants: none, perhaps
+        self._timed = False  # whether `_timer` is the one for the current state (which may be none)
         self._unsaved = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._now = 0.0
@@ -78,14 +78,14 @@ class PodWorker:
     # -- input --------------------------------------------------------------------------------------------------
 
     def post(self, event: model.Event) -> None:
-        """Queues one event; it is taken on the loop's next turn."""
+        """Queues one event; it is handled in the loop's next iteration."""
         self._inbox.append(event)
         if not self._scheduled and not self._closed:
             self._scheduled = True
             self._node.turns.soon(self._take)
 
     def update(self, event: model.Event, applied: bytes | None = None) -> Pod:
-        """Takes an event at once, after those that are queued: the pod as it is stored then.
+        """Handles an event at once, after those that are queued. Returns the pod as it is stored then.
 
         `applied`: the manifest, where `apply` wrote it. Raises HostError where it cannot be stored, and NotFoundError
         where the pod has gone; then nothing has changed.
@@ -99,7 +99,7 @@ class PodWorker:
         return self.pod
 
     def catch_up(self) -> None:
-        """Takes what is queued now: who reads the pod to change it has to see all that was asked for before."""
+        """Handles the queued events, so that a caller that reads the pod to change it sees all earlier changes."""
         if self._inbox:
             self._take()
 
@@ -107,9 +107,9 @@ class PodWorker:
         self.executor.report_exit(status)
 
     def store_new(self, applied: bytes | None = None) -> None:
-        """Stores a new pod, inside the caller's transaction; the watches see it once that stands.
+        """Stores a new pod, inside the caller's transaction; watches see it once that is committed.
 
-        `applied`: the manifest, where `apply` wrote it.
+        `applied`: the manifest, where it comes from `apply`.
         """
         self.pod = self._object()
         data = msgspec.json.encode(self.pod)
@@ -118,14 +118,14 @@ class PodWorker:
         self._node.store.after_commit(lambda: self._node.history.append(change))
 
     def restore(self) -> None:
-        """The object as an earlier agent stored it last; until the first event this is what is shown."""
+        """Loads the object that an earlier agent stored, which is shown until the first event."""
         metadata = self.state.pod.metadata
         record = self._node.store.get("Pod", metadata.namespace, metadata.name)
         if record is not None and record.uid == self.uid:
             self.pod = msgspec.json.decode(record.data, type=Pod)
 
     async def close(self) -> None:
-        """The agent leaves: what is under way is dropped here and found again by the next one."""
+        """The agent exits: cancels actions that are under way; the next agent finds what they did."""
         self._closed = True
         self._prober.close()
         if self._timer is not None:
@@ -145,7 +145,7 @@ class PodWorker:
         self._follow(before)
 
     def _follow(self, before: model.PodState) -> None:
-        """Has the probes and the timer follow the state."""
+        """Updates the probes and the timer to the state."""
         if self._closed or (self.state is before and self._timed):
             return  # a probe with the same result as before has changed nothing
         self._prober.update(self.state)
@@ -156,22 +156,22 @@ class PodWorker:
         self.post(model.Tick())
 
     def _take_one(self, event: model.Event, write: _Write | None = None) -> None:
-        """One event, one saved state, one change for the watches: they see every status that there was.
+        """Handles one event: saves one state, publishes one change, so that watches see every status.
 
-        `write`: the event is a caller's, who gets an error when it cannot be stored; then nothing has changed. All
-        other events have happened, and are saved later.
+        `write`: a client's change: if it cannot be stored, nothing changes and an error is raised. All other events
+        have happened, so a state that cannot be saved is saved later.
         """
         before = self.state
-        self._now = max(self._now, self._node.clock())  # the core wants no time to run backwards
+        self._now = max(self._now, self._node.clock())  # the core needs a time that never runs backwards
         try:
             self.state, actions = core.step(before, event, self._now)
         except Exception:
             if write is not None:
                 raise
-            # One event of one pod must not stop the agent: the state before it stands.
+            # One event of one pod must not stop the agent: the pod keeps its previous state.
             log.exception("pod %s/%s: %s", self.namespace, self.name, type(event).__name__)
             return
-        # Announced before the change of status that they lead to.
+        # Published before the change of status that they cause.
         for step in (*steps.of_event(event, before, self.state), *steps.of_status(before.status, self.state.status)):
             self._node.pod_steps.publish(self.uid, step)
         if before is not self.state or actions or self._unsaved:
@@ -180,7 +180,7 @@ class PodWorker:
             self._begin(action)
 
     def _keep(self, before: model.PodState, actions: Sequence[model.Action], write: _Write | None) -> None:
-        """Saves the state and the events in one transaction, then announces them. Raises HostError to a writer."""
+        """Saves state and events in one transaction, then publishes them. Raises HostError for a client's change."""
         old, change = self.pod, None
         try:
             if self._unsaved or before.published != self.state.published or before.pod is not self.state.pod:
@@ -204,7 +204,7 @@ class PodWorker:
                 self._node.history.append(change)
 
     def _save(self, data: bytes | None, applied: bytes | None) -> None:
-        """The state; `data`: the object, where that is another too."""
+        """Stores the state, and the object where `data` is not None."""
         metadata, store = self.pod.metadata, self._node.store
         if data is not None:
             version = int(metadata.resource_version)
@@ -229,7 +229,7 @@ class PodWorker:
 
     def _begin(self, action: model.Action) -> None:
         if isinstance(action, model.RecordEvent):
-            return  # was recorded with the state
+            return  # it was recorded with the state
         if isinstance(action, model.Forget):
             self._forget()
             return
@@ -249,7 +249,7 @@ class PodWorker:
                 self._node.store.delete_applied("Pod", self.namespace, self.name)
                 self._node.store.delete_pod(self.uid)
         except HostError as error:
-            # Nothing of it runs any more; the next agent takes it up where it stands and forgets it then.
+            # Nothing of the pod runs any more; the next agent loads the last state and forgets the pod then.
             log.error("pod %s/%s: %s", self.namespace, self.name, error)
         self._on_forgotten(self)
         if change is not None:
