@@ -140,7 +140,7 @@ class Executor:
             self._report_warning(warning.reason, warning.message, quietly=warning.reason == "MissingClusterDNS")
 
     def _report_warning(self, reason: str, message: str, quietly: bool = False) -> None:
-        """Records an event. Unless `quietly`, also warns a `run` that waits for the pod; most pods get such a warning."""
+        """Records an event, and warns a `run` that waits for the pod unless `quietly`: most pods get such a warning."""
         node, metadata = self._node, self._pod().metadata
         reference = PodReference(metadata.namespace, metadata.name, self._uid)
         node.events.record(reference, "Warning", reason, message, node.clock())
