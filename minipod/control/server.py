@@ -95,7 +95,7 @@ def listen(path: str) -> socket.socket:
 
 
 class Server:
-    """Serves `verbs` on a listening socket until `stop`. `on_idle` is called whenever the last connection ends."""
+    """Serves `verbs` on a listening socket until `stop`. `on_change` is called when a connection begins or ends."""
 
     def __init__(
         self,
