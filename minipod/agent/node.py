@@ -100,7 +100,7 @@ class Node:
         self.configuration = Configuration(self.registry, self.paths, self.facts)
         try:
             stored.create_built_in()
-        except HostError as error:  # a full disk: the next agent makes them, and nobody needs them before
+        except HostError as error:  # a full disk: the next agent creates them; no pod needs them at once
             log.error("%s", error)
 
     def host_node(self) -> types.Node:

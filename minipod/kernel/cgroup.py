@@ -151,7 +151,7 @@ def _prepare_root(hierarchy: Hierarchy) -> None:
     if hierarchy.version == 2:
         enable(hierarchy.mount, hierarchy.controllers)
     elif "memory" in hierarchy.controllers:
-        # before Linux 5.11 a v1 memory group does not count its children unless the root was told so
+        # before Linux 5.11 a v1 memory group does not count its children unless this is set in the root
         with contextlib.suppress(OSError):
             if read(hierarchy.mount, "memory.use_hierarchy") == "0":
                 write(hierarchy.mount, "memory.use_hierarchy", "1")
@@ -260,8 +260,8 @@ def populated(directory: str) -> bool:
 def kill_all(directory: str) -> None:
     """SIGKILL to every process in the group and below it; returns before they are gone. Idempotent.
 
-    `cgroup.kill` (v2, Linux 5.14) cannot be outrun by a fork; elsewhere the group is frozen meanwhile where the
-    hierarchy can freeze, else the caller repeats until the group is empty.
+    `cgroup.kill` (v2, Linux 5.14) also kills processes that are forked at that time. Elsewhere the group is frozen
+    while its processes are killed, or, without a freezer, the caller repeats until the group is empty.
     """
     try:
         write(directory, "cgroup.kill", "1")
@@ -277,7 +277,7 @@ def kill_all(directory: str) -> None:
     _freeze(directory, True)
     killed: set[int] = set()
     try:
-        # freezing takes its time: what is forked meanwhile is found by looking again
+        # freezing takes a while: processes that are forked until then are found in the next round
         for _ in range(_KILL_ROUNDS):
             found = set(pids(directory)) - killed - {0}
             if not found:
@@ -308,7 +308,7 @@ def _freeze(directory: str, frozen: bool) -> None:
 
 
 def _kill_member(directory: str, pid: int) -> None:
-    """Kill by a pidfd that is checked after it was opened: the number may have become somebody else's."""
+    """Kill by a pidfd, whose process is checked after it was opened: the pid may have been reused."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
-"""A lock between all processes of root on this host (layer 1): a file that nobody else can open. No policy.
+"""A lock between all processes of the root user on this host (layer 1): a file that only root can open. No policy.
 
-Any process may open a namespace's file, a folder or a file that it can read, and flock(2) it for as long as it likes.
-This lock is a file of mode 0600, made for it and removed with it, in a folder that only root may write to.
+Any process may flock(2) a namespace's file, a directory or a file that it can read, for as long as it likes. This lock
+is a file of its own with mode 0600, created and removed with the lock, in a directory that only root may write to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from minipod.errors import HostError
 
 FOLDER = "/run"
-PATIENCE_S = 10.0  # what is done under it takes milliseconds
+PATIENCE_S = 10.0  # it is held for milliseconds
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.02
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,7 +29,7 @@ _held = threading.local()
 def host_lock(patience_s: float = PATIENCE_S) -> Iterator[int]:
     """Excludes every other holder in the same network namespace, whatever its --root; reentrant in a thread.
 
-    Gives the inode number of the namespace, by which the lock is named: instances that share the network also share
+    Yields the inode number of the namespace, which is in the lock's name: instances that share the network also share
     /run. Waits at most `patience_s`, so never on an event loop. Raises HostError that names the holder.
     """
     if getattr(_held, "depth", 0):
@@ -59,12 +59,12 @@ def root_lock(path: str, patience_s: float = PATIENCE_S) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            os.unlink(path)  # before it is let go: whoever waits for this file makes another
+            os.unlink(path)  # before its release: a process that waits for this file creates a new one
         os.close(fd)
 
 
 def _taken(path: str, until: float, patience_s: float) -> int:
-    """A descriptor that holds the lock. Polls: a wait in flock(2) has no end and cannot be cancelled."""
+    """A descriptor that holds the lock. Polls, because a wait in flock(2) has no timeout and cannot be cancelled."""
     pause_s = _FIRST_PAUSE_S
     while True:
         fd = os.open(path, _OPEN, 0o600)
@@ -97,7 +97,7 @@ def _flock_now(fd: int) -> bool:
 
 
 def _is_at(fd: int, path: str) -> bool:
-    """Whether the file is still the one of that name: the last holder may have removed it since it was opened."""
+    """Whether `path` still names this file: the previous holder may have removed it after it was opened."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
@@ -105,7 +105,7 @@ def _is_at(fd: int, path: str) -> bool:
 
 
 def holder(file: os.stat_result) -> str:
-    """`process 12 (name)` that holds a lock on the file, after /proc/locks (proc_locks(5))."""
+    """The process that holds a lock on the file, as `process 12 (name)`; from /proc/locks (proc_locks(5))."""
     wanted = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
     with open("/proc/locks", encoding="ascii") as locks:
         for line in locks:

@@ -62,10 +62,10 @@ def set_limit(number: int, soft: int, hard: int) -> bool:
     return False
 
 
-def _lower(one: int, other: int) -> int:
-    if resource.RLIM_INFINITY in (one, other):
-        return other if one == resource.RLIM_INFINITY else one
-    return min(one, other)
+def _lower(first: int, second: int) -> int:
+    if resource.RLIM_INFINITY in (first, second):
+        return second if first == resource.RLIM_INFINITY else first
+    return min(first, second)
 
 
 def default_signals() -> None:
@@ -171,7 +171,7 @@ def status_field(pid: int | str, name: str) -> str:
 
 
 def namespace(pid: int | str, kind: str) -> str:
-    """What tells one from another, `uts:[4026531838]`; empty where it cannot be read.
+    """The namespace's identity, `uts:[4026531838]`; `""` where it cannot be read.
 
     A process with capabilities that this one lacks keeps its links to itself, but for the network: its files differ.
     """

@@ -162,12 +162,12 @@ def _entry(call: Call, data: _Data) -> bytes:
 
 
 def index_of(place: int, machine: str = MACHINE) -> int:
-    """Which call a `REPORT` tells of."""
+    """The index of the call that a `REPORT` is about."""
     return (place - _BASE - _HEADERS - len(_CODE[machine])) // _ENTRY.size
 
 
 def sealed(text: bytes) -> int:
-    """A descriptor of a file in memory with this program, which nobody can change any more. For execve(2)."""
+    """A descriptor of a sealed file in memory with this program, for execve(2)."""
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         fd = os.memfd_create("launcher", flags | _MFD_EXEC)

@@ -80,11 +80,11 @@ class Request(msgspec.Struct, frozen=True):
     type: int
     flags: int
     message: Any
-    ignore: tuple[int, ...] = ()  # error numbers that are none
+    ignore: tuple[int, ...] = ()  # error numbers that count as success
 
 
 class Netlink:
-    """A NETLINK_ROUTE socket in the namespace of whoever made it, or in that of `netns`."""
+    """A NETLINK_ROUTE socket in the namespace of the calling thread, or in that of `netns`."""
 
     def __init__(self, netns: str | int | None = None) -> None:
         """`netns`: a path (/run/netns/NAME) or a descriptor. The socket stays there, the caller where it is."""
@@ -111,7 +111,7 @@ class Netlink:
     def apply(self, requests: Sequence[Request]) -> None:
         """Send all at once and check each acknowledgement. Raises OSError for the first that failed.
 
-        The kernel goes on with the next request after a failed one: whoever batches must be able to undo all.
+        The kernel continues with the next request after a failed one: the caller must be able to undo all of them.
         """
         if not requests:
             return

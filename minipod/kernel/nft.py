@@ -173,7 +173,7 @@ class Nftables:
 
 
 def generation() -> int:
-    """A number that every change of this network namespace's rules, whoever makes it, makes another (0.03 ms).
+    """A number that changes with every change of this network namespace's rules, by any process (takes 0.03 ms).
 
     Raises OSError where nftables is not there, or may not be used.
     """

@@ -259,7 +259,7 @@ Statement = Match | MatchAny | Verdict | Masquerade | Dnat
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One message of a batch: NFT_MSG_*, the attributes after that of the table, and flags beside NLM_F_REQUEST."""
+    """One message of a batch: NFT_MSG_*, the attributes after that of the table, flags besides NLM_F_REQUEST."""
 
     kind: int
     attributes: bytes

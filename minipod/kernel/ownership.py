@@ -1,4 +1,4 @@
-"""Giving a tree to a group (layer 1): by descriptors, across no mount, along no link. No policy of its own."""
+"""Gives a tree to a group (layer 1): by descriptors, crossing no mount, following no link. No policy of its own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from minipod.kernel.walk import opened_folder, walk
 
 
 def give_to_group(path: str, gid: int, *, file_bits: int, folder_bits: int) -> None:
-    """chgrp of everything at and below `path`; the bits are added to files and folders, links only change hands.
+    """chgrp of `path` and everything below it; adds mode bits to files and directories, not to links.
 
-    What vanishes or is swapped for something else meanwhile is left alone. Raises OSError for `path` itself.
+    What vanishes or is replaced during the walk is skipped. Raises OSError for `path` itself.
     """
     with opened_folder(path) as top_fd:
         _give(top_fd, gid, file_bits, folder_bits)
@@ -20,7 +20,7 @@ def give_to_group(path: str, gid: int, *, file_bits: int, folder_bits: int) -> N
 
 
 def _entry(folder_fd: int, name: str, gid: int, file_bits: int, folder_bits: int) -> bool:
-    """Whether it is a folder to look into."""
+    """Returns whether it is a directory to enter."""
     try:
         fd = openat2(folder_fd, name, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV)
     except OSError:
@@ -32,7 +32,7 @@ def _entry(folder_fd: int, name: str, gid: int, file_bits: int, folder_bits: int
 
 
 def _give(fd: int, gid: int, file_bits: int, folder_bits: int) -> bool:
-    """`fd` may be O_PATH: its link in /proc leads to what was opened, also to a symbolic link itself."""
+    """Returns whether it is a directory. `fd` may be O_PATH: its link in /proc resolves to the opened file itself."""
     mode = os.fstat(fd).st_mode
     place = f"/proc/self/fd/{fd}"
     os.chown(place, -1, gid)

@@ -131,9 +131,9 @@ def set_controlling_terminal(fd: int, cookie: int = 0) -> None:
 
 
 def exit_status(pidfd: int, pid: int) -> int | None:
-    """wait(2)'s status of an ended process that is not our child; None while it runs or where nobody can tell.
+    """wait(2)'s status of an ended process that is not our child; None while it runs or where it is unknown.
 
-    Reaped: the kernel keeps it for the pidfd (PIDFD_GET_INFO, Linux 6.15). Not reaped yet: proc_pid_stat(5).
+    Of a reaped process from its pidfd (PIDFD_GET_INFO, Linux 6.15), of a zombie from its stat (proc_pid_stat(5)).
     """
     info = bytearray(64)  # struct pidfd_info, first published size
     info[0] = _PIDFD_INFO_EXIT

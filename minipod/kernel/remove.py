@@ -1,4 +1,4 @@
-"""Removing a tree that a container could write to (layer 1): by descriptors, across no mount, along no link."""
+"""Removes trees that a container could write to (layer 1): by descriptors, crossing no mount, following no link."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
 def remove_tree(path: str) -> None:
     """Remove `path` with all that is below it, following no link and crossing no mount. Idempotent.
 
-    Everything is opened relative to its folder's descriptor, so nobody can swap a folder for a link meanwhile; a
-    mount point (openat2's RESOLVE_NO_XDEV sees binds of the same file system too) stops the removal before it is
-    entered. Only `path` itself is looked up by name: its parents must be the caller's own. Raises OSError: EXDEV
-    names a mount point in the tree.
+    Everything is opened relative to its directory's descriptor, so a directory that is replaced by a link during the
+    removal is not followed. A mount point (for openat2's RESOLVE_NO_XDEV also a bind of the same file system) stops the
+    removal before it is entered. Only `path` itself is looked up by name: its parents must be the caller's own. Raises
+    OSError: EXDEV names a mount point in the tree.
     """
     parent, name = os.path.split(os.path.abspath(path))
     try:
@@ -34,9 +34,9 @@ def remove_tree(path: str) -> None:
 
 
 def remove_tree_at(parent_fd: int, name: str, path: str) -> None:
-    """The same in a folder that is open; `path`: for errors.
+    """`remove_tree` of an entry of an open directory; `path`: for errors.
 
-    Depth first with a bounded number of descriptors: what is nested deeper is first moved up to the top folder.
+    Depth first with a bounded number of descriptors: directories below `_MAX_DEPTH` are first moved to the top.
     """
     if _unlinked(parent_fd, name):
         return
@@ -53,7 +53,7 @@ def remove_tree_at(parent_fd: int, name: str, path: str) -> None:
                 if _rmdir(above, own_name):
                     stack.pop()
                     os.close(fd)
-                else:  # filled again meanwhile
+                else:  # a file was created in it
                     stack[-1] = (fd, own_name, iter(_names(fd)))
             elif not _unlinked(fd, entry):
                 if len(stack) == _MAX_DEPTH:
@@ -68,7 +68,7 @@ def remove_tree_at(parent_fd: int, name: str, path: str) -> None:
 
 
 def _move_up(fd: int, name: str, top_fd: int) -> None:
-    """Rename a folder to a new name in the top folder, which is listed again before it can be removed."""
+    """Rename a directory to a new name in the top directory, which is listed again before it is removed."""
     number = 0
     while True:
         try:
@@ -87,7 +87,7 @@ def _names(fd: int) -> list[str]:
 
 
 def _unlinked(dir_fd: int, name: str) -> bool:
-    """Unlink what is not a folder; False for a folder. The kernel never follows a link here."""
+    """Unlink what is not a directory; False for a directory. unlink(2) never follows a link."""
     try:
         os.unlink(name, dir_fd=dir_fd)
     except FileNotFoundError:
@@ -103,7 +103,7 @@ def _unlinked(dir_fd: int, name: str) -> bool:
 
 
 def _entered(dir_fd: int, name: str, path: str) -> int | None:
-    """A descriptor of the folder; None when it is gone."""
+    """A descriptor of the directory; None when it is gone. Raises OSError: EXDEV for a mount point."""
     try:
         return openat2(dir_fd, name, _OPEN, 0, _RESOLVE)
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def _entered(dir_fd: int, name: str, path: str) -> int | None:
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise OSError(errno.EXDEV, "is a mount point; unmount it first", path) from None
-        # swapped for a link or a file since it was looked at: then it can be unlinked now
+        # replaced by a link or a file in between: then it can be unlinked
         if error.errno in (errno.ELOOP, errno.ENOTDIR) and _unlinked(dir_fd, name):
             return None
         raise

@@ -1,4 +1,4 @@
-"""Replacing a file by rename (layer 1), where it need not survive the machine. No policy."""
+"""Replaces a file by rename (layer 1), where it need not survive a crash of the machine. No policy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _RENAME_EXCHANGE = 2
 
 
 def replace(source: str, target: str) -> None:
-    """As rename(2): who opens `target` finds the old file or the new one. Raises OSError.
+    """As rename(2): a process that opens `target` gets the old file or the new one. Raises OSError.
 
-    ext4 begins to write out a file that is renamed over another (auto_da_alloc, ext4(5)), and on a busy disk whoever
-    renames waits for it, 0.5 to 50 ms. Two files that change places it leaves alone, and the old one is then unlinked.
+    ext4 flushes a file that is renamed over another (auto_da_alloc, ext4(5)), and on a busy disk the rename waits for
+    that, 0.5 to 50 ms. It does not for two files that are exchanged, after which the old one is unlinked.
     """
     try:
         old, new = os.fsencode(source), os.fsencode(target)
@@ -23,6 +23,6 @@ def replace(source: str, target: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EINVAL, errno.ENOSYS):
             raise
-        os.rename(source, target)  # nothing is there yet, or the file system cannot
+        os.rename(source, target)  # there is no target yet, or the file system cannot exchange
     else:
         os.unlink(source)

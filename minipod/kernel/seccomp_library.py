@@ -16,7 +16,7 @@ def pyseccomp() -> types.ModuleType:
     """The binding. Raises OSError where the library is missing, ImportError where the binding is.
 
     It asks `ctypes.util` for the library's file, which runs ldconfig (45 ms) and loads tempfile, shutil, lzma and more
-    (0.4 MB). The name is known, so another module stands in for `ctypes.util` meanwhile.
+    (0.4 MB). The name is known, so another module replaces `ctypes.util` during the import.
     """
     name = "ctypes.util"
     stand_in = types.ModuleType(name)

@@ -1,4 +1,4 @@
-"""How much a folder takes on its file system (layer 1): by descriptors, across no mount, along no link. No policy."""
+"""Measures a directory's disk usage (layer 1): by descriptors, crossing no mount, following no link. No policy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BLOCK_BYTES = 512  # stat(2): the unit of st_blocks, whatever the file system's
 
 
 def usage_bytes(path: str) -> int:
-    """What du(1) counts: blocks in use, a file with several names once. What vanishes meanwhile counts for nothing."""
+    """As du(1): the blocks in use, a file with several names once. Files that vanish during the walk do not count."""
     total = 0
     seen: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""Walking a tree that a container could write to (layer 1): by descriptors, across no mount, along no link."""
+"""Walks trees that a container could write to (layer 1): by descriptors, crossing no mount, following no link."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
 
 @contextlib.contextmanager
 def opened_folder(path: str) -> Iterator[int]:
-    """A descriptor of the folder, which may be listed. Raises OSError."""
+    """A descriptor by which the directory can be listed. Raises OSError."""
     fd = os.open(path, _FOLDER)
     try:
         yield fd
@@ -23,9 +23,9 @@ def opened_folder(path: str) -> Iterator[int]:
 
 
 def walk(top_fd: int, visit: Callable[[int, str], bool]) -> None:
-    """`visit(folder_fd, name)` for everything below `top_fd`; it says whether that is a folder to look into.
+    """Calls `visit(folder_fd, name)` for everything below `top_fd`; it returns whether that is a directory to enter.
 
-    What vanishes or is swapped for something else meanwhile is passed over.
+    What vanishes or is replaced during the walk is skipped.
     """
     waiting = ["."]
     while waiting:

@@ -28,7 +28,6 @@ NOT_YET = (
     "agent.pods.pulls",
     "agent.probes",
     "agent.probes.kinds",
-    "kernel",
     "plan.network",
     "plan.volumes",
     "runtime",
