@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.corpus.changes import ODD, changed, places
 from tests.corpus.conftest import EXAMPLES
 from tests.unit.agent_client import MANIFEST, Agent, with_agent
 
@@ -36,36 +37,6 @@ RIGHT: dict[str, dict[str, Any]] = {
     "gc": {"dry_run": True},
     "fly": {},
 }  # fmt: skip
-
-ODD = st.one_of(
-    st.sampled_from([None, True, -1, 0, 2**31, 2**63, 10**30, -(10**30), 1.5, 1e308]),
-    st.sampled_from(["", " ", "..", "a/b", "../../x", "%2e%2e", "\0", "x" * 300, "-rf", "--", "a\nb", "\x1b[2J"]),
-    st.sampled_from(["\u202e", "é", "\uff10", "app in (", "a=b,c!=d", "!" * 50]),
-    st.sampled_from(["pods", "configmaps", "nodes", "object", "wide", "apply", "1e400", "1_0"]),
-    st.sampled_from([[], {}, [[]], [None], [{}], ["..", "a\0b"], {"name": "x"}, {"": ""}, {"cpu": 5}, {"cpu": "x"}]),
-    st.recursive(st.none(), lambda inner: st.lists(inner, min_size=1, max_size=1), max_leaves=60),
-    st.text(max_size=20),
-)
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Of everything that is inside a request."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, one in inner for place in [(*path, key), *places(one, (*path, key))]]
-
-
-def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """With `new` in one place; `...` takes it away. A place that is gone by now is let be."""
-    if not path:
-        return new
-    key, *rest = path
-    if isinstance(value, dict) and key in value:
-        one = changed(value[key], tuple(rest), new)
-        return {name: inner for name, inner in {**value, key: one}.items() if inner is not ...}
-    if isinstance(value, list) and isinstance(key, int) and key < len(value):
-        items = [*value[:key], changed(value[key], tuple(rest), new), *value[key + 1 :]]
-        return [inner for inner in items if inner is not ...]
-    return value
 
 
 @st.composite

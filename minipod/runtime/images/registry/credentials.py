@@ -8,7 +8,6 @@ auth.json), $DOCKER_CONFIG/config.json (or ~/.docker). What matches is chosen as
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -158,7 +157,7 @@ def _credential(auth: _Auth, source: str) -> Credential | None:
     if auth.auth:
         try:
             username, _, password = base64.b64decode(auth.auth, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # of base64, of UTF-8, of text that is not ASCII
             raise ImageError(f"{source}: auth is not base64 of user:password") from None
         password = password.rstrip("\0")
     if not username and not auth.identity_token:
