@@ -14,10 +14,11 @@ import pytest
 from minipod.paths import Paths
 from tests.attacks.canary import Canary, new_canary, picture_of_host, restore_devices
 from tests.attacks.evil import EvilImages
+from tests.image_fixtures import registry, store
 from tests.leaks import Session, list_folder
 from tests.node_fixtures import Node, image_folder, leak_check, paths, session
 
-__all__ = ["image_folder", "leak_check", "paths", "session"]
+__all__ = ["image_folder", "leak_check", "paths", "registry", "session", "store"]
 
 
 class AttackedNode(Node):

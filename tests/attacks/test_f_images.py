@@ -10,7 +10,7 @@ import re
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import pytest
 import zstandard
 
 from minipod.errors import ImageError
-from minipod.paths import Paths
 from minipod.runtime.images import layers, unpack
 from minipod.runtime.images.store import ImageStore
 from minipod.runtime.images.tarstream import BadLayerError
@@ -31,19 +30,6 @@ from tests.builders import container, manifest, pod
 from tests.layouts import Entry, archive, entry, folder, hard_link, make_layout, symlink
 from tests.pulling import HELLO, get, login
 from tests.registry import Registry, Request
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with fake.running() as server:
-        server.add(make_layout(tmp_path / "hello", HELLO))
-        yield server
-
 
 # ---- row 31, 32: layers that reach outside
 

@@ -77,7 +77,7 @@ class Blobs:
         with contextlib.suppress(TypeError, KeyError):
             manifest = {**manifest, "config": {**manifest["config"], **pointed(manifest["config"], config_data)}}
         manifest_data = self.put(manifest)
-        with contextlib.suppress(TypeError, KeyError, IndexError):
+        with contextlib.suppress(TypeError, KeyError, ValueError):
             first, *rest = index["manifests"]
             index = {**index, "manifests": [{**first, **pointed(first, manifest_data)}, *rest]}
         self.top = self.put(index)

@@ -31,11 +31,6 @@ BYE = archive([entry("etc/motd", b"bye\n")])
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
-
-
-@pytest.fixture
 def hello(tmp_path: Path) -> Path:
     return make_layout(tmp_path / "hello", HELLO, config={"Cmd": ["cat", "/etc/motd"], "Env": ["A=1"], "User": "1:2"})
 

@@ -18,16 +18,10 @@ import zstandard
 
 from minipod.errors import ImageError
 from minipod.kernel import mount as kmount
-from minipod.paths import Paths
 from minipod.runtime.images import layers
 from minipod.runtime.images.store import ImageStore
 from minipod.runtime.images.upkeep import disk_usage
 from tests.layouts import Entry, archive, entry, folder, hard_link, make_layout, symlink
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
 
 
 def unpack(store: ImageStore, tmp_path: Path, *entries: Entry) -> Path:

@@ -41,12 +41,6 @@ def registry(layout: Path) -> Iterator[Registry]:
         yield server
 
 
-@pytest.fixture
-def own_store(node: Node) -> Node:
-    os.unlink(f"{node.paths.state}/images")
-    return node
-
-
 @pytest.mark.parametrize("way", ["pull", "load"])
 def test_a_kill_at_any_moment_leaves_a_whole_store(own_store: Node, registry: Registry, layout: Path, way: str) -> None:
     seed = int(os.environ.get("MINIPOD_TEST_SEED", time.time_ns()))

@@ -11,16 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from minipod.paths import Paths
 from minipod.runtime.images import ingest, upkeep
 from minipod.runtime.images.store import ImageStore
 from tests import layouts
 from tests.layouts import archive, entry, make_layout
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
 
 
 def load(store: ImageStore, tmp_path: Path, name: str, size: int = 1000) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import threading
 import time
@@ -41,13 +40,6 @@ spec:
     imagePullPolicy: {policy}
     command: [sh, -c, {script}]
 """
-
-
-@pytest.fixture
-def own_store(node: Node) -> Node:
-    """An image store of the test's own, with nothing in it."""
-    os.unlink(f"{node.paths.state}/images")
-    return node
 
 
 @pytest.fixture

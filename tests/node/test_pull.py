@@ -6,14 +6,12 @@ import gzip
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minipod.errors import ImageError
-from minipod.paths import Paths
 from minipod.runtime.images.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, architecture
 from minipod.runtime.images.registry.hosts import RegistryOptions
 from minipod.runtime.images.store import ImageStore
@@ -21,19 +19,6 @@ from tests import registry as fake
 from tests.layouts import archive, entry, folder, make_layout
 from tests.pulling import HELLO, get, left_over, login, motd
 from tests.registry import Registry, Request
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with fake.running() as server:
-        server.add(make_layout(tmp_path / "hello", HELLO, config={"Cmd": ["cat", "/etc/motd"]}))
-        yield server
-
 
 # ---- what may come
 

@@ -20,20 +20,8 @@ from minipod.runtime.images.store import ImageStore
 from minipod.runtime.images.upkeep import prune, verify
 from tests import registry as fake
 from tests.layouts import archive, entry, make_layout
-from tests.pulling import HELLO, LARGE, QUICK, get, left_over
+from tests.pulling import LARGE, QUICK, get, left_over
 from tests.registry import Registry, Request
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    return ImageStore(Paths(str(tmp_path / "root"), str(tmp_path / "state")))
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with fake.running() as server:
-        server.add(make_layout(tmp_path / "hello", HELLO, config={"Cmd": ["cat", "/etc/motd"]}))
-        yield server
 
 
 @pytest.fixture
