@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from minipod.agent.events import EventRecorder
@@ -72,23 +71,32 @@ async def _nothing_found(pod: Pod) -> FoundSources:
     return FoundSources()
 
 
-@dataclass
 class Node:
     """The parts. `clock`: seconds since the epoch. `find_sources`: finds the volumes of a pod's claims."""
 
-    paths: Paths
-    config: Config
-    facts: HostFacts
-    store: Store
-    runtime: Runtime
-    planner: Planner
-    clock: Callable[[], float] = time.time
-    probe_figures: ProbeFigures = field(default_factory=ProbeFigures)
-    turns: Turns = field(default_factory=Turns)
-    watchdog: Watchdog = field(default_factory=Watchdog)
-    find_sources: Callable[[Pod], Awaitable[FoundSources]] = _nothing_found
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        config: Config,
+        facts: HostFacts,
+        store: Store,
+        runtime: Runtime,
+        planner: Planner,
+        *,
+        clock: Callable[[], float] = time.time,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self.paths = paths
+        self.config = config
+        self.facts = facts
+        self.store = store
+        self.runtime = runtime
+        self.planner = planner
+        self.clock = clock
+        self.watchdog = watchdog or Watchdog()
+        self.probe_figures = ProbeFigures()
+        self.turns = Turns()
+        self.find_sources: Callable[[Pod], Awaitable[FoundSources]] = _nothing_found
         self._host_node: types.Node | None = None
         self.history = History(self.store.version)
         self.pod_steps = Steps(self.history)

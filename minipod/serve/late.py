@@ -1,7 +1,7 @@
-"""Late imports of modules of the standard library that the agent imports but hardly ever uses (layer 7).
+"""Late imports of modules that other libraries import and the agent hardly ever uses (layer 7).
 
 asyncio imports OpenSSL for transports with TLS (4 MB; probes and registries have TLS sockets of their own), and
-`inspect`, with `ast` and `dis`, to check for coroutines (1 MB).
+`inspect`, with `ast` and `dis`, to check for coroutines (1 MB); msgspec and subprocess import the others (0.5 MB).
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, module_from_spec
 from threading import RLock
 from types import ModuleType
 
 #: loaded with the first access to one of their attributes
-_LATE = ("inspect",)
+_LATE = ("inspect", "locale", "asyncio.sslproto", "msgspec.inspect")
 #: asyncio works without them, as on a Python that was built without OpenSSL
 _ABSENT = ("ssl",)
 
@@ -24,7 +24,7 @@ _ABSENT = ("ssl",)
 def lean_imports() -> Iterator[None]:
     """Inside the context imports do not load `_LATE` and `_ABSENT`; after it they find all of them."""
     for name in _LATE:
-        if name not in sys.modules and (spec := find_spec(name)) is not None:
+        if name not in sys.modules and (spec := _spec(name)) is not None:
             sys.modules[name] = LateModule(spec)
     absent = [name for name in _ABSENT if name not in sys.modules]
     for name in absent:
@@ -34,6 +34,15 @@ def lean_imports() -> Iterator[None]:
     finally:
         for name in absent:
             del sys.modules[name]
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Also of a package's module, without importing the package."""
+    package, _, module = name.rpartition(".")
+    if not package:
+        return find_spec(name)
+    found = find_spec(package)
+    return found and PathFinder.find_spec(f"{package}.{module}", found.submodule_search_locations)
 
 
 class LateModule(ModuleType):
