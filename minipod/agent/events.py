@@ -106,6 +106,7 @@ class EventRecorder:
         self._spam: dict[tuple[str, str, str], _Spam] = {}  # as in client-go, not stored
         self._similar: dict[tuple[str, str, str, str], _Similar] = {}
         self._dropped: dict[_Key, _Dropped] = {}  # they are counted when the event is recorded the next time
+        self._last_name_ns = 0
         self._load(now_s)
 
     def _load(self, now_s: float) -> None:
@@ -191,9 +192,11 @@ class EventRecorder:
             resource_version=pod.version,
             uid=pod.uid,
         )
+        # As client-go's names, but no two of them are the same: not within one tick, nor when the clock is set back.
+        self._last_name_ns = max(int(now_s * 1e9), self._last_name_ns + 1)
         event = Event(
             metadata=ObjectMeta(
-                name=f"{pod.name}.{int(now_s * 1e9):x}",
+                name=f"{pod.name}.{self._last_name_ns:x}",
                 namespace=pod.namespace,
                 uid=str(uuid.uuid4()),
                 creation_timestamp=stamp,

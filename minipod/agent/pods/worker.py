@@ -20,7 +20,7 @@ from minipod.agent.node import Node
 from minipod.agent.pods import steps
 from minipod.agent.pods.executor import Executor
 from minipod.agent.probes.prober import Prober
-from minipod.agent.registry.history import Change, change_of
+from minipod.agent.registry.history import change_of
 from minipod.agent.registry.store import Record
 from minipod.api.types import Pod
 from minipod.errors import HostError, NotFoundError
@@ -238,22 +238,25 @@ class PodWorker:
         task.add_done_callback(self._tasks.discard)
 
     def _forget(self) -> None:
+        """Removes the pod from the store; until that succeeds it stays, as terminating, and its name is not free."""
         self._closed = True
         self._prober.close()
-        change: Change | None = None
+        if self._timer is not None:
+            self._timer.cancel()
         try:
-            last, self.pod = self.pod, self._object()
-            change = change_of("DELETED", last, self.pod, msgspec.json.encode(self.pod))
             with self._node.store.transaction():
+                gone = self._object()
                 self._node.store.delete("Pod", self.namespace, self.name)
                 self._node.store.delete_applied("Pod", self.namespace, self.name)
                 self._node.store.delete_pod(self.uid)
+                change = change_of("DELETED", self.pod, gone, msgspec.json.encode(gone))
+                self._node.store.after_commit(lambda: self._node.history.append(change))
         except HostError as error:
-            # Nothing of the pod runs any more; the next agent loads the last state and forgets the pod then.
             log.error("pod %s/%s: %s", self.namespace, self.name, error)
+            self._timer = self._loop.call_later(SAVE_AGAIN_S, self._forget)
+            return
+        self.pod = gone
         self._on_forgotten(self)
-        if change is not None:
-            self._node.history.append(change)
         self.forgotten.set_result(None)
 
     def _set_timer(self) -> None:
