@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -103,8 +103,9 @@ class EventRecorder:
         self._publish = publish
         self._events: OrderedDict[_Key, Event] = OrderedDict()  # by last time, oldest first
         self._last_s: dict[_Key, float] = {}
-        self._spam: dict[tuple[str, str, str], _Spam] = {}  # as in client-go, not stored
-        self._similar: dict[tuple[str, str, str, str], _Similar] = {}
+        # by pod uid, then the rest; as in client-go, not stored
+        self._spam: defaultdict[str, dict[tuple[str, str], _Spam]] = defaultdict(dict)
+        self._similar: defaultdict[str, dict[tuple[str, str, str], _Similar]] = defaultdict(dict)
         self._dropped: dict[_Key, _Dropped] = {}  # they are counted when the event is recorded the next time
         self._last_name_ns = 0
         self._load(now_s)
@@ -133,7 +134,7 @@ class EventRecorder:
         stamp = timestamp(now_s)
         key = self._correlated(_Key(pod.uid, field_path, kind, reason, message[:MAX_MESSAGE]), component, now_s)
         dropped = self._dropped.pop(key, _Dropped(0, stamp))
-        if not self._spam.setdefault((pod.uid, component, kind), _Spam(now_s)).accepts(now_s):
+        if not self._spam[pod.uid].setdefault((component, kind), _Spam(now_s)).accepts(now_s):
             self._dropped[key] = dropped._replace(times=dropped.times + 1)
             return
         known = self._events.get(key)
@@ -172,14 +173,14 @@ class EventRecorder:
 
     def _correlated(self, key: _Key, component: str, now_s: float) -> _Key:
         """The key of the event with which this one is counted: itself, or the combined one."""
-        similar = self._similar.setdefault((key.pod_uid, component, key.type, key.reason), _Similar())
+        similar = self._similar[key.pod_uid].setdefault((component, key.type, key.reason), _Similar())
         too_many = similar.too_many(key.message, now_s)
         return key._replace(field_path="", message=COMBINED) if too_many else key
 
     def forget_pod(self, pod_uid: str) -> None:
         """The pod is gone: drops what correlates its further events. Recorded events stay for their hour."""
-        self._spam = {key: spam for key, spam in self._spam.items() if key[0] != pod_uid}
-        self._similar = {key: similar for key, similar in self._similar.items() if key[0] != pod_uid}
+        self._spam.pop(pod_uid, None)
+        self._similar.pop(pod_uid, None)
         self._dropped = {key: dropped for key, dropped in self._dropped.items() if key.pod_uid != pod_uid}
 
     def _new(self, pod: PodReference, key: _Key, component: str, stamp: str, now_s: float) -> Event:

@@ -8,6 +8,7 @@ import posixpath
 import msgspec
 
 from minipod.errors import ContainerError
+from minipod.kernel.cgroup import Hierarchy
 from minipod.paths import Paths
 from minipod.plan.cgroup import (
     clone_directory,
@@ -38,8 +39,10 @@ from minipod.plan.process.kernel_mounts import (
     MakeDevices,
     MaskPaths,
     MountFilesystem,
+    PlaceCgroup,
     ReadOnlyPaths,
     RemountReadOnly,
+    TakeCgroup,
     TakeDevices,
 )
 from minipod.plan.process.namespaces import (
@@ -127,6 +130,7 @@ def container_plan(
         UnshareCgroupNamespace(),
         *_namespaces(config, sandbox, seccomp, paths),
         *_taken(config, volumes),
+        *_taken_groups(cgroup, facts),
         MountRoot(layers=image.layers, directory=config.directory),
         _user(config, image),
         EnterMounts(),
@@ -335,6 +339,18 @@ def _refuse_in_proc(path: str) -> None:
         raise ContainerError(message, "CreateContainerError")
 
 
+def _taken_groups(cgroup: str, facts: HostFacts) -> list[ChildOperation]:
+    if facts.cgroup_version == 2:
+        return []
+    return [
+        TakeCgroup(directory=found.mount + cgroup, target=_cgroup_place(found)) for found in visible_hierarchies(facts)
+    ]
+
+
+def _cgroup_place(hierarchy: Hierarchy) -> str:
+    return f"/sys/fs/cgroup/{','.join(hierarchy.controllers)}"
+
+
 def _cgroup_mounts(facts: HostFacts, flags: tuple[str, ...]) -> list[ChildOperation]:
     """/sys/fs/cgroup as the container's own cgroup namespace shows it: one cgroup2, or a directory a v1 hierarchy."""
     if facts.cgroup_version == 2:
@@ -344,10 +360,7 @@ def _cgroup_mounts(facts: HostFacts, flags: tuple[str, ...]) -> list[ChildOperat
             fstype="tmpfs", target="/sys/fs/cgroup", flags=("nosuid", "nodev", "noexec", "relatime"), data="mode=755"
         )
     ]
-    for hierarchy in visible_hierarchies(facts):
-        names = ",".join(hierarchy.controllers)
-        place = f"/sys/fs/cgroup/{names}"
-        operations.append(MountFilesystem(fstype="cgroup", target=place, flags=(*flags, "relatime"), data=names))
+    operations += [PlaceCgroup(target=_cgroup_place(found), flags=flags) for found in visible_hierarchies(facts)]
     if "ro" in flags:
         operations.append(RemountReadOnly("/sys/fs/cgroup"))
     return operations

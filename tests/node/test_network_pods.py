@@ -219,14 +219,14 @@ def test_pod_on_the_hosts_network_only_keeps_its_ports(cluster: Cluster) -> None
 
 def test_failing_set_up_leaves_nothing(host: None, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     before = picture()
-    monkeypatch.setattr("minipod.plan.network.pod_network.write_sysctl", _refuse)
+    monkeypatch.setattr("minipod.kernel.sysctl.write", _refuse)
     with pytest.raises(OSError, match="no such sysctl"):
         Network(paths, Config()).lease(sandbox("one"))
     assert picture() == before
     assert os.listdir(f"{paths.root}/leases") == []
 
 
-def _refuse(name: str, value: str) -> None:
+def _refuse(values: dict[str, str]) -> None:
     raise OSError("no such sysctl")
 
 

@@ -27,7 +27,7 @@ from minipod.plan.configs import (
 from minipod.plan.container import DEFAULT_PATH, ContainerPlan, SeccompFilter, container_plan
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process.identity import BecomeUser, Exec, ResolveUser, pause_program
-from minipod.plan.process.kernel_mounts import MaskPaths, MountFilesystem, ReadOnlyPaths
+from minipod.plan.process.kernel_mounts import MaskPaths, MountFilesystem, PlaceCgroup, ReadOnlyPaths, TakeCgroup
 from minipod.plan.process.namespaces import JoinContainer, JoinNamespaces
 from minipod.plan.process.rootfs import BindMount, TakeSource
 from minipod.plan.process.security import (
@@ -166,10 +166,20 @@ def test_the_pod_s_shared_memory_is_also_in_a_dev_of_the_user_s_own() -> None:
 
 
 def test_an_ordinary_container_sees_sys_and_its_cgroups_read_only() -> None:
-    for facts in (V1, V2):
-        for mount in only(plan(facts).child, MountFilesystem):
-            if mount.fstype in ("sysfs", "cgroup", "cgroup2"):
-                assert "ro" in mount.flags
+    for facts, kind in ((V1, PlaceCgroup), (V2, MountFilesystem)):
+        child = plan(facts).child
+        mounts = [*only(child, MountFilesystem), *only(child, PlaceCgroup)]
+        assert [mount.target for mount in mounts if "ro" in mount.flags and mount.target == "/sys"]
+        groups = [mount for mount in only(child, kind) if mount.target.startswith("/sys/fs/cgroup")]
+        assert groups
+        assert all("ro" in mount.flags for mount in groups)
+
+
+def test_of_a_v1_hierarchy_a_container_gets_its_own_group_alone() -> None:
+    taken, placed = only(plan(V1).child, TakeCgroup), only(plan(V1).child, PlaceCgroup)
+    assert [group.target for group in taken] == [group.target for group in placed]
+    assert taken
+    assert all(group.directory.endswith("/m/podu/c") for group in taken)
 
 
 def test_a_privileged_container_has_no_masks_no_filter_every_device_and_capability() -> None:

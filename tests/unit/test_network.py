@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from minipod.kernel import sysctl
 from minipod.plan.configs import NamespaceOptions, NetworkFacts, PortMapping, SandboxConfig
 from minipod.plan.network import forwarding
 from minipod.plan.network.forwarding import EnableForwarding
@@ -185,7 +186,7 @@ class Sysctls:
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = tmp_path
-        monkeypatch.setattr(forwarding, "SYSCTLS", str(tmp_path))
+        monkeypatch.setattr(sysctl, "SYSCTLS", str(tmp_path))
         monkeypatch.setattr(forwarding, "_record_path", lambda netns: str(tmp_path / f"record-{netns}"))
 
     def set(self, **values: dict[str, dict[str, str]]) -> None:

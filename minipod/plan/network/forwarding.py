@@ -14,10 +14,9 @@ from contextlib import suppress
 
 import msgspec
 
+from minipod.kernel import sysctl
 from minipod.kernel.host_lock import host_lock
 from minipod.plan.operation import HostOperation
-
-SYSCTLS = "/proc/sys"
 
 
 class _Record(msgspec.Struct, kw_only=True):
@@ -52,7 +51,7 @@ class EnableForwarding(HostOperation, frozen=True, kw_only=True):
                     record.former.setdefault(name, _read(name) or "")
             _save(path, record)
             for name in changed:
-                write_sysctl(name, wanted[name])
+                sysctl.write({name: wanted[name]})
 
     def undo(self) -> None:
         with host_lock() as netns:
@@ -81,18 +80,6 @@ class EnableForwarding(HostOperation, frozen=True, kw_only=True):
         return wanted | {"net/ipv6/conf/all/forwarding": "1"}
 
 
-def write_sysctl(name: str, value: str) -> None:
-    """Write below /proc/sys of the calling thread's network namespace. Raises OSError that names the sysctl."""
-    try:
-        fd = os.open(f"{SYSCTLS}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise OSError(error.errno, f"sysctl {name}={value}: {os.strerror(error.errno or 0)}") from None
-
-
 def _follows(changed: dict[str, str]) -> list[str]:
     """What IPv6's global switch overwrites without being asked, and has to be restored after it."""
     if "net/ipv6/conf/all/forwarding" not in changed:
@@ -103,7 +90,7 @@ def _follows(changed: dict[str, str]) -> list[str]:
 
 def _read(name: str) -> str | None:
     try:
-        with open(f"{SYSCTLS}/{name}", encoding="ascii") as file:
+        with open(f"{sysctl.SYSCTLS}/{name}", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
         return None
@@ -111,7 +98,7 @@ def _read(name: str) -> str | None:
 
 def _interfaces(family: str) -> list[str]:
     """Every interface of the host but lo, and `default`, for those to come."""
-    return [name for name in os.listdir(f"{SYSCTLS}/net/{family}/conf") if name not in ("all", "lo")]
+    return [name for name in os.listdir(f"{sysctl.SYSCTLS}/net/{family}/conf") if name not in ("all", "lo")]
 
 
 def _restore(former: dict[str, str]) -> None:
@@ -121,12 +108,12 @@ def _restore(former: dict[str, str]) -> None:
     for name, value in reversed(former.items()):
         if _read(name) not in (value, None):
             with suppress(FileNotFoundError):
-                write_sysctl(name, value)
+                sysctl.write({name: value})
 
 
 def _alive(instance: str) -> bool:
     """Whether another instance's bridge still stands; one that was wiped away holds nothing."""
-    return os.path.exists(f"{SYSCTLS}/net/ipv4/conf/{instance}0")
+    return os.path.exists(f"{sysctl.SYSCTLS}/net/ipv4/conf/{instance}0")
 
 
 def _record_path(netns: int) -> str:

@@ -12,9 +12,9 @@ import os
 from contextlib import suppress
 from ipaddress import ip_interface
 
-from minipod.kernel import netlink
+from minipod.kernel import netlink, sysctl
 from minipod.plan.configs import NetworkFacts, SandboxConfig
-from minipod.plan.network.forwarding import EnableForwarding, write_sysctl
+from minipod.plan.network.forwarding import EnableForwarding
 from minipod.plan.network.nat import AddPortMappings, EnsureNat
 from minipod.plan.operation import HostOperation
 
@@ -107,10 +107,8 @@ class EnsureBridge(HostOperation, frozen=True, kw_only=True):
 
     def _set_sysctls(self) -> None:
         # hostPorts on 127.0.0.1 leave by the bridge; the table's first chain drops what pods send to 127.0.0.0/8
-        write_sysctl(f"net/ipv4/conf/{self.name}/route_localnet", "1")
-        if any(":" in address for address in self.addresses):
-            write_sysctl(f"net/ipv6/conf/{self.name}/accept_dad", "0")
-        _believe_no_neighbour(self.name)
+        sysctl.write({f"net/ipv4/conf/{self.name}/route_localnet": "1"})
+        _set_up_sysctls(self.name, self.addresses)
 
     def undo(self) -> None:
         netlink.remove_link(self.name)
@@ -200,15 +198,18 @@ class ConfigureInterface(HostOperation, frozen=True, kw_only=True):
             )
 
     def _open(self) -> netlink.Netlink:
-        if any(":" in address for address in self.addresses):
-            # the link-local address too: a bridge port in hairpin mode would answer the pod's own question
-            write_sysctl(f"net/ipv6/conf/{INTERFACE}/accept_dad", "0")
-        _believe_no_neighbour(INTERFACE)
+        _set_up_sysctls(INTERFACE, self.addresses)
         return netlink.Netlink()
 
 
-def _believe_no_neighbour(interface: str) -> None:
-    """No pod is the others' router, nor the host's (CVE-2020-10749), also where only link-local IPv6 is spoken."""
-    for name in ("ipv4/conf/{}/accept_redirects", "ipv6/conf/{}/accept_redirects", "ipv6/conf/{}/accept_ra"):
-        with suppress(FileNotFoundError):  # a kernel without IPv6
-            write_sysctl(f"net/{name.format(interface)}", "0")
+def _set_up_sysctls(interface: str, addresses: tuple[str, ...]) -> None:
+    """No pod is the others' router, nor the host's (CVE-2020-10749), also where only link-local IPv6 is spoken.
+
+    No duplicate addresses are looked for, of the link-local address neither: a bridge port in hairpin mode would answer
+    the pod's own question.
+    """
+    sysctl.write({f"net/ipv4/conf/{interface}/accept_redirects": "0"})
+    names = ["accept_redirects", "accept_ra"]
+    names += ["accept_dad"] if any(":" in address for address in addresses) else []
+    with suppress(FileNotFoundError):  # a kernel without IPv6
+        sysctl.write({f"net/ipv6/conf/{interface}/{name}": "0" for name in names})

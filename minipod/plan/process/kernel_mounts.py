@@ -73,6 +73,49 @@ class MountFilesystem(ChildOperation, frozen=True, kw_only=True):
         return options
 
 
+class TakeCgroup(ChildOperation, frozen=True, kw_only=True):
+    """Take the container's own group in a v1 hierarchy as a detached mount, for `PlaceCgroup`.
+
+    To mount the hierarchy anew (mount(2), fsopen(2)) takes time for every group that the host's cgroup2 has.
+    """
+
+    directory: str
+    target: str
+    phase = "root"
+
+    def describe(self) -> str:
+        return f"open_tree {self.directory} for {self.target}"
+
+    def execute(self, ctx: ChildContext) -> None:
+        fd = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        ctx.fds[_group_name(self.target)] = kmount.clone_tree(fd, recursive=False)
+        os.close(fd)
+
+
+class PlaceCgroup(ChildOperation, frozen=True, kw_only=True):
+    """What `TakeCgroup` took at an ordinary folder of the image: as a v1 hierarchy mounted in the cgroup namespace."""
+
+    target: str
+    flags: tuple[str, ...] = ()
+    phase = "mounts"
+
+    def describe(self) -> str:
+        return f"bind the container's group at {self.target} {','.join(self.flags)}"
+
+    def execute(self, ctx: ChildContext) -> None:
+        flags = 0
+        for name in self.flags:
+            flags |= kmount.FLAG_NAMES[name]
+        tree = ctx.fds.pop(_group_name(self.target))
+        with own_place(ctx, self.target) as place:
+            kmount.place_tree(tree, place, flags=flags, recursive=False)
+        keep_mount(ctx, self.target, tree)
+
+
+def _group_name(target: str) -> str:
+    return f"group {target}"
+
+
 class RemountReadOnly(ChildOperation, frozen=True):
     """Make one of the runtime's own mounts read-only (`/`: readOnlyRootFilesystem); those below it stay as they are."""
 

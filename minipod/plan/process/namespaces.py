@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from minipod.kernel import process
+from minipod.kernel import process, sysctl
 from minipod.kernel.mount import (
     AT_EMPTY_PATH,
     MS_BIND,
@@ -78,8 +78,7 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
             process.sethostname(self.hostname)
         if "net" in self.pins:
             _loopback_up()
-        for name, value in self.sysctls.items():
-            _write_sysctl(name, value)
+        sysctl.write({_with_slashes(name): value for name, value in self.sysctls.items()})
         for kind, path in self.pins.items():
             mount(f"/proc/thread-self/ns/{kind}", path, None, MS_BIND)
 
@@ -153,13 +152,8 @@ def _loopback_up() -> None:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
 
 
-def _write_sysctl(name: str, value: str) -> None:
-    path = "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
-    try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(value)
-    except OSError as error:
-        raise OSError(error.errno, f"sysctl {name}={value}: {os.strerror(error.errno or 0)}") from None
+def _with_slashes(name: str) -> str:
+    return name if "/" in name else name.replace(".", "/")
 
 
 class Clone(msgspec.Struct, frozen=True, kw_only=True):

@@ -119,9 +119,11 @@ class Spawner:
         deadline = time.monotonic() + _LONELY_S
         while self.agent is not None or self._has_children() or time.monotonic() < deadline:
             lonely = self.agent is None and not self._has_children()
+            ended = False
             for fd, _ in self.poll.poll(max(0.0, deadline - time.monotonic()) if lonely else None):
                 if fd == self.wakeup.fileno():
-                    self.wakeup.recv(4096)
+                    self.wakeup.recv(4096)  # SIGCHLD: waitid(2) looks at every child, so only when one has ended
+                    ended = True
                 elif fd == self.listener.fileno():
                     self._accept()
                 elif self.agent is not None and fd == self.agent.fileno():
@@ -132,7 +134,8 @@ class Spawner:
                     self._read_status(self.by_status_fd[fd])
                 else:
                     self.launches.read(fd)
-            self._reap()
+            if ended:
+                self._reap()
 
     def _has_children(self) -> bool:
         return bool(self.by_pid or self.by_status_fd or self.launches)
