@@ -18,10 +18,16 @@ from tests.attacks.mutations import Mutation, all_mutations, mutated
 from tests.conftest import CHECKOUT
 
 PASSED, FAILED = 0, 1  # pytest's exit status
-#: in a mount namespace of its own; the tests need the three that stay writable
+#: in a mount namespace of its own; the tests need the three that stay writable. In a chroot whose folder is no mount
+#: point there is nothing to remount: the folder is bound beside the copy, and is the root from then on
 HOST_READ_ONLY = """
 for place in /run /tmp /var; do mount --rbind "$place" "$place"; done
-mount -o remount,bind,ro /
+if ! mount -o remount,bind,ro / 2>/dev/null; then
+    mkdir "$PWD/../root"
+    mount --rbind / "$PWD/../root"
+    mount -o remount,bind,ro "$PWD/../root"
+    exec chroot "$PWD/../root" sh -ec 'cd "$1"; shift; exec "$@"' sh "$PWD" "$@"
+fi
 cd "$PWD"
 exec "$@"
 """
