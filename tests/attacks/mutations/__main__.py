@@ -82,7 +82,7 @@ def run(copy: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
     The host's root file system is read-only to it: a defence that is out is out for the fixtures too.
     """
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", HOST_READ_ONLY, "sh", *pytest]
     return subprocess.run(command, cwd=copy, stdout=subprocess.PIPE, text=True, check=False)
 
