@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from minipod.agent.events import PodReference
 from minipod.agent.registry.history import Change, ChangeType, History, Watch, change_of
+from minipod.agent.registry.registry import Registry
 from minipod.agent.registry.selection import Selection, parse_selectors
-from minipod.api.types import ConfigMap, ObjectMeta, Secret
-from minipod.errors import ExpiredError
+from minipod.agent.registry.stored import StoredObjects
+from minipod.api.defaults import defaulted
+from minipod.api.kinds import kind_named
+from minipod.api.types import ConfigMap, Event, ObjectMeta, Secret
+from minipod.errors import ExpiredError, NotFoundError
+from tests.unit.agent_fakes import make_node
 
 Key = tuple[str, str, str]
 Content = dict[Key, Any]
 
 RING = 12
 NAMES = ("a", "b", "c")
-KINDS: dict[str, type[ConfigMap] | type[Secret]] = {"ConfigMap": ConfigMap, "Secret": Secret}
+KINDS: dict[str, type[Any]] = {"ConfigMap": ConfigMap, "Secret": Secret, "Event": Event}
 SELECTORS = ("", "app=web", "app!=web", "tier", "!tier", "app in (web, db),tier=1")
 LABELS: tuple[dict[str, str], ...] = ({}, {"app": "web"}, {"app": "db"}, {"app": "web", "tier": "1"}, {"tier": "2"})
 
@@ -61,6 +71,66 @@ class Agent:
     def restart(self) -> None:
         self.history = History(self.version, max_changes=RING)
         self.past[self.version] = dict(self.content)
+
+
+class RealAgent(Agent):
+    """The registry, the events and the store of a real one."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        self._open()
+
+    def _open(self) -> None:
+        self._node = make_node(self._folder)
+        self.history = self._node.history
+        self.history._max_changes = RING
+        self._look()
+
+    def _look(self) -> None:
+        self.version = self.history.version
+        registry = self._node.registry
+        things = [thing for name in KINDS for thing in registry.objects(kind_named(name))]
+        self.content = {(thing.kind, thing.metadata.namespace, thing.metadata.name): thing for thing in things}
+        self.past[self.version] = self.content
+
+    def write(self, key: Key, labels: dict[str, str] | None, announced: bool = True) -> None:
+        registry, (kind, namespace, name) = self._node.registry, key
+        if not announced:
+            registry = Registry(self._node.store, StoredObjects(self._node.store, lambda: 0.0, lambda _: None))
+        if kind == "Event":
+            pod = PodReference(namespace, name, f"uid-{name}")
+            self._node.events.record(pod, "Normal", "Reason", str(labels), self._node.clock())
+        elif labels is None:
+            with contextlib.suppress(NotFoundError):
+                registry.delete(kind_named(kind), namespace, name)
+        elif key in self.content:
+            registry.update(kind_named(kind), namespace, name, lambda old: with_labels(old, labels))
+        else:
+            registry.create(defaulted(KINDS[kind](metadata=ObjectMeta(name=name, namespace=namespace, labels=labels))))
+        if announced:
+            self._look()
+
+    def fail(self, key: Key) -> None:
+        """A transaction that is rolled back, as on a full disk: of what was written in it nobody ever hears."""
+        before = self.content
+        with contextlib.suppress(InterruptedError), self._node.store.transaction():
+            for name in NAMES:
+                self.write((key[0], key[1], name), {"app": "web"})
+            raise InterruptedError
+        self._look()
+        assert self.content == before
+
+    def restart(self) -> None:
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        self._node.store.close()
+
+
+def with_labels(thing: Any, labels: dict[str, str]) -> Any:
+    return replace(thing, metadata=replace(thing.metadata, labels=labels))
 
 
 class Watcher:
@@ -125,7 +195,7 @@ class Watcher:
             assert self.copy == self.listed(self._agent.content)
 
 
-keys = st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from(("x", "y")), st.sampled_from(NAMES))
+keys = st.tuples(st.sampled_from(("ConfigMap", "Secret")), st.sampled_from(("x", "y")), st.sampled_from(NAMES))
 places = st.tuples(
     st.sampled_from(sorted(KINDS)), st.sampled_from((None, "x", "y")), st.sampled_from((None, None, *NAMES))
 )
@@ -148,8 +218,12 @@ steps = st.one_of(
 )
 
 
-async def run(sequence: list[tuple[Any, ...]]) -> None:
-    agent, watchers = Agent(), []
+events = st.tuples(st.just("write"), st.tuples(st.just("Event"), st.just("x"), st.sampled_from(NAMES)), st.none())
+fails = st.tuples(st.just("fail"), keys)
+
+
+async def run(agent: Agent, sequence: list[tuple[Any, ...]]) -> None:
+    watchers = []
     for step in sequence:
         match step:
             case ("write", key, labels):
@@ -161,6 +235,8 @@ async def run(sequence: list[tuple[Any, ...]]) -> None:
                 selection = Selection(wanted, labels=parse_selectors(selector, "", ())[0])
                 version = max((known for known in agent.past if known <= agent.version - back), default=0)
                 watchers.append(Watcher(agent, selection, version, reads))
+            case ("fail", key) if isinstance(agent, RealAgent):
+                agent.fail(key)
             case ("restart", written):
                 if written:
                     agent.write(("ConfigMap", "x", "a"), {"app": "web"}, announced=False)
@@ -174,4 +250,18 @@ async def run(sequence: list[tuple[Any, ...]]) -> None:
 
 @given(st.lists(steps, max_size=40))
 def test_every_watcher_ends_with_the_list_or_is_expired(sequence: list[tuple[Any, ...]]) -> None:
-    asyncio.run(run(sequence))
+    asyncio.run(run(Agent(), sequence))
+
+
+@settings(max_examples=60)  # each writes to a disk
+@given(st.lists(st.one_of(steps, steps, events, fails), max_size=30))
+def test_every_watcher_of_the_real_registry_ends_with_the_list_or_is_expired(sequence: list[tuple[Any, ...]]) -> None:
+    async def main() -> None:
+        agent = RealAgent(Path(folder))
+        try:
+            await run(agent, sequence)
+        finally:
+            agent.close()
+
+    with tempfile.TemporaryDirectory(prefix="mpw") as folder:
+        asyncio.run(main())

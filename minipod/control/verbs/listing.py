@@ -21,6 +21,7 @@ from minipod.control.wire import Connection
 from minipod.errors import UsageError
 
 BOOKMARK_S = 60.0  # kube-apiserver sends one a minute
+MOST_AT_ONCE = 20  # changes that are sent before the loop gets another turn
 EXPIRY_CHECK_S = 5.0  # how often is looked whether a watch whose peer does not read has expired
 
 
@@ -101,14 +102,19 @@ class Get:
     # -- changes ------------------------------------------------------------------------------------------------
 
     async def _follow(self, watch: Watch) -> dict[str, Any]:
-        while True:
-            if (news := await or_gone(self._connection, self._next(watch))) is None:
-                return {}
+        at_once = 0
+        while not self._connection.gone.done():
+            news: Change | int | None = watch.take() if at_once < MOST_AT_ONCE else None
+            at_once += 1
+            if news is None:
+                at_once = 0
+                news = await or_gone(self._connection, self._next(watch))
             if isinstance(news, Change):
                 self._send_change(news)
-            elif self._request.bookmarks:
+            elif news is not None and self._request.bookmarks:
                 self._send_bookmark(news)
             await self._drained(watch)
+        return {}
 
     async def _next(self, watch: Watch) -> Change | int:
         """The next change, or after a minute without one the version up to which there is none."""
