@@ -218,8 +218,9 @@ steps = st.one_of(
 )
 
 
-events = st.tuples(st.just("write"), st.tuples(st.just("Event"), st.just("x"), st.sampled_from(NAMES)), st.none())
-fails = st.tuples(st.just("fail"), keys)
+pods = st.tuples(st.just("Event"), st.just("x"), st.sampled_from(NAMES))
+events = st.tuples(st.just("write"), pods, st.none())
+fails = st.tuples(st.just("fail"), st.one_of(keys, pods))
 
 
 async def run(agent: Agent, sequence: list[tuple[Any, ...]]) -> None:
