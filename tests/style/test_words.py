@@ -31,7 +31,6 @@ NOT_YET = (
     "plan.network",
     "plan.volumes",
     "runtime",
-    "runtime.spawner",
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

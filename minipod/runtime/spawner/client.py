@@ -1,4 +1,4 @@
-"""The agent's end of the spawner's socket (layer 3): ask it, hear of ends. Decides nothing."""
+"""The agent's end of the spawner's socket (layer 3): requests, and notices of exits. Decides nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class _Failure(msgspec.Struct, frozen=True):
 
 
 class _Message(msgspec.Struct, frozen=True):
-    """Anything that a spawner says: an answer to `id`, or an end."""
+    """Any message of a spawner: the answer to request `id`, or the notice of an exit."""
 
     id: int | None = None
     fds: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class _Listed(msgspec.Struct, frozen=True):
 
 
 class _Done(msgspec.Struct, frozen=True):
-    """An answer that says nothing but that it was done."""
+    """An answer without contents: the request was carried out."""
 
 
 class SpawnerClient:
@@ -127,7 +127,7 @@ class SpawnerClient:
         self._waiting.clear()
 
     def _readable(self) -> None:
-        """All there is: what has ended must be known before anybody's patience is."""
+        """Reads all messages there are: an exit must be known before a timeout that waits for it is handled."""
         while self._socket is not None:
             fds: list[int] = []
             try:
@@ -135,20 +135,20 @@ class SpawnerClient:
                 if not data:
                     self._lose()
                     return
-                self._heard(data, fds)
+                self._handle(data, fds)
             except BlockingIOError:
                 return
             except OSError:
                 self._lose()
             except BadMessage as error:
                 close_all(fds)
-                self._misunderstood(error)
+                self._reject(error)
 
     def _lose(self) -> None:
         self.close()
         self._on_lost()
 
-    def _heard(self, data: memoryview, fds: list[int]) -> None:
+    def _handle(self, data: memoryview, fds: list[int]) -> None:
         """Takes over `fds`, unless it raises BadMessage."""
         message = decode(data, _Message)
         by_name = named(message.fds, fds, message.id)
@@ -167,8 +167,9 @@ class SpawnerClient:
         else:
             future.set_result((bytes(data), by_name))
 
-    def _misunderstood(self, error: BadMessage) -> None:
-        """Its request has failed. Where it cannot be known whose it is, none may wait for ever: the spawner is lost."""
+    def _reject(self, error: BadMessage) -> None:
+        """Fails the request that the message answers. Where its number is unreadable, all requests fail: the spawner is
+        treated as lost."""
         log.error("the spawner sent what is %s", error)
         if error.number is None:
             self._lose()
@@ -194,7 +195,7 @@ class SpawnerClient:
                 await _writable(self._socket)
             except OSError as error:
                 raise SpawnError(f"the spawner is gone: {error.strerror}", error.errno or 0, "") from None
-        # Only now is there an answer to come, or the spawner's end to be told.
+        # Only now can an answer come, or the notice that the spawner is gone.
         future: asyncio.Future[tuple[bytes, dict[str, int]]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:

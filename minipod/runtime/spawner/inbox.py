@@ -1,4 +1,4 @@
-"""Receiving what agent and spawner say to each other (layer 3): a message and the descriptors beside it."""
+"""Receives the messages of agent and spawner (layer 3), with their descriptors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIRST_FIELD = re.compile(rb'\s*\{\s*"id"\s*:\s*(\d{1,15})\s*[,}]')
 
 
 class BadMessage(Exception):  # noqa: N818 - what it is
-    """What came is no message of the protocol. `number`: whose it is; None where that cannot be read."""
+    """Not a message of the protocol. `number`: of the request that it belongs to; None where that is unreadable."""
 
     def __init__(self, why: str, number: int | None) -> None:
         super().__init__(why)
@@ -29,7 +29,7 @@ class BadMessage(Exception):  # noqa: N818 - what it is
 
 
 def number_of(data: bytes | memoryview) -> int | None:
-    """The `id` of a message that may be anything: of JSON wherever it is, of what is none only as the first field."""
+    """The `id` of arbitrary bytes: in JSON at any place, otherwise only as the first field."""
     try:
         value = json.loads(str(data, "utf-8"))
     except (ValueError, RecursionError):
@@ -40,7 +40,7 @@ def number_of(data: bytes | memoryview) -> int | None:
 
 
 def named(names: tuple[str, ...], fds: list[int], number: int | None) -> dict[str, int]:
-    """Raises BadMessage where there is not one descriptor for each name."""
+    """Descriptors by name. Raises BadMessage unless names and descriptors correspond one to one."""
     if len(set(names)) != len(names):
         raise BadMessage("two descriptors have the same name", number)
     if len(names) != len(fds):
@@ -54,7 +54,7 @@ def close_all(fds: Iterable[int]) -> None:
 
 
 def widen(sock: socket.socket) -> None:
-    """Let a whole message into the socket: root may have more than net.core.wmem_max, often 208 KiB."""
+    """Raise the send buffer to a whole message: root may exceed net.core.wmem_max, often 208 KiB."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, MESSAGE_LIMIT)
     except PermissionError:
@@ -74,9 +74,9 @@ class Inbox:
         self._long = False  # the last message was
 
     def receive(self, sock: socket.socket) -> tuple[memoryview, list[int]]:
-        """(the message, until the next one comes; its descriptors). Empty at the end, then without any.
+        """(the message, valid until the next call; its descriptors). Both are empty at the end of the connection.
 
-        Raises OSError; BadMessage where something was cut off, after having closed what came.
+        Raises OSError; BadMessage where the message was truncated, after closing its descriptors.
         """
         if self._long:
             self._buffer.madvise(mmap.MADV_DONTNEED)
@@ -100,9 +100,9 @@ class Inbox:
 
 
 def receive_report(sock: socket.socket) -> tuple[bytes, list[int], int]:
-    """(message, descriptors, the sender's pid as seen from here) from a child; the socket has SO_PASSCRED.
+    """(message, descriptors, the sender's pid in this PID namespace) from a child; the socket has SO_PASSCRED.
 
-    Raises BlockingIOError. The pid is the kernel's word: a child in another PID namespace does not know it.
+    Raises BlockingIOError. The pid comes from the kernel: a child in another PID namespace does not know it.
     """
     space = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(array.array("i").itemsize)
     message, ancillary, _, _ = sock.recvmsg(65536, space, socket.MSG_CMSG_CLOEXEC)

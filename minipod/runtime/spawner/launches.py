@@ -1,7 +1,7 @@
 """The spawner's commands in running containers (layer 3): programs of `kernel.launcher`, started and waited for.
 
 The program is started in the host's namespaces, forks itself into the container's and ends; the fork becomes the
-command, as the spawner's own child. Until its report is read nobody knows its pid, so an end may come before.
+command, as the spawner's own child. Its pid is known when its report is read, so its exit may be seen before that.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _REPORTS_MAX = 4 * REPORT.size
 _MAX_ERRNO = 4095  # of the kernel
 _NO_REPORT = ("what it reports is not of this command", errno.EPROTO)
 
-#: (message, descriptors, to whom): an agent that came later is told nothing of another's requests
+#: (message, descriptors, recipient): an agent that connected later gets no answers to another agent's requests
 Send = Callable[[dict[str, Any], list[int], socket.socket], None]
 
 
 def outcome(reports: bytes) -> tuple[int, tuple[str, int] | None]:
-    """The command's pid, 0 where there was no fork; and what failed: message and errno.
+    """The command's pid, 0 where there was no fork; and the failure: message and errno.
 
-    The program tells the pid and its fork what it failed at, in whatever order the two come to it. The fork is in the
-    container by then, where one with SYS_PTRACE may have it write anything: what disagrees is believed in nothing.
+    The program reports the pid, and its fork the call that failed, in either order. By then the fork is in the
+    container, where a process with SYS_PTRACE may make it write anything: contradictory reports are discarded.
     """
     if len(reports) % REPORT.size or len(reports) > _REPORTS_MAX:
         return 0, _NO_REPORT
@@ -56,7 +56,7 @@ def outcome(reports: bytes) -> tuple[int, tuple[str, int] | None]:
 
 
 def is_child(pid: int) -> bool:
-    """Of this process, and not reaped yet: until then its pid is nobody else's."""
+    """Whether it is a child of this process that is not reaped yet: until then its pid is not used again."""
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except (ChildProcessError, OverflowError):
@@ -65,7 +65,7 @@ def is_child(pid: int) -> bool:
 
 
 class _Launch:
-    """One command: what was asked by whom, and how far it is."""
+    """One command: the request, the agent that sent it, and its progress."""
 
     def __init__(self, key: str, request_id: int, to_end: bool, agent: socket.socket, report: socket.socket) -> None:
         self.report = report  # open until it has exec'ed or failed
@@ -82,11 +82,11 @@ class _Launch:
 
 
 class Launches:
-    """All that are under way."""
+    """All commands that have been launched and have not ended."""
 
     def __init__(self, poll: select.epoll, send: Send, others: Container[int]) -> None:
         """`others`: pids of the spawner's children that are no command."""
-        # The program finds its descriptors at 3 and 4, so nothing that is handed to it may ever be there.
+        # The program finds its descriptors at 3 and 4, so no descriptor passed to it may have these numbers.
         held = [open_null()]
         while held[-1] <= _TARGET_FD:
             held.append(os.dup(held[-1]))
@@ -96,14 +96,14 @@ class Launches:
         self._others = others
         self._by_report: dict[int, _Launch] = {}
         self._by_pid: dict[int, _Launch] = {}
-        self._early: dict[int, dict[str, Any]] = {}  # ends whose pid nobody has told yet
-        self._nobodys: set[int] = set()  # pids whose end is of no interest
+        self._early: dict[int, dict[str, Any]] = {}  # exits of pids that no report has named yet
+        self._ignored: set[int] = set()  # pids whose exit is not reported
 
     def __bool__(self) -> bool:
         return bool(self._by_report or self._by_pid)
 
     def begin(self, key: str, request_id: int, named: dict[str, int], *, to_end: bool, agent: socket.socket) -> None:
-        """`named`: program, target (a pidfd of the container) and streams; what nobody gave is /dev/null."""
+        """`named`: program, target (a pidfd of the container) and streams; missing streams are /dev/null."""
         report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         report.setblocking(False)
         streams = [named.get(name, self.null_fd) for name in STREAMS]
@@ -122,12 +122,12 @@ class Launches:
             raise
         finally:
             theirs.close()
-        self._nobodys.add(launcher)
+        self._ignored.add(launcher)
         self._by_report[report.fileno()] = _Launch(key, request_id, to_end, agent, report)
         self._poll.register(report.fileno(), select.EPOLLIN)
 
     def read(self, report_fd: int) -> bool:
-        """What came on this descriptor; False where it is not one of a command."""
+        """Reads the descriptor's reports; False where it is not a command's."""
         launch = self._by_report.get(report_fd)
         if launch is None:
             return False
@@ -140,14 +140,14 @@ class Launches:
             launch.reports += b"" if fds else data
             if not data or len(launch.reports) > _REPORTS_MAX or len(launch.terminal) > 1:
                 break
-        # The end of the report: it has exec'ed, or failed.
+        # The end of the report: the command has exec'ed, or failed.
         self._poll.unregister(report_fd)
         launch.report.close()
         del self._by_report[report_fd]
         self._reported(launch)
         close_all(launch.terminal)
         if not self._by_report:
-            self._early.clear()  # what is left is none of ours: orphans that were reparented
+            self._early.clear()  # the rest are orphans that were reparented to the spawner
         return True
 
     def _reported(self, launch: _Launch) -> None:
@@ -158,7 +158,7 @@ class Launches:
             launch.pid, failure = 0, _NO_REPORT
         if failure is not None:
             if launch.pid and early is None:
-                self._nobodys.add(launch.pid)
+                self._ignored.add(launch.pid)
             message, number = failure
             error = {"message": message, "errno": number, "reason": "", "op": "launch"}
             self._send({"id": launch.request_id, "error": error}, [], launch.agent)
@@ -170,11 +170,11 @@ class Launches:
             if launch.is_unwanted:
                 os.killpg(launch.pid, signal.SIGKILL)
         if not launch.to_end:
-            self._tell_started(launch)
+            self._report_started(launch)
         if ended and early is not None:
-            self._tell_end(launch, early)
+            self._report_exit(launch, early)
 
-    def _tell_started(self, launch: _Launch) -> None:
+    def _report_started(self, launch: _Launch) -> None:
         answer = {"id": launch.request_id, "pid": launch.pid, "started_at_ns": launch.started_at_ns, "facts": {}}
         fds = {"terminal": launch.terminal[0]} if launch.terminal else {}
         if launch.pid in self._by_pid:  # else it is gone, and its pid may be another's
@@ -185,26 +185,26 @@ class Launches:
             os.close(fds["pidfd"])
 
     def ended(self, pid: int, code: int, number: int) -> None:
-        """A child that is none of the spawner's containers has been reaped."""
-        if pid in self._nobodys:
-            self._nobodys.remove(pid)
+        """A child that is not a container's process has been reaped."""
+        if pid in self._ignored:
+            self._ignored.remove(pid)
             return
         end = {"pid": pid, "code": code, "signal": number, "finished_at_ns": time.time_ns()}
         launch = self._by_pid.pop(pid, None)
         if launch is not None:
-            self._tell_end(launch, end)
+            self._report_exit(launch, end)
         elif self._by_report:
             self._early[pid] = end
 
-    def _tell_end(self, launch: _Launch, end: dict[str, Any]) -> None:
-        told = {"key": launch.key, "started_at_ns": launch.started_at_ns, **end}
-        answer = {"id": launch.request_id, "exit": told} if launch.to_end else {"exit": told}
+    def _report_exit(self, launch: _Launch, end: dict[str, Any]) -> None:
+        record = {"key": launch.key, "started_at_ns": launch.started_at_ns, **end}
+        answer = {"id": launch.request_id, "exit": record} if launch.to_end else {"exit": record}
         self._send(answer, [], launch.agent)
 
     def kill(self, key: str) -> None:
-        """A command that may not have been started yet. Until it is reaped, its pid is its own.
+        """Kill a command, also one that has not started yet. Until it is reaped, its pid is not used again.
 
-        It leads a session: what it has started goes with it, but for what has made a session or group of its own.
+        It leads a session: its process group is killed, without processes that made a session or group of their own.
         """
         for launch in (*self._by_report.values(), *self._by_pid.values()):
             if launch.key == key:

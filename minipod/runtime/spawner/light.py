@@ -47,18 +47,18 @@ class Struct:
 
     def __init__(self, *values: object, **named: object) -> None:
         fields = type(self).__struct_fields__
-        given = dict(zip(fields, values, strict=False)) | named
+        values_by_name = dict(zip(fields, values, strict=False)) | named
         for name in fields:
-            if name in given:
-                value = given.pop(name)
+            if name in values_by_name:
+                value = values_by_name.pop(name)
             elif hasattr(type(self), name):
                 value = getattr(type(self), name)
                 value = value.copy() if isinstance(value, list | dict) else value
             else:
                 raise TypeError(f"{type(self).__name__} needs {name}")
             setattr(self, name, value)
-        if given or len(values) > len(fields):
-            raise TypeError(f"{type(self).__name__} has no {', '.join(given) or 'so many fields'}")
+        if values_by_name or len(values) > len(fields):
+            raise TypeError(f"{type(self).__name__} has no {', '.join(values_by_name) or 'so many fields'}")
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -83,7 +83,7 @@ class _NamedTupleMaker(type):
 
 
 class NamedTuple(metaclass=_NamedTupleMaker):
-    """The base class that says it."""
+    """The base class of named tuples."""
 
 
 def _type_variable(name: str) -> object:

@@ -1,7 +1,7 @@
 """The spawner (layer 3): a small program that forks, waits and keeps descriptors. It executes plans, decides nothing.
 
 One thread, few modules, no asyncio. It is the parent and subreaper of every container, writes each end to
-`<exits>/<key>` before it tells it, and holds the read ends of stdout and stderr, so that neither dies with the agent.
+`<exits>/<key>` before it reports it, and holds the read ends of stdout and stderr, so that neither dies with the agent.
 
 Messages are JSON over SOCK_SEQPACKET, descriptors with them; `client` is the other end:
 
@@ -14,9 +14,9 @@ Messages are JSON over SOCK_SEQPACKET, descriptors with them; `client` is the ot
     {"id", "do": "reattach", "key"} -> {"id", "fds": [names]}
     {"id", "do": "close_stdin", "key"} -> {"id"}    another has the writing end now, alone
     {"id", "do": "forget", "key"} -> {"id"}
-    and, whenever a child that was told as started has ended: {"exit": {key, pid, code, signal, finished_at_ns}}
+    and, whenever a child that was reported as started has ended: {"exit": {key, pid, code, signal, finished_at_ns}}
 
-What is no such request is answered with an error where its id can be read; else the agent is dropped.
+Anything else is answered with an error where its id can be read; otherwise the agent is disconnected.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from minipod.runtime.spawner.requests import Request, request_of
 from minipod.runtime.spawner.stdio import make_stdio
 
 _DESCRIPTION_LIMIT = 300  # characters of what failed
-_MESSAGE_LIMIT = 4096  # and of all that is said of it
+_MESSAGE_LIMIT = 4096  # and of the whole error message
 _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 
 
@@ -64,7 +64,7 @@ CHILD_OPERATIONS: dict[str, type[ChildOperation]] = {
 
 
 class Child:
-    """One forked process: what it was asked, what it holds, how it ended."""
+    """One forked process: its request, its descriptors, its exit."""
 
     def __init__(self, key: str, pid: int, request_id: int, keep: bool) -> None:
         self.key = key
@@ -129,7 +129,7 @@ class Spawner:
                 elif self.agent is not None and fd == self.agent.fileno():
                     self._serve(self.agent)
                     if self.agent is not None:
-                        deadline = 0.0  # an agent that has asked something: when it goes, nobody is to come
+                        deadline = 0.0  # after an agent that has sent a request no other is awaited
                 elif fd in self.by_status_fd:
                     self._read_status(self.by_status_fd[fd])
                 else:
@@ -190,7 +190,7 @@ class Spawner:
             elif request.do == "spawn":
                 self._spawn(request, named)
             elif request.do == "list":
-                self._send({"id": request.id, "children": [self._told(c) for c in self.by_key.values()]})
+                self._send({"id": request.id, "children": [self._fields(c) for c in self.by_key.values()]})
             elif request.do == "reattach":
                 self._reattach(request)
             elif request.do == "close_stdin":
@@ -219,7 +219,7 @@ class Spawner:
 
     # --- requests --------------------------------------------------------------------------------------------------
 
-    def _told(self, child: Child) -> dict[str, Any]:
+    def _fields(self, child: Child) -> dict[str, Any]:
         return {
             "key": child.key,
             "pid": child.pid,
@@ -261,10 +261,10 @@ class Spawner:
             child_status.close()
             raise
         status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        handed = {name: fd for name, fd in named.items() if name not in STREAMS}
+        passed = {name: fd for name, fd in named.items() if name not in STREAMS}
         if any(isinstance(operation, entry.EnterMounts) for operation in operations):
-            handed["mounts"] = self.mounts_fd
-        context = ChildContext({**handed, "status": child_status.fileno()})
+            passed["mounts"] = self.mounts_fd
+        context = ChildContext({**passed, "status": child_status.fileno()})
         context.facts["last_capability"] = self.last_capability
 
         try:
@@ -289,7 +289,7 @@ class Spawner:
     # --- children --------------------------------------------------------------------------------------------------
 
     def _read_status(self, child: Child) -> None:
-        """What the child says before exec: facts (with the terminal), then nothing (it has exec'ed) or a failure."""
+        """Reads a child's reports: facts (with the terminal), then a failure or the end, as exec closes the socket."""
         assert child.status is not None
         while True:
             try:
@@ -302,8 +302,8 @@ class Spawner:
             try:
                 facts, failure = report_of(data)
             except BadMessage as error:
-                told = ContainerError(f"user, groups and home are longer than 64 KiB: report {error}")
-                facts, failure = {}, _error(told, "report")
+                fault = ContainerError(f"user, groups and home are longer than 64 KiB: report {error}")
+                facts, failure = {}, _error(fault, "report")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(sender or child.pid, signal.SIGKILL)
             child.facts = facts or child.facts
@@ -325,7 +325,7 @@ class Spawner:
             self._send({"id": child.request_id, "error": child.failure})
             return
         child.started_at_ns = time.time_ns()
-        answer = {"id": child.request_id, **self._told(child), "fds": list(child.held)}
+        answer = {"id": child.request_id, **self._fields(child), "fds": list(child.held)}
         self._send(answer, list(child.held.values()))
         if not child.keep:
             child.close_held()
@@ -333,7 +333,7 @@ class Spawner:
     def _born(self, child: Child, pid: int) -> None:
         """From now on it is the clone in the PID namespace, not the process that prepared it. It is not reaped yet."""
         if not child.is_born_later or pid in self.by_pid or not is_child(pid):
-            # in a PID namespace with others one with SYS_PTRACE may report in its place
+            # in a shared PID namespace a process with SYS_PTRACE may report in its place
             child.failure = {"message": "another process reports for it", "errno": 0, "reason": "", "op": ""}
             return
         try:
@@ -431,11 +431,11 @@ def _child(
     """The whole life of the child until exec; never returns."""
     doing, described = "stdio", None
     try:
-        process.erase(arguments)  # in a PID namespace that it shares, its command line would tell of the host
+        process.erase(arguments)  # in a shared PID namespace its command line would reveal the host's
         for number, name in enumerate(STREAMS):
             os.dup2(stdio[name], number, inheritable=True)
         for operation in operations[:-1]:
-            # what cannot be executed is said in the program's name alone
+            # the error of exec names the program alone
             doing, described = type(operation).__name__, None if operation.phase == "exec" else operation.describe
             operation.execute(context)
         doing, described = type(operations[-1]).__name__, None
@@ -476,7 +476,9 @@ def main(listener_fd: int, exits: str) -> None:
     process.set_child_subreaper()
     process.reset_internal_signals()
     most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))  # an agent that starts one anew has a limit of its own
+    resource.setrlimit(
+        resource.RLIMIT_DATA, (most, most)
+    )  # the agent that starts a spawner may have a limit of its own
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it leaves when it has nothing left to look after
     spawner = Spawner(socket.socket(fileno=os.dup(3)), exits)

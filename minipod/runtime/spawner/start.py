@@ -1,4 +1,4 @@
-"""Starts a spawner (layer 3). Imports little: the agent does this first, and what it then imports runs beside."""
+"""Starts a spawner (layer 3). Imports little: the agent starts it first and imports the rest while it starts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _started: list[int] = []  # pids of our children
 
 
 def start_spawner(socket_path: str, exits: str) -> None:
-    """Start a spawner that listens at `socket_path`. It can be connected to at once.
+    """Start a spawner that listens at `socket_path`. The agent can connect to it at once.
 
     It runs from a detached read-only mount of the interpreter: whatever a container makes of its parent's
-    /proc/self/exe, there is nothing that could be written to (CVE-2019-5736).
+    /proc/self/exe, it cannot be written to (CVE-2019-5736).
     """
     os.makedirs(os.path.dirname(socket_path), mode=0o700, exist_ok=True)
     os.makedirs(exits, mode=0o700, exist_ok=True)
@@ -51,7 +51,7 @@ def start_spawner(socket_path: str, exits: str) -> None:
 
 
 def reap() -> None:
-    """Let the spawners that have ended be gone: they are this process' children."""
+    """Reap the spawners that have ended: they are this process' children."""
     for pid in tuple(_started):
         try:
             ended, _ = os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""The standard streams of a child (layer 3): pipes of the spawner's, what came with the request, or /dev/null."""
+"""The standard streams of a child (layer 3): pipes of the spawner's, the request's descriptors, or /dev/null."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from minipod.runtime.spawner.inbox import close_all
 from minipod.runtime.spawner.launches import STREAMS
 from minipod.runtime.spawner.requests import Request
 
-_PIPE_BYTES = 256 << 10  # what a container may write while nobody reads
+_PIPE_BYTES = 256 << 10  # what a container may write while no agent reads
 
 
 def make_stdio(request: Request, named: dict[str, int], null_fd: int) -> tuple[dict[str, int], dict[str, int]]:
-    """(ours, the child's) descriptors. What nobody gave is /dev/null, `null_fd`."""
+    """(ours, the child's) descriptors. Missing streams are /dev/null, `null_fd`."""
     ours: dict[str, int] = {}
     theirs: dict[str, int] = {}
     try:
@@ -25,10 +25,10 @@ def make_stdio(request: Request, named: dict[str, int], null_fd: int) -> tuple[d
                     fcntl.fcntl(ours[name], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             if request.stdin:
                 theirs["stdin"], ours["stdin"] = os.pipe2(os.O_CLOEXEC)
-        given = named if request.stdio == "fds" else {}
+        supplied = named if request.stdio == "fds" else {}
         for name in STREAMS:
             if name not in theirs:
-                theirs[name] = os.dup(given.get(name, null_fd))
+                theirs[name] = os.dup(supplied.get(name, null_fd))
     except BaseException:  # no descriptor is free
         close_all((*ours.values(), *theirs.values()))
         raise

@@ -101,13 +101,13 @@ class Spawners:
         return {}
 
     async def close_stdin(self, key: str) -> None:
-        """Whoever holds the writing end of its standard input lets go of it."""
+        """The spawner that holds the writing end of its standard input closes it."""
         for client in list(self._clients.values()):
             with contextlib.suppress(SpawnError):
                 await client.close_stdin(key)
 
     async def forget(self, key: str) -> None:
-        """Whoever has it lets go of it; a record on disk goes too. An older spawner leaves after its last child."""
+        """The spawner that has it drops its record, also on disk. An older spawner ends after its last child."""
         for path, client in list(self._clients.items()):
             with contextlib.suppress(SpawnError):
                 await client.forget(key)
@@ -121,7 +121,7 @@ class Spawners:
             os.unlink(path)
 
     async def kill_and_forget(self, key: str, timeout_s: float = 10.0) -> None:
-        """End a child that nobody else waits for (a pod's pause process)."""
+        """End a child that has no other waiter (a pod's pause process)."""
         fds = await self.reattach(key)
         ended = self._pause_ends[key] = asyncio.Event()
         try:
