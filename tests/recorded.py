@@ -20,15 +20,15 @@ RECORDED: dict[str, Any] = {
     for file in ("behaviour.json", "behaviour-more.json")
     for name, pod in json.loads((DATA / file).read_text()).items()
 }
-# Whether a container that ends at once has ended when the next one is told as started: on a cluster it was so once and
-# once not.
+# Whether a container that ends at once has ended when the next one is reported as started: on a cluster it had once,
+# and once not.
 RACES = {
     "sidecar-crashing-main-ends",
     "sidecar-crashing-main-ends-late",
     "sidecar-exits-zero-never",
     "two-mixed-never",
 }
-# The first is no pod's, the second tells of this host's network; the others follow the clock.
+# The first is no pod's, the second is about this host's network; the others follow the clock.
 UNCOUNTED = ("MissingClusterDNS", "Network", "Unhealthy", "BackOff")
 # By how much a pod may be ahead of the cluster's when both are deleted: the kubelet looks again after 10 to 15 s where
 # the back-off is over after 10.
@@ -62,10 +62,10 @@ def states(history: Iterable[Mapping[str, Any]]) -> list[State]:
     return result
 
 
-def _parted(told: list[State]) -> tuple[list[State], list[State]]:
-    """What was told before the deletion, and after it."""
-    first = next((number for number, (_, state) in enumerate(told) if '"terminating": true' in state), len(told))
-    return told[:first], told[first:]
+def _parted(seen: list[State]) -> tuple[list[State], list[State]]:
+    """The states before the deletion, and after it."""
+    first = next((number for number, (_, state) in enumerate(seen) if '"terminating": true' in state), len(seen))
+    return seen[:first], seen[first:]
 
 
 def is_ahead(name: str, history: Iterable[Mapping[str, Any]]) -> bool:
@@ -76,16 +76,16 @@ def is_ahead(name: str, history: Iterable[Mapping[str, Any]]) -> bool:
 def compare_states(name: str, history: Iterable[Mapping[str, Any]], late_s: float) -> list[str]:
     """What is different in one pod's states, in words. `late_s`: by which one may come later than on the cluster."""
     before, after = _parted(states(history_until_deleted(name)))
-    told, ended = _parted(states(history))
+    seen, ended = _parted(states(history))
     last_s = RECORDED[name]["seconds"] - late_s
-    while len(before) > len(told) and before[-1][0] > last_s:  # it may come after the deletion, so not at all
+    while len(before) > len(seen) and before[-1][0] > last_s:  # it may come after the deletion, so not at all
         del before[-1]
         after = []
-    lines = _compare_part(name, before, told, late_s)
-    for at, state in told[len(before) :]:
+    lines = _compare_part(name, before, seen, late_s)
+    for at, state in seen[len(before) :]:
         if at < RECORDED[name]["seconds"] - LEAD_S:
             lines.append(f"{name}: not on the cluster: {at} s {state}")
-    if not lines and after and len(told) == len(before):
+    if not lines and after and len(seen) == len(before):
         lines = _compare_part(name, after, ended, late_s)
         lines += [f"{name}: not on the cluster: {at} s {state}" for at, state in ended[len(after) :]]
     return lines
@@ -110,7 +110,7 @@ def compare_rest(name: str, history: Iterable[Mapping[str, Any]], late_s: float)
     over = recorded["seconds"] + late_s if recorded["deleteSeconds"] is None else math.inf
     before = [entry for entry in history if entry["t"] < over]
     if not before:
-        return [f"{name}: nothing was told"]
+        return [f"{name}: nothing was seen"]
     return [
         f"{name}: at rest {key}\n   there {last[key]}\n   here  {before[-1][key]}"
         for key in ("phase", "conditions")

@@ -127,7 +127,7 @@ class FakeImages:
 
 
 class FakeSession:
-    """A command in a container that ends when told."""
+    """A command in a container that ends on request."""
 
     def __init__(self, tty_fd: int = -1) -> None:
         self.tty_fd = tty_fd
@@ -145,7 +145,7 @@ class FakeSession:
 
 
 class FakeRuntime:
-    """Keeps what it is told; `fail[verb]` is raised by that verb, `log` holds the calls. Outlives the fake agent."""
+    """Records what it is asked to do; that verb raises `fail[verb]`, `log` holds the calls. Outlives the fake agent."""
 
     def __init__(self) -> None:
         self.images = FakeImages()
@@ -391,8 +391,8 @@ def make_pod(name: str = "web", *containers: str, init: Sequence[str] = (), **sp
     return Pod(
         metadata=ObjectMeta(name=name, namespace="default"),
         spec=PodSpec(
-            containers=tuple(container(one) for one in containers or ("main",)),
-            init_containers=tuple(container(one) for one in init),
+            containers=tuple(container(name) for name in containers or ("main",)),
+            init_containers=tuple(container(name) for name in init),
             **(defaults | spec),
         ),
     )

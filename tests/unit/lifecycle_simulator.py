@@ -68,13 +68,13 @@ class Process:
 
 
 class Simulator:
-    """One pod and its world. `told` holds every published status with its time since the start."""
+    """One pod and its world. `published` holds every published status with its time since the start."""
 
     def __init__(self, pod: Pod, *, max_backoff_s: float = 300.0, save: bool = True) -> None:
         self.now = START
         self.state = core.new_state(pod, self.now, max_backoff_s=max_backoff_s)
         self.save = save
-        self.told: list[tuple[float, model.PodState]] = []
+        self.published: list[tuple[float, model.PodState]] = []
         self.actions: list[tuple[float, model.Action]] = []
         self.recorded: list[tuple[float, model.RecordEvent]] = []
         self.processes: dict[str, Process] = {}
@@ -129,7 +129,7 @@ class Simulator:
         if self.save:
             self.state = msgspec.json.decode(msgspec.json.encode(self.state), type=model.PodState)
         if self.state.published != before:
-            self.told.append((self.t, self.state))
+            self.published.append((self.t, self.state))
         for action in actions:
             self.actions.append((self.t, action))
             self._do(action)
@@ -284,7 +284,7 @@ class Simulator:
     def history(self) -> Iterator[dict[str, Any]]:
         """Every distinct status, in the shape of the recorded ones."""
         last = None
-        for t, state in self.told:
+        for t, state in self.published:
             entry = snapshot(state)
             if entry != last:
                 yield {"t": t, **entry}

@@ -104,7 +104,7 @@ class FakeSpawner:
         self.on_exit: Callable[[ChildExit], None] = lambda _: None
         self.on_lost: Callable[[], None] = lambda: None
         self.refuses: SpawnError | None = None
-        self.ends_at_once: int | None = None  # its code: told before the answer
+        self.ends_at_once: int | None = None  # its code: the exit is reported before the answer
         self.obeys_s: float | None = 0.0  # from SIGTERM to the end; None: it does not
         self.immortal = False
         self.running: dict[str, int] = {}  # key -> the writing end of its stdout
@@ -151,7 +151,7 @@ class FakeSpawner:
         os.write(self.running[key], text)
 
     def end(self, key: str, code: int, number: int = 0) -> None:
-        """The process ends; the connected agent is told."""
+        """The process ends, which is reported to the connected agent."""
         os.close(self.running.pop(key))
         self.ended[key] = ChildExit(key, PID, code, number, 0, int(now_s() * 1e9))
         self.on_exit(self.ended[key])

@@ -158,7 +158,7 @@ def test_a_running_pod_s_resources_are_those_of_its_group() -> None:
             }
         )
     ).start()
-    told = [state.status.resources for _, state in sim.told if state.status.resources is not None]
+    told = [state.status.resources for _, state in sim.published if state.status.resources is not None]
     assert told[0].limits == {"cpu": "100m", "memory": "64Mi"}
     sim.run(5)
     sim.end("d", 1)

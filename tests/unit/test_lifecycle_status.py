@@ -191,7 +191,7 @@ def test_ephemeral_container_is_started_once_and_never_counts() -> None:
 
 def test_status_grows_older_only_by_a_number_that_counts_changes() -> None:
     sim = simulate(5)
-    numbers = [state.published for _, state in sim.told]
+    numbers = [state.published for _, state in sim.published]
     assert numbers == sorted(set(numbers))
 
 

@@ -76,10 +76,10 @@ def test_deletion_is_told_before_anything_follows_from_it() -> None:
     sim = simulate()
     sim.fail["c"] = model.ContainerCreateFailed(name="c", reason="CreateContainerConfigError", message="m")
     sim.run(5)
-    before = len(sim.told)
+    before = len(sim.published)
     delete(sim)
     assert sim.container("c").state.waiting.reason == "CreateContainerConfigError"
-    assert len(sim.told) == before + 1
+    assert len(sim.published) == before + 1
     sim.run(0.001)
     assert sim.container("c").state.waiting.reason == "ContainerCreating"
 
@@ -102,10 +102,10 @@ def test_deletion_without_a_grace_period_kills_at_once_and_runs_no_hook() -> Non
 
 def test_a_pod_that_wants_no_grace_period_is_told_as_deleted_and_then_no_more() -> None:
     sim = running(terminationGracePeriodSeconds=0)
-    before = len(sim.told)
+    before = len(sim.published)
     delete(sim)
     sim.run(1)
-    assert len(sim.told) == before + 1
+    assert len(sim.published) == before + 1
     assert sim.state.stage == "gone"
 
 

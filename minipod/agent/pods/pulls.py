@@ -1,6 +1,6 @@
-"""A container's image, from the store or from its registry (layer 5). Asks; the rules are the store's and lifecycle's.
+"""Finds a container's image in the store or pulls it (layer 5). The rules are the image store's and the lifecycle's.
 
-Pulls run in threads of their own: no pull waits for another pod's volumes, nothing waits for a pull but its container.
+Pulls run in threads of their own: no pull waits for another pod's volumes, and only its container waits for a pull.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ async def find_image(
     pod: Callable[[], Pod],
     wanted: Wanted,
     pull_allowed: bool,
-    tell: Callable[[model.Event], None],
+    report: Callable[[model.Event], None],
 ) -> Image:
-    """The image; tells on the way what the kubelet's image manager records.
+    """The image. Reports the events that the kubelet's image manager records.
 
-    Raises ImageError with the waiting reason. `pod` gives the object as it is now: a deletion ends the pull.
+    Raises ImageError with the waiting reason. `pod` returns the current object: a deletion ends the pull.
     """
     images = node.runtime.images
     name, volume = wanted.container, wanted.reference if wanted.is_volume else ""
     image = await look_at_image(wanted.reference, images.present, wanted.reference, wanted.pull_policy)
     if image is not None:
-        tell(model.ImageReady(name=name, reference=volume))
+        report(model.ImageReady(name=name, reference=volume))
         return image
     if not pull_allowed:
         raise ImageError(f'Back-off pulling image "{wanted.reference}"', "ImagePullBackOff")
     if images.is_default(wanted.reference) and images.resolve(wanted.reference) is None:
         image = await slowly_off_loop(images.require, wanted.reference)  # builds it
-        tell(model.ImageReady(name=name, reference=volume))
+        report(model.ImageReady(name=name, reference=volume))
         return image
-    tell(model.ImagePulling(name=name, reference=volume))
+    report(model.ImagePulling(name=name, reference=volume))
     secrets = pull_secrets(node, pod())
     stop = threading.Event()
     pulling = asyncio.ensure_future(in_thread(lambda: images.fetch(wanted.reference, secrets, stop=stop)))
@@ -71,12 +71,12 @@ async def find_image(
     finally:
         stop.set()
     took, size = pulled.seconds, pulled.image.size_bytes
-    tell(model.ImageReady(name=name, reference=volume, present=False, seconds=took, size_bytes=size))
+    report(model.ImageReady(name=name, reference=volume, present=False, seconds=took, size_bytes=size))
     return pulled.image
 
 
 async def _unless_deleted(pulling: asyncio.Future[T], node: Node, pod: Callable[[], Pod]) -> T:
-    """What `pulling` gives, or ImageError as soon as the pod is to go."""
+    """The result of `pulling`. Raises ImageError as soon as the pod is to be deleted."""
     deletion = asyncio.ensure_future(_deleted(node, pod))
     try:
         both: set[asyncio.Future[Any]] = {pulling, deletion}
@@ -85,12 +85,12 @@ async def _unless_deleted(pulling: asyncio.Future[T], node: Node, pod: Callable[
         deletion.cancel()
     if pulling.done():
         return pulling.result()
-    pulling.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody asks any more
+    pulling.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # its result is not needed any more
     raise ImageError("stopped, as the pod is being deleted")
 
 
 async def _deleted(node: Node, pod: Callable[[], Pod]) -> None:
-    """Returns when the pod is to go."""
+    """Returns when the pod is to be deleted."""
     metadata = pod().metadata
     watch = node.history.watch(Selection.of("Pod", namespace=metadata.namespace, name=metadata.name, uid=metadata.uid))
     while not _is_deleted(pod()):
@@ -102,7 +102,7 @@ def _is_deleted(pod: Pod) -> bool:
 
 
 def pull_secrets(node: Node, pod: Pod) -> list[tuple[str, AuthFile]]:
-    """What the pod's imagePullSecrets hold; an event tells of those that are missing (kubelet_pods.go).
+    """The credentials of the pod's imagePullSecrets; records an event for those that are missing (kubelet_pods.go).
 
     Raises ImageError.
     """
@@ -131,7 +131,7 @@ def pull_secrets(node: Node, pod: Pod) -> list[tuple[str, AuthFile]]:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Runs `work` in a daemon thread of its own: an agent that leaves waits for no registry."""
+    """Runs `work` in a daemon thread of its own, so that an agent can exit without waiting for a registry."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -147,12 +147,12 @@ async def in_thread(work: Callable[[], T]) -> T:
         result, failure = None, None
         try:
             result = work()
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # raised in the caller
             failure = error
         try:
             loop.call_soon_threadsafe(answer, result, failure)
         except RuntimeError:
-            pass  # the loop has gone, and with it whoever wanted to know
+            pass  # the loop is closed, and the caller gone with it
 
     threading.Thread(target=run, name="pull", daemon=True).start()
     return await future

@@ -1,8 +1,8 @@
-"""Makes the probes of one pod when they are due (layer 5) and tells the lifecycle their results.
+"""Makes the probes of one pod when they are due and reports their results to the lifecycle (layer 5).
 
-Whom to probe, from when on and what a result means is `lifecycle.probes`'; how one is made is `probe_kinds`'.
-After pkg/kubelet/prober/worker.go: a probe's attempts follow one another, a turn that was missed meanwhile is made up
-for once, one that could not be made is tried three times.
+`lifecycle.probes` decides which containers are probed, from when on, and what a result means; `probes.kinds` makes the
+probes. As in pkg/kubelet/prober/worker.go: the attempts of a probe never overlap, missed turns are made up for by one
+late probe, and a probe that cannot be made is tried three times.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ MAX_TRIES = 3
 
 
 class Prober:
-    """One pod's probes. `update` after every step; `close` when the pod or the agent goes."""
+    """One pod's probes. Call `update` after every event, `close` when the pod or the agent ends."""
 
-    def __init__(self, node: Node, tell: Callable[[model.Event], None]) -> None:
+    def __init__(self, node: Node, report: Callable[[model.Event], None]) -> None:
         self._node = node
-        self._tell = tell
+        self._report = report
         self._seen: model.PodState | None = None
         self._workers: dict[tuple[str, str], _Worker] = {}
 
     def update(self, state: model.PodState) -> None:
-        """Starts and ends what has become wanted and unwanted; a change of status asks anew for readiness."""
+        """Starts and stops probes according to the state; a change of status triggers readiness probes at once."""
         before, self._seen = self._seen, state
         if before is state:
             return
@@ -51,9 +51,9 @@ class Prober:
                 known.ask()
 
     def _begin(self, state: model.PodState, probe: WantedProbe) -> _Worker:
-        from minipod.agent.probes.targets import maker  # most pods have no probes: an agent starts without it
+        from minipod.agent.probes.targets import maker  # imported late: most pods have no probes
 
-        return _Worker(self._node, probe, maker(self._node, state.pod, state.sandbox.ips, probe), self._tell)
+        return _Worker(self._node, probe, maker(self._node, state.pod, state.sandbox.ips, probe), self._report)
 
     def close(self) -> None:
         for worker in self._workers.values():
@@ -62,17 +62,17 @@ class Prober:
 
 
 class _Worker:
-    """One probe of one instance of a container, from its first turn to its last."""
+    """One probe of one container instance, from its first turn to its last."""
 
-    def __init__(self, node: Node, wanted: WantedProbe, make: Make, tell: Callable[[model.Event], None]) -> None:
+    def __init__(self, node: Node, wanted: WantedProbe, make: Make, report: Callable[[model.Event], None]) -> None:
         self.wanted = wanted
         self._make = make
-        self._tell = tell
+        self._report = report
         self._clock = node.clock
         self._figures = node.probe_figures
         self._loop = asyncio.get_running_loop()
         self._attempt: Attempt | None = None
-        self._number = 0  # of the attempt under way; an answer to an earlier one is nobody's
+        self._number = 0  # of the current attempt; answers to earlier ones are ignored
         self._busy = False
         self._tries = 0
         self._asked = False
@@ -90,7 +90,7 @@ class _Worker:
             self._attempt.give_up()
 
     def ask(self) -> None:
-        """A turn at once, from which the others are counted; after the present attempt, if there is one."""
+        """A turn at once, or after the current attempt; the next turns are counted from it."""
         if self._busy:
             self._asked = True
             return
@@ -100,7 +100,7 @@ class _Worker:
         self._timer = self._wait()
 
     def _wait(self) -> asyncio.TimerHandle:
-        # A clock that was set back must not silence a probe.
+        # A clock that is set back must not stop a probe.
         longest = self.wanted.probe.period_seconds + self.wanted.probe.initial_delay_seconds
         self._due = self._loop.time() + max(0.0, min(self._turn_at - self._clock(), longest))
         return self._loop.call_at(self._due, self._turn)
@@ -116,7 +116,7 @@ class _Worker:
         number = self._number
         self._busy = True
         attempt = self._make(partial(self._answered, number))
-        if self._busy and self._number == number:  # otherwise it was answered at once
+        if self._busy and self._number == number:  # else it was answered at once
             self._attempt = attempt
             self._limit = self._loop.call_later(self.wanted.probe.timeout_seconds, attempt.time_is_up)
 
@@ -132,7 +132,7 @@ class _Worker:
             self._timer = self._loop.call_later(0, self._try)
             return
         wanted = self.wanted
-        self._tell(
+        self._report(
             model.ProbeResult(
                 name=wanted.name,
                 container_id=wanted.container_id,
@@ -151,6 +151,6 @@ class _Worker:
         else:
             period = self.wanted.probe.period_seconds
             missed = self._turn_at + period
-            # The turns that were missed are made up for by one, now.
+            # Missed turns are made up for by one, now.
             self._turn_at = max(missed, missed + (now - missed) // period * period)
         self._timer = self._wait()

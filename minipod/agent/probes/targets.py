@@ -91,7 +91,7 @@ def tcp(loop: asyncio.AbstractEventLoop, container: AnyContainer, address: str, 
 def port_number(port: int | str, container: AnyContainer) -> int:
     """probe.ResolveContainerPort: a number, also one in quotes, or the container's port of that name."""
     if isinstance(port, str):
-        named = next((one.container_port for one in container.ports if one.name == port), None)
+        named = next((declared.container_port for declared in container.ports if declared.name == port), None)
         if named is None and not port.isdigit():
             raise ValueError(f"port {port} not found")
         port = int(port) if named is None else named

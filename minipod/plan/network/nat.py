@@ -86,7 +86,7 @@ class EnsureNat(HostOperation, frozen=True, kw_only=True):
             Chain("output", "nat", "output", -100),
             Chain("postrouting", "nat", "postrouting", 100),
             Chain("hostports"),
-            # route_localnet makes these possible, nobody is to use them
+            # route_localnet makes these possible; they must not be used
             _rule(_GUARD, from_bridge, to_loopback, Verdict("drop")),
             _rule(_GUARD, from_bridge, Match(IP_SADDR, _LOOPBACK[4]), Verdict("drop")),
             # Linux delivers nothing from elsewhere to ::1: refused at once is better than no answer, 127.0.0.1 works.
@@ -174,12 +174,12 @@ class AddPortMappings(HostOperation, frozen=True, kw_only=True):
 
 
 def exists(nftables: nft.Nftables, table: str) -> bool:
-    """Whether the instance's table stands."""
+    """Whether the instance's table exists."""
     return nftables.exists(table, _GUARD)
 
 
 def _delete(nftables: nft.Nftables, table: str, commands: list[Command]) -> None:
-    """What another has removed meanwhile is no error."""
+    """Runs commands of deletion. Objects that another process has removed already are no error."""
     try:
         nftables.run(table, commands)
     except OSError as error:

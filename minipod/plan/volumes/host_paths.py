@@ -76,6 +76,6 @@ class CheckHostPath(HostOperation, frozen=True):
 
 
 def refuse_another_type(source_fd: int, path: str, wanted: str) -> None:
-    """Of what is about to be mounted: whoever may write to its folder may have put a link there. Raises OSError."""
+    """Checks the type of what is about to be mounted: it may have been replaced by a link. Raises OSError."""
     if wanted and not _TYPES[wanted][1](os.fstat(source_fd).st_mode):
         raise OSError(errno.EINVAL, f"hostPath type check failed: is not {_TYPES[wanted][0]}", path)

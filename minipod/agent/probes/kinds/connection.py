@@ -37,16 +37,16 @@ class Attempt(Protocol):
 
 
 class User(Protocol):
-    """Who talks over a connection. After `failed` or `ended` nothing more is called."""
+    """The protocol on a connection. Nothing is called after `failed` or `ended`."""
 
     def connected(self) -> bytes:
-        """What to say first."""
+        """Returns the data to send first."""
 
     def received(self, data: bytes) -> bytes:
-        """What to answer."""
+        """Returns the data to send in answer."""
 
     def ended(self) -> None:
-        """The other side has said all it will say."""
+        """The peer has closed its side."""
 
     def failed(self, stage: str, error: OSError) -> None:
         """`stage`: dial | handshake | read | write"""
@@ -56,17 +56,17 @@ class Tls(Protocol):
     """TLS for connections (`tls`). A socket of its own raises BlockingIOError where it would wait, and TlsError."""
 
     def wrap(self, connected: socket.socket, host: str) -> socket.socket:
-        """`host`: the name to be told to the server, empty for none."""
+        """`host`: the name to send to the server (SNI), `""` for none."""
 
     def waits_for(self, wrapped: socket.socket) -> str:
-        """Takes the handshake as far as it goes: `read` or `write` where it waits for that, empty when it is done.
+        """Continues the handshake: returns `read` or `write` when it waits for that, `""` when it is done.
 
         Raises OSError.
         """
 
 
 class TlsError(OSError):
-    """What goes against TLS; `reason` is OpenSSL's name for it, WRONG_VERSION_NUMBER."""
+    """A violation of TLS. `reason`: OpenSSL's name for it, as WRONG_VERSION_NUMBER."""
 
     reason = ""
 
@@ -85,7 +85,7 @@ class Connection:
         tls: Tls | None = None,
         host: str = "",
     ) -> None:
-        """`address`: a numeric one. `host`: the name to be told to the server by TLS, if it is a name."""
+        """`address`: a numeric one. `host`: the name that TLS sends to the server, if it is a name."""
         self._loop = loop
         self._address = (address, port)
         self._user = user
@@ -94,7 +94,7 @@ class Connection:
         self._socket: socket.socket | None = None
         self._fd = -1
         self._out = b""
-        self._reads = self._writes = False  # what the loop watches: asking it costs more than knowing
+        self._reads = self._writes = False  # what the loop watches; cheaper than asking the loop
 
     def start(self) -> None:
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET

@@ -1,7 +1,7 @@
 """The grpc probe (layer 5): one unary grpc.health.v1.Health/Check without TLS, after pkg/probe/grpc.
 
 A client of HTTP/2 (RFC 9113) for exactly this call. As the kubelet's, it says nothing before the server has, and
-dials again while there is time. Whoever listens in a pod chooses what is read: an answer has some hundred bytes, and
+dials again while there is time. The server in the pod chooses what is read: an answer has some hundred bytes, and
 of more than `_MAX_RECEIVED` no frame is looked at, whatever kind it is.
 """
 

@@ -60,7 +60,7 @@ class HttpRequest(NamedTuple):
 
 
 def http_request(action: HTTPGetAction, pod_ip: str, port: int, purpose: str = "probe") -> HttpRequest:
-    """request.go NewRequestForHTTPGetAction. `purpose`: probe | lifecycle, told by the User-Agent.
+    """request.go NewRequestForHTTPGetAction. `purpose`: probe | lifecycle, part of the User-Agent.
 
     Raises ValueError for a host that no URL can hold.
     """

@@ -1,7 +1,7 @@
-"""Reads an answer of HTTP/1 as it comes (layer 5, pure): status, headers, the first 10 KiB of the body.
+"""Parses an HTTP/1 response incrementally (layer 5, pure): status, headers, the first 10 KiB of the body.
 
-Whoever listens in a pod chooses what is read here: every loop is bounded, and so is what is kept. The limits and the
-words are those of Go's net/http, but for the size of headers (there 10 MiB) and the number of interim answers.
+The server in the pod chooses what is read here: every loop is bounded, and so is what is kept. Limits and messages are
+those of Go's net/http, except the size of headers (there 10 MiB) and the number of interim responses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tcpSocket probe (layer 5), after pkg/probe/tcp: a port that can be connected to is well."""
+"""The tcpSocket probe (layer 5), after pkg/probe/tcp: succeeds when the port accepts a connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from minipod.agent.probes.kinds.connection import Answer, Connection, Done, join
 
 
 class TcpProbe:
-    """One attempt. `address` is numeric; `host` is what is told."""
+    """One attempt. `address` is numeric; `host` is for messages."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: str, host: str, port: int, done: Done) -> None:
         self._target = join_host_port(host, port)
