@@ -1,8 +1,8 @@
-"""Writing a volume's files all at once (layer 3): a new folder, and one rename that makes it the current one.
+"""Replaces all files of a volume at once (layer 3): writes a new directory, which one rename makes current.
 
-Rules: pkg/volume/util/atomic_writer.go. `<volume>/..data` is a link to the folder with the files, the names that a
-container sees are links through it. Whoever opens `..data` sees all of the old files or all of the new ones. Every
-step goes through descriptors and follows no link.
+Rules: pkg/volume/util/atomic_writer.go. `<volume>/..data` is a link to the directory with the files, the names that a
+container sees are links through it. A process that opens `..data` sees all of the old files or all of the new ones.
+Every step goes by descriptors and follows no link.
 """
 
 from __future__ import annotations

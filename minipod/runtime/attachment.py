@@ -1,4 +1,4 @@
-"""A running container's standard streams for somebody who comes later (layer 3): attach. Copies nothing itself."""
+"""Attaches to a running container's standard streams (layer 3). Copies nothing itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from minipod.runtime.status import ContainerState
 
 
 class Attachment:
-    """What is written is told to `tap`s beside the log; what is to be read is written into what `take_input` gives."""
+    """`tap` gets what the container writes, in addition to the log; `take_input` returns where its input is written."""
 
     def __init__(self, container: Container, close_stdin: Callable[[str], Awaitable[None]]) -> None:
-        """`close_stdin`: whoever else holds the container's writing end lets go. Raises ContainerError: not running."""
+        """`close_stdin`: closes the spawner's copy of the writing end. Raises ContainerError: not running."""
         if container.status.state != ContainerState.RUNNING or container.log is None:
             raise ContainerError(f'container "{container.status.config.name}" is not running')
         self._container = container
@@ -27,9 +27,9 @@ class Attachment:
         return self._container.status.config.tty
 
     async def take_input(self) -> int:
-        """The terminal, or its standard input's writing end: the caller's to close. -1: it reads nothing.
+        """The terminal, or the writing end of its standard input, for the caller to close; -1 where it has neither.
 
-        With stdinOnce the writing end is given away, once: the container reads the end when the taker closes it.
+        With stdinOnce the writing end is returned once: the container reads end of file when the caller closes it.
         """
         held, config = self._container.held, self._container.status.config
         fd = held.get("terminal", held.get("stdin", -1))
@@ -42,7 +42,7 @@ class Attachment:
         return fd
 
     def tap(self, stream: str, tap: Tap, whole: bool = False) -> Callable[[], None]:
-        """stdout or stderr, from the line on that is being written (`whole`: all of it); an empty chunk is the end."""
+        """Passes stdout or stderr to `tap`, beginning with the current line (`whole`: with the log); ends with b""."""
         return self._log.tap(stream, tap, whole)
 
     async def wait(self) -> int:

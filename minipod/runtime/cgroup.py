@@ -1,6 +1,6 @@
-"""What the groups of pods and containers tell (layer 3): OOM kills, usage, processes, and what was left behind.
+"""Reads the cgroups of pods and containers (layer 3): OOM kills, usage, processes, leftovers.
 
-Groups are named by their path (`/minipod/kubepods/…`), the same in every hierarchy. Making them is `plan.cgroup`.
+Groups are named by their path (`/minipod/kubepods/…`), the same in every hierarchy. `plan.cgroup` creates them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minipod.plan.configs import HostFacts
 
 _GONE = (errno.ENOENT, errno.ENODEV)
 _THAW_PAUSE_S = 0.1
-_NO_LIMIT = 1 << 62  # v1 says that there is none by a number of pages that no machine has
+_NO_LIMIT = 1 << 62  # v1 reports "no limit" as a number of pages that no machine has
 _UNIT = "run minipod agent as a service of systemd"
 
 
@@ -30,7 +30,7 @@ class CgroupStats(msgspec.Struct, frozen=True):
 
     cpu_usage_ns: int = 0
     memory_usage_bytes: int = 0
-    memory_working_set_bytes: int = 0  # usage without inactive page cache, as the kubelet tells it
+    memory_working_set_bytes: int = 0  # usage without inactive page cache, as the kubelet reports it
     pids: int = 0
 
 
@@ -146,9 +146,9 @@ def of_the_caller(facts: HostFacts, lines: str | None = None) -> list[str]:
 
 
 def find_leftovers(paths: Paths, facts: HostFacts) -> tuple[str, ...]:
-    """The paths of the pods' groups that this instance has, in any hierarchy, and of strange ones beside them.
+    """The paths of all groups where this instance has its pods' groups, in any hierarchy.
 
-    Whoever asks knows which of them belong to living pods.
+    The caller knows which of them belong to existing pods.
     """
     root = f"{paths.cgroup_root}/kubepods"
     tiers = (root, f"{root}/burstable", f"{root}/besteffort")

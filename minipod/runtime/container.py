@@ -39,7 +39,7 @@ class Container:
         self.log: ContainerLog | None = None
         self.held: dict[str, int] = {}  # stdin's writing end, the terminal: for attach
         self.ended = asyncio.Event()
-        self.early_exit: ChildExit | None = None  # told before `start` had its answer
+        self.early_exit: ChildExit | None = None  # reported before `start` had its answer
         self.watched = False
         self.unsaved = False  # the file on disk is older than the record: a full disk
         if record.status.state == ContainerState.EXITED:
@@ -54,7 +54,7 @@ class Container:
         save(f"{self.directory}/container.json", self.record)
 
     def update(self, **changes: object) -> None:
-        """Replace fields of the status and save. A disk that is full keeps no container from starting or ending."""
+        """Replace fields of the status and save it. A full disk prevents no container from starting or ending."""
         self.record = msgspec.structs.replace(self.record, status=msgspec.structs.replace(self.status, **changes))
         try:
             self.save()
@@ -73,7 +73,7 @@ class Container:
             pass
 
     def fail_to_start(self, message: str) -> None:
-        """As containerd tells a task that could not be created or did not get to exec."""
+        """The status that containerd reports of a task that could not be created or did not get to exec."""
         now = time.time_ns()
         self.update(
             state=ContainerState.EXITED, reason="StartError", exit_code=128, message=message, finished_at_ns=now
@@ -93,7 +93,7 @@ class Container:
 
 
 def end_of(ended: ChildExit | None, out_of_memory: bool, now_ns: int) -> dict[str, object]:
-    """What of its status an end changes. None: it is not known how, the kubelet's ContainerStatusUnknown."""
+    """The status fields that an end changes. `ended` None: unknown how (the kubelet's ContainerStatusUnknown)."""
     if ended is None:
         code, number, finished_at_ns = 137, 0, now_ns
         reason, message = "ContainerStatusUnknown", "it ended while nobody could see how"

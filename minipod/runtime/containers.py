@@ -1,10 +1,10 @@
-"""The containers of one instance (layer 3): created, started, ended, removed, and taken over from an earlier agent.
+"""The containers of one instance (layer 3): creates, starts, stops, removes them; takes over those of an earlier agent.
 
     CREATED ──start──▶ RUNNING ──the process ends──▶ EXITED ──remove──▶ gone
        └──────────────start fails──────────────────────▲
 
-`report` is called once for every end of a container that was running, when its last log line is in the file; also, by
-`open`, for those that ended while no agent ran. No policy: nothing is restarted here.
+`report` is called once for each exit of a running container, after its last log line was written; by `open` also for
+those that exited while no agent ran. No policy: nothing is restarted here.
 """
 
 from __future__ import annotations
@@ -96,21 +96,21 @@ class Containers:
         return self._index.of(sandbox_id)
 
     def ids(self) -> frozenset[str]:
-        """Of all, including those that are being created."""
+        """The ids of all, including those that are being created."""
         return self._index.keys() | self._making
 
     def statuses(self, sandbox_id: str | None = None) -> list[ContainerStatus]:
-        """Those of a sandbox, or all."""
+        """The containers of a sandbox, or all."""
         found = self._index if sandbox_id is None else self._index.of(sandbox_id)
         return [container.status for container in found]
 
     def cgroup(self, container: Container) -> str:
         return container_cgroup_path(container.record.sandbox.cgroup_parent, container.status.id)
 
-    # --- another agent's ---------------------------------------------------------------------------------------------
+    # --- recovery ----------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Load the records, follow what runs, report what has ended since."""
+        """Load the records, follow running containers, report those that have exited since."""
         folder = f"{self._paths.root}/containers"
         for container_id, record in load_all(folder, "container.json", ContainerRecord).items():
             self._index[container_id] = Container(record, f"{folder}/{container_id}")
@@ -120,7 +120,7 @@ class Containers:
                 await self._take_over(container, children)
             elif container.status.state == ContainerState.CREATED and container.status.id in children:
                 self._start_was_interrupted(container)
-        if self._tasks:  # the first request sees these ends
+        if self._tasks:  # before the first request, so that it sees these exits
             await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
@@ -133,7 +133,7 @@ class Containers:
             self._forget_commands(container.status.id)
 
     async def _take_over(self, container: Container, children: Mapping[str, ChildExit | None]) -> None:
-        """A container that ran when the last agent ended. `children`: those that a spawner has."""
+        """Follow a container that ran when the last agent ended. `children`: those of the spawners."""
         container_id = container.status.id
         ended = children.get(container_id)
         fds = await self._spawners.reattach(container_id)
@@ -153,7 +153,7 @@ class Containers:
                 self._watch(container)
 
     def _start_was_interrupted(self, container: Container) -> None:
-        """The agent died between the fork and the record of it: no record names this process, so it is killed."""
+        """The agent died after the fork and before it was recorded: no record has this process, so it is killed."""
         cgroup.kill(self.cgroup(container), self._facts)
         container.fail_to_start("the agent ended while the container was being started")
         self._begin(self._spawners.forget(container.status.id))
@@ -166,7 +166,7 @@ class Containers:
             return None
 
     def _is_alive(self, container: Container) -> bool:
-        """Whether its pid is still its own: the process is in the container's cgroup."""
+        """Whether its process is alive: its pid is in the container's cgroup, so it was not reused."""
         return container.status.pid in cgroup.pids(self.cgroup(container), self._facts)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -177,9 +177,9 @@ class Containers:
     # --- creation ----------------------------------------------------------------------------------------------------
 
     async def create(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus:
-        """Prepare the host for it. Raises ImageError, ContainerError: also where the image has no such user.
+        """Prepare the host for the container. Raises ImageError; ContainerError, also if the image lacks its user.
 
-        After an error nothing of it is left; what could not be undone is in the error's notes.
+        After an error everything is undone; failures of that are in the error's notes.
         """
         sandbox = self._sandboxes.get(sandbox_id).config
         image, plan = await host_work.look_at_image(config.image, self._plan_of_new, config, sandbox)
@@ -294,7 +294,7 @@ class Containers:
     # --- stop and removal --------------------------------------------------------------------------------------------
 
     async def stop(self, container_id: str, timeout_s: float, signal: str = "") -> ContainerStatus:
-        """The stop signal, after `timeout_s` SIGKILL. Returns when it has ended; an ended container is left alone."""
+        """Send the stop signal, after `timeout_s` SIGKILL. Returns once it has exited. No effect on exited ones."""
         container = self.get(container_id)
         if container.status.state == ContainerState.RUNNING and timeout_s > 0:
             container.send_signal(signal_number(signal or container.record.stop_signal))
@@ -335,7 +335,7 @@ class Containers:
     # --- ends --------------------------------------------------------------------------------------------------------
 
     def child_ended(self, ended: ChildExit) -> bool:
-        """A spawner reports an end; False: of no container."""
+        """Handles an exit that a spawner reports; False if it is of no container."""
         container = self._index.get(ended.key)
         if container is None:
             return False
@@ -346,11 +346,11 @@ class Containers:
         return True
 
     async def _finish(self, container: Container, ended: ChildExit | None) -> None:
-        """Make an end known: the last log lines, the reason, the record, then the report. None: it is not known how."""
+        """Complete an exit: log, reason, record, then the report. `ended` None: the exit status is unknown."""
         path = self.cgroup(container)
         out_of_memory = cgroup.oom_kills(path, self._facts) > 0
         if cgroup.populated(path, self._facts):
-            cgroup.kill(path, self._facts)  # what outlived its first process in a shared PID namespace
+            cgroup.kill(path, self._facts)  # processes that outlived the first one, in a shared PID namespace
         if container.log is not None:
             await container.log.finish(_DRAIN_TIMEOUT_S)
             container.log = None
@@ -358,12 +358,12 @@ class Containers:
         self._forget_commands(container.status.id)
         container.update(**end_of(ended, out_of_memory, time.time_ns()))
         container.ended.set()
-        if not container.unsaved:  # else the next agent has to ask how it ended
+        if not container.unsaved:  # else the next agent has to read the exit status from there
             await self._spawners.forget(container.status.id)
         self._report(container.status)
 
     def spawner_lost(self) -> None:
-        """Its children live on as init's: their ends are seen by pidfd."""
+        """A spawner has died: its children are init's now, and their exits are noticed by pidfd."""
         for container in self._index:
             if container.status.state == ContainerState.RUNNING and container.pidfd >= 0 and not container.watched:
                 self._watch(container)
@@ -379,7 +379,7 @@ class Containers:
         self._begin(self._finish_orphan(container))
 
     async def _finish_orphan(self, container: Container) -> None:
-        """Between its end and its being reaped by init there may be a moment in which its status is not to be had."""
+        """Retries, because the status may be unavailable between the exit and its being reaped by init."""
         ended_at_ns, ended = time.time_ns(), None
         for _ in range(_REAP_ATTEMPTS):
             status = process.exit_status(container.pidfd, container.status.pid)
@@ -393,7 +393,7 @@ class Containers:
 
 
 def _undo(container: Container) -> list[str]:
-    """Undo its operations, the last one first; returns what could not be undone."""
+    """Undo its operations, last first. Returns the failures."""
     failures = []
     for operation in reversed(decode_operations(container.record.operations)):
         try:
@@ -404,7 +404,7 @@ def _undo(container: Container) -> list[str]:
 
 
 def _discard(container: Container, failures: Sequence[str]) -> None:
-    """Close what it holds; its record stays while something of it could not be undone."""
+    """Close its descriptors and, unless operations could not be undone, remove its record."""
     container.release()
     if not failures:
         for name in ("container.json", "stdout.partial", "stderr.partial"):

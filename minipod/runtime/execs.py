@@ -1,7 +1,7 @@
 """Commands in running containers (layer 3): exec and exec_sync. What they may do is the container's own.
 
-A command is launched by a program of system calls (`plan.launch`); what that could not start, a program that is not
-there, is forked, and says in its own words what is wrong.
+A command is launched by a program of system calls (`plan.launch`). A command that cannot be started that way, such as a
+program that does not exist, is forked, which yields a precise error.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ContainerState, ExecResult
 
-OUTPUT_LIMIT = 16 << 20  # bytes a stream of exec_sync may say (CRI's maximum message)
-_DRAIN_S = 0.5  # for what a command left running: it may hold the command's streams open for ever
+OUTPUT_LIMIT = 16 << 20  # bytes kept of a stream of exec_sync (CRI's maximum message)
+_DRAIN_S = 0.5  # for processes that a command left running: they may hold its streams open for ever
 _LISTEN_AFTER_S = 0.02  # most commands have ended by then, and a pipe takes 64 KiB
-_DROP_BYTES = 1 << 20  # at once, of what nobody will see
+_DROP_BYTES = 1 << 20  # read at once of output that is dropped
 _DROP_PAUSE_S = 0.005
 _PROGRAMS_MAX = 8  # a container has at most three probes and two hooks
 
@@ -73,7 +73,7 @@ class ExecSession:
                 self._pidfd = -1
 
     def signal(self, number: int) -> None:
-        """To the command; one that has ended is not an error."""
+        """Signals the command; no error if it has ended."""
         if self._pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self._pidfd, number)
@@ -90,16 +90,16 @@ class Execs:
         self._paths = paths
         self._ends: dict[str, asyncio.Future[ChildExit]] = {}
         self._can_launch = launcher.is_known()
-        self._programs: dict[str, dict[tuple[str, ...], int]] = {}  # by container, of what comes again: probes
+        self._programs: dict[str, dict[tuple[str, ...], int]] = {}  # by container, of repeated commands: probes
 
     def ended(self, ended: ChildExit) -> None:
-        """The spawner has told an end that is no container's."""
+        """Handles an exit of a child that is no container's first process."""
         future = self._ends.pop(ended.key, None)
         if future is not None and not future.done():
             future.set_result(ended)
 
     def forget(self, container_id: str) -> None:
-        """The container has ended: what was kept for its commands goes."""
+        """The container has ended: closes the programs that were kept for its commands."""
         for fd in self._programs.pop(container_id, {}).values():
             os.close(fd)
 
@@ -164,7 +164,7 @@ class Execs:
         return exec_operations(status.config, record.sandbox, place, command, self._facts, seccomp, tty)
 
     def _program(self, container: Container, command: tuple[str, ...], tty: Terminal) -> int:
-        """A descriptor of the program that becomes this command, the caller's; -1 where there can be none."""
+        """A descriptor, owned by the caller, of the program that becomes this command; -1 where it must be forked."""
         clone, operations = self._operations(container, command, tty)
         calls = None
         if self._can_launch:
@@ -192,7 +192,7 @@ class Execs:
     async def run(
         self, container: Container, command: tuple[str, ...], timeout_s: float, output_limit: int
     ) -> ExecResult:
-        """To its end, with its output. Raises TimeoutError, after having killed it."""
+        """Runs the command to its end; returns status and output. On a timeout kills it and raises TimeoutError."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s if timeout_s else None
         stdout, stderr = _Output(output_limit), _Output(output_limit)
@@ -211,15 +211,15 @@ class Execs:
     async def _launched_to_end(
         self, container: Container, command: tuple[str, ...], streams: dict[str, int], timeout_s: float | None
     ) -> int | None:
-        """Its exit status; None where it has to be forked. When nobody waits for it any more, it is killed.
+        """Its exit status; None where it must be forked. Killed when the wait is cancelled or times out.
 
-        A loop that was held up finds its end and the timer's at once: then it did end in time.
+        A loop that was blocked may find the command's end and the timeout together: then the command ended in time.
         """
         kept_fd = self._kept_program(container, command)
         if kept_fd < 0:
             return None
         client, key = self._spawners.current, _new_key(container)
-        # Until it is sent both may be closed, and their numbers be those of another program or another container.
+        # Duplicates: both may be closed, and their numbers reused, before the request is sent.
         own = {"program": os.dup(kept_fd), "target": os.dup(container.pidfd)}
         fds = {**own, **streams}
         work = asyncio.ensure_future(client.launch_to_end(key, fds))
@@ -229,7 +229,7 @@ class Execs:
                 return work.result().code
             raise TimeoutError
         except SpawnError:
-            return None  # it is forked, if only to learn what is wrong with it
+            return None  # it is forked, if only for the error message
         finally:
             if not work.done():
                 work.cancel()
@@ -253,7 +253,7 @@ def _new_key(container: Container) -> str:
 
 
 class _Output:
-    """One stream of a command: a pipe, read up to its end; what goes beyond the limit is dropped."""
+    """One output stream of a command: a pipe that is read to its end; output beyond the limit is dropped."""
 
     def __init__(self, limit: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -275,13 +275,13 @@ class _Output:
             self._loop.remove_reader(self._fd)
 
     def _listen_later(self) -> None:
-        """What is dropped is not worth a turn of the loop for each write: the pipe fills, and the command waits."""
+        """Dropped output is read in large pieces, not after each write: the pipe fills, and the command waits."""
         if self._is_listening:
             self._listen_no_more()
             self._timer = self._loop.call_later(_DROP_PAUSE_S, self._listen)
 
     def _read(self) -> None:
-        """As much as a pipe takes: one that says more and more does not hold up the rest."""
+        """Reads as much as a pipe holds, so that a command with endless output does not block the loop."""
         for _ in range(2):
             try:
                 chunk = os.read(self._fd, 65536 if self._left else _DROP_BYTES)
@@ -301,8 +301,8 @@ class _Output:
                     fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _DROP_BYTES)
 
     async def text(self, until: float) -> bytes:
-        """What it said, once nobody can write to it any more, or at that time: the command itself has ended, so all
-        of its own is there."""
+        """The output, once all writers have closed it or at the time `until`. The command has ended, so that all of its
+        own output is in the pipe."""
         self._close_writer()
         self._timer.cancel()
         if not self._end.done():

@@ -1,4 +1,4 @@
-"""What this host is (layer 3): found once, handed to the plan as a value. Changes nothing, needs no root."""
+"""Collects the facts about this host (layer 3), once, as a value for the plan. Changes nothing, needs no root."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ RESOLVED_UPSTREAM = "/run/systemd/resolve/resolv.conf"
 
 
 def host_facts(config: Config | None = None, state: str = DEFAULT_STATE) -> HostFacts:
-    """This host as the plan has to know it; without root exactly the same. Raises nothing: what is unknown is empty."""
+    """The facts, the same with and without root. Raises nothing: unknown facts are empty."""
     mounts = cgroup.find_mounts(_read("/proc/self/mountinfo"))
     version = cgroup.version_of(mounts)
     return HostFacts(
         node_name=node_name(config),
         node_ips=node_ips(),
-        cpus=os.cpu_count() or 1,  # the node's, not those that this process may use
+        cpus=os.cpu_count() or 1,  # the node's, not only those that this process may use
         memory_bytes=memory_bytes(_read("/proc/meminfo")),
         cgroup_version=version or 2,
         cgroup_controllers=_controllers(mounts, version),
@@ -54,7 +54,7 @@ def _controllers(mounts: dict[str, str], version: int) -> tuple[str, ...]:
 
 
 def memory_bytes(meminfo: str) -> int:
-    """MemTotal of /proc/meminfo's text in bytes; 0 where it is not told."""
+    """MemTotal of /proc/meminfo's text in bytes; 0 without it."""
     for line in meminfo.splitlines():
         key, _, value = line.partition(":")
         if key == "MemTotal":
@@ -63,7 +63,7 @@ def memory_bytes(meminfo: str) -> int:
 
 
 def _storage_bytes(state: str) -> int:
-    """The size of the file system that holds, or will hold, the folder."""
+    """The size of the file system that contains, or will contain, the directory."""
     while not os.path.exists(state):
         state = os.path.dirname(state)
     found = os.statvfs(state)
@@ -71,7 +71,7 @@ def _storage_bytes(state: str) -> int:
 
 
 def resolv_conf() -> str:
-    """The host's resolver configuration; never that of systemd-resolved's stub, which no pod can reach."""
+    """The host's resolver configuration, without systemd-resolved's stub, which no pod can reach."""
     text = _read(RESOLV_CONF)
     servers = [fields[1] for line in text.splitlines() if len(fields := line.split()) > 1 and fields[0] == "nameserver"]
     if servers and all(server == "127.0.0.53" for server in servers):
@@ -86,7 +86,7 @@ def node_ips() -> tuple[str, ...]:
     found = []
     for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            # connecting a datagram socket only asks the routing table which source address it would use
+            # connecting a datagram socket sends nothing: it looks up the source address in the routing table
             probe.connect((target, 9))
             found.append(probe.getsockname()[0])
     return tuple(found) or ("127.0.0.1",)

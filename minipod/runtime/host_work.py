@@ -1,6 +1,6 @@
-"""Executes host operations in threads (layer 3): in their order, with a deadline where the host's files are looked at.
+"""Executes host operations in threads (layer 3): in order, with a deadline for those that access the host's files.
 
-A mount whose server is gone (NFS, FUSE) answers no stat: such an operation fails, and holds up nothing but its pod.
+On a mount whose server is gone (NFS, FUSE) a stat never returns: such an operation fails and blocks only its pod.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from minipod.runtime.offload import ANSWER_S, off_loop, slowly_off_loop, within
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SLOW = (GiveToGroup, MountNfs)  # a great many files, a server that is asked several times
+_SLOW = (GiveToGroup, MountNfs)  # very many files; several requests to a server
 
 
 async def execute(operations: Sequence[HostOperation]) -> None:
-    """Raises what the first operation that fails raises; TimeoutErrors are VolumeErrors or ContainerErrors."""
+    """Executes them. Raises the first operation's failure; a TimeoutError as VolumeError or ContainerError."""
     for outside, group in groupby(operations, lambda operation: isinstance(operation, _SLOW) or bool(place(operation))):
         if not outside:
             await off_loop(_execute, list(group))
@@ -38,7 +38,7 @@ async def execute(operations: Sequence[HostOperation]) -> None:
 
 
 async def look_at_image(reference: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`work(…)` in a thread, which reads of the image. A `dir:` image may be on a mount that never answers; then it
+    """Runs `work(…)`, which reads the image, in a thread. A `dir:` image may be on a mount that never answers: then
     raises ImageError.
     """
     if not reference.startswith(DIRECTORY_PREFIX):
@@ -50,7 +50,7 @@ async def look_at_image(reference: str, work: Callable[P, T], *args: P.args, **k
 
 
 def place(operation: HostOperation) -> str:
-    """The path that it looks at and that may be on another's mount; empty for none."""
+    """The path that the operation accesses and that may be on a foreign mount; `""` for none."""
     match operation:
         case CheckHostPath(path=path) | BindFolder(source=path) | LinkDevice(device=path) | MakeSubPath(source=path):
             return path

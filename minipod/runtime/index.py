@@ -1,4 +1,4 @@
-"""Values by key and by group (layer 3): the sandboxes of a pod, the containers of a sandbox. Knows neither.
+"""Values by key and by group (layer 3): for the sandboxes of a pod and the containers of a sandbox.
 
 Looking up a key or a group costs the same however many values there are.
 """
@@ -30,11 +30,11 @@ class Index(Generic[V]):
         return key in self._values
 
     def __iter__(self) -> Iterator[V]:
-        """The values, in the order in which their keys came."""
+        """The values, in the order in which their keys were added."""
         return iter(self._values.values())
 
     def keys(self) -> frozenset[str]:
-        """As they are now; for any thread."""
+        """The current keys. Callable from any thread."""
         return frozenset(self._values)
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Index(Generic[V]):
         return self._values.get(key)
 
     def of(self, group: str) -> list[V]:
-        """The values of a group, in the order in which their keys came."""
+        """The values of a group, in the order in which their keys were added."""
         return list(self._groups.get(group, {}).values())
 
     def pop(self, key: str) -> V | None:

@@ -1,8 +1,7 @@
-"""Addresses in use (layer 3): one file of leases under a lock. Makes no interface; `runtime.network` does.
+"""Leases of addresses (layer 3): one file under a lock. `runtime.network` makes the interfaces.
 
-The file is written whole and renamed, and its functions are pure: a crash leaves either the old leases or the new
-ones. When nobody holds a lease there is no file in `<root>/leases`; what has to be remembered (subnets, the next place)
-is in `<root>/network.json` then.
+The file is replaced by rename, so a crash leaves the old leases or the new ones; the functions on leases are pure.
+Without a lease there is no file in `<root>/leases`; subnets and the next offset are then in `<root>/network.json`.
 """
 
 from __future__ import annotations
@@ -178,8 +177,8 @@ def check_ports(leases: Leases, sandbox_id: str, ports: tuple[PortMapping, ...])
                     )
 
 
-def _conflict(one: PortMapping, other: PortMapping) -> bool:
-    if (one.protocol, one.host_port) != (other.protocol, other.host_port):
+def _conflict(held: PortMapping, wanted: PortMapping) -> bool:
+    if (held.protocol, held.host_port) != (wanted.protocol, wanted.host_port):
         return False
     anywhere = ("", "0.0.0.0", "::")
-    return one.host_ip == other.host_ip or one.host_ip in anywhere or other.host_ip in anywhere
+    return held.host_ip == wanted.host_ip or held.host_ip in anywhere or wanted.host_ip in anywhere

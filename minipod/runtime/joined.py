@@ -1,4 +1,4 @@
-"""The process whose PID namespace a container starts in (layer 3): of its pod, or of a container that it looks into."""
+"""Finds the process whose PID namespace a container joins (layer 3): the pod's, or that of a target container."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from minipod.runtime.status import ContainerState
 def joined_process(
     config: ContainerConfig, sandbox_id: str, sandboxes: Sandboxes, containers: Index[Container]
 ) -> Iterator[dict[str, int]]:
-    """Its pidfd, by its name in the request to the spawner; empty where none is joined.
+    """Its pidfd, as the named descriptor of the spawner's request; empty where none is joined.
 
-    Raises ContainerError (RunContainerError) where it does not run.
+    Raises ContainerError (RunContainerError) if the process does not run.
     """
     namespaces = config.security.namespaces
     if namespaces.pid == "pod":

@@ -1,4 +1,4 @@
-"""What a killed machine left behind (layer 3): found by name, each with its removal. For `gc`; decides nothing."""
+"""Finds what a crash left on the host (layer 3), by name, each with its removal. For `gc`; decides nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minipod.runtime.network import Network
 
 
 class Owners(NamedTuple):
-    """What sandboxes and containers there are, those included that are being made."""
+    """The existing sandboxes and containers, including those that are being created."""
 
     sandboxes: frozenset[str]  # ids
     containers: frozenset[str]
@@ -24,7 +24,7 @@ class Owners(NamedTuple):
 
 
 class Leftover:
-    """One thing on the host. `owner`: by what a sandbox or a container owns it; empty for none."""
+    """One resource on the host. `owner`: the id or path by which a sandbox or container owns it; `""` for none."""
 
     def __init__(self, what: str, remove: Callable[[], object], owner: str = "") -> None:
         self._what = what
@@ -35,13 +35,13 @@ class Leftover:
         return self._what
 
     def undo(self) -> None:
-        """Take it away. Raises OSError or a MinipodError."""
+        """Remove it. Raises OSError or a MinipodError."""
         self._remove()
 
 
 def candidates(paths: Paths, facts: HostFacts) -> list[Leftover]:
-    """Everything of this instance on the host, but for its network. Whose it is has to be asked afterwards: whatever
-    is made from now on is not in this list, and what is in it was known before it was made.
+    """All resources of this instance on the host except its network. The caller compares them with the owners
+    afterwards: an owner is known before its resources are created, so none in this list is missed.
     """
     found = [*_folders(f"{paths.root}/sandboxes"), *_folders(f"{paths.root}/containers"), *_exit_records(paths)]
     found += _namespaces(paths)
@@ -53,7 +53,7 @@ def candidates(paths: Paths, facts: HostFacts) -> list[Leftover]:
 
 
 def of_network(network: Network, sandbox_ids: Callable[[], Collection[str]]) -> list[Leftover]:
-    """What of the network no sandbox owns. `sandbox_ids` is also called when it is removed."""
+    """Parts of the network that no sandbox owns. `sandbox_ids` is called again when they are removed."""
     lines = network.leftovers(sandbox_ids)
     if not lines:
         return []
@@ -66,7 +66,7 @@ def unowned(found: Iterable[Leftover], owners: Owners) -> list[Leftover]:
 
 
 def _folders(folder: str) -> list[Leftover]:
-    """With what is mounted in them."""
+    """The entries of a directory; their removal unmounts what is mounted in them."""
     return [
         Leftover(f"folder {folder}/{name}", functools.partial(_remove_folder, f"{folder}/{name}"), name)
         for name in _entries(folder)
@@ -74,7 +74,7 @@ def _folders(folder: str) -> list[Leftover]:
 
 
 def _exit_records(paths: Paths) -> list[Leftover]:
-    """How something ended that nobody will ask for any more. `<sandbox>.pause` is a pod's pause process."""
+    """Records of exits. The owner of `<sandbox>.pause`, a pod's pause process, is the sandbox."""
     return [
         Leftover(
             f"exit record {name[:12]}",
@@ -92,7 +92,7 @@ def _remove_folder(path: str) -> None:
 
 
 def _namespaces(paths: Paths) -> list[Leftover]:
-    """The default instance's carry a pod's bare name, and nothing tells them from others': those are left alone."""
+    """Empty for the default instance: its namespaces are named as the pods, as those of other programs may be."""
     if paths.is_default:
         return []
     found = [f"/run/netns/{name}" for name in _entries("/run/netns") if name.startswith(f"{paths.instance}-")]
@@ -105,7 +105,7 @@ def _remove_namespace(path: str) -> None:
 
 
 def _remove_cgroup(path: str, paths: Paths, facts: HostFacts) -> None:
-    """With the groups above it, where it was the last of them."""
+    """Removes the group, and those above it where it was the last."""
     cgroup.remove(path, facts)
     cgroup.remove_instance(paths, facts)
 

@@ -1,7 +1,7 @@
-"""Container logs (layer 3): from the pipes into CRI's log format, with rotation.
+"""Writes containers' output to their logs in CRI's format, with rotation (layer 3).
 
 A line is `<RFC3339Nano> stdout|stderr F|P <text>`; P is a part of a line longer than 16 KiB. The unfinished last line
-of a stream is also kept in a small file, so that an agent that is killed loses nothing of it.
+of a stream is also kept in a small file, so that it survives a crash of the agent.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from minipod.paths import LOG_FOLDERS
 from minipod.runtime.offload import slowly_off_loop
 
 LINE_LIMIT = 16 * 1024  # bytes; containerd's max_container_log_line_size
-READ_LIMIT = 64 << 20  # of a log at once: a pod with a hostPath to it may have put anything there
-MODE = 0o640  # of every log file: what containers say is not for everybody
+READ_LIMIT = 64 << 20  # of a log at once: a pod with a hostPath to it may have made it of any size
+MODE = 0o640  # of every log file: the output of containers is not for all users
 _PIECE = 1 << 20
 _CHUNK = 64 * 1024  # larger ones leave the processor's cache between being read and being written
-_BUSY_S = 0.01  # a stream that says something so soon again …
+_BUSY_S = 0.01  # a stream with new output after less than this …
 _STAMP = "%Y%m%d-%H%M%S"
-_PAUSE_S = 0.002  # … is left alone so long, unless there was much: a read for each of its writes would cost more
+_PAUSE_S = 0.002  # … is not read for this long, unless there was much: a read for each write would cost more
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def format_lines(data: bytes, stream: bytes, now_ns: int) -> tuple[bytes, bytes]
 
 
 def _has_long_line(lines: bytes) -> bool:
-    """Without a look at each: whether somewhere there is no newline for longer than a line may be."""
+    """Whether a line is longer than LINE_LIMIT, found without looking at each line."""
     begin = 0
     while begin + LINE_LIMIT < len(lines):
         newline = lines.rfind(b"\n", begin, begin + LINE_LIMIT + 1)
@@ -86,12 +86,12 @@ class LogFile:
         self._size = 0
         self._rotated_at = 0
         self._compressing: asyncio.Future[None] | None = None
-        self._told_failure = False
-        self._told_rotation = False
+        self._failure_logged = False
+        self._rotation_failure_logged = False
         self.reopen()
 
     def reopen(self) -> None:
-        """Open the file anew, after somebody renamed it (CRI ReopenContainerLog)."""
+        """Open the file anew, after it was renamed (CRI ReopenContainerLog)."""
         self.close()
         os.makedirs(self._folder.rsplit("/", LOG_FOLDERS)[0], exist_ok=True)
         with opened_folder(self._folder, LOG_FOLDERS, make=True) as folder_fd:
@@ -99,7 +99,7 @@ class LogFile:
         self._size = os.fstat(self._fd).st_size
 
     def write(self, text: bytes) -> None:
-        """Append. A full disk costs lines, told once, never the agent."""
+        """Append. A full disk loses lines, which is logged once; raises nothing."""
         view = memoryview(text)
         try:
             if self._fd < 0:  # it could not be opened again when it was rotated
@@ -107,23 +107,23 @@ class LogFile:
             while view:
                 view = view[os.write(self._fd, view) :]
             self._size += len(text)
-            self._told_failure = False
+            self._failure_logged = False
         except OSError as error:
             self._keep_whole_lines(text[: len(text) - len(view)])
-            if not self._told_failure:
+            if not self._failure_logged:
                 log.warning("log %s: %s: lines are lost", self.path, error.strerror)
-                self._told_failure = True
+                self._failure_logged = True
         if self._max_size and self._size > self._max_size:
             self._rotate()
 
     def _keep_whole_lines(self, written: bytes) -> None:
-        """Takes back the line that was cut, so that the next one does not continue it."""
+        """Removes a line that was written in part, so that the next one does not continue it."""
         self._size += written.rfind(b"\n") + 1
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, self._size)
 
     def text_of(self, stream: bytes) -> Callable[[], bytes]:
-        """What reads the text of a stream that is in the file by now, of a very long one its end: for a thread."""
+        """A function for a thread that reads a stream's text from the file, of a very large file from its end."""
         try:
             with opened_folder(self._folder, LOG_FOLDERS) as folder_fd:
                 fd = open_regular(self._name, os.O_RDONLY, folder_fd, self.path)
@@ -150,17 +150,17 @@ class LogFile:
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(name + suffix, dir_fd=folder_fd)
         except OSError as error:
-            if not self._told_rotation:  # it is tried again with each write
+            if not self._rotation_failure_logged:  # it is retried with each write
                 log.warning("log %s: rotation: %s", self.path, error.strerror)
-                self._told_rotation = True
+                self._rotation_failure_logged = True
             return
-        self._told_rotation = False
+        self._rotation_failure_logged = False
         plain = [name for name in earlier[too_many:] if name in found]
         if plain and (self._compressing is None or self._compressing.done()):
             self._compressing = asyncio.ensure_future(slowly_off_loop(_compress, self._folder, plain))
 
     def _rotated_name(self, earlier: list[str]) -> str:
-        """After those before it, also of several within a second: names have the kubelet's form and sort by age."""
+        """A name in the kubelet's form that sorts after the earlier ones, also of rotations within the same second."""
         self._rotated_at = max(int(time.time()), self._rotated_at + 1)
         while (name := f"{self._name}.{time.strftime(_STAMP, time.gmtime(self._rotated_at))}") in earlier:
             self._rotated_at += 1
@@ -168,7 +168,7 @@ class LogFile:
 
 
 def _text(fd: int, end: int, stream: bytes) -> bytes:
-    """In pieces: none keeps the interpreter's lock for long. Closes `fd`."""
+    """Reads in pieces, so that none holds the GIL for long. Closes `fd`."""
     start, found, cut = max(0, end - READ_LIMIT), [], b""
     with open(fd, "rb") as file, contextlib.suppress(OSError):
         file.seek(start)
@@ -193,7 +193,7 @@ def _compress(folder: str, names: list[str]) -> None:
             with opened_folder(folder, LOG_FOLDERS) as folder_fd:
                 _compress_in(folder_fd, name, f"{folder}/{name}")
         except FileNotFoundError:
-            pass  # the pod was removed meanwhile, or it is too old by now
+            pass  # removed with its pod, or as the oldest
         except OSError as error:
             log.warning("log %s/%s: compression: %s", folder, name, error.strerror)
 
@@ -210,12 +210,12 @@ def _compress_in(folder_fd: int, name: str, path: str) -> None:
     os.rename(f"{name}.tmp", f"{name}.gz", src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
     try:
         os.unlink(name, dir_fd=folder_fd)
-    except FileNotFoundError:  # too old meanwhile
+    except FileNotFoundError:  # removed as the oldest
         os.unlink(f"{name}.gz", dir_fd=folder_fd)
 
 
 def _gzip(raw: BinaryIO) -> contextlib.AbstractContextManager[Any]:
-    """A tenth of zlib's time for the same size, where isal is built for the machine."""
+    """isal takes a tenth of zlib's time for the same size, where it is built for the machine."""
     try:
         from isal.igzip import IGzipFile
     except ImportError:
@@ -231,7 +231,7 @@ Tap = Callable[[bytes], None]
 
 
 class LateTap:
-    """Holds back what comes for `tap` until a thread has read what is to come before it."""
+    """Holds chunks for `tap` back until a thread has read the earlier output from the log."""
 
     def __init__(self, tap: Tap, read: Callable[[], bytes]) -> None:
         self._tap = tap
@@ -254,7 +254,7 @@ class LateTap:
 
 
 class LogStream:
-    """One pipe (or pty master) into the log file, on the running event loop."""
+    """Copies one pipe (or pty master) into the log file, on the running event loop."""
 
     def __init__(self, fd: int, stream: str, file: LogFile, partial_path: str) -> None:
         """Takes `fd` over. `partial_path`: where the unfinished line is kept."""
@@ -289,7 +289,7 @@ class LogStream:
             return b""
 
     def _readable(self) -> None:
-        """One chunk a turn, so that one talkative container does not hold up the rest."""
+        """Reads one chunk per iteration, so that a container with much output does not block the loop."""
         try:
             chunk = os.read(self._fd, _CHUNK)
         except BlockingIOError:
@@ -307,9 +307,9 @@ class LogStream:
             self._listen_later()
 
     def add_tap(self, tap: Tap, whole: bool = False) -> Tap:
-        """Give `tap` everything from now on; first the line that is not finished, which may be a prompt.
+        """Pass all further output to `tap`, beginning with the unfinished line, which may be a prompt.
 
-        `whole`: before that what was written until now, as far as the log file holds it. Returns what was added.
+        `whole`: begin with the output that is in the log file. Returns the tap that was added.
         """
         if whole:
             tap = LateTap(tap, self._file.text_of(self._stream))
@@ -337,7 +337,7 @@ class LogStream:
             pass  # a full /run: only a killed agent would miss it
 
     def drain(self) -> None:
-        """Take what is there now, without waiting for an end (somebody still holds the pipe)."""
+        """Read what is in the pipe, without waiting for its end (a process may hold it open)."""
         while not self.ended.is_set():
             try:
                 chunk = os.read(self._fd, _CHUNK)
@@ -349,7 +349,7 @@ class LogStream:
                 self.stop()
 
     def stop(self) -> None:
-        """The stream is over: an unfinished line becomes a full one."""
+        """The stream has ended: completes an unfinished line."""
         if self.ended.is_set():
             return
         if self._rest:
@@ -386,11 +386,11 @@ class ContainerLog:
         self._streams.append(LogStream(fd, stream, self._file, partial))
 
     def tap(self, stream: str, tap: Tap, whole: bool = False) -> Callable[[], None]:
-        """Listen to a stream; the result ends that. One that is not there, or has ended, is at its end."""
-        for one in self._streams:
-            if one.name == stream and not one.ended.is_set():
-                added = one.add_tap(tap, whole)
-                return lambda: one.taps.remove(added) if added in one.taps else None
+        """Passes a stream to `tap`; returns a function that ends this. A missing or ended stream is empty."""
+        for source in self._streams:
+            if source.name == stream and not source.ended.is_set():
+                added = source.add_tap(tap, whole)
+                return lambda: source.taps.remove(added) if added in source.taps else None
         if whole:
             tap = LateTap(tap, self._file.text_of(stream.encode()))
         tap(b"")
@@ -400,7 +400,7 @@ class ContainerLog:
         self._file.reopen()
 
     async def finish(self, timeout_s: float) -> None:
-        """Every line that was written is in the file when this returns; waits for the pipes' end at most so long."""
+        """Every line that was written is in the file when this returns; waits for the pipes' ends for `timeout_s`."""
         waiting = [asyncio.ensure_future(stream.ended.wait()) for stream in self._streams]
         if waiting:
             _, pending = await asyncio.wait(waiting, timeout=timeout_s)

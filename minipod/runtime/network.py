@@ -1,8 +1,8 @@
-"""The pods' network (layer 3): subnets, leases, what all pods share. The operations are
-`plan.network.pod_network`'s.
+"""The pods' network (layer 3): subnets, leases, the part that all pods share. `plan.network.pod_network` has the
+operations.
 
-The shared part (bridge, nftables table, forwarding) comes with the first lease and goes with the last one; the leases
-are its count, so that it is right after a crash too. Everything is done under the lock of the lease file.
+The shared part (bridge, nftables table, forwarding) is made with the first lease and removed with the last; the leases
+are its reference count, so that it is right after a crash too. All is done under the lock of the lease file.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class Network:
     rules or links, and may wait for the lock of another instance. One call at a time."""
 
     def __init__(self, paths: Paths, config: Config, warn: Callable[[str], None] | None = None) -> None:
-        """`warn` is told what the user should know, each thing once: another subnet was chosen, no IPv6 …"""
+        """`warn` gets messages for the user, each once: another subnet was chosen, no IPv6 …"""
         self._paths = paths
         self._config = config
         self._file = LeaseFile(paths.root)
         self._warn = warn or logging.getLogger(__name__).warning
         self._warn_now = self._warn
-        self._told: set[str] = set()
-        self._generation: int | None = None  # of the host's rules, when the instance's table was there
+        self._warnings: set[str] = set()
+        self._generation: int | None = None  # of the host's rules, when the instance's table was last seen
 
     def lease(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> NetworkFacts:
         """Addresses and an interface name for a sandbox, and the shared part in place. Idempotent.
 
-        `warn`: instead of the constructor's, for what this lease gives rise to.
+        `warn`: replaces the constructor's for warnings about this lease.
         With the host's network only the hostPorts are noted, so that no other pod takes them; the facts are empty.
         Raises SandboxError: a hostPort is in use, no address is left; HostError: no subnet is free, no nftables.
         """
@@ -71,8 +71,8 @@ class Network:
             if held is None:
                 check_ports(leases, config.id, ports)
                 if not on_host:
-                    self._tell_of_loopback(wanted)
-                    self._tell_of_listeners(wanted)
+                    self._warn_of_loopback(wanted)
+                    self._warn_of_listeners(wanted)
             if on_host:
                 self._file.write(
                     msgspec.structs.replace(leases, sandboxes={**leases.sandboxes, config.id: wanted}),
@@ -86,7 +86,7 @@ class Network:
             return self._facts(leases, held)
 
     def release(self, sandbox_id: str) -> None:
-        """Give back what a sandbox leased, after its operations were undone; with the last one the shared part goes.
+        """Release a sandbox's lease, after its operations were undone; with the last lease the shared part is removed.
 
         Idempotent.
         """
@@ -98,15 +98,15 @@ class Network:
             self._drop(leases, [sandbox_id])
 
     def facts(self, sandbox_id: str) -> NetworkFacts | None:
-        """What a sandbox has leased, None if nothing."""
+        """The facts of a sandbox's lease, None without one."""
         leases = self._file.read()
         held = leases.sandboxes.get(sandbox_id)
         return self._facts(leases, held) if held is not None and held.offset else None
 
     def preview(self, config: SandboxConfig) -> NetworkFacts:
-        """What `lease` would give, without root and without giving it: for `plan`.
+        """What `lease` would return, without root and without a lease: for `plan`.
 
-        With these facts `shared_network` and `pod_network` say what would be done.
+        With these facts `shared_network` and `pod_network` return what would be done.
         """
         if config.namespaces.network == "node":
             return NetworkFacts()
@@ -120,9 +120,9 @@ class Network:
         return self._facts(leases, held)
 
     def leftovers(self, sandbox_ids: Callable[[], Collection[str]]) -> list[str]:
-        """What of this instance no sandbox owns: leases, interfaces, the shared part. For `gc`, one line each.
+        """Resources of this instance that no sandbox owns: leases, interfaces, the shared part. For `gc`, a line each.
 
-        `sandbox_ids` is called while no lease comes or goes; those that are about to lease have to be among them.
+        `sandbox_ids` is called under the lock; it has to include sandboxes that are about to lease.
         """
         with self._file.locked() as leases:
             return self._leftovers(leases, sandbox_ids())
@@ -144,7 +144,7 @@ class Network:
         return found
 
     def remove_leftovers(self, sandbox_ids: Callable[[], Collection[str]]) -> list[str]:
-        """Remove them; the same lines."""
+        """Remove them. Returns the same lines."""
         with self._file.locked() as leases:
             known = sandbox_ids()
             found = self._leftovers(leases, known)
@@ -168,18 +168,18 @@ class Network:
         self._file.write(rest)
 
     def _unmap(self, leases: Leases, sandbox_ids: Iterable[str]) -> None:
-        """Take away the hostPorts of sandboxes whose own list of operations is lost."""
+        """Remove the hostPorts of sandboxes whose own list of operations is lost."""
         for operation in self._mappings(leases, sandbox_ids):
             operation.undo()
 
     # ---- the shared part --------------------------------------------------------------------------------------------
 
     def _with_shared(self, leases: Leases) -> Leases:
-        """The leases with subnets, and the shared part in place: new for the first pod, else mended if need be."""
+        """The leases with subnets. Makes the shared part for the first pod, repairs it for others if need be."""
         if leases.addressed:
             self._mend(leases)
             return leases
-        # No other instance chooses until the bridge, whose routes the next one sees, stands.
+        # No other instance chooses a subnet until the bridge exists, whose routes it then sees.
         with host_lock():
             self._undo_shared(leases)  # a crash may have left it, with other subnets
             leases = self._choose(leases)
@@ -191,11 +191,11 @@ class Network:
             except BaseException as error:
                 _undo(done, error)
                 raise
-        self._tell_of_forward_policies()
+        self._warn_of_forward_policies()
         return leases
 
     def _mend(self, leases: Leases) -> None:
-        """Put back what somebody else took away, as a firewall's `flush ruleset` does, hostPorts too."""
+        """Restore what another program removed, as a firewall does by `flush ruleset`; hostPorts too."""
         flushed = self._is_flushed()
         if not flushed and netlink.exists(self._paths.bridge):
             return
@@ -206,7 +206,7 @@ class Network:
                 mappings.execute()
 
     def _is_flushed(self) -> bool:
-        """Whether the table is gone; looked for only where somebody has changed the host's rules since."""
+        """Whether the table is gone; looked up only where the host's rules have changed since the last call."""
         generation = nft.generation()
         if generation == self._generation:
             return False
@@ -257,7 +257,7 @@ class Network:
         )
 
     def _veths(self, socket: netlink.Netlink) -> list[str]:
-        """The outer veth ends of this instance: by their name, and by nothing else."""
+        """The outer veth ends of this instance, recognised by their names."""
         length = len(self._paths.instance) + 7
         return [
             link.name
@@ -280,7 +280,7 @@ class Network:
         if has_ipv6():
             ipv6 = self._pick(_ipv6_candidates(self._config.ipv6_subnet, self._paths.instance), used, "ipv6_subnet")
         else:
-            self._tell("IPv6 is disabled on this host: pods get an IPv4 address only")
+            self._warn_once("IPv6 is disabled on this host: pods get an IPv4 address only")
         return msgspec.structs.replace(leases, ipv4_subnet=ipv4, ipv6_subnet=ipv6, mtu=mtu)
 
     def _pick(self, candidates: Iterable[Subnet], used: list[tuple[Subnet, str]], key: str) -> str:
@@ -289,40 +289,40 @@ class Network:
             user = _clash(candidate, used)
             if not user:
                 if refused:
-                    self._tell(f"pods get addresses of {candidate}: {refused[0]}")
+                    self._warn_once(f"pods get addresses of {candidate}: {refused[0]}")
                 return str(candidate)
             refused.append(f"{candidate} is in use on this host by {user}")
         raise HostError(f"no subnet for pods is free: {'; '.join(refused[:3])} …: set {key} in the configuration")
 
-    # ---- what the user should know ----------------------------------------------------------------------------------
+    # ---- warnings ---------------------------------------------------------------------------------------------------
 
-    def _tell(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warnings:
+            self._warnings.add(message)
             self._warn_now(message)
 
-    def _tell_of_loopback(self, wanted: Lease) -> None:
+    def _warn_of_loopback(self, wanted: Lease) -> None:
         for port in wanted.ports:
             if port.host_ip and ip_address(port.host_ip) == ip_address("::1"):
-                self._tell(
+                self._warn_once(
                     f"pod {wanted.pod}: hostPort [::1]:{port.host_port} leads nowhere: "
                     "Linux forwards nothing to ::1: use hostIP 127.0.0.1 or an address of the host"
                 )
 
-    def _tell_of_listeners(self, wanted: Lease) -> None:
+    def _warn_of_listeners(self, wanted: Lease) -> None:
         for port in wanted.ports:
             if is_bound(port.protocol, port.host_ip, port.host_port):
-                self._tell(
+                self._warn_once(
                     f"pod {wanted.pod}: hostPort {port.host_port}/{port.protocol}: a process of this host listens at "
                     "that port: it gets nothing while the pod has it: choose another hostPort"
                 )
 
-    def _tell_of_forward_policies(self) -> None:
-        """Another's table whose forward chain drops by default (Docker sets one) also drops the pods' packets."""
+    def _warn_of_forward_policies(self) -> None:
+        """A table of another program whose forward chain drops by default (Docker's) also drops the pods' packets."""
         with nft.Nftables() as nftables:
             chains = nftables.forward_drops()
         for chain in chains:
-            self._tell(
+            self._warn_once(
                 f"nftables chain {chain} drops forwarded packets by default: pods may not reach the outside "
                 f"unless it accepts them: nft insert rule {chain} iifname {self._paths.bridge} accept; "
                 f"nft insert rule {chain} oifname {self._paths.bridge} accept"
@@ -372,7 +372,7 @@ def _used(
 ) -> list[tuple[Subnet, str]]:
     """(network, by what) of every address and route of the host, without those of this instance's own bridge.
 
-    Default routes, whole or cut in a few pieces as VPNs do, say where everything else is and use nothing themselves.
+    Default routes, whole or cut in a few pieces as VPNs do, only lead elsewhere and use no addresses.
     """
     names = {link.index: link.name for link in links}
     used: list[tuple[Subnet, str]] = []
@@ -386,7 +386,7 @@ def _used(
 
 
 def _clash(candidate: Subnet, used: list[tuple[Subnet, str]]) -> str:
-    """What uses a part of `candidate`, empty if nothing does."""
+    """What uses a part of `candidate`; `""` if nothing does."""
     for network, name in used:
         if network.version == candidate.version and network.overlaps(candidate):
             return f"{network} ({name})"
@@ -416,7 +416,7 @@ def _ipv6_candidates(configured: str, instance: str) -> Iterator[Subnet]:
 
 
 def _undo(done: list[HostOperation], error: BaseException) -> None:
-    """Undo backwards; what fails becomes a note of the first error."""
+    """Undo in reverse order; failures become notes of the first error."""
     for operation in reversed(done):
         try:
             operation.undo()

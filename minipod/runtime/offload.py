@@ -1,8 +1,8 @@
-"""Work that may block, off the event loop (layer 3): bounded threads, deadlines, nothing that an exit waits for.
+"""Runs work that may block off the event loop (layer 3): bounded threads, deadlines, no waiting for threads at exit.
 
-`asyncio.to_thread` has six threads on a machine with two processors, and an agent that leaves waits for them: six
-system calls that never return (a dead NFS server, a hung FUSE file system) would hold up everything else. Here a
-thread that is stuck is replaced, and all are daemons.
+`asyncio.to_thread` has six threads on a machine with two processors, and an exiting process waits for them: six system
+calls that never return (a dead NFS server, a hung FUSE file system) would block everything else. Here a stuck thread is
+replaced, and all threads are daemons.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 8  # that work at the same time
-MAX_THREADS = 128  # with those that are stuck
-STUCK_S = 1.0  # so long at one piece of work, and a thread does not count as one of THREADS any more
-ANSWER_S = 10.0  # for a look at a file system: slow ones answer within, what does not is hung
+THREADS = 8  # working at the same time
+MAX_THREADS = 128  # including stuck ones
+STUCK_S = 1.0  # a thread that works for longer on one piece of work does not count as one of THREADS
+ANSWER_S = 10.0  # for an access to a file system: slow ones answer within this time, others are hung
 
 
 class Pool(Executor):
@@ -39,8 +39,8 @@ class Pool(Executor):
         self._most = most
         self._started = 0
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-        self._idle: collections.deque[None] = collections.deque()  # one for each thread that nothing was queued for
-        self._begun: dict[int, float] = {}  # thread -> when it began what it works at
+        self._idle: collections.deque[None] = collections.deque()  # one for each idle thread
+        self._begun: dict[int, float] = {}  # by thread: when its current work began
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
@@ -52,14 +52,14 @@ class Pool(Executor):
         return future
 
     def relieve(self) -> bool:
-        """Starts threads in the place of those that are stuck; whether anything waits for a thread."""
+        """Starts threads in place of stuck ones. Returns whether work is waiting for a thread."""
         waiting = self._queue.qsize()
         for _ in range(min(waiting, self._threads)):
             self._start()
         return waiting > 0
 
     def _start(self) -> None:
-        """Unless enough work. threading.Thread.start would wait for it to run."""
+        """Starts a thread, unless enough work. Not by threading.Thread.start, which waits for the thread to run."""
         now = time.monotonic()
         working = sum(now - begun < STUCK_S for begun in list(self._begun.values()))
         starting = self._started - len(self._begun) - len(self._idle)
@@ -74,7 +74,7 @@ class Pool(Executor):
             self._begun[me] = time.monotonic()
             if future.set_running_or_notify_cancel():
                 _fulfil(future, work)
-            del future, work  # or it would live until the next piece comes
+            del future, work  # else they would live until the next work is queued
             del self._begun[me]
             self._idle.append(None)
 
@@ -82,7 +82,7 @@ class Pool(Executor):
 def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
     try:
         result = work()
-    except BaseException as error:  # the caller's, who is in another thread
+    except BaseException as error:  # raised in the caller, which is in another thread
         future.set_exception(error)
     else:
         future.set_result(result)
@@ -101,13 +101,13 @@ def _slow() -> Pool:
 async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`work(…)` in a thread: for what takes milliseconds but may wait for the kernel or another process.
 
-    Cancelled, it ends at once; what has begun goes on in its thread. Raises what `work` raises.
+    A cancellation ends the wait; `work` continues in its thread if it has begun. Raises what `work` raises.
     """
     return await in_pool(_quick(), work, *args, **kwargs)
 
 
 async def slowly_off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same for what grows with its object (removing a tree): it keeps no quick work waiting."""
+    """As `off_loop`, for work of unbounded size, as the removal of a tree: in threads that quick work does not use."""
     return await in_pool(_slow(), work, *args, **kwargs)
 
 
@@ -115,9 +115,9 @@ _hung: dict[str, asyncio.Future[Any]] = {}
 
 
 async def within(seconds: float, place: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same for a look at something that may never answer, a path on a mount. Raises TimeoutError.
+    """As `off_loop`, for an access that may never return, as to a path on a mount. Raises TimeoutError.
 
-    Where an earlier look at `place` is still stuck it fails at once: a retry must not cost a thread each time.
+    Fails at once while an earlier access to `place` is stuck, so that retries do not cost a thread each.
     """
     if place in _hung:
         raise TimeoutError(f"{place}: has not answered yet")
@@ -135,7 +135,7 @@ async def within(seconds: float, place: str, work: Callable[P, T], *args: P.args
 
 
 async def in_pool(pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same in threads of a kind of its own."""
+    """As `off_loop`, in the threads of `pool`."""
     loop = asyncio.get_running_loop()
     future = loop.run_in_executor(pool, functools.partial(work, *args, **kwargs))
     if not future.done():
@@ -144,6 +144,6 @@ async def in_pool(pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.k
 
 
 def _watch_queue(pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
-    """Looks again while something waits for a thread: those that work may be stuck by then."""
+    """Checks for stuck threads while work is waiting."""
     if pool.relieve():
         loop.call_later(STUCK_S, _watch_queue, pool, loop)

@@ -1,7 +1,7 @@
-"""What `run` would do for a pod (layer 3), found without root and without doing any of it.
+"""Shows what `run` would do for a pod (layer 3), without root and without doing it.
 
-The lists come from the functions that the runtime executes; only what is not decided yet (uid, ids, an address that
-nobody holds) is filled with the next that would be taken.
+The lists come from the functions that the runtime executes; what is decided at the start only (uid, ids, a free
+address) is filled with the values that would be next.
 """
 
 from __future__ import annotations

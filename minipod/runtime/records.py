@@ -1,4 +1,4 @@
-"""What the runtime keeps on disk of its sandboxes and containers (layer 3): whole files, renamed. No policy."""
+"""The runtime's records of sandboxes and containers on disk (layer 3): files that are replaced by rename. No policy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _all_operations(base: type[HostOperation]) -> list[type[HostOperation]]:
 
 @functools.cache
 def _operations_decoder() -> msgspec.json.Decoder[Any]:
-    """Knows every HostOperation that was imported: whoever saves one has imported it."""
+    """Decodes every HostOperation whose module is imported; those that are saved here are."""
     union: Any = functools.reduce(operator.or_, _all_operations(HostOperation))
     return msgspec.json.Decoder(tuple[union, ...])
 
@@ -40,7 +40,7 @@ def decode_operations(data: bytes) -> tuple[HostOperation, ...]:
 
 
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`operations`: what was asked of the host, in order; empty once undone. `pause_pid`: 0 without one."""
+    """`operations`: those executed on the host, in order; empty once undone. `pause_pid`: 0 without a pause process."""
 
     status: SandboxStatus
     operations: msgspec.Raw = msgspec.Raw(b"[]")
@@ -61,7 +61,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def save(path: str, record: msgspec.Struct) -> None:
-    """Write the file whole and rename it: whoever reads it sees the old one or the new one. Raises OSError."""
+    """Replace the file by rename: a reader gets the old record or the new one. Raises OSError."""
     temporary = f"{path}.new"
     try:
         # a container's variables may come from a Secret

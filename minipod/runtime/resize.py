@@ -31,7 +31,7 @@ def _grows(before: CgroupResources, after: CgroupResources) -> bool:
 
 def _apply(settings: tuple[CgroupSetting, ...], grows: bool) -> None:
     # Of v1's two memory limits the one for memory and swap together must never be the smaller one.
-    ordered = sorted(settings, key=lambda one: "memsw" not in one.name) if grows else settings
+    ordered = sorted(settings, key=lambda setting: "memsw" not in setting.name) if grows else settings
     for setting in ordered:
         try:
             setting.apply()

@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 
 class Ready:
-    """How many sandboxes are ready, and what they request: running sums, so that no change looks at all of them."""
+    """The number of ready sandboxes and the sum of their CPU requests, updated with each change."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._cpu_requests: Counter[str] = Counter()  # by the cgroup that the pod's own is in
+        self._cpu_requests: Counter[str] = Counter()  # by the parent of the pod's cgroup
 
     def replace(self, old: SandboxRecord | None, new: SandboxRecord | None) -> None:
         for record, sign in ((old, -1), (new, 1)):
@@ -66,28 +66,28 @@ class Sandboxes:
         self._ready = Ready()
         self._making: dict[str, SandboxConfig] = {}  # by id
         self._leasing = asyncio.Lock()
-        self._host = asyncio.Lock()  # what pods share comes and goes with one of them at a time
+        self._host = asyncio.Lock()  # held while an operation may make or remove what pods share
 
     def load(self) -> None:
         for record in load_all(self._folder, "sandbox.json", SandboxRecord).values():
             self._keep(record)
 
     def statuses(self, pod_uid: str | None = None) -> list[SandboxStatus]:
-        """Those of a pod, or all."""
+        """The sandboxes of a pod, or all."""
         return [record.status for record in (self._records if pod_uid is None else self._records.of(pod_uid))]
 
     def ids(self) -> frozenset[str]:
-        """Of all, those included that are being made; for any thread."""
+        """The ids of all, including those that are being created. Callable from any thread."""
         return self._records.keys() | frozenset(self._making)
 
     def places(self) -> Iterator[str]:
-        """The cgroups and network namespaces that belong to them."""
+        """The cgroups and network namespaces of all, by path."""
         for config in (*(status.config for status in self.statuses()), *self._making.values()):
             yield config.cgroup_parent
             yield netns_path(config, self._paths)
 
     def cpu_requests(self, group: str) -> int:
-        """What the sandboxes that are ready below this cgroup request together, in thousandths of a CPU."""
+        """The sum of the CPU requests of the ready sandboxes below this cgroup, in millicores."""
         return self._ready.cpu_requests(group)
 
     def get(self, sandbox_id: str) -> SandboxStatus:
@@ -100,7 +100,7 @@ class Sandboxes:
             raise NotFoundError(f'sandbox "{sandbox_id[:12]}" is not known') from None
 
     async def run(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> SandboxStatus:
-        """RunPodSandbox. What was made of one that failed is taken away again. Raises SandboxError."""
+        """RunPodSandbox. After a failure removes what was made. Raises SandboxError."""
         network = NetworkFacts()
         operations: tuple[HostOperation, ...] = ()
         self._making[config.id] = config
@@ -129,7 +129,7 @@ class Sandboxes:
             lease = asyncio.ensure_future(off_loop(self._network.lease, config, warnings.append))
             try:
                 return await asyncio.shield(lease)
-            except asyncio.CancelledError:  # nothing knows this sandbox yet: its lease would stay
+            except asyncio.CancelledError:  # no record names this sandbox yet: its lease would stay
                 await asyncio.wait([lease])
                 await off_loop(self._network.release, config.id)
                 raise
@@ -157,7 +157,7 @@ class Sandboxes:
         )
 
     def update_resources(self, sandbox_id: str, config: SandboxConfig) -> None:
-        """Note what its group was given."""
+        """Record the new limits and requests of its cgroup."""
         record = self._record(sandbox_id)
         changed = msgspec.structs.replace(
             record.status.config,
@@ -194,9 +194,9 @@ class Sandboxes:
 
     @contextlib.contextmanager
     def pause_pidfd(self, sandbox_id: str) -> Iterator[int]:
-        """Of the first process of a pod's shared PID namespace. Raises ContainerError where it does not run.
+        """The pidfd of the first process of a pod's shared PID namespace. Raises ContainerError if it does not run.
 
-        Its number is its own as long as it is in its cgroup.
+        The pid was not reused as long as the process is in the pod's cgroup.
         """
         record = self._record(sandbox_id)
         try:
@@ -217,12 +217,12 @@ class Sandboxes:
         return self._ready.count > (record is not None and record.status.state == SandboxState.READY)
 
     def is_stopped(self, sandbox_id: str) -> bool:
-        """Whether nothing of it but its record is left, or not even that."""
+        """Whether nothing but its record is left, or it is not known."""
         record = self._records.get(sandbox_id)
         return record is None or (record.status.state == SandboxState.NOT_READY and bytes(record.operations) == b"[]")
 
     async def stop(self, sandbox_id: str) -> None:
-        """StopPodSandbox: its processes, namespaces, network and mounts are gone; the record stays. Idempotent.
+        """StopPodSandbox: removes its processes, namespaces, network and mounts; keeps the record. Idempotent.
 
         Raises SandboxError that names what could not be taken away; calling again tries again.
         """
@@ -233,10 +233,10 @@ class Sandboxes:
         operations = decode_operations(record.operations)
         async with self._host:
             failures = await off_loop(_undo, operations)
-            if not failures:  # what `cgroup.complete` has added since
+            if not failures:  # those that `cgroup.complete` has added since
                 await off_loop(cgroup.remove, record.status.config.cgroup_parent, self._facts)
             if not self._others_are_ready(sandbox_id):
-                # also what a killed agent made and nobody's list names
+                # also groups that a killed agent made and no list of operations contains
                 await off_loop(cgroup.remove_instance, self._paths, self._facts)
         await self._release(sandbox_id, failures)
         status = msgspec.structs.replace(record.status, state=SandboxState.NOT_READY)
@@ -246,7 +246,7 @@ class Sandboxes:
             raise SandboxError("stopping the sandbox: " + "; ".join(failures), "FailedKillPod")
 
     async def remove(self, sandbox_id: str) -> None:
-        """RemovePodSandbox, of one that was stopped. Idempotent."""
+        """RemovePodSandbox, for a stopped sandbox. Idempotent."""
         if self._drop(sandbox_id) is not None:
             await slowly_off_loop(remove_tree, sandbox_directory(sandbox_id, self._paths))
 
@@ -255,7 +255,7 @@ class Sandboxes:
             await self._spawners.kill_and_forget(_pause_key(record.status.id))
 
     async def _clean_up(self, sandbox_id: str, operations: Sequence[HostOperation]) -> list[str]:
-        """After a failed start; gives what could not be taken away."""
+        """Cleans up after a failed start. Returns what could not be removed."""
         record = self._records.get(sandbox_id)
         if record is not None:
             await self._end_pause(record)
@@ -286,7 +286,7 @@ def _execute(operations: Iterable[HostOperation]) -> None:
 
 
 def _undo(operations: Iterable[HostOperation]) -> list[str]:
-    """Undo all of them backwards, whatever fails; gives the failures."""
+    """Undo all in reverse order, also after failures. Returns the failures."""
     failures = []
     for operation in reversed(tuple(operations)):
         try:

@@ -69,13 +69,13 @@ def compile_profile(profile: Profile) -> bytes:
 
 
 def _judge_by_number(name: str, rule: Rule, verdicts: dict[int, int]) -> None:
-    """A system call that this libseccomp has no name for. One that nobody knows is passed over, as by OCI runtimes."""
+    """Adds a call that this libseccomp does not know, by number. Unknown names are skipped, as in OCI runtimes."""
     if name not in NUMBERS:
         return
     if not rule.arguments:
         code = rule.code if rule.action in ("ERRNO", "TRACE") else 0
         verdicts.setdefault(NUMBERS[name], RET_OF_ACTION[rule.action] | code)
-    elif rule.action != "ALLOW":  # not to be allowed by being passed over
+    elif rule.action != "ALLOW":  # skipping it would allow it
         raise ValueError(f"{name}: this libseccomp is too old to compare its arguments")
 
 

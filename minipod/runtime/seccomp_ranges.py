@@ -1,8 +1,8 @@
-"""Makes a seccomp filter short (layer 3): the same verdicts by ranges of system calls. Knows no profile. Pure.
+"""Shortens a seccomp filter (layer 3): the same verdicts by ranges of system calls. Independent of profiles. Pure.
 
-libseccomp compares with each number by itself, for each architecture: 1,250 instructions, which the kernel checks and
-compiles again for each process that gets the filter, 0.7 ms. Neighbours mostly have the same verdict. What depends on
-a call's arguments stays as libseccomp wrote it, behind the ranges.
+libseccomp compares with each number separately, for each architecture: 1,250 instructions, which the kernel checks and
+compiles for each process that gets the filter, 0.7 ms. Neighbouring numbers mostly have the same verdict. Code that
+looks at a call's arguments is kept as libseccomp wrote it, after the ranges.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _NO_ARCHITECTURE = 0
 
 
 class _Verdict(NamedTuple):
-    """What is returned, or (`at` >= 0) where it goes on with the first argument that is looked at."""
+    """The value that is returned, or (`at` >= 0) the place of the first instruction that reads an argument."""
 
     returned: int = 0
     at: int = -1
 
 
 class _UnknownError(Exception):
-    """An instruction that is not expected of libseccomp, or a jump too far: the filter stays as it is."""
+    """An instruction that libseccomp does not use, or a jump that is too far: the filter is not shortened."""
 
 
 Program = list[Instruction]
 
 
 def shortened(text: bytes, architectures: Sequence[int]) -> bytes:
-    """The program with the same verdicts. `architectures`: the AUDIT_ARCH_* that it tells apart."""
+    """The program with the same verdicts. `architectures`: the AUDIT_ARCH_* that it distinguishes."""
     program = [Instruction(*fields) for fields in INSTRUCTION.iter_unpack(text)]
     try:
         made = _made(program, architectures)
@@ -81,7 +81,7 @@ def _made(program: Program, architectures: Sequence[int]) -> Program:
 
 def _ranges(program: Program, architecture: int) -> list[tuple[int, _Verdict]]:
     """(first number, verdict) of each range, from 0 on: the verdict changes only at constants of the program."""
-    bounds = {0} | {k for one in program if one.code in _CONDITIONS for k in (one.k, one.k + 1) if k < 1 << 32}
+    bounds = {0} | {k for step in program if step.code in _CONDITIONS for k in (step.k, step.k + 1) if k < 1 << 32}
     found: list[tuple[int, _Verdict]] = []
     for number in sorted(bounds):
         verdict = _run(program, architecture, number)
@@ -129,7 +129,7 @@ def _reachable(program: Program, entries: set[int]) -> list[int]:
 
 
 def _tree(section: list[tuple[int, _Verdict]]) -> list[Instruction | _Verdict]:
-    """A binary search for the range of a number, and behind it each verdict once."""
+    """A binary search for the range of a number, followed by each verdict once."""
     verdicts = list(dict.fromkeys(verdict for _, verdict in section))
     questions = len(section) - 1
     places = {verdict: questions + number for number, verdict in enumerate(verdicts)}
@@ -161,14 +161,14 @@ def _leaf(verdict: _Verdict, place: int, moved: dict[int, int]) -> Instruction:
     return Instruction(JUMP, 0, 0, moved[verdict.at] - place - 1)
 
 
-def _relocated(one: Instruction, old: int, moved: dict[int, int]) -> Instruction:
+def _relocated(instruction: Instruction, old: int, moved: dict[int, int]) -> Instruction:
     def jump(distance: int) -> int:
         return moved[old + 1 + distance] - moved[old] - 1
 
-    if one.code == JUMP:
-        return one._replace(k=jump(one.k))
-    if one.code in _CONDITIONS:
-        return one._replace(jt=_near(jump(one.jt)), jf=_near(jump(one.jf)))
-    if one.code != RETURN and moved.get(old + 1) != moved[old] + 1:
+    if instruction.code == JUMP:
+        return instruction._replace(k=jump(instruction.k))
+    if instruction.code in _CONDITIONS:
+        return instruction._replace(jt=_near(jump(instruction.jt)), jf=_near(jump(instruction.jf)))
+    if instruction.code != RETURN and moved.get(old + 1) != moved[old] + 1:
         raise _UnknownError
-    return one
+    return instruction

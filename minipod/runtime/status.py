@@ -1,4 +1,4 @@
-"""What the runtime knows of its sandboxes and containers (layer 3), in CRI's words. Values only."""
+"""The status of sandboxes and containers, with CRI's fields (layer 3). Values only."""
 
 from __future__ import annotations
 
