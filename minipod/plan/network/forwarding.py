@@ -1,9 +1,9 @@
-"""Forwarding between the bridge and the rest of the host, and the host as before afterwards (layer 2).
+"""Switches forwarding on between the bridge and the rest of the host, and restores it afterwards (layer 2).
 
 Forwarding is switched on interface by interface, and for interfaces to come, never by net.ipv4.ip_forward: that switch
-resets other values, and whoever else needs it (another container engine) finds and sets it as if minipod were not
+resets other values, and other users of it (another container engine) find and set it as if minipod were not
 there. IPv6 has such a switch per interface from Linux 6.17 on (force_forwarding); before, its global one is used, with
-accept_ra raised to 2 where it was 1, because a forwarding host would forget the routes its routers told it
+accept_ra raised to 2 where it was 1, because a forwarding host would forget the routes that its routers advertised
 (Documentation/networking/ip-sysctl.rst).
 """
 
@@ -20,7 +20,7 @@ from minipod.plan.operation import HostOperation
 
 
 class _Record(msgspec.Struct, kw_only=True):
-    """What forwarding changed in one network namespace, and for which instances. In /run: it dies with the boot."""
+    """What forwarding changed in one network namespace, and for which instances. In /run: a reboot removes it."""
 
     holders: list[str] = []
     former: dict[str, str] = {}
@@ -102,7 +102,7 @@ def _interfaces(family: str) -> list[str]:
 
 
 def _restore(former: dict[str, str]) -> None:
-    """The former values, last written first. What is no longer as it was left is somebody else's by now."""
+    """Restores the former values, last written first. Values that another process has changed since stay."""
     if _read("net/ipv4/ip_forward") == "1":
         former = {name: value for name, value in former.items() if not name.startswith("net/ipv4/")}
     for name, value in reversed(former.items()):
