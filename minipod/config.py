@@ -25,7 +25,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pod_pids_limit: int = -1  # a kubelet's podPidsLimit; -1: no limit
     log_max_size: int = 10 * 1024 * 1024  # bytes before a container's log is rotated
     log_max_files: int = 5
-    idle_exit_s: float = 30.0  # an agent that started by itself leaves after so long without a pod
+    idle_exit_s: float = 30.0  # an agent that started by itself exits after this long without a pod
     max_container_restart_period_s: float = 300.0  # the ceiling of CrashLoopBackOff, 1 to 300
     image_gc_high_threshold_percent: int = 85  # of the disk: above it unused images go; 100: never
     image_gc_low_threshold_percent: int = 80  # until it is reached

@@ -116,7 +116,7 @@ class Channel:
         return bool(data)
 
     def leave(self) -> None:
-        """Say that nothing more is wanted, and return when the other side has cleaned up after us."""
+        """Close our side; return when the agent has cleaned up after this request."""
         try:
             self.sock.shutdown(_socket.SHUT_WR)
         except OSError:
@@ -176,7 +176,7 @@ class Request:
         if self.channel.fill():
             return
         if self.channel.was_reset and not self._started and self._retries:
-            # an agent that leaves resets what it has not read: nothing was done, the next agent is asked
+            # an agent that exits resets unread requests: nothing was done, the next agent is asked
             self._retries -= 1
             self._ask_again(self._client.connect)
         else:
@@ -280,7 +280,7 @@ class Client:
         return channel
 
     def replace(self) -> Channel:
-        """Have an agent of another version leave (its pods go on) and start one of this version."""
+        """Make an agent of another version exit (its pods keep running) and start one of this version."""
         old = self.try_connect()
         if old is not None:
             old.send({"verb": "shutdown", "version": __version__})

@@ -21,7 +21,7 @@ _PAUSE_S = 5.0  # at most, between lists that come to nothing
 
 Key = tuple[str, str]
 LISTED = "listed"
-"""The type of the news that says once: what was there at the beginning has come."""
+"""The type of the one message that says that the initial list is complete."""
 
 
 class Item:

@@ -1,6 +1,6 @@
 """Forgetting tracked UDP flows (layer 1), over ctnetlink. No policy.
 
-nftables decides about the first packet of a flow only. A UDP flow has no end, so a client that goes on sending would
+nftables decides about the first packet of a flow only. A UDP flow has no end, so a client that keeps sending would
 stay with the address that was right when it began.
 """
 

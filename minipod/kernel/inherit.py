@@ -1,4 +1,4 @@
-"""What a process has from its parent and can set anew (layer 1): one call each. No policy."""
+"""Resets attributes that a process inherits from its parent (layer 1): one call each. No policy."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A fork of Python copies and touches hundreds of pages before it gets to exec. Th
 so what can be said as system calls alone is started by it in a fraction of the time, and without anything of the
 parent's memory: docs/decisions/033-commands-are-launched-by-a-table.md.
 
-Where a call fails that must not, it writes `REPORT` (result, address of the call) to descriptor 3 and leaves.
+Where a call fails that must not, it writes `REPORT` (result, address of the call) to descriptor 3 and exits.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
 
 
 def umount_if_mounted(target: str, flags: int = MNT_DETACH) -> None:
-    """Take away every mount stacked on `target`; nothing there is not an error."""
+    """Unmount every mount stacked on `target`; no error if there is none."""
     while True:
         try:
             umount(target, flags)

@@ -137,7 +137,7 @@ class Nftables:
         raise OSError(errno.EPROTO, "nftables: the kernel's answer is empty")
 
     def _dump(self, kind: int) -> list[Answer]:
-        """Anew where the rules changed on the way. Raises OSError."""
+        """All objects of a kind; asks again where the rules changed during the dump. Raises OSError."""
         for _ in range(_DUMP_TRIES):
             self._socket.send(_message(_SUBSYSTEM << 8 | kind, _NLM_F_DUMP, 1, socket.AF_UNSPEC, b""))
             found, whole = self._dumped()

@@ -218,7 +218,7 @@ class Masquerade(msgspec.Struct, frozen=True):
 
 
 class Dnat(msgspec.Struct, frozen=True):
-    """The packet goes to the address and port that two maps have for the same key; without one it goes on."""
+    """The packet goes to the address and port that two maps have for the same key, if any."""
 
     version: int  # 4 or 6
     key: tuple[Selector, ...]

@@ -468,7 +468,7 @@ class StopSandbox(Action, frozen=True, kw_only=True):
 
 
 class TearDown(Action, frozen=True, kw_only=True):
-    """Take away everything but logs and the object: containers, sandbox, volumes, cgroup → TornDown | TearDownFailed"""
+    """Remove everything but logs and the object: containers, sandbox, volumes, cgroup → TornDown | TearDownFailed"""
 
 
 class RecordEvent(Action, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ class Operation(msgspec.Struct, frozen=True, tag_field="op", tag=True):
 
 
 class HostOperation(Operation, frozen=True):
-    """Runs in the agent and leaves something on the host, which `undo` takes away."""
+    """Runs in the agent and makes something on the host, which `undo` removes."""
 
     def execute(self) -> None:
         """Do it. Raises OSError or a MinipodError. What already stands as wanted is left as it is."""

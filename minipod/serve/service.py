@@ -87,7 +87,7 @@ class Service:
         self._idle: asyncio.TimerHandle | None = None
         self._trimming: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()  # the agent leaves: it sweeps at once
+        self._hurry = asyncio.Event()  # the agent exits: it sweeps at once
         self._loop = asyncio.get_running_loop()
         self._pods = Pods(node, self._check_idle)
         self._server: server.Server | None = None

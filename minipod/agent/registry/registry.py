@@ -68,7 +68,7 @@ class Update(NamedTuple):
 
 
 class Registry:
-    """`add_keeper` says who keeps a kind; `others` keeps all else."""
+    """`add_keeper` sets the keeper of a kind; `others` keeps all other kinds."""
 
     def __init__(self, store: Store, others: StoredObjects) -> None:
         self._store = store

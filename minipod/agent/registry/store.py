@@ -158,7 +158,7 @@ class Store:
         """The next resourceVersion: grows over all kinds and over restarts. Call it inside a transaction.
 
         They are reserved by the thousand, so that none is given to two changes even where what the first one wrote is
-        lost (a full disk, a crash of the machine): a restart goes on after all that were reserved.
+        lost (a full disk, a crash of the machine): a restart continues after all that were reserved.
         """
         if self._version >= self._reserved:
             self.set_meta("version", str(self._version + _RESERVED_AT_ONCE))

@@ -1,4 +1,4 @@
-"""JSON merge patches (RFC 7386) (layer 1, pure): maps are merged, null takes away, all else is replaced."""
+"""JSON merge patches (RFC 7386) (layer 1, pure): maps are merged, null removes, everything else is replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`minipod label` (layer 6), and what `annotate` shares with it: keys set and taken away, as kubectl does."""
+"""`minipod label` (layer 6), and what `annotate` shares with it: setting and removing keys, as kubectl does."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def target_of(kind: Kind, item: Object, resource_version: str = "") -> Object:
 
 
 def split(words: list[str], verb: str) -> tuple[list[str], dict[str, str], list[str]]:
-    """(what names objects, what is set, what is taken away). Raises UsageError."""
+    """(names of objects, keys that are set, keys that are removed). Raises UsageError."""
     names: list[str] = []
     new: dict[str, str] = {}
     gone: list[str] = []

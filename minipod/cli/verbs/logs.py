@@ -292,7 +292,7 @@ def follow(client: Client, sources: list[Source]) -> None:
                 with client.request(message) as request:
                     follow_with(request, watches, sources)
             except (AgentLostError, ExpiredError):
-                continue  # it was replaced or killed, or this is late: the pod goes on, and a new watch is asked for
+                continue  # it was replaced or killed, or we are late: the pod keeps running, so a new watch is started
             except NotFoundError:
                 finish_all(sources)
 

@@ -1,4 +1,4 @@
-"""`minipod replace` (layer 6): what a manifest says is the whole of objects that are there."""
+"""`minipod replace` (layer 6): replaces existing objects by those of a manifest."""
 
 from __future__ import annotations
 

@@ -480,7 +480,7 @@ def main(listener_fd: int, exits: str) -> None:
         resource.RLIMIT_DATA, (most, most)
     )  # the agent that starts a spawner may have a limit of its own
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it leaves when it has nothing left to look after
+        signal.signal(number, signal.SIG_IGN)  # it exits when it has no child left
     spawner = Spawner(socket.socket(fileno=os.dup(3)), exits)
     os.close(3)
     gc.collect()
