@@ -2,6 +2,7 @@
 
 asyncio runs all callbacks that are ready before it polls descriptors and timers again. The work that is queued here
 runs for `SLICE_S` at most, and continues after the next poll.
+The time of the tasks that the last slice has started is taken off the next one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Turns:
     def __init__(self) -> None:
         self._ready: deque[Callable[[], None]] = deque()
         self._scheduled = False
+        self._ended: float | None = None  # the last slice, where another follows
 
     def soon(self, work: Callable[[], None]) -> None:
         """Calls `work` in a later iteration of the loop; works are called in the order in which they were queued."""
@@ -30,7 +32,8 @@ class Turns:
 
     def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        until = time.monotonic() + SLICE_S
+        begun = time.monotonic()
+        until = (begun if self._ended is None else self._ended) + SLICE_S
         while self._ready:
             work = self._ready.popleft()
             try:
@@ -40,5 +43,6 @@ class Turns:
             if time.monotonic() >= until:
                 break
         self._scheduled = bool(self._ready)
+        self._ended = time.monotonic() if self._scheduled else None
         if self._scheduled:
             loop.call_soon(self._run)

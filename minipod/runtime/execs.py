@@ -29,6 +29,7 @@ from minipod.plan.process.identity import AssumeUser, Exec
 from minipod.plan.process.namespaces import Clone
 from minipod.plan.process.passwd import refuse_root
 from minipod.runtime.container import Container, seccomp_filter
+from minipod.runtime.offload import off_loop
 from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ContainerState, ExecResult
@@ -107,6 +108,7 @@ class Execs:
         self, container: Container, command: tuple[str, ...], fds: dict[str, int], tty: Terminal
     ) -> ExecSession:
         """Raises ContainerError: the container is not running, there is no such program …"""
+        await self._compile_filter(container)
         program_fd = self._program(container, command, tty)
         try:
             if program_fd >= 0:
@@ -117,6 +119,11 @@ class Execs:
             if program_fd >= 0:
                 os.close(program_fd)
         return await self._forked(container, command, fds, tty)
+
+    async def _compile_filter(self, container: Container) -> None:
+        """Has the filter of a Localhost profile, which may take seconds, in the cache before `_operations` reads it."""
+        if container.status.config.security.seccomp_localhost:
+            await off_loop(seccomp_filter, container.status.config, self._paths)
 
     async def _forked(
         self, container: Container, command: tuple[str, ...], fds: dict[str, int], tty: Terminal
@@ -215,6 +222,8 @@ class Execs:
 
         A loop that was blocked may find the command's end and the timeout together: then the command ended in time.
         """
+        if command not in self._programs.get(container.status.id, {}):
+            await self._compile_filter(container)
         kept_fd = self._kept_program(container, command)
         if kept_fd < 0:
             return None

@@ -25,6 +25,7 @@ from minipod.plan.process.seccomp_profile import CONFIG_ERROR, Profile, runtime_
 from minipod.runtime.images.digest import sha256_hex
 from minipod.runtime.seccomp_compile import CPU_LIMIT_S, FAILURES, compile_profile
 
+_PROGRAMS_MAX = 64  # kept in memory; some KiB each
 _COMPILER = 3  # part of the cache's key: raise it when the same profile is to become another program
 _PROGRAM = "import sys; sys.path[:0] = sys.argv[1:]; from minipod.runtime.seccomp_compile import main; main()"
 
@@ -59,9 +60,22 @@ def _of_runtime_default(machine: str, capabilities: frozenset[str], state: str) 
 
 
 def _cached(profile: Profile, name: str, state: str) -> bytes:
-    """The program from the cache, compiled and put there if need be."""
+    """The program from the caches, in memory and on disk, compiled and put there if need be."""
     key = sha256_hex(msgspec.json.encode((_COMPILER, profile)))
     path = f"{state}/cache/seccomp-{key[:32]}.bpf"
+    program = _programs.get(path)
+    if program is None:
+        program = _cached_on_disk(profile, name, path)
+        if len(_programs) >= _PROGRAMS_MAX:
+            _programs.clear()
+        _programs[path] = program
+    return program
+
+
+_programs: dict[str, bytes] = {}  # by the path on disk
+
+
+def _cached_on_disk(profile: Profile, name: str, path: str) -> bytes:
     try:
         program = Path(path).read_bytes()
         if program and len(program) % INSTRUCTION.size == 0:

@@ -170,3 +170,16 @@ def test_a_cache_that_cannot_be_used_costs_time_only(tmp_path: Path) -> None:
     profile = tmp_path / "profile.json"
     profile.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
     assert compiled_filter(str(profile), DEFAULT_CAPABILITIES, Paths(str(tmp_path), str(state)))
+
+
+def test_a_profile_is_compiled_once_also_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command in the container needs its filter too, and is started on the agent's loop."""
+    state = tmp_path / "state"
+    state.write_text("a file")
+    profile = tmp_path / "profile.json"
+    profile.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    program = compiled_filter(str(profile), DEFAULT_CAPABILITIES, Paths(str(tmp_path), str(state)))
+    monkeypatch.setattr("minipod.runtime.seccomp._compiled_apart", None)
+    assert compiled_filter(str(profile), DEFAULT_CAPABILITIES, Paths(str(tmp_path), str(state))) == program
