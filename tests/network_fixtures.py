@@ -90,6 +90,7 @@ def host(outside: Namespace) -> Iterator[None]:
                     )
                 ]
             )  # fmt: skip
+            here.apply([netlink.set_up(here.index("wire"))])
             configure(there, "eth0", f"{OUTSIDE[socket.AF_INET]}/24", f"{OUTSIDE[socket.AF_INET6]}/64")
             uplink = here.index("uplink")
             here.apply([netlink.add_default_route(uplink, address) for address in OUTSIDE.values()])

@@ -277,7 +277,7 @@ def new_bridge(name: str, mtu: int, address: str) -> Request:
 
 
 def new_veth(name: str, *, mtu: int, master: int, netns_fd: int, peer: str, peer_address: str) -> Request:
-    """A veth pair: `name` here, up and enslaved to interface number `master`; `peer` made in `netns_fd`, down."""
+    """A veth pair, down: `name` here, enslaved to interface number `master`; `peer` made in `netns_fd`."""
     inner = _messages().veth_peer()
     inner["attrs"] = [
         ("IFLA_IFNAME", peer),
@@ -291,12 +291,11 @@ def new_veth(name: str, *, mtu: int, master: int, netns_fd: int, peer: str, peer
         ("IFLA_MASTER", master),
         _kind("veth", [("VETH_INFO_PEER", inner)]),
     ]
-    return _new_link(f"create veth pair {name}", attrs, IFF_UP)
+    return _new_link(f"create veth pair {name}", attrs)
 
 
-def _new_link(what: str, attrs: list[tuple[str, object]], flags: int = 0) -> Request:
+def _new_link(what: str, attrs: list[tuple[str, object]]) -> Request:
     message = _messages().link()
-    message["flags"] = message["change"] = flags
     message["attrs"] = attrs
     return Request(what, _RTM_NEWLINK, _NLM_F_CREATE_EXCL, message)
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import baseline, images, manifests, peers, pods, probes, volumes
+from tests.bench import baseline, crowd, images, manifests, peers, pods, probes, volumes
 from tests.bench.measure import Figure, milliseconds, run, table, to_json
 
 
@@ -17,6 +17,8 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     parser.add_argument("--runs", type=int, default=10, help="samples of each figure (default 10)")
     parser.add_argument("--images", action="store_true", help="only what pulls of a large image take, minutes")
+    words = "only what one pod takes beside so many idle ones: 0,200,1000; minutes"
+    parser.add_argument("--crowd", type=_numbers, metavar="N,…", help=words)
     parser.add_argument("--save-baseline", action="store_true", help="keep the figures for later runs on this machine")
     parser.add_argument("--compare", action="store_true", help="with the figures kept; status 1 where one is worse")
     words = f"how much worse is worse (default {baseline.PERCENT:g})"
@@ -29,7 +31,7 @@ def main() -> int:
     if os.geteuid() != 0:
         parser.error("needs root: sudo scripts/bench")
     figures = []
-    for figure in images.measure(args.runs) if args.images else _all(args.runs):
+    for figure in _chosen(args):
         figures.append(figure)
         print(f"{figure.name}: {figure.median:.1f} {figure.unit}", file=sys.stderr)
     print(table(figures))
@@ -44,6 +46,16 @@ def main() -> int:
         baseline.save(file, figures)
         print(f"kept in {file}", file=sys.stderr)
     return status
+
+
+def _numbers(text: str) -> list[int]:
+    return sorted(int(number) for number in text.split(","))
+
+
+def _chosen(args: argparse.Namespace) -> Iterator[Figure]:
+    if args.crowd is not None:
+        return crowd.measure(args.crowd, args.runs)
+    return images.measure(args.runs) if args.images else _all(args.runs)
 
 
 def _all(runs: int) -> Iterator[Figure]:

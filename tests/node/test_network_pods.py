@@ -226,7 +226,7 @@ def test_failing_set_up_leaves_nothing(host: None, paths: Paths, monkeypatch: py
     assert os.listdir(f"{paths.root}/leases") == []
 
 
-def _refuse(values: dict[str, str]) -> None:
+def _refuse(values: dict[str, str], **_: bool) -> None:
     raise OSError("no such sysctl")
 
 

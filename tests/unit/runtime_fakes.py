@@ -33,7 +33,14 @@ from tests.unit.agent_fakes import now_s, run_virtually
 
 T = TypeVar("T")
 
-FACTS = HostFacts(node_name="n", cpus=2, memory_bytes=1 << 30, cgroup_version=2)
+FACTS = HostFacts(
+    node_name="n",
+    cpus=2,
+    memory_bytes=1 << 30,
+    cgroup_version=2,
+    cgroup_controllers=("cpu", "memory", "pids"),
+    cgroup_mounts={"": "/cg"},
+)
 STARTED = {"uid": 0, "gid": 0, "groups": [], "home": "/", "root": [1, 2]}
 PID = 4242
 
@@ -110,6 +117,7 @@ class FakeSpawner:
         self.running: dict[str, int] = {}  # key -> the writing end of its stdout
         self.ended: dict[str, ChildExit] = {}
         self.pidfds: dict[int, str] = {}
+        self.joined: dict[str, str] = {}  # key -> whose PID namespace it starts in
 
     @property
     def current(self) -> FakeSpawner:
@@ -136,11 +144,17 @@ class FakeSpawner:
         await asyncio.sleep(0.01)
         if self.refuses is not None:
             raise self.refuses
+        for fd in (fds or {}).values():
+            self.joined[key] = self.pidfds[fd]
         reader, self.running[key] = os.pipe2(os.O_CLOEXEC)
         spawned = Spawned(PID, int(now_s() * 1e9), STARTED, {"pidfd": self._pidfd(key), "stdout": reader})
         if self.ends_at_once is not None:
             self.end(key, self.ends_at_once)
         return spawned
+
+    def open_pidfd(self, pid: int) -> int:
+        """pidfd_open(2): every process has the same number here, so it is of what was spawned last."""
+        return self._pidfd(list(self.running)[-1])
 
     def _pidfd(self, key: str) -> int:
         fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from minipod.kernel import sysctl
+from minipod.kernel import mount, sysctl
 
 
 @pytest.fixture
@@ -44,3 +44,17 @@ def test_what_cannot_be_written_is_named_and_what_came_before_it_is_written(tree
         sysctl.write({"net/ipv4/a": "1", name: "2", "net/ipv4/b": "3"})
     assert [(tree / "net/ipv4" / last).read_text() for last in "ab"] == ["1", "?"]
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_a_kernel_lacks_may_be_passed_over(tree: Path) -> None:
+    sysctl.write({"net/none/a": "1", "net/ipv4/none": "2", "net/ipv4/a": "3"}, missing_ok=True)
+    assert (tree / "net/ipv4/a").read_text() == "3"
+
+
+def test_where_no_procfs_can_be_mounted_the_hosts_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fstype: str) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(mount, "new_mount", refuse)
+    with pytest.raises(FileNotFoundError, match=r"sysctl net\.none\.a=1"):
+        sysctl.write({"net/none/a": "1"})

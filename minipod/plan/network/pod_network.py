@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 from ipaddress import ip_interface
 
 from minipod.kernel import netlink, sysctl
@@ -140,11 +139,9 @@ class CreateVeth(HostOperation, frozen=True, kw_only=True):
                 except OSError as error:
                     if error.errno != errno.EEXIST:
                         raise
-                    if self._stands(socket, netns_fd):
-                        return
-                    socket.apply([netlink.delete_link(self.name), self._request(socket, netns_fd)])
-                if self.hairpin:
-                    socket.apply([netlink.set_hairpin(socket.index(self.name))])
+                    if not self._stands(socket, netns_fd):
+                        socket.apply([netlink.delete_link(self.name), self._request(socket, netns_fd)])
+                self._set_up(socket)
         finally:
             os.close(netns_fd)
 
@@ -157,6 +154,12 @@ class CreateVeth(HostOperation, frozen=True, kw_only=True):
             peer=INTERFACE,
             peer_address=self.address,
         )
+
+    def _set_up(self, socket: netlink.Netlink) -> None:
+        """A bridge's port has no use for an address; those of all pods would be looked through with each that goes."""
+        sysctl.write({f"net/ipv6/conf/{self.name}/disable_ipv6": "1"}, missing_ok=True)  # a kernel without IPv6
+        index = socket.index(self.name)
+        socket.apply([*([netlink.set_hairpin(index)] if self.hairpin else []), netlink.set_up(index)])
 
     def _stands(self, socket: netlink.Netlink, netns_fd: int) -> bool:
         """Whether the pair of an earlier execute() is there, whole."""
@@ -208,8 +211,6 @@ def _set_up_sysctls(interface: str, addresses: tuple[str, ...]) -> None:
     No duplicate addresses are looked for, of the link-local address neither: a bridge port in hairpin mode would answer
     the pod's own question.
     """
-    sysctl.write({f"net/ipv4/conf/{interface}/accept_redirects": "0"})
-    names = ["accept_redirects", "accept_ra"]
-    names += ["accept_dad"] if any(":" in address for address in addresses) else []
-    with suppress(FileNotFoundError):  # a kernel without IPv6
-        sysctl.write({f"net/ipv6/conf/{interface}/{name}": "0" for name in names})
+    names = ["ipv4/conf/{}/accept_redirects", "ipv6/conf/{}/accept_redirects", "ipv6/conf/{}/accept_ra"]
+    names += ["ipv6/conf/{}/accept_dad"] if any(":" in address for address in addresses) else []
+    sysctl.write({f"net/{name.format(interface)}": "0" for name in names}, missing_ok=True)  # a kernel without IPv6
