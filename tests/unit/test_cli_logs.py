@@ -299,6 +299,31 @@ def test_following_goes_on_when_the_agent_is_replaced(
     assert capfd.readouterr().out == "a\n"
 
 
+def test_following_ends_when_the_pod_went_while_no_agent_ran(
+    tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (log_folder / "0.log").write_bytes(lines("a"))
+    watches: list[int] = []
+
+    def get(peer: Peer, request: Object) -> None:
+        if not request["watch"] or not watches:
+            peer.send({"event": "object", "type": "ADDED", "object": pod()})
+        if not request["watch"]:
+            peer.ok()
+            return
+        watches.append(1)
+        if len(watches) == 2:
+            peer.send({"event": "object", "type": "ADDED", "object": pod() | {"metadata": pod("db")["metadata"]}})
+            peer.send({"event": "bookmark", "resource_version": "1"})
+            peer.receive()
+
+    with fake_agent(tmp_path) as agent:
+        agent.handlers["get"] = get
+        assert minipod_command(agent.paths, "logs", "web", "-f") == 0
+    assert len(watches) == 2
+    assert capfd.readouterr().out == "a\n"
+
+
 def test_logs_of_pods_by_their_labels_are_ten_lines_of_each(
     tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

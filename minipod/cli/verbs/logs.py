@@ -299,6 +299,7 @@ def follow(client: Client, sources: list[Source]) -> None:
 
 def follow_with(request: Request, watches: inotify.Inotify, sources: list[Source]) -> None:
     """Follow as long as this connection lives. Raises AgentError when it ends."""
+    listed: set[str] = set()
     while True:
         for source in sources:
             if not source.ended:
@@ -313,7 +314,7 @@ def follow_with(request: Request, watches: inotify.Inotify, sources: list[Source
             watches.read()
         if request.fileno() in ready:
             request.fill()
-            end_what_ended(request, sources)
+            end_what_ended(request, sources, listed)
             if request.result is not None:
                 finish_all(sources)
 
@@ -325,13 +326,19 @@ def finish_all(sources: list[Source]) -> None:
             source.finish()
 
 
-def end_what_ended(request: Request, sources: list[Source]) -> None:
-    """Read the agent's messages: a log whose container ended is printed to its end."""
+def end_what_ended(request: Request, sources: list[Source], listed: set[str]) -> None:
+    """Read the agent's messages: a log whose container ended is printed to its end.
+
+    `listed`: the uids of the pods that were there; a pod that is not among them went while no agent was asked.
+    """
     while (event := request.poll()) is not None:
+        if event["event"] == "bookmark":
+            finish_all([source for source in sources if source.uid not in listed])
         if event["event"] != "object":
             continue
         item = event["object"]
         meta = item["metadata"]
+        listed.add(meta["uid"])
         for source in sources:
             if source.ended or source.pod != meta["name"]:
                 continue
