@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minipod.cli.finding import Finding
+from minipod.cli.show.describe_objects import text_of
 from minipod.cli.show.describe_pod import describe
 from minipod.cli.show.event_columns import interval
 from minipod.cli.verbs.check import render
@@ -274,6 +275,47 @@ def test_describe_says_what_kubectl_says_of_the_rarer_fields() -> None:
         "State: Waiting\n Reason: ErrImagePull\n Ready:",
     ):
         assert " ".join(part.split()) in flat, part
+
+
+def test_the_node_and_events_are_described() -> None:
+    node = {
+        "kind": "Node",
+        "metadata": {
+            "name": "n",
+            "creationTimestamp": "2026-01-02T03:04:05Z",
+            "labels": {"node-role.kubernetes.io/worker": ""},
+        },
+        "spec": {"unschedulable": True},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": "192.0.2.7"}],
+            "capacity": {"cpu": "2", "memory": "1Ki"},
+            "allocatable": {"cpu": "1"},
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "lastHeartbeatTime": None,
+                    "lastTransitionTime": None,
+                    "reason": "R",
+                }
+            ],
+            "nodeInfo": {"kernelVersion": "6.1", "osImage": "Debian"},
+        },
+    }
+    text = text_of(node, [])
+    assert text.startswith("Name:               n\nRoles:              worker\n")
+    flat = " ".join(text.split())
+    for part in (
+        "Unschedulable: true Conditions: Type Status LastHeartbeatTime",
+        "Ready True Mon, 01 Jan 0001 00:00:00 +0000",
+        "Addresses: InternalIP: 192.0.2.7 Capacity: cpu: 2 memory: 1Ki Allocatable: cpu: 1 System Info:",
+        "Kernel Version: 6.1 OS Image: Debian",
+    ):
+        assert part in flat, part
+    text = text_of({"kind": "Event", **event(count=3)}, [])
+    for line in ("Involved Object: Pod/web", "Field Path: spec.containers{app}", "Count: 3", "Source: kubelet"):
+        assert line.split() in [found.split() for found in text.splitlines()], line
+    assert "Field Path" not in text_of({"kind": "Event", "metadata": {"name": "e"}}, [])
 
 
 def delete_all(peer: Peer, request: Object) -> None:

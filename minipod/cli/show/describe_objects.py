@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 
+from minipod.cli.show.describe_node import event_lines, node_lines
 from minipod.cli.show.describe_parts import LAST_APPLIED, annotation_lines, long_time, mapping_lines
 from minipod.cli.show.table import tabbed
 from minipod.cli.values import Object
@@ -28,6 +29,10 @@ def text_of(thing: Object, users: list[str]) -> str:
             lines = [lines[0], lines[1], *_claim(thing, lines[2:], users)]
         case "PersistentVolume":
             lines += _volume(thing)
+        case "Node":
+            lines = node_lines(thing, lines)
+        case "Event":
+            lines += event_lines(thing)
         case "Namespace":
             lines.append(f"Status:\t{(thing.get('status') or {}).get('phase', '')}")
     return tabbed("\n".join(lines)) + "\n"

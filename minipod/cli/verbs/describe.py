@@ -67,7 +67,7 @@ def describe_all(args: argparse.Namespace, found: list[tuple[Kind, list[str]]]) 
                 continue
             users = pods_using(args, thing) if kind.name == "PersistentVolumeClaim" else []
             text = text_of(thing, users)
-            if args.show_events and kind.name != "Secret":
+            if args.show_events and kind.name not in ("Secret", "Event"):
                 shown = events_of(client, thing)
                 text += "\n" + (event_text(shown, time.time()) if shown else "Events:  <none>\n")
             texts.append(text)
