@@ -184,3 +184,18 @@ def pod(name: str = "web", containers: tuple[str, ...] = ("app",), **status: Any
         "spec": {"containers": [{"name": container, "image": "busybox"} for container in containers]},
         "status": {"phase": "Running", "containerStatuses": statuses, **status},
     }
+
+
+def event(**fields: object) -> Object:
+    """A v1 Event of the pod."""
+    return {
+        "metadata": {"name": "e1", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "name": "web", "uid": "uid-web", "fieldPath": "spec.containers{app}"},
+        "type": "Normal",
+        "reason": "Started",
+        "message": "Container\x1b[31m started\n",
+        "source": {"component": "kubelet"},
+        "firstTimestamp": "2026-01-02T03:04:05Z",
+        "lastTimestamp": "2026-01-02T03:05:05Z",
+        "count": 1,
+    } | fields
