@@ -127,7 +127,7 @@ def test_pods_go_on_when_the_agent_is_killed(node: Node, tmp_path: Path) -> None
     kill_agent(node)
     time.sleep(2.5)  # one ends, the other writes, while nobody looks
     assert psutil.pid_exists(pid)
-    ended = container_of(node, "ending")["state"]["terminated"]  # whoever asks first is told
+    ended = container_of(node, "ending")["state"]["terminated"]  # the first status after that has it
     until(lambda: status_of(node, "ending")["phase"] == "Failed", "its pod has ended")
     assert (ended["exitCode"], ended["reason"]) == (7, "Error")
     lived_s = _seconds(ended["finishedAt"]) - _seconds(ended["startedAt"])
@@ -275,7 +275,7 @@ def test_a_stale_socket_is_no_obstacle(node: Node, tmp_path: Path) -> None:
     assert sorted(node("get", "pods", "-o", "name").stdout.split()) == ["pod/one", "pod/two"]
 
 
-def test_a_name_in_use_is_told_with_the_way_out(node: Node, tmp_path: Path) -> None:
+def test_a_name_in_use_is_reported_with_the_way_out(node: Node, tmp_path: Path) -> None:
     path = manifest(tmp_path)
     node("run", "-d", path)
     again = node("run", "-d", path, check=False)

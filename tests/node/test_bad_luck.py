@@ -118,7 +118,7 @@ def test_force_and_a_second_interrupt_do_not_wait_but_a_grace_of_nothing_does(no
         rest = run.stdout.read()
         run.wait()
         assert time.monotonic() - begun < 1.5
-        assert rest.count("exited ") == 1, "an end is told once"
+        assert rest.count("exited ") == 1, "an exit is reported once"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_full_state_costs_log_lines_and_nothing_else(node: Node, tmp_path: Pat
         node.close()
 
 
-def test_a_root_that_is_too_long_and_a_state_that_cannot_be_written_are_told(node: Node, tmp_path: Path) -> None:
+def test_a_root_that_is_too_long_and_a_state_that_cannot_be_written_are_reported(node: Node, tmp_path: Path) -> None:
     path = manifest(tmp_path, "p", container("a", "true"))
     done = node("--root", tmp_path / ("r" * 100), "run", path, check=False)
     assert done.returncode == 2
@@ -216,7 +216,7 @@ def test_a_root_that_is_too_long_and_a_state_that_cannot_be_written_are_told(nod
     assert done.stderr.count("\n") == 1
 
 
-def test_a_configuration_that_a_running_agent_does_not_have_is_told(node: Node, tmp_path: Path) -> None:
+def test_a_configuration_that_a_running_agent_does_not_have_is_reported(node: Node, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text("log_max_files = 7\n")
     path = manifest(tmp_path, "p", container("a", "true"))

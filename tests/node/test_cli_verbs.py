@@ -62,7 +62,7 @@ def test_run_reads_a_manifest_from_stdin_and_loses_no_line(node: Node, write: Wr
     assert done.stdout == "".join(f"{number}\n" for number in range(1, 20001)) + "end\n"
 
 
-def test_a_bad_manifest_is_told_with_its_place_and_exits_2(node: Node, tmp_path: Path) -> None:
+def test_a_bad_manifest_is_reported_with_its_place_and_exits_2(node: Node, tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: bad\nspec:\n  containers:\n  - name: A_b\n    image: x\n"
@@ -164,7 +164,7 @@ def test_logs_of_all_containers_carry_prefixes(node: Node, write: Write) -> None
 
 
 @pytest.mark.vm
-def test_wait_get_describe_events_and_delete_tell_the_same_story(node: Node, write: Write) -> None:
+def test_wait_get_describe_events_and_delete_agree(node: Node, write: Write) -> None:
     assert node("run", "-d", write("idle", IDLE)).stdout == "pod/idle\n"
     assert node("wait", "--for=condition=Ready", "pod/idle").stdout == "pod/idle condition met\n"
     name, ready, status, restarts, _ = node("get", "pods", "--no-headers").stdout.split()

@@ -143,7 +143,7 @@ def test_hosts_and_resolvers_are_the_kubelet_s_byte_for_byte(node: Node) -> None
 
 
 @pytest.mark.attack(row=21)
-def test_what_tells_too_much_is_masked_and_nothing_of_the_kernel_can_be_set(node: Node) -> None:
+def test_what_shows_too_much_is_masked_and_nothing_of_the_kernel_can_be_set(node: Node) -> None:
     script = """
         for file in interrupts kcore keys latency_stats timer_list timer_stats sched_debug; do
             [ ! -e /proc/$file ] || wc -c < /proc/$file
@@ -270,7 +270,7 @@ def test_the_host_s_namespaces(node: Node) -> None:
 
 
 @pytest.mark.attack(row=2)
-def test_a_shared_pid_namespace_tells_neither_descriptors_nor_secrets_of_the_host(node: Node) -> None:
+def test_a_shared_pid_namespace_shows_neither_descriptors_nor_secrets_of_the_host(node: Node) -> None:
     start(
         node,
         container("a", SLEEP),

@@ -92,7 +92,7 @@ def test_a_file_replaces_a_link_and_not_what_it_leads_to(pod: Node, tmp_path: Pa
     assert (tmp_path / "target" / "file").read_text() == "new\n"
 
 
-def test_a_read_only_place_stays_so_and_mistakes_are_told(pod: Node, tmp_path: Path) -> None:
+def test_a_read_only_place_stays_so_and_mistakes_are_reported(pod: Node, tmp_path: Path) -> None:
     prove_copies(pod, "p", tmp_path)
     (tmp_path / "file").write_text("1")
     assert pod("cp", tmp_path / "none", "p:/v", check=False).returncode == 2

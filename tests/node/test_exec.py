@@ -85,7 +85,7 @@ def test_a_command_is_the_same_launched_as_forked(node: Node, monkeypatch: pytes
     assert "uid=" not in told[True]["user"]
 
 
-def test_what_cannot_be_executed_is_told_as_by_a_shell(node: Node) -> None:
+def test_what_cannot_be_executed_is_reported_as_by_a_shell(node: Node) -> None:
     async def body(runtime: Runtime, ids: dict[str, str]) -> None:
         for command, status, words in (
             (["nosuch"], 127, "executable file not found"),

@@ -165,7 +165,7 @@ def test_values_are_what_the_kernel_then_shows(pod_group: str, facts: HostFacts)
             assert kernel.read(setting.directory, setting.name) == setting.value
 
 
-def test_a_group_with_processes_that_cannot_have_controllers_below_it_is_told_with_the_way_out(
+def test_a_group_with_processes_that_cannot_have_controllers_below_it_is_reported_with_the_way_out(
     pod_group: str, facts: HostFacts
 ) -> None:
     if facts.cgroup_version != 2 or not facts.cgroup_controllers:
@@ -223,7 +223,7 @@ def test_a_process_over_its_memory_limit_is_killed_and_counted(pod_group: str, f
     assert runtime.oom_kills(created.path, facts) == 0
 
 
-def test_usage_is_told(pod_group: str, facts: HostFacts) -> None:
+def test_usage_is_reported(pod_group: str, facts: HostFacts) -> None:
     need(facts, "memory")
     created = container(pod_group, facts)
     held = 8 << 20

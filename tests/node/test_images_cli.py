@@ -75,7 +75,7 @@ def test_what_goes_wrong_is_one_line_and_an_exit_status(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_user_without_rights_is_told_to_be_root(tmp_path: Path, image: Image, layout: Path) -> None:
+def test_a_user_without_rights_is_asked_to_be_root(tmp_path: Path, image: Image, layout: Path) -> None:
     image("load", layout)
     for folder in (tmp_path, *tmp_path.parents):
         if folder != Path("/tmp") and folder.is_relative_to("/tmp"):

@@ -73,7 +73,7 @@ def test_a_pod_runs_from_a_real_registry(own_store: Node, registry: RealRegistry
     assert inspect(own_store, f"{registry.host}/team/box:1")["digest"] == registry.digest("team/box:1")
 
 
-def test_a_wrong_password_is_told(own_store: Node, registry: RealRegistry) -> None:
+def test_a_wrong_password_is_reported(own_store: Node, registry: RealRegistry) -> None:
     if registry.auth_file is None:
         pytest.skip("everybody may come in")
     registry.auth_file.write_text(json.dumps({"auths": {registry.host: {"username": "ann", "password": "wrong"}}}))

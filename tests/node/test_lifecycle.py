@@ -185,10 +185,10 @@ def test_liveness_of_each_kind_restarts_what_has_turned_bad(node: Node) -> None:
         assert killing[0]["message"] == "Container main failed liveness probe, will be restarted"
 
 
-def test_a_probe_that_cannot_be_made_changes_nothing_and_is_told(node: Node) -> None:
+def test_a_probe_that_cannot_be_made_changes_nothing_and_is_reported(node: Node) -> None:
     main = container("main", TRAPPED, livenessProbe={"exec": {"command": ["/no/such"]}, "periodSeconds": 1})
     start(node, "web", {"terminationGracePeriodSeconds": 1, "containers": [main]}, until="ready")
-    until(lambda: bool(events_of(node, "web", "Unhealthy")), "it is told")
+    until(lambda: bool(events_of(node, "web", "Unhealthy")), "it is reported")
     time.sleep(4 * SLOWNESS)
     assert container_of(node, "web")["restartCount"] == 0
     message = events_of(node, "web", "Unhealthy")[0]["message"]
@@ -336,7 +336,7 @@ def ended_init(node: Node) -> int | None:
 # -- images
 
 
-def test_an_image_that_does_not_come_is_told_and_tried_again(node: Node) -> None:
+def test_an_image_that_does_not_come_is_reported_and_tried_again(node: Node) -> None:
     spec = {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": "nosuch.invalid/x:1"}]}
     start(node, "web", spec)
 

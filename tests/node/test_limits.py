@@ -56,7 +56,7 @@ def test_a_container_over_its_memory_limit_is_oom_killed(node: Node, tmp_path: P
     assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
 
 
-def test_a_limit_too_low_to_start_with_is_told(node: Node, tmp_path: Path) -> None:
+def test_a_limit_too_low_to_start_with_is_reported(node: Node, tmp_path: Path) -> None:
     limits = {"limits": {"memory": "256Ki"}}
     done = node("run", manifest(tmp_path, "tiny", "echo never", limits), check=False)
     assert done.returncode == 3

@@ -252,7 +252,7 @@ def test_many_at_once_get_different_addresses(cluster: Cluster, paths: Paths) ->
         assert opened.link(paths.bridge) is None
 
 
-def test_host_where_every_subnet_is_taken_is_told_what_to_do(host: None, paths: Paths) -> None:
+def test_host_where_every_subnet_is_taken_gets_an_error_with_the_remedy(host: None, paths: Paths) -> None:
     with netlink.Netlink() as opened:
         index = opened.index("uplink")
         cidrs = ("10.86.0.1/16", "172.30.0.1/16", "192.168.224.1/19")

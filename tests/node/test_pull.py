@@ -186,7 +186,7 @@ def test_an_identity_token_becomes_an_access_token(store: ImageStore, registry: 
 
 
 @pytest.mark.attack(row=35)
-def test_refused_users_are_told_the_registry_s_words_and_no_password(store: ImageStore, registry: Registry) -> None:
+def test_refused_users_are_shown_the_registry_s_words_and_no_password(store: ImageStore, registry: Registry) -> None:
     registry.rules.append(fake.bearer({"joe": "secret"}))
     with pytest.raises(ImageError, match="unauthorized: incorrect username or password") as caught:
         get(store, registry, secrets=login(registry.host, "eve", "pa55word"))

@@ -36,7 +36,9 @@ def large(tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.mark.parametrize("status", [403, 404, 418])
-def test_a_refusal_is_told_at_once_in_the_registry_s_words(store: ImageStore, registry: Registry, status: int) -> None:
+def test_a_refusal_is_reported_at_once_in_the_registry_s_words(
+    store: ImageStore, registry: Registry, status: int
+) -> None:
     registry.rules.append(fake.on("manifests", lambda r: r.fail(status, "NO_SUCH", "the registry's own words")))
     with pytest.raises(ImageError, match=f"{status} .*: no such: the registry's own words") as caught:
         get(store, registry)
@@ -51,7 +53,7 @@ def test_what_may_pass_is_tried_again(store: ImageStore, registry: Registry, sta
     assert get(store, registry).changed
 
 
-def test_what_does_not_pass_is_told(store: ImageStore, registry: Registry) -> None:
+def test_what_does_not_pass_is_reported(store: ImageStore, registry: Registry) -> None:
     registry.rules.append(
         fake.on("manifests", lambda r: r.fail(503, "UNAVAILABLE", "on holiday", {"Retry-After": "9"}))
     )

@@ -85,7 +85,7 @@ def test_a_back_off_goes_on_where_it_was(node: Node) -> None:
 
 
 @pytest.mark.vm
-def test_an_end_that_nobody_saw_is_told_with_its_true_code_and_time(node: Node) -> None:
+def test_an_end_that_nobody_saw_is_reported_with_its_true_code_and_time(node: Node) -> None:
     start(node, "web", restartPolicy="Never", containers=[container("main", "sleep 2; exit 7")])
     until(lambda: "running" in container_of(node, "web")["state"], "it runs")
     began = time.time()
@@ -128,7 +128,7 @@ def test_deadlines_grace_periods_and_readiness_go_on(node: Node) -> None:
 
 
 def reboot(node: Node) -> None:
-    """Everything that a reboot takes away is taken away, and the store is told of another boot."""
+    """Removes everything that a reboot removes, and gives the store another boot id."""
     kill_agent(node)
 
     async def wipe() -> None:

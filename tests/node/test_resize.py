@@ -149,7 +149,7 @@ def test_memory_does_not_fall_below_what_is_used(node: Node, tmp_path: Path) -> 
     until(lambda: "hog" in node("exec", "web", "--", "ls", "/dev/shm").stdout, "it has begun to use memory")
     time.sleep(0.5)
     node("resize", "pod", "web", "--requests", "memory=8Mi", "--limits", "memory=8Mi")
-    until(lambda: conditions_of(node).get("PodResizeInProgress", {}).get("reason") == "Error", "the error is told")
+    until(lambda: conditions_of(node).get("PodResizeInProgress", {}).get("reason") == "Error", "the error is reported")
     message = conditions_of(node)["PodResizeInProgress"]["message"]
     assert message.startswith(
         "cannot decrease memory limits: [attempting to set pod memory limit (8388608) below current"

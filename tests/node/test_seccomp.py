@@ -92,7 +92,7 @@ def test_system_call_that_libseccomp_does_not_know_yet_is_allowed(paths: Paths) 
 
 
 @pytest.mark.parametrize("call", ["clone3", "unheard of"])
-def test_c_library_is_told_to_use_an_older_call(paths: Paths, call: str) -> None:
+def test_c_library_is_made_to_use_an_older_call(paths: Paths, call: str) -> None:
     assert errno_under(default(paths), call) == errno.ENOSYS
 
 

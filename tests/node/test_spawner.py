@@ -97,7 +97,7 @@ def closed(fds: dict[str, int]) -> None:
         os.close(fd)
 
 
-def test_an_end_is_told_with_its_code_and_kept_on_disk_until_it_is_forgotten(paths: Paths) -> None:
+def test_an_end_is_reported_with_its_code_and_kept_on_disk_until_it_is_forgotten(paths: Paths) -> None:
     async def body(host: Host) -> None:
         closed((await host.spawners.current.spawn("k", HERE, shell("exit 7"))).fds)
         ended = await host.end_of("k")
@@ -118,7 +118,7 @@ def test_an_end_by_a_signal_is_128_and_its_number(paths: Paths) -> None:
     on_host(paths, body)
 
 
-def test_a_command_that_does_not_exist_is_told_before_anything_counts_as_started(paths: Paths) -> None:
+def test_a_command_that_does_not_exist_is_reported_before_anything_counts_as_started(paths: Paths) -> None:
     async def body(host: Host) -> None:
         with pytest.raises(SpawnError, match="executable file not found") as caught:
             await host.spawners.current.spawn("k", HERE, [Exec(argv=("nosuch",), env=("PATH=/bin",))])

@@ -57,7 +57,7 @@ def test_a_missing_variable_is_waited_for_with_the_kubelets_words(node: Node) ->
 # ---- 9. downward API
 
 
-def test_the_downward_api_tells_fields_and_resources_as_variables_and_as_files(node: Node) -> None:
+def test_the_downward_api_shows_fields_and_resources_as_variables_and_as_files(node: Node) -> None:
     def field(path: str) -> dict[str, Any]:
         return {"fieldRef": {"fieldPath": path}}
 
@@ -271,7 +271,7 @@ def test_a_volume_that_nothing_mounts_holds_nothing_up(node: Node) -> None:
     assert run(node, given) == "runs\n"
 
 
-def test_a_host_path_that_vanishes_is_told_and_waited_for(node: Node, tmp_path: Path) -> None:
+def test_a_host_path_that_vanishes_is_reported_and_waited_for(node: Node, tmp_path: Path) -> None:
     folder = tmp_path / "source"
     folder.mkdir()
     mounts = {"h": {"hostPath": {"path": str(folder), "type": "Directory"}}}
@@ -293,7 +293,7 @@ def test_a_claim_that_waits_says_why(node: Node) -> None:
     node("delete", "pvc", "data", "other")
 
 
-def test_a_full_disk_in_the_middle_of_an_update_leaves_the_old_files_and_is_told(node: Node) -> None:
+def test_a_full_disk_in_the_middle_of_an_update_leaves_the_old_files_and_is_reported(node: Node) -> None:
     pods = f"{node.paths.state}/pods"
     os.mkdir(pods)
     mount("tmpfs", pods, "tmpfs", 0, "size=256k")

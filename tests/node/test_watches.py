@@ -1,4 +1,4 @@
-"""Watches on the real agent: each ends with exactly the list's content, or is told that it cannot (node, root)."""
+"""Watches on the real agent: each ends with exactly the list's content, or with an error (node, root)."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_a_watching_command_survives_a_kill_of_the_agent_and_of_what_was_written
         assert command.content == listed(node, "app=web")
         again = watcher(selector="app=web", resource_version=raw.version)
         again.read()
-        assert again.error is not None, "what it would have missed it is told of"
+        assert again.error is not None, "changes that it would miss are an error"
         assert again.error["kind"] == "Expired"
     finally:
         command.close()

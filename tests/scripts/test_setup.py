@@ -189,7 +189,7 @@ def test_what_cannot_be_helped_is_one_clear_line(host: Host, fact: str, value: s
     assert host.calls() == []
 
 
-def test_a_place_for_the_environment_that_is_not_there_is_told_with_the_remedy(host: Host) -> None:
+def test_a_place_for_the_environment_that_is_not_there_is_reported_with_the_remedy(host: Host) -> None:
     done = host.setup(venv=f"{host.path}/nowhere/venv")
     assert (done.returncode, done.stderr) == (
         1,
@@ -219,7 +219,7 @@ def test_without_a_network_python_packages_are_an_error_and_the_next_attempt_wor
     assert host.setup().returncode == 0
 
 
-def test_why_nothing_was_fetched_is_told_rather_than_that_there_is_nothing(host: Host) -> None:
+def test_why_nothing_was_fetched_is_reported_rather_than_that_there_is_nothing(host: Host) -> None:
     cause = "SSLError(SSLCertVerificationError(1, 'certificate verify failed'))"
     host.set("retries", f"WARNING: Retrying (Retry(total=0)) after connection broken by '{cause}': /simple/isal/")
     host.set("offline")

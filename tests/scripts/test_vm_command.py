@@ -16,7 +16,11 @@ from tests.vm.__main__ import command
         (False, ["-x"], ["-x", "tests/node", "tests/attacks", "-m", "vm"]),
         (True, ["-x"], ["-x", "tests/node", "tests/attacks"]),
         (False, ["-k", "groups or limits"], ["-k", "groups or limits", "tests/node", "tests/attacks"]),
-        (False, ["tests/node/test_groups.py::test_usage_is_told"], ["tests/node/test_groups.py::test_usage_is_told"]),
+        (
+            False,
+            ["tests/node/test_groups.py::test_usage_is_reported"],
+            ["tests/node/test_groups.py::test_usage_is_reported"],
+        ),
         (False, ["tests/manifests", "-m", "vm"], ["tests/manifests", "-m", "vm"]),
     ],
 )

@@ -82,7 +82,7 @@ def test_an_exec_hook_runs_in_its_container(tmp_path: Path) -> None:
     hook(tmp_path, test)
 
 
-def test_a_failing_exec_hook_tells_status_and_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_exec_hook_shows_status_and_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def failing(*args: object) -> ExecResult:
         return ExecResult(2, b"", b"no such file\n")
 

@@ -62,7 +62,7 @@ def running(kind: str, **settings: int) -> model.PodState:
 def probing(
     folder: Path, state: model.PodState, script: Script, seconds: float, then: Callable[[Prober], None] | None = None
 ) -> list[model.ProbeResult]:
-    """What is told in so many seconds from 0.25 s after the pod's start on."""
+    """The results reported within so many seconds, from 0.25 s after the pod's start on."""
     told: list[model.ProbeResult] = []
 
     async def main() -> None:
@@ -110,14 +110,14 @@ def test_a_turn_that_was_missed_is_made_up_for_once(tmp_path: Path) -> None:
     assert script.began == [0.6, 3.1, 5.6]
 
 
-def test_a_probe_that_cannot_be_made_is_tried_three_times_and_told_as_that(tmp_path: Path) -> None:
+def test_a_probe_that_cannot_be_made_is_tried_three_times_and_reported_as_that(tmp_path: Path) -> None:
     script = Script("error")
     told = probing(tmp_path, running("liveness"), script, 15)
     assert script.began == [9.6, 9.6, 9.6]
     assert [one.result for one in told] == ["error"]
 
 
-def test_nothing_is_told_any_more_of_what_is_not_wanted_any_more(tmp_path: Path) -> None:
+def test_nothing_is_reported_any_more_of_what_is_not_wanted_any_more(tmp_path: Path) -> None:
     state = running("liveness", period_seconds=1)
     script = Script(takes_s=0.9)
     gone = msgspec.structs.replace(state, containers={})

@@ -1,4 +1,4 @@
-"""Progress of pods: changes and steps in order, and what a reader is told that is late (unit)."""
+"""Progress of pods: changes and steps in order, and what a late reader gets (unit)."""
 
 from __future__ import annotations
 

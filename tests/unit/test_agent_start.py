@@ -35,7 +35,7 @@ def test_options_are_read_in_both_spellings() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--fast"], ["--root"], ["--ready-fd", "x"], ["--ready-fd=\uff17"]])
-def test_wrong_options_are_told(arguments: list[str]) -> None:
+def test_wrong_options_are_reported(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
         options.parse(arguments)
 
@@ -51,14 +51,14 @@ def test_a_failure_is_one_line_on_the_ready_descriptor(
     assert "needs root" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     (tmp_path / "file").touch()
     with pytest.raises(HostError, match=r"cannot be made: not a directory: choose another --root"):
         start.check_host(Paths(str(tmp_path / "file" / "r"), str(tmp_path / "s")))
 
 
-def test_a_full_disk_is_told_before_anything_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_anything_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
@@ -227,7 +227,7 @@ def test_a_process_is_known_by_its_start_time() -> None:
 
 
 @pytest.mark.parametrize("who", ["ends", "has-ended", "another"])
-def test_the_end_of_an_owner_is_told(who: str) -> None:
+def test_the_end_of_an_owner_is_reported(who: str) -> None:
     async def told() -> None:
         with subprocess.Popen(["sleep", "100"]) as owner:
             identity = processes.identity(owner.pid) if who != "another" else f"{os.getpid()} 1"
@@ -248,7 +248,7 @@ def test_the_end_of_an_owner_is_told(who: str) -> None:
     assert open_fds() == before
 
 
-def test_an_owner_that_is_no_longer_watched_is_not_told() -> None:
+def test_an_owner_that_is_no_longer_watched_is_not_reported() -> None:
     async def untold() -> None:
         with subprocess.Popen(["sleep", "100"]) as owner:
             called = asyncio.get_running_loop().create_future()
@@ -263,7 +263,7 @@ def test_an_owner_that_is_no_longer_watched_is_not_told() -> None:
     asyncio.run(untold())
 
 
-def test_systemd_is_told_by_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_is_notified_by_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))

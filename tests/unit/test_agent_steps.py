@@ -20,7 +20,7 @@ def told(sim: Simulator, event: model.Event) -> list[str]:
     return [f"{step.step} {step.message}" for step in steps.of_event(event, before, sim.state)]
 
 
-def test_an_end_that_is_told_by_its_wait_and_by_its_kill_is_one_step() -> None:
+def test_an_end_that_is_reported_by_its_wait_and_by_its_kill_is_one_step() -> None:
     sim = running_pod()
     run = sim.state.containers["c"].run
     assert run is not None
@@ -34,7 +34,7 @@ def test_the_end_of_an_older_instance_is_no_step() -> None:
     assert told(sim, model.ContainerExited(name="c", container_id="older", exit_code=1, finished_at=sim.t)) == []
 
 
-def test_a_deletion_is_told_again_only_when_it_shortens() -> None:
+def test_a_deletion_is_reported_again_only_when_it_shortens() -> None:
     sim = running_pod()
     assert told(sim, model.DeleteRequested(grace_period_s=9)) == ["terminating grace period 9 s"]
     assert told(sim, model.DeleteRequested(grace_period_s=20)) == []

@@ -109,7 +109,7 @@ def test_the_database_is_for_root_only(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_damaged_database_is_told_with_the_remedy(tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "minipod.db").write_bytes(b"this is no database, whatever its name says" * 100)
     with pytest.raises(HostError, match=r"minipod\.db: open: the file is damaged .*: move it away"):
         opened(tmp_path)
@@ -123,12 +123,12 @@ def test_a_database_of_a_newer_minipod_is_left_alone(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="the folder must exist"):
         Store(str(tmp_path / "missing" / "minipod.db"))
 
 
-def test_a_full_disk_is_told_and_nothing_is_half_stored(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_half_stored(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store._db.execute("PRAGMA max_page_count=20")
 
@@ -206,7 +206,7 @@ def test_a_source_may_say_25_things_of_a_type_about_a_pod_and_one_more_every_fiv
     store.close()
 
 
-def test_an_event_that_was_dropped_at_first_is_told_with_its_first_time(tmp_path: Path) -> None:
+def test_an_event_that_was_dropped_at_first_is_reported_with_its_first_time(tmp_path: Path) -> None:
     store = opened(tmp_path)
     events = recorder(store)
     for number in range(25):

@@ -25,7 +25,7 @@ def is_step(*names: str) -> Callable[[dict[str, Any]], bool]:
     return lambda message: message.get("step") in names
 
 
-def test_a_detached_run_tells_its_steps_and_leaves_the_pod(tmp_path: Path) -> None:
+def test_a_detached_run_shows_its_steps_and_leaves_the_pod(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         events = await agent.run_detached()
         kinds = [event.get("step") or event.get("event") for event in events]
@@ -55,7 +55,7 @@ def test_a_detached_run_returns_when_its_goal_is_reached(tmp_path: Path, goal: s
     with_agent(tmp_path, test)
 
 
-def test_a_foreground_pod_that_ends_is_told_and_then_gone(tmp_path: Path) -> None:
+def test_a_foreground_pod_that_ends_is_reported_and_then_gone(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         client = await agent.run_foreground()
         event = await client.until_event(lambda message: message.get("event") == "log")
@@ -144,7 +144,7 @@ def test_a_detached_run_that_cannot_start_says_why_and_what_was_logged_last(tmp_
     with_agent(tmp_path, test)
 
 
-def test_a_broken_sandbox_is_told_at_once(tmp_path: Path) -> None:
+def test_a_broken_sandbox_is_reported_at_once(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         agent.runtime.fail["run_pod_sandbox"] = OSError("no address is free")
         error = (await agent.run_detached())[-1]["error"]
@@ -153,7 +153,7 @@ def test_a_broken_sandbox_is_told_at_once(tmp_path: Path) -> None:
     with_agent(tmp_path, test)
 
 
-def test_a_wrong_manifest_starts_nothing_and_tells_every_finding(tmp_path: Path) -> None:
+def test_a_wrong_manifest_starts_nothing_and_shows_every_finding(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         text = MANIFEST + "---" + MANIFEST.replace("name: web", "name: other").replace("command", "comand")
         text += "---" + MANIFEST.replace("name: web", "name: UPPER")
@@ -168,7 +168,7 @@ def test_a_wrong_manifest_starts_nothing_and_tells_every_finding(tmp_path: Path)
     with_agent(tmp_path, test)
 
 
-def test_a_namespace_that_does_not_match_is_told_as_kubectl_tells_it(tmp_path: Path) -> None:
+def test_a_namespace_that_does_not_match_is_reported_as_by_kubectl(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         text = MANIFEST.replace("name: web", "name: web, namespace: one")
         files = [{"name": "pod.yaml", "text": text}]
@@ -240,7 +240,7 @@ def test_get_selects_by_labels_and_fields(tmp_path: Path) -> None:
     with_agent(tmp_path, test)
 
 
-def test_delete_returns_when_the_pod_is_gone_and_tells_what_was_not_there(tmp_path: Path) -> None:
+def test_delete_returns_when_the_pod_is_gone_and_shows_what_was_not_there(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         await agent.run_detached()
         agent.runtime.stop_takes_s = 12
@@ -388,7 +388,7 @@ def test_gc_removes_what_belongs_to_no_pod_and_nothing_else(tmp_path: Path) -> N
     with_agent(tmp_path, test)
 
 
-def test_what_the_network_warns_of_is_told_to_the_run_that_caused_it_and_as_an_event(tmp_path: Path) -> None:
+def test_what_the_network_warns_of_is_reported_to_the_run_that_caused_it_and_as_an_event(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         agent.runtime.warnings = ["pods get other addresses"]
         events = await agent.run_detached()

@@ -237,7 +237,7 @@ def test_a_verb_answers_with_events_and_a_last_line(tmp_path: Path) -> None:
         (KeyError("x"), "Internal", 3),
     ],
 )
-def test_errors_are_told_by_kind(tmp_path: Path, error: Exception, kind: str, status: int) -> None:
+def test_errors_are_reported_by_kind(tmp_path: Path, error: Exception, kind: str, status: int) -> None:
     async def verb(connection: Connection, request: Message) -> dict[str, Any]:
         raise error
 
@@ -269,7 +269,7 @@ def test_another_version_is_refused_but_may_shut_down(tmp_path: Path) -> None:
     run(main())
 
 
-def test_an_unknown_verb_and_garbage_are_told(tmp_path: Path) -> None:
+def test_an_unknown_verb_and_garbage_are_reported(tmp_path: Path) -> None:
     async def main() -> None:
         made = serving(tmp_path, {})
         path = str(tmp_path / "agent.sock")
@@ -313,7 +313,7 @@ def test_stopping_cuts_off_what_is_under_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [ImageError, HostError, UsageError, ManifestError, RuntimeFailure])
-def test_an_error_with_a_path_that_is_no_utf_8_is_told(tmp_path: Path, kind: type[Exception]) -> None:
+def test_an_error_with_a_path_that_is_no_utf_8_is_reported(tmp_path: Path, kind: type[Exception]) -> None:
     """A container or an image may have chosen the name of a file."""
 
     bad = f"{os.fsdecode(bytes(tmp_path / 'x') + bytes([0xFF]))}: no such file"

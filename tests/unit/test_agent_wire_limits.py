@@ -184,7 +184,9 @@ def test_nonsense_while_a_verb_runs_leaves_it_alone_and_its_peer_s_end_is_notice
     serve(tmp_path, test)
 
 
-def test_more_connections_than_can_be_served_are_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_connections_than_can_be_served_are_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
 
     async def test(served: Served) -> None:

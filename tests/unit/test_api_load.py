@@ -72,7 +72,7 @@ def test_what_begins_with_a_quoted_key_is_json_and_its_faults_are_json_s() -> No
     assert error.column in (41, 42)  # from 3.13 on, json points at the comma
 
 
-def test_every_fault_of_a_document_is_told_with_its_place() -> None:
+def test_every_fault_of_a_document_is_reported_with_its_place() -> None:
     document = only(
         "apiVersion: v1\n"
         "kind: Pod\n"
@@ -255,14 +255,14 @@ def test_a_wrong_type_behind_many_unknown_fields_is_seen() -> None:
     assert ("WrongType", "spec.hostNetwork") in told(document)
 
 
-def test_of_thousands_of_errors_the_first_are_told_and_the_others_counted() -> None:
+def test_of_thousands_of_errors_the_first_are_reported_and_the_others_counted() -> None:
     wrong = "".join("  - {name: A_, image: b, x: 1}\n" for _ in range(2_000))
     (document,) = check(POD + wrong)
     assert len(document.errors) == 1_000
     assert any("more errors are not shown" in warning for warning in document.warnings)
 
 
-def test_nothing_that_a_terminal_would_obey_is_told() -> None:
+def test_nothing_that_a_terminal_would_obey_is_reported() -> None:
     text = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "\x1b[2J\n"}, "\x1b]0;x\x07": 1})
     for document in (*check(text), *check(text, strict=False)):
         for words in (*(f"{error.field} {error.message}" for error in document.errors), *document.warnings):

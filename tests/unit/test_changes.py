@@ -57,6 +57,6 @@ def test_a_variable_that_is_set_again_has_its_last_value() -> None:
         ('ENV A="', "No closing quotation"),
     ],
 )
-def test_what_cannot_be_read_is_told(line: str, words: str) -> None:
+def test_what_cannot_be_read_is_reported(line: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         settings_of([line], {})

@@ -85,7 +85,7 @@ def test_a_stale_socket_is_no_agent(paths: Paths, stand_in: None) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may start an agent")
-def test_the_reason_of_an_agent_that_cannot_start_is_told(paths: Paths, stand_in: None) -> None:
+def test_the_reason_of_an_agent_that_cannot_start_is_reported(paths: Paths, stand_in: None) -> None:
     os.makedirs(paths.root)
     Path(paths.root, "refuse").touch()
     with pytest.raises(AgentError, match="no bridge address is free"):
@@ -100,7 +100,7 @@ def test_an_agent_that_dies_silently_points_to_its_log(paths: Paths, stand_in: N
         Client(paths).request({"verb": "status"})
 
 
-def test_without_root_the_remedy_is_told(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_root_the_remedy_is_reported(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(HostError, match=r"minipod run needs root: sudo minipod run …"):
         Client(paths, verb="run").request({"verb": "run"})

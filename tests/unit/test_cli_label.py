@@ -30,7 +30,7 @@ def test_words_are_objects_until_the_first_change() -> None:
         ({"a": "1"}, {"a": "1"}, "annotate", "annotated"),
     ],
 )
-def test_what_came_of_it_is_told_as_by_kubectl(after: Object, new: Object, verb: str, word: str) -> None:
+def test_what_came_of_it_is_reported_as_by_kubectl(after: Object, new: Object, verb: str, word: str) -> None:
     assert outcome({"a": "1"}, after, new, verb) == word
 
 

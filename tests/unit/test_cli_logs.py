@@ -225,7 +225,7 @@ def test_logs_that_are_not_there_are_an_error(
     assert err.startswith(f"error: {message}")
 
 
-def test_the_default_container_is_told(tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_default_container_is_reported(tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (log_folder / "0.log").write_bytes(lines("x"))
     item = pod(containers=("app", "side"))
     item["spec"]["initContainers"] = [{"name": "prepare"}]

@@ -90,7 +90,7 @@ def test_a_missing_file_or_none_is_a_wrong_command_line() -> None:
         cli.main(["validate"])
 
 
-def test_explain_tells_type_values_default_and_support(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_shows_type_values_default_and_support(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain", "pod.spec.containers.imagePullPolicy"]) == 0
     out = capsys.readouterr().out
     assert "FIELD: imagePullPolicy <string>" in out

@@ -128,7 +128,7 @@ def test_no_events_is_said_on_stderr(run: Run) -> None:
     assert run("events", events=lambda peer, _: peer.ok()) == (0, "", "No events found in default namespace.\n")
 
 
-def test_repeated_events_tell_how_often() -> None:
+def test_repeated_events_show_how_often() -> None:
     now = 1767323105.0 + 30  # 2026-01-02T03:05:35Z
     assert interval(event(count=3), now) == "30s (x3 over 90s)"
     assert interval(event(), now) == "90s"
@@ -305,7 +305,7 @@ def test_version_of_client_and_agent(run: Run) -> None:
     assert run("version", "--client", "-o", "json")[1] == f'{{\n    "clientVersion": "{__version__}"\n}}\n'
 
 
-def test_gc_tells_what_it_found(run: Run) -> None:
+def test_gc_shows_what_it_found(run: Run) -> None:
     def collect(peer: Peer, request: Object) -> None:
         assert request["dry_run"]
         peer.send({"event": "found", "message": "network namespace web"})
@@ -315,7 +315,7 @@ def test_gc_tells_what_it_found(run: Run) -> None:
     assert run("gc", gc=lambda peer, _: peer.ok())[1] == "nothing was left behind\n"
 
 
-def test_check_tells_why_and_how_for_what_is_missing() -> None:
+def test_check_shows_why_and_how_for_what_is_missing() -> None:
     findings = [Finding("root", True, "uid 0"), Finding("overlay", False, "x", "needed for y", "modprobe overlay")]
     assert render(findings) == (
         "root     ok       uid 0\noverlay  missing  x\n    why: needed for y\n    how: modprobe overlay\n"
@@ -332,7 +332,7 @@ def test_check_runs_without_root_and_leaves_nothing(run: Run) -> None:
     assert findings["seccomp filter"] == "ok"
 
 
-def test_get_shows_what_there_is_and_tells_what_is_not(run: Run) -> None:
+def test_get_shows_what_there_is_and_shows_what_is_not(run: Run) -> None:
     status, out, err = run("get", "pod", "nope", "web", "--no-headers")
     assert (status, out.split()[0], err) == (1, "web", 'error: pods "nope" not found\n')
     assert run("get", "pod", "nope", "web", "-o", "name") == (1, "pod/web\n", 'error: pods "nope" not found\n')
@@ -342,7 +342,7 @@ def test_describe_may_leave_out_the_events(run: Run) -> None:
     assert "Events" not in run("describe", "pod", "web", "--show-events=false", events=tell_event)[1]
 
 
-def test_exec_tells_which_container_was_chosen(run: Run) -> None:
+def test_exec_shows_which_container_was_chosen(run: Run) -> None:
     def get(peer: Peer, _request: Object) -> None:
         peer.send({"event": "object", "type": "ADDED", "object": pod(containers=("app", "side"))})
         peer.ok()

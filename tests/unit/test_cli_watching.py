@@ -106,7 +106,7 @@ def test_an_agent_that_crashes_is_followed_by_the_next_and_lists_again_at_once(a
     assert len(agent.requests) == 2
 
 
-def test_who_was_told_that_the_agent_leaves_waits_for_another_one_and_starts_none(
+def test_a_client_that_knows_that_the_agent_exits_waits_for_another_one_and_starts_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "REPLACED_S", 0.2)

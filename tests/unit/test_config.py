@@ -41,7 +41,7 @@ def load(folder: Path, text: str) -> Config:
         ('ipv6_subnet = "10.1.0.0/24"', "ipv6_subnet: 10.1.0.0/24: must be an IPv6 network of at least /112"),
     ],
 )
-def test_a_wrong_value_is_told_with_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_value_is_reported_with_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         load(tmp_path, text)
     assert str(caught.value).lower().startswith(f"{tmp_path}/config.toml: ".lower())
@@ -64,7 +64,7 @@ def test_a_file_that_was_asked_for_has_to_be_there(tmp_path: Path, monkeypatch: 
     assert CONFIG_FILE == "/etc/minipod/config.toml"
 
 
-def test_a_root_that_is_too_long_for_its_sockets_is_told_with_the_length_that_is_not() -> None:
+def test_a_root_that_is_too_long_for_its_sockets_is_reported_with_the_length_that_is_not() -> None:
     with pytest.raises(UsageError, match=r"too long for unix sockets: at most [0-9]+ bytes") as caught:
         Paths("/" + "r" * 100).check_length()
     most = int(str(caught.value).split()[-2])

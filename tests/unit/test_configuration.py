@@ -110,7 +110,7 @@ def test_an_env_file_holds_quoted_values() -> None:
 
 
 @pytest.mark.parametrize("text", ["A", "A=hunter2", "A ='hunter2'", "='hunter2'", "A='hunter2", "A='x' hunter2"])
-def test_a_wrong_line_is_told_by_number_and_not_by_what_it_says(text: str) -> None:
+def test_a_wrong_line_is_reported_by_number_and_not_by_what_it_says(text: str) -> None:
     with pytest.raises(ContainerError, match="line 2") as caught:
         parse_env_file("OK='1'\n" + text, "f")
     assert "hunter2" not in str(caught.value)

@@ -143,7 +143,7 @@ def test_dns_config_is_appended_and_its_options_win() -> None:
     assert alone == DNSConfig(servers=("192.0.2.9",))
 
 
-def test_what_exceeds_the_limits_is_left_out_and_told() -> None:
+def test_what_exceeds_the_limits_is_left_out_and_reported() -> None:
     more = {
         "nameservers": [f"192.0.2.{n}" for n in range(5)],
         "searches": [f"s{n}" for n in range(40)] + ["x" * 254],

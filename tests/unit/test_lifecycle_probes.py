@@ -77,14 +77,14 @@ def test_probe_that_goes_on_as_it_did_changes_nothing() -> None:
         assert sim.state == before
 
 
-def test_warning_counts_as_success_and_is_told() -> None:
+def test_warning_counts_as_success_and_is_reported() -> None:
     sim = quiet(readinessProbe=WORKS)
     result(sim, "readiness", "warning")
     assert sim.container("c").ready
     assert len(sim.reasons("ProbeWarning", "c")) == 1
 
 
-def test_each_failure_is_told_as_unhealthy() -> None:
+def test_each_failure_is_reported_as_unhealthy() -> None:
     sim = quiet(livenessProbe=FAILS)
     result(sim, "liveness", "failure")
     result(sim, "liveness", "failure")
@@ -111,7 +111,7 @@ def test_container_with_only_a_startup_probe_is_ready_once_started() -> None:
     assert sim.container("c").ready
 
 
-def test_after_a_restart_by_a_probe_it_is_told_as_started_until_its_startup_probe_has_its_turn() -> None:
+def test_after_a_restart_by_a_probe_it_is_reported_as_started_until_its_startup_probe_has_its_turn() -> None:
     sim = quiet(startupProbe=WORKS | {"periodSeconds": 4}, livenessProbe=FAILS | {"failureThreshold": 1})
     result(sim, "startup", "success")
     sim.run(0.01)
@@ -125,7 +125,7 @@ def test_after_a_restart_by_a_probe_it_is_told_as_started_until_its_startup_prob
     assert wanted(sim) == ["startup"]
 
 
-def test_the_count_of_failures_goes_on_over_a_restart() -> None:
+def test_the_count_of_failures_continues_over_a_restart() -> None:
     sim = quiet(livenessProbe=FAILS | {"failureThreshold": 2})
     result(sim, "liveness", "failure")
     sim.end("c", 1)
@@ -165,7 +165,7 @@ def test_failed_startup_probe_restarts_the_container() -> None:
     assert wanted(sim) == ["startup"]
 
 
-def test_container_killed_by_its_probe_is_never_told_as_terminated_before_it_runs_again() -> None:
+def test_container_killed_by_its_probe_is_never_reported_as_terminated_before_it_runs_again() -> None:
     sim = quiet(livenessProbe={**FAILS, "failureThreshold": 1})
     result(sim, "liveness", "failure")
     sim.run(3)
@@ -195,7 +195,7 @@ def test_restarted_container_is_unready_until_its_own_probe_succeeds() -> None:
     assert not sim.container("c").ready
 
 
-def test_while_a_pod_is_deleted_only_readiness_goes_on() -> None:
+def test_while_a_pod_is_deleted_only_readiness_is_probed() -> None:
     sim = quiet(livenessProbe=WORKS, readinessProbe=WORKS)
     result(sim, "readiness", "success")
     sim.send(model.DeleteRequested(grace_period_s=20))
@@ -214,7 +214,7 @@ def test_no_probe_is_wanted_of_a_pod_that_has_ended() -> None:
     assert wanted(sim) == []
 
 
-def test_container_is_told_as_running_only_when_the_others_of_its_pass_were_started() -> None:
+def test_container_is_reported_as_running_only_when_the_others_of_its_pass_were_started() -> None:
     sim = Simulator(make_pod({"containers": [{"name": "c"}, {"name": "d"}]}))
     sim.hangs = {"d"}
     sim.start().run(5)
@@ -222,7 +222,7 @@ def test_container_is_told_as_running_only_when_the_others_of_its_pass_were_star
     assert sim.container("c").state.waiting.reason == "ContainerCreating"
 
 
-def test_readiness_is_told_while_another_container_is_restarted() -> None:
+def test_readiness_is_reported_while_another_container_is_restarted() -> None:
     mains = [{"name": "c", "readinessProbe": {**WORKS, "initialDelaySeconds": 10_000}}, {"name": "d"}]
     sim = Simulator(make_pod({"containers": mains})).start()
     sim.run(5)

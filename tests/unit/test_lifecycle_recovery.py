@@ -47,7 +47,7 @@ def test_running_pod_goes_on_untouched() -> None:
     assert sim.state.status == before
 
 
-def test_container_that_ended_meanwhile_is_told_with_its_true_end() -> None:
+def test_container_that_ended_without_an_agent_is_reported_with_its_true_end() -> None:
     sim = simulate(restartPolicy="Never")
     sim.run(5)
     run = found(sim)["c"]
@@ -59,7 +59,7 @@ def test_container_that_ended_meanwhile_is_told_with_its_true_end() -> None:
     assert sim.state.status.phase == "Failed"
 
 
-def test_backoff_goes_on_where_it_was() -> None:
+def test_backoff_continues_where_it_was() -> None:
     sim = simulate("exit 1")
     sim.run(15)
     assert sim.container("c").restart_count == 2
@@ -113,7 +113,7 @@ def test_older_instance_is_not_taken_for_a_new_one() -> None:
     assert sim.container("c").restart_count == 2
 
 
-def test_grace_period_goes_on_where_it_was() -> None:
+def test_grace_period_continues_where_it_was() -> None:
     sim = simulate(terminationGracePeriodSeconds=20)
     sim.run(5)
     sim.send(model.DeleteRequested())
@@ -125,7 +125,7 @@ def test_grace_period_goes_on_where_it_was() -> None:
     assert sim.state.stage == "gone"
 
 
-def test_probe_counts_go_on_where_they_were() -> None:
+def test_probe_counts_continue_where_they_were() -> None:
     probe = {"exec": {"command": ["false"]}, "failureThreshold": 3, "initialDelaySeconds": 10_000}
     sim = Simulator(make_pod({"containers": [{"name": "c", "livenessProbe": probe}]})).start()
     sim.run(3)

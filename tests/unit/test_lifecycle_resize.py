@@ -47,7 +47,7 @@ def condition(sim: Simulator, kind: str) -> tuple[str, str] | None:
     return next(((c.status, c.reason) for c in sim.state.status.conditions if c.type == kind), None)
 
 
-def test_new_resources_are_told_once_the_runtime_has_them() -> None:
+def test_new_resources_are_reported_once_the_runtime_has_them() -> None:
     sim = simulator()
     ask(sim, resized(sim, "200m"))
     assert asked_of_the_runtime(sim) == 1
@@ -124,7 +124,7 @@ def test_the_conditions_of_a_resize_speak_of_its_generation_and_stand_before_the
     assert len(sim.reasons("ResizeDeferred")) == 2
 
 
-def test_a_running_container_tells_the_limits_that_it_has_from_its_pod() -> None:
+def test_a_running_container_shows_the_limits_that_it_has_from_its_pod() -> None:
     """As a real kubelet told them of such a pod: only beside limits of its own."""
     spec = {
         "resources": {"requests": {"cpu": "400m"}, "limits": {"cpu": "2", "memory": "300Mi"}},
@@ -168,7 +168,7 @@ def test_a_running_pod_s_resources_are_those_of_its_group() -> None:
     assert (found.requests, found.limits) == ({"cpu": "100m", "memory": "96Mi"}, {})
 
 
-def test_a_resize_that_fails_is_told_and_tried_again() -> None:
+def test_a_resize_that_fails_is_reported_and_tried_again() -> None:
     sim = simulator()
     ask(sim, resized(sim, "100m", "32Mi"))
     sim.send(model.ResizeDone(message="below the current usage"))

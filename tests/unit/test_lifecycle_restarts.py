@@ -81,7 +81,7 @@ def test_changed_image_backs_off_anew() -> None:
     assert waits(sim) == [0, 10, 20, 40, 5, 10]  # at once, in the middle of the fifth wait; then from the beginning
 
 
-def test_crash_loop_is_told_with_the_wait() -> None:
+def test_crash_loop_is_reported_with_the_wait() -> None:
     sim = run(5, container("exit 1"))
     status = sim.container("c")
     assert status.state.waiting.reason == "CrashLoopBackOff"
@@ -315,7 +315,7 @@ def test_volumes_that_cannot_be_mounted_are_tried_again_with_doubled_waits() -> 
     assert sim.reasons("FailedMount") == times
 
 
-def test_end_that_is_told_before_the_start_counts() -> None:
+def test_end_that_is_reported_before_the_start_counts() -> None:
     sim = Simulator(make_pod({"containers": [container("x")], "restartPolicy": "Never"}))
     sim.hangs = {"c"}
     sim.start().run(1)

@@ -23,7 +23,7 @@ def condition(status: PodStatus, kind: str) -> PodCondition:
     return next(c for c in status.conditions if c.type == kind)
 
 
-def test_first_status_is_told_before_anything_was_done() -> None:
+def test_first_status_is_reported_before_anything_was_done() -> None:
     sim = simulate(0)
     assert sim.state.status.phase == "Pending"
     assert [c.type for c in sim.state.status.conditions] == [
@@ -68,7 +68,7 @@ def test_running_container_says_who_it_is() -> None:
     assert status.state.running.started_at == "2023-11-14T22:13:20Z"
 
 
-def test_user_of_the_process_is_told() -> None:
+def test_user_of_the_process_is_reported() -> None:
     sim = simulate(0)
     sim.hangs = {"c"}
     sim.run(1)
@@ -111,7 +111,7 @@ def test_container_statuses_are_sorted_by_name_and_init_statuses_as_in_the_spec(
     assert [s.name for s in sim.state.status.init_container_statuses] == ["y", "b"]
 
 
-def test_mounts_and_resources_are_told() -> None:
+def test_mounts_and_resources_are_reported() -> None:
     resources = {"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}}
     mounts = [{"name": "v", "mountPath": "/v", "readOnly": True}]
     sim = simulate(containers=[{"name": "c", "resources": resources, "volumeMounts": mounts}])
@@ -155,7 +155,7 @@ def test_readiness_gates_are_part_of_ready_only() -> None:
     assert condition(sim.state.status, "Ready").message == message
 
 
-def test_condition_of_somebody_else_stays() -> None:
+def test_condition_of_another_controller_stays() -> None:
     sim = simulate()
     sim.send(model.ConditionSet(type="example.com/x", status="True", reason="R"))
     sim.end("c", 1)

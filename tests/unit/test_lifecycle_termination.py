@@ -72,7 +72,7 @@ def test_deletion_timestamp_is_the_end_of_the_grace_period() -> None:
     assert pytest.approx(1_700_000_000.0) == START
 
 
-def test_deletion_is_told_before_anything_follows_from_it() -> None:
+def test_deletion_is_reported_before_anything_follows_from_it() -> None:
     sim = simulate()
     sim.fail["c"] = model.ContainerCreateFailed(name="c", reason="CreateContainerConfigError", message="m")
     sim.run(5)
@@ -100,7 +100,7 @@ def test_deletion_without_a_grace_period_kills_at_once_and_runs_no_hook() -> Non
     assert gone_at(sim) < at + 0.5
 
 
-def test_a_pod_that_wants_no_grace_period_is_told_as_deleted_and_then_no_more() -> None:
+def test_a_pod_that_wants_no_grace_period_is_reported_as_deleted_and_then_no_more() -> None:
     sim = running(terminationGracePeriodSeconds=0)
     before = len(sim.published)
     delete(sim)
@@ -168,7 +168,7 @@ def test_pre_stop_hook_that_takes_all_the_grace_leaves_two_seconds() -> None:
     assert kills(sim) == [(at + 5, "c", 2.0)]
 
 
-def test_failed_pre_stop_hook_is_told_and_the_end_goes_on() -> None:
+def test_failed_pre_stop_hook_is_reported_and_the_end_continues() -> None:
     sim = running(container(OBEYS, lifecycle={"preStop": {"exec": {"command": ["x"]}}}))
     sim.hook = lambda name, hook: (0.1, False)
     delete(sim)
@@ -286,7 +286,7 @@ def test_queue_of_starts_is_dropped_by_a_deletion() -> None:
     assert [a.name for _, a in sim.actions if isinstance(a, model.StartContainer)] == ["a"]
 
 
-def test_pod_that_never_ran_is_told_as_failed_when_it_is_deleted() -> None:
+def test_pod_that_never_ran_is_reported_as_failed_when_it_is_deleted() -> None:
     sim = simulate()
     sim.fail["c"] = model.ImageFailed(name="c", reason="ErrImageNeverPull", message="m")
     sim.run(3)
@@ -297,7 +297,7 @@ def test_pod_that_never_ran_is_told_as_failed_when_it_is_deleted() -> None:
     assert (ended.reason, ended.exit_code) == ("ContainerStatusUnknown", 137)
 
 
-def test_terminal_phase_is_told_only_when_everything_has_ended() -> None:
+def test_terminal_phase_is_reported_only_when_everything_has_ended() -> None:
     sim = simulate(
         container("sleep 2"),
         initContainers=[container(IGNORES, "s", restartPolicy="Always")],
@@ -348,7 +348,7 @@ def test_tearing_down_that_fails_is_tried_again() -> None:
     assert sim.state.stage == "finished"
 
 
-def test_deletion_during_a_post_start_hook_is_told_before_the_container_as_running() -> None:
+def test_deletion_during_a_post_start_hook_is_reported_before_the_container_as_running() -> None:
     sim = simulate(container(lifecycle={"postStart": {"exec": {"command": ["x"]}}}))
     sim.hook = lambda name, hook: (100.0, True)
     sim.run(2)

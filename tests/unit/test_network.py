@@ -232,7 +232,7 @@ def test_forwarding_leaves_the_global_switches_alone(sysctls: Sysctls) -> None:
     FORWARD.undo()
 
 
-def test_old_kernels_forward_ipv6_globally_and_keep_what_routers_told(sysctls: Sysctls) -> None:
+def test_old_kernels_forward_ipv6_globally_and_keep_what_routers_advertised(sysctls: Sysctls) -> None:
     sysctls.set(
         ipv4={name: {"forwarding": "1"} for name in ("default", "eth0")},
         ipv6={
@@ -252,7 +252,7 @@ def test_old_kernels_forward_ipv6_globally_and_keep_what_routers_told(sysctls: S
     assert sysctls.get() == before
 
 
-def test_forwarding_that_somebody_else_switched_on_meanwhile_stays(sysctls: Sysctls) -> None:
+def test_forwarding_that_another_program_switched_on_stays(sysctls: Sysctls) -> None:
     sysctls.set(ipv4={name: {"forwarding": "0"} for name in ("default", "eth0")})
     (sysctls.root / "net/ipv4/ip_forward").write_text("0")
     operation = EnableForwarding(instance="minipod", bridge="minipod0", ipv6=False)

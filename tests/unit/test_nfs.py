@@ -42,7 +42,7 @@ def test_flags_of_the_mount_are_not_the_clients_business() -> None:
         ([errno.ENOENT, errno.ENOENT, errno.ENOENT, errno.EPROTONOSUPPORT], "No such file or directory"),
     ],
 )
-def test_what_is_told_is_what_says_most(
+def test_the_reported_failure_is_the_most_specific(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[int], message: str
 ) -> None:
     waiting = iter(answers)

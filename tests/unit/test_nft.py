@@ -186,7 +186,7 @@ def test_a_host_port_is_closed_where_it_leads_to_this_pod_only(kernel: Kernel) -
     assert all(struct.pack(">H", 8080) in attributes for _, _, _, attributes in batch[1:-1])
 
 
-def test_other_failures_of_a_question_are_told(kernel: Kernel) -> None:
+def test_other_failures_of_a_question_are_reported(kernel: Kernel) -> None:
     element = Element(Map("m", (), IP_SADDR.type), (), "10.0.0.2")
     with nft.Nftables() as nftables:
         questions: list[Callable[[], object]] = [

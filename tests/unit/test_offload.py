@@ -65,7 +65,7 @@ def test_what_is_queued_behind_stuck_work_is_served_without_another_submission(
     asyncio.run(main())
 
 
-def test_a_place_that_does_not_answer_is_told_and_not_asked_again_while_it_hangs(stuck: threading.Event) -> None:
+def test_a_place_that_does_not_answer_is_reported_and_not_asked_again_while_it_hangs(stuck: threading.Event) -> None:
     asked = []
 
     def look() -> None:

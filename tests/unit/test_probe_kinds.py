@@ -212,7 +212,7 @@ def test_only_the_beginning_of_a_body_is_kept() -> None:
         b"HTTP/1.1 " + b"x" * (2 << 20),
     ],
 )
-def test_broken_answers_are_told_as_such(text: bytes) -> None:
+def test_broken_answers_are_reported_as_such(text: bytes) -> None:
     with pytest.raises(MalformedError):
         read(text, 1 << 16)
 
@@ -347,6 +347,6 @@ def test_header_compression_as_the_rfc_shows_it() -> None:
 
 
 @pytest.mark.parametrize("block", ["80", "ff8080808001", "be", "4085", "3fffff03", "418cf1"])
-def test_broken_header_blocks_are_told_as_such(block: str) -> None:
+def test_broken_header_blocks_are_reported_as_such(block: str) -> None:
     with pytest.raises(HpackError):
         Decoder().decode(bytes.fromhex(block))

@@ -50,7 +50,7 @@ def test_each_folder_has_a_project_of_its_own(tmp_path: Path, monkeypatch: pytes
     assert disk.limits == {FIRST_PROJECT: 10, FIRST_PROJECT + 1: 20}
 
 
-def test_a_project_that_another_took_meanwhile_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_that_another_has_taken_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FileSystem(monkeypatch)
     disk.race = True
     path, inode = folder(tmp_path)

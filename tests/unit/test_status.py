@@ -170,7 +170,7 @@ def test_request_of_a_pod_is_the_larger_of_its_containers_together_and_each_init
     assert pod_requests(pod(requests("2"), requests("2"), inits=({"resources": requests("3")},))) == {"cpu": "4"}
 
 
-def test_sidecars_count_beside_the_main_containers_and_the_init_containers_after_them() -> None:
+def test_sidecars_count_with_the_main_containers_and_the_init_containers_after_them() -> None:
     sidecar = {"resources": requests("1"), "restartPolicy": "Always"}
     assert pod_requests(pod(requests("1"), inits=(sidecar,))) == {"cpu": "2"}
     assert pod_requests(pod(requests("1"), inits=(sidecar, {"resources": requests("3")}))) == {"cpu": "4"}

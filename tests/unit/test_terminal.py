@@ -171,7 +171,7 @@ def test_jsonpath_is_exact_for_a_program_and_escaped_for_a_terminal(
     assert not obeyed(shown)
 
 
-def test_a_run_of_two_containers_tells_who_speaks(tmp_path: Path) -> None:
+def test_a_run_of_two_containers_shows_who_speaks(tmp_path: Path) -> None:
     def run(peer: Peer, _request: Object) -> None:
         named = {"namespace": "default", "name": "web"}
         containers = [{"name": name, "init": False} for name in ("a", "db")]

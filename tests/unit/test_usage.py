@@ -51,7 +51,7 @@ def test_a_pod_without_limits_is_not_measured() -> None:
     assert has_limits(pod_of({"a": None}, [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]))
 
 
-def test_an_empty_dir_is_told_first_and_its_limit_as_the_api_server_writes_it(paths: Paths) -> None:
+def test_an_empty_dir_is_reported_first_and_its_limit_as_the_api_server_writes_it(paths: Paths) -> None:
     pod = pod_of({"a": "1Ki"}, [{"name": "v", "emptyDir": {"sizeLimit": "2048Ki"}}])
     fill(f"{pod_directory(pod, paths)}/volumes/kubernetes.io~empty-dir/v/x", 3 << 20)
     assert exceeded(pod, paths, {}, FILES) == 'Usage of EmptyDir volume "v" exceeds the limit "2Mi". '

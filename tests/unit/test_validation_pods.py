@@ -171,7 +171,7 @@ def test_a_wrong_field_is_found(changes: dict[str, Any], field: str, kind: str) 
     assert (field, kind) in pod_findings(changes)
 
 
-def test_all_findings_are_told_at_once() -> None:
+def test_all_findings_are_reported_at_once() -> None:
     assert pod_findings({f"{APP}.image": None, "metadata.name": "A_B", "spec.restartPolicy": "x"}) == [
         ("metadata.name", "Invalid"),
         ("spec.containers[0].image", "Required"),
