@@ -1,4 +1,4 @@
-"""What pods take from ConfigMaps and Secrets (layer 5): variables and files, from the store to where they are wanted.
+"""Variables and files of ConfigMaps and Secrets for pods (layer 5): from the store to containers and volumes.
 
 What the files say is `plan.volumes.configuration`'s, how they are written `runtime.atomic`'s; when they are written
 anew is `refresh`'s. No error shows what an object holds.
@@ -55,7 +55,7 @@ class PodSources:
         return None if found is None else found.data
 
     def env_file(self, volume: str, path: str) -> Mapping[str, str] | None:
-        """Read inside the volume, whatever links a container has put there."""
+        """Reads inside the volume: links that a container made cannot lead outside."""
         found = next((found for found in self._pod.spec.volumes if found.name == volume), None)
         if found is None:
             raise ContainerError(f'cannot find the volume "{volume}" referenced by fileKeyRef', CONFIG_ERROR)
@@ -118,7 +118,7 @@ class Configuration:
         return PodSources(self._objects, self._paths, pod)
 
     async def write(self, pod: Pod) -> bool:
-        """Every file of every volume as the objects are now; whether any changed. Raises VolumeError.
+        """Writes all files of all volumes from the current objects. Returns whether any changed. Raises VolumeError.
 
         A volume that cannot be written keeps what it had; the others are written all the same.
         """

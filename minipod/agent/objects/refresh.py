@@ -1,5 +1,5 @@
-"""Brings what changed to the pods that use it (layer 5): ConfigMaps, Secrets and labels into mounted files, and news
-to pods that wait for an object. Decides nothing: a pod's own worker does.
+"""Propagates changes to pods (layer 5): of ConfigMaps, Secrets and labels into mounted files, and of missing objects
+to pods that wait for them. Decides nothing: a pod's own worker does.
 
 The kubelet looks once a minute; here a change is a message, so files follow within milliseconds.
 """
@@ -35,8 +35,8 @@ class Refresher:
     def __init__(self, node: Node, pods: Pods) -> None:
         self._node = node
         self._pods = pods
-        self._shown: dict[str, tuple[Any, ...]] = {}  # uid: labels, annotations and resources as they were written last
-        self._late: dict[str, str] = {}  # uid: why its files are not as they should be
+        self._shown: dict[str, tuple[Any, ...]] = {}  # by uid: labels, annotations and resources as last written
+        self._late: dict[str, str] = {}  # by uid: why its files are not up to date
 
     async def run(self) -> None:
         watch = self._node.history.watch(Selection.of(*_KINDS, "Pod"))
@@ -54,7 +54,7 @@ class Refresher:
                 await self._changed(change)
 
     async def _look_at_all(self) -> None:
-        """Of some changes nothing is known any more."""
+        """Changes have been missed: checks all pods that have files."""
         for uid in {*self._shown, *self._late}:
             if self._pods.by_uid(uid) is None:
                 self._forget(uid)
@@ -99,7 +99,7 @@ class Refresher:
                 await self._refresh(worker)
 
     async def _refresh(self, worker: PodWorker) -> None:
-        """Writes the pod's files anew where it has any by now; records an event of a failure once."""
+        """Updates the pod's files if it has any; records an event for the first of repeated failures."""
         pod, volumes = allocated_pod(worker.state), worker.state.volumes
         if volumes not in ("ready", "setting-up") or worker.state.stage != "syncing":
             return
@@ -124,7 +124,7 @@ _KINDS = ("ConfigMap", "Secret", "PersistentVolumeClaim")
 
 
 def _seen_by(worker: PodWorker) -> tuple[Any, ...]:
-    """What of the pod itself the downward API shows and that may change."""
+    """The mutable parts of the pod that the downward API shows."""
     pod = allocated_pod(worker.state)
     containers = (*pod.spec.init_containers, *pod.spec.containers)
     resources = tuple(container.resources for container in containers)

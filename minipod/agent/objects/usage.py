@@ -1,4 +1,4 @@
-"""Measures what pods with limits of local storage take (layer 5) and has those evicted that take more, as the kubelet.
+"""Measures the local storage of pods that have limits of it, and evicts those above (layer 5), as the kubelet does.
 
 Rules: pkg/kubelet/eviction/eviction_manager.go localStorageEviction: emptyDirs with a sizeLimit, then the pod, then its
 containers. Measured also where project quota holds the limit (`plan.volumes.quota`): a process with CAP_SYS_RESOURCE
@@ -27,12 +27,12 @@ from minipod.plan.volumes.sources import pod_directory, used_volumes, volume_pat
 from minipod.runtime.offload import slowly_off_loop
 
 PERIOD_S = 5.0  # the kubelet looks every 10 s
-SHARE = 0.1  # of the time that may go into measuring: a tree of a million files is looked at less often
+SHARE = 0.1  # the largest part of the time that is spent measuring: large trees are measured less often
 STORAGE = "ephemeral-storage"
 
 
 def has_limits(pod: Pod) -> bool:
-    """Whether anything of the pod has to be measured."""
+    """Whether the pod has a limit that requires measuring."""
     return STORAGE in pod_limits(pod) or any(map(_limit_of, pod.spec.volumes))
 
 
@@ -106,14 +106,14 @@ def _written(volume: Volume) -> str:
 
 
 def _is_local(volume: Volume) -> bool:
-    """Those that take the node's disk and go with the pod."""
+    """Whether the volume is on the node's disk and removed with the pod."""
     if volume.empty_dir is not None:
         return not volume.empty_dir.medium
     return volume.config_map is not None
 
 
 def _container_bytes(pod: Pod, name: str, attempt: int, paths: Paths) -> int:
-    """Its writable layer and all of its logs."""
+    """The bytes of a container's writable layer and logs."""
     layer = f"{pod_directory(pod, paths)}/containers/{name}/{attempt}/upper"
     return _taken([layer, f"{log_directory(pod, paths)}/{name}"])
 

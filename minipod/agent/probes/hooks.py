@@ -20,7 +20,7 @@ MAX_OUTPUT = 512  # bytes of each stream in a message
 
 
 async def run(node: Node, pod: Pod, sandbox: SandboxStatus, action: model.RunHook) -> str:
-    """Empty when it went well, else what went wrong in one line, in the kubelet's words."""
+    """Runs the hook. Returns `""`, or its failure in one line, with the kubelet's message."""
     container = container_spec(pod, action.name)
     handler = _handler(container, action.hook)
     if handler is None:
@@ -73,7 +73,7 @@ async def _run(
         await asyncio.sleep(handler.sleep.seconds)
         return ""
     if handler.http_get is not None:
-        from minipod.agent.probes import http_hook  # few pods have one: an agent starts without it
+        from minipod.agent.probes import http_hook  # imported late: few pods have one
 
         return await http_hook.run(node, pod, container, sandbox, handler.http_get)
     return "invalid handler: a hook is exec, httpGet or sleep"

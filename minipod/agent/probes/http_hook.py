@@ -18,7 +18,7 @@ from minipod.runtime.status import SandboxStatus
 async def run(
     node: Node, pod: Pod, container: Container | EphemeralContainer, sandbox: SandboxStatus, action: HTTPGetAction
 ) -> str:
-    """Whatever is answered will do; an https that is answered by plain HTTP is asked again as such, with an event."""
+    """Any answer is a success; an https request that gets a plain HTTP answer is repeated as http, with an event."""
     address = pod_address(node, pod, sandbox.ips)
     failure = await _ask(container, address, action)
     if not failure.endswith(SPEAKS_HTTP):

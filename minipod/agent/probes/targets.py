@@ -1,4 +1,4 @@
-"""From a probe of the spec to what makes it (layer 5): addresses, ports by name, the command. Makes nothing itself."""
+"""Resolves a probe of the spec to a function that makes it (layer 5): address, port by name, command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AnyContainer = Container | EphemeralContainer
 
 
 def maker(node: Node, pod: Pod, ips: Sequence[str], wanted: WantedProbe) -> Make:
-    """What begins one attempt of this probe. `ips`: the sandbox's."""
+    """The function that begins one attempt of this probe. `ips`: the sandbox's."""
     container = container_spec(pod, wanted.name)
     probe = wanted.probe
     loop = asyncio.get_running_loop()
@@ -38,7 +38,7 @@ def maker(node: Node, pod: Pod, ips: Sequence[str], wanted: WantedProbe) -> Make
         if probe.tcp_socket is not None:
             return tcp(loop, container, address, probe.tcp_socket)
         if probe.grpc is not None:
-            from minipod.agent.probes.kinds.grpc import GrpcProbe  # HTTP/2 is needed by few
+            from minipod.agent.probes.kinds.grpc import GrpcProbe  # imported late: few probes need HTTP/2
 
             port, service = probe.grpc.port, probe.grpc.service or ""
             return lambda done: GrpcProbe(loop, address, port, service, probe.timeout_seconds, done)
@@ -48,7 +48,7 @@ def maker(node: Node, pod: Pod, ips: Sequence[str], wanted: WantedProbe) -> Make
 
 
 def pod_address(node: Node, pod: Pod, ips: Sequence[str]) -> str:
-    """status.podIP: where the node reaches the pod."""
+    """status.podIP: the address at which the node reaches the pod."""
     if pod.spec.host_network:
         ips = node.facts.node_ips
     return ips[0] if ips else "127.0.0.1"
@@ -57,7 +57,7 @@ def pod_address(node: Node, pod: Pod, ips: Sequence[str]) -> str:
 def _exec(
     node: Node, loop: asyncio.AbstractEventLoop, container: AnyContainer, wanted: WantedProbe, action: ExecAction
 ) -> Make:
-    # Only what is written down as a value is known to a probe (ExpandContainerCommandOnlyStatic).
+    # A probe knows only variables with a literal value (ExpandContainerCommandOnlyStatic).
     command = expand_all(action.command, {variable.name: variable.value for variable in container.env})
 
     async def run(command: Sequence[str], timeout_s: float) -> ExecResult:
@@ -101,7 +101,7 @@ def port_number(port: int | str, container: AnyContainer) -> int:
 
 
 def _at(loop: asyncio.AbstractEventLoop, host: str, make: Callable[[str, Done], Attempt], prefix: str) -> Make:
-    """At once where `host` is an address, after a look-up where it is a name."""
+    """Makes the probe at once where `host` is an address, after a look-up where it is a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -111,7 +111,7 @@ def _at(loop: asyncio.AbstractEventLoop, host: str, make: Callable[[str, Done], 
 
 @cache
 def _look_ups() -> Pool:
-    """Threads for these alone: names whose servers do not answer hold up no other work of the agent."""
+    """Threads of their own: names whose servers do not answer delay no other work of the agent."""
     return Pool("look-up", 16)
 
 
@@ -120,7 +120,7 @@ def _address_of(host: str) -> str:
 
 
 class _Named:
-    """An attempt that begins with a look-up on the node; each attempt looks up anew."""
+    """An attempt that begins with a look-up on the node, as every attempt does."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class _Named:
     async def _look_up(self) -> None:
         try:
             found = await in_pool(_look_ups(), _address_of, self._host)
-        except (OSError, ValueError):  # what is no name cannot be encoded as one
+        except (OSError, ValueError):  # an invalid name cannot be encoded
             self._done(Answer("failure", f"{self._prefix}dial tcp: lookup {self._host}: no such host"))
             return
         self._attempt = self._make(found, self._done)
@@ -159,13 +159,13 @@ class _Named:
 
 
 class _Nothing:
-    """The attempt at what cannot be done."""
+    """An attempt that has failed already."""
 
     def time_is_up(self) -> None:
-        """It has been answered."""
+        """Nothing to do: it has been answered."""
 
     def give_up(self) -> None:
-        """There is nothing to be ended."""
+        """Nothing to do."""
 
 
 def _impossible(why: str) -> Make:

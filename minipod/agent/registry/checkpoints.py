@@ -1,4 +1,4 @@
-"""Brings the store's log into the database, in a thread (layer 5): the one thing of SQLite that waits for the disk."""
+"""Checkpoints the store's write-ahead log in a thread (layer 5): the only part of SQLite that waits for the disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minipod.runtime.offload import slowly_off_loop
 log = logging.getLogger("minipod.agent")
 
 PERIOD_S = 5.0
-MANY_BYTES = 1 << 20  # of log; some hundreds of changes
+MANY_BYTES = 1 << 20  # of the log; some hundreds of changes
 
 
 class Checkpoints:
@@ -30,13 +30,13 @@ class Checkpoints:
                 await slowly_off_loop(checkpoint, self._path)
                 failed = False
             except sqlite3.Error as error:
-                if not failed:  # a full disk: it is tried again
+                if not failed:  # a full disk: it is retried
                     log.warning("state database %s: checkpoint: %s", self._path, error)
                 failed = True
 
 
 def log_bytes(path: str) -> int:
-    """How long the database's write-ahead log is."""
+    """The size of the database's write-ahead log in bytes."""
     try:
         return os.stat(f"{path}-wal").st_size
     except FileNotFoundError:

@@ -58,7 +58,7 @@ def change_of(type: ChangeType, old: Any, new: Any, encoded: bytes) -> Change:
 
 
 def selected(selection: Selection, change: Change) -> Change | None:
-    """What a watch with this selection is sent of the change; None: nothing.
+    """The change as a watch with this selection sees it; None if it does not.
 
     An object that is no longer selected is DELETED for the watch: with its content from before, which was selected,
     and the version of the change (cache_watcher.go convertToWatchEvent).
@@ -92,7 +92,7 @@ class History:
     ) -> None:
         """`version`: the store's newest; what was before it is not known."""
         self.version = version  # of the newest change
-        self.oldest_version = version  # every later change is in the ring
+        self.oldest_version = version  # all changes after this one are in the ring
         self._max_changes = max_changes
         self._max_bytes = max_bytes
         self._max_encoded_bytes = max_encoded_bytes
@@ -163,11 +163,11 @@ class History:
         return self.first + bisect_right(self._changes, version, key=lambda change: change.version)
 
     def change(self, number: int) -> Change:
-        """By its number, from `first` to before `end`."""
+        """The change with this number, from `first` to before `end`."""
         return self._changes[number - self.first]
 
     def watch(self, selection: Selection, version: int | None = None) -> Watch:
-        """From the version on; None: from now on. Raises ExpiredError."""
+        """A watch from the version on; None: from now on. Raises ExpiredError."""
         return Watch(self, selection, self.version if version is None else version)
 
     def add_waiting(self, watch: Watch) -> None:
@@ -184,7 +184,7 @@ class History:
 
 
 class Watch:
-    """A position in the history. Needs no closing: the history knows only those that wait."""
+    """A position in the history. Needs no closing: the history references only watches that wait."""
 
     def __init__(self, history: History, selection: Selection, version: int) -> None:
         self.selection = selection
@@ -196,7 +196,7 @@ class Watch:
 
     @property
     def version(self) -> int:
-        """Everything up to this version was taken, or is not selected: where another watch may continue."""
+        """The version up to which everything was taken or is not selected; another watch may continue from it."""
         return self._history.version if self._is_idle else self._version
 
     @property
@@ -223,7 +223,7 @@ class Watch:
         return None
 
     def skip(self) -> None:
-        """Continues from now, whatever was missed: for a caller that looks at everything anew."""
+        """Skips to the newest change: for a caller that reads all objects again."""
         self._number, self._version = self._history.end, self._history.version
 
     async def next(self) -> Change:

@@ -1,4 +1,4 @@
-"""Objects that users only read (layer 5): events, the node. Who makes them announces their changes."""
+"""Objects that users cannot write (layer 5): events, the node. Their makers publish the changes."""
 
 from __future__ import annotations
 

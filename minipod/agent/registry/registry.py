@@ -32,7 +32,7 @@ MODIFIED = "the object has been modified; please apply your changes to the lates
 
 
 class Preconditions(NamedTuple):
-    """What a caller knows of the object that it changes or deletes; empty: nothing in particular."""
+    """What must hold of the object that is changed or deleted; empty fields are not compared."""
 
     uid: str = ""
     resource_version: str = ""
@@ -42,10 +42,10 @@ NO_PRECONDITIONS = Preconditions()
 
 
 class Keeper(Protocol):
-    """Keeps the objects of some kinds. Every method may raise HostError (the store); then nothing has changed."""
+    """Stores the objects of some kinds. Every method may raise HostError (the store); then nothing has changed."""
 
     def find(self, kind: Kind, namespace: str, name: str) -> Any | None:
-        """The object as it is stored."""
+        """The stored object; None if there is none."""
 
     def list(self, kind: Kind, namespace: str | None) -> list[Any]:
         """By namespace and name; `namespace` None: of all."""
@@ -61,7 +61,7 @@ class Keeper(Protocol):
 
 
 class Update(NamedTuple):
-    """What became of an update: the object as it is stored then, and whether that is another than before."""
+    """The result of an update: the stored object, and whether it has changed."""
 
     object: Any
     changed: bool
@@ -81,7 +81,7 @@ class Registry:
     def _keeper(self, kind: Kind) -> Keeper:
         return self._keepers.get(kind.name, self._others)
 
-    # -- looking up ---------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------
 
     def find(self, struct: type[O], namespace: str, name: str) -> O | None:
         kind = kind_named(struct.__name__)
@@ -89,7 +89,7 @@ class Registry:
         return found
 
     def get(self, kind: Kind, namespace: str, name: str) -> Any:
-        """Raises NotFoundError in the API server's words."""
+        """The stored object. Raises NotFoundError with the API server's message."""
         found = self._keeper(kind).find(kind, place(kind, namespace), name)
         if found is None:
             raise NotFoundError(f'{kind.plural} "{name}" not found')
@@ -102,7 +102,7 @@ class Registry:
     def all(self, struct: type[O], namespace: str | None = None) -> list[O]:
         return self.objects(kind_named(struct.__name__), namespace)
 
-    # -- changing -----------------------------------------------------------------------------------------------
+    # -- writing ------------------------------------------------------------------------------------------------
 
     def create(self, thing: O, applied: dict[str, Any] | None = None) -> O:
         """Stores a defaulted, valid object. `applied`: the manifest, where `apply` wrote it.
@@ -190,7 +190,7 @@ class Registry:
         return self._keeper(kind).delete(stored, grace_period_s)
 
     def remove(self, thing: Object) -> None:
-        """A controller's: nothing uses what was marked for its end."""
+        """For controllers: removes an object that was marked for deletion and is not used any more."""
         self._others.remove(thing)
 
     def _check_empty(self, kind: Kind, name: str) -> None:
@@ -205,7 +205,7 @@ class Registry:
             shown = ", ".join(inside[:5]) + (" …" if len(inside) > 5 else "")
             raise ConflictError(f'{kind.singular} "{name}" is not empty: delete first {shown}')
 
-    # -- what apply wrote last ------------------------------------------------------------------------------------
+    # -- applied manifests ----------------------------------------------------------------------------------------
 
     def applied(self, thing: Any) -> dict[str, Any]:
         """The manifest that was applied last; empty where none was."""
@@ -220,7 +220,7 @@ def place(kind: Kind, namespace: str) -> str:
 
 
 def check_preconditions(kind: Kind, stored: Any, wanted: Preconditions) -> None:
-    """Raises ConflictError in the API server's words."""
+    """Raises ConflictError with the API server's message."""
     metadata = stored.metadata
     start = f'Operation cannot be fulfilled on {kind.plural} "{metadata.name}": '
     if wanted.uid and wanted.uid != metadata.uid:
@@ -232,7 +232,7 @@ def check_preconditions(kind: Kind, stored: Any, wanted: Preconditions) -> None:
 
 
 def with_own(preconditions: Preconditions, wanted: Any, old: Any) -> Preconditions:
-    """Those that the new object itself names, as a client's replacement or patch may."""
+    """The preconditions in the new object's metadata, as a client's replacement or patch may set."""
     metadata = wanted.metadata
     return Preconditions(
         preconditions.uid or metadata.uid or old.metadata.uid,
@@ -241,7 +241,7 @@ def with_own(preconditions: Preconditions, wanted: Any, old: Any) -> Preconditio
 
 
 def refuse_invalid(new: Any, old: Any) -> None:
-    """Raises ManifestError with everything that is wrong with the change."""
+    """Raises ManifestError with all faults of the change."""
     if refusal := refusal_to_grow(new, old):
         raise ManifestError(refusal)
     refuse(new.kind, new.metadata.name, validate_update(new, old))
@@ -259,6 +259,6 @@ def _encoded(manifest: dict[str, Any] | None) -> bytes | None:
 
 
 def _content(thing: Any) -> bytes:
-    """What makes one version of an object differ from another."""
+    """The object's JSON without the fields whose change does not count."""
     metadata = msgspec.structs.replace(thing.metadata, generation=0, resource_version="")
     return msgspec.json.encode(msgspec.structs.replace(thing, metadata=metadata))

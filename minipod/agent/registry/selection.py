@@ -1,4 +1,4 @@
-"""Which objects a list or a watch means (layer 5, pure): places (kind, namespace, name), labels and fields.
+"""Which objects a list or a watch selects (layer 5, pure): by place (kind, namespace, name), labels and fields.
 
 Rules: apiserver's storage/selection_predicate.go and storage/cacher/cache_watcher.go. Knows no store and no connection.
 """
@@ -19,7 +19,7 @@ Place = tuple[str, str | None, str | None]
 
 
 def places_of(kind: str, namespace: str, name: str) -> tuple[Place, ...]:
-    """Every place that means the object with this kind, namespace and name."""
+    """All places that select an object with this kind, namespace and name."""
     return (kind, namespace, name), (kind, namespace, None), (kind, None, None), (kind, None, name)
 
 
@@ -39,7 +39,7 @@ class Selection(msgspec.Struct, frozen=True):
         return cls(frozenset((kind, namespace, name) for kind in kinds), uid=uid)
 
     def means(self, kind: str, namespace: str, name: str) -> bool:
-        """Whether the place alone fits."""
+        """Whether a place selects the object, labels and fields aside."""
         return not self.places.isdisjoint(places_of(kind, namespace, name))
 
     def matches(self, thing: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The node agent's memory (layer 5): objects, pod states and events in one SQLite file. Decides nothing.
+"""The node agent's database (layer 5): objects, pod states and events in one SQLite file. Decides nothing.
 
 Calls are synchronous and take microseconds to a few milliseconds: WAL with synchronous=NORMAL never waits for the
 disk but at a checkpoint. After a crash of the agent every committed row is there; after a crash of the machine the
@@ -97,7 +97,7 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All writes inside are there, or none of them. May be nested; the outermost commits."""
+        """A transaction: all writes inside are stored, or none. May be nested; the outermost commits."""
         if self._db.in_transaction:
             yield
             return
@@ -110,7 +110,7 @@ class Store:
                 # A failing commit or a full disk may have rolled back by itself.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                self._reserved = self._version  # what was reserved in here is not
+                self._reserved = self._version  # versions that were reserved inside were rolled back
                 self._end(self._on_rollback[::-1])
                 raise
         self._end(self._after_commit)
@@ -121,20 +121,20 @@ class Store:
             action()
 
     def after_commit(self, action: Callable[[], None]) -> None:
-        """Has it run when the open transaction stands, and never where that is rolled back; outside of one at once."""
+        """Calls it after the commit of the open transaction, never after a rollback; at once without a transaction."""
         if self._db.in_transaction:
             self._after_commit.append(action)
         else:
             action()
 
     def on_rollback(self, action: Callable[[], None]) -> None:
-        """Has it run where the open transaction is rolled back, the last one first: what memory has is taken back."""
+        """Calls it if the open transaction is rolled back, last first, to restore values in memory."""
         if self._db.in_transaction:
             self._on_rollback.append(action)
 
     @contextlib.contextmanager
     def _reported(self, verb: str) -> Iterator[None]:
-        """Turns SQLite's words into one line with a remedy."""
+        """Turns SQLite's errors into HostErrors: one line with a remedy."""
         try:
             yield
         except sqlite3.Error as error:
@@ -174,7 +174,7 @@ class Store:
     # -- objects ------------------------------------------------------------------------------------------------
 
     def put(self, record: Record) -> None:
-        """Writes the object, whether it was there or not."""
+        """Inserts or replaces the object."""
         self._write(
             "INSERT INTO objects VALUES (?,?,?,?,?,?) ON CONFLICT (kind, namespace, name) DO UPDATE SET "
             "uid=excluded.uid, version=excluded.version, data=excluded.data",
@@ -208,7 +208,7 @@ class Store:
         self.put(Record(_APPLIED + kind, namespace, name, uid, 0, data))
 
     def delete_applied(self, kind: str, namespace: str, name: str) -> None:
-        """With the object: the next one of the same name has nothing to do with it."""
+        """Deletes the manifest; called when the object is deleted, so that the next one of this name has none."""
         self.delete(_APPLIED + kind, namespace, name)
 
     # -- pod states ---------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class Store:
             return dict(self._db.execute("SELECT uid, data FROM pod_states"))
 
     def put_operations(self, uid: str, data: bytes) -> None:
-        """What was done on the host for the pod besides its sandbox: its volumes."""
+        """Stores the operations executed for the pod's volumes."""
         self._write(
             "INSERT INTO pod_operations VALUES (?,?) ON CONFLICT (uid) DO UPDATE SET data=excluded.data", (uid, data)
         )
@@ -237,7 +237,7 @@ class Store:
         self._write("DELETE FROM pod_operations WHERE uid=?", (uid,))
 
     def put_owner(self, uid: str, owner: str) -> None:
-        """Which process a foreground pod belongs to (`processes.identity`)."""
+        """Stores the process that owns a foreground pod (`processes.identity`)."""
         self._write(
             "INSERT INTO pod_owners VALUES (?,?) ON CONFLICT (uid) DO UPDATE SET owner=excluded.owner", (uid, owner)
         )

@@ -1,4 +1,4 @@
-"""The objects that are kept in the store alone (layer 5): all kinds but pods. Decides nothing."""
+"""Keeps the objects that are only in the store (layer 5): all kinds but pods. Decides nothing."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class StoredObjects:
         return thing
 
     def delete(self, thing: Any, grace_period_s: int | None = None) -> Any:
-        """What may be in use is marked, and its controller removes it; all else is removed."""
+        """Marks an object that may be in use for deletion by its controller; removes any other."""
         kind, metadata = kind_named(thing.kind), thing.metadata
         if not kind.protected:
             self.remove(thing)
@@ -91,7 +91,7 @@ class StoredObjects:
         return self._put(msgspec.structs.replace(thing, metadata=metadata), thing)
 
     def remove(self, thing: Any) -> None:
-        """Takes it out of the store, whatever it is used for."""
+        """Removes the object from the store, also if it is in use."""
         kind, metadata = thing.kind, thing.metadata
         key = (kind, metadata.namespace, metadata.name)
         with self._store.transaction():

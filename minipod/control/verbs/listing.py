@@ -22,11 +22,11 @@ from minipod.errors import UsageError
 
 BOOKMARK_S = 60.0  # kube-apiserver sends one a minute
 MOST_AT_ONCE = 20  # changes that are sent before the loop gets another turn
-EXPIRY_CHECK_S = 5.0  # how often is looked whether a watch whose peer does not read has expired
+EXPIRY_CHECK_S = 5.0  # how often a watch whose peer does not read is checked for expiry
 
 
 class GetRequest(msgspec.Struct, frozen=True):
-    """`selector`, `field_selector`: kubectl's texts. `listing`: what there is comes before the changes of a watch.
+    """`selector`, `field_selector`: kubectl's texts. `listing`: a watch begins with the existing objects.
 
     `resource_version`: the changes of a watch begin after it, without a list. `bookmarks`: the watch says once a minute
     how far it is. `label_columns`: labels that are columns of a table; `show_labels`: all of them as one.
@@ -78,7 +78,7 @@ class Get:
             self._connection.send({"event": "leaving"})
             raise
 
-    # -- what there is ------------------------------------------------------------------------------------------
+    # -- lists --------------------------------------------------------------------------------------------------
 
     def _list(self) -> list[Any]:
         registry, kind, name = self._node.registry, self._kind, self._request.name
@@ -159,7 +159,7 @@ class Get:
 
 
 def _version(text: str) -> int | None:
-    """None where none is asked for. Raises UsageError."""
+    """The version to watch from; None where the request has none. Raises UsageError."""
     if not text:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 20):

@@ -1,4 +1,4 @@
-"""The verb `delete` for objects that are no pods (layer 6): until they are gone."""
+"""The verb `delete` for objects other than pods (layer 6); waits until they are gone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minipod.errors import ConflictError, NotFoundError, UsageError
 
 
 class DeleteObjects:
-    """One `delete`: what is in use goes when it is free, and the answer waits for it, as kubectl does."""
+    """One `delete` request. Objects in use are removed once they are free; the answer waits for that, as in kubectl."""
 
     def __init__(self, node: Node, claims: Claims, connection: Connection) -> None:
         self._node = node
@@ -26,7 +26,7 @@ class DeleteObjects:
     async def answer(self, kind: Kind, namespace: str, names: Sequence[str]) -> dict[str, Any]:
         if kind.refused:
             raise UsageError(f"{kind.plural}: cannot be deleted: {kind.refused}")
-        """All that can be deleted begin to go at once; the others are reported at the end, as kubectl does."""
+        """Deletes all that can be deleted, then reports the others, as kubectl does."""
         going: list[Any] = []
         missing: list[str] = []
         conflicts: list[str] = []
@@ -43,7 +43,7 @@ class DeleteObjects:
             if await or_gone(self._connection, self._gone(thing)) is None:
                 return {}
             self._connection.send({"event": "deleted", "name": thing.metadata.name})
-        if conflicts:  # a client may not care about what is missing, but about these
+        if conflicts:  # a client may ignore missing objects, but not these
             raise ConflictError("; ".join([*conflicts, *missing]))
         if missing:
             raise NotFoundError("; ".join(missing))
