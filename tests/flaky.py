@@ -52,7 +52,7 @@ class Flaky:
             terminalreporter.line(f"kept in {self._file}")
 
     def _flaky(self) -> list[dict[str, str]]:
-        """Of each that failed before and has passed now what it said when it failed."""
+        """Of each that failed before and has passed now its first message."""
         before = self._cache.get(KEPT, {}) if self._cache is not None else {}
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return [

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass
 class Session:
-    """What belongs to this run of the tests, however its processes were started and whoever adopted them."""
+    """What belongs to this run of the tests, however its processes were started and whichever process adopted them."""
 
     id: str
     folders: set[str] = field(default_factory=set)

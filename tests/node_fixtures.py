@@ -113,7 +113,7 @@ class Node:
 
 @pytest.fixture(scope="session")
 def session() -> leaks.Session:
-    """Marks every process that the tests start, so that it is recognised whoever its parent becomes."""
+    """Marks every process that the tests start, so that it is recognised whatever its parent becomes."""
     identity = secrets.token_hex(8)
     os.environ[leaks.SESSION_VARIABLE] = identity
     return leaks.Session(identity)

@@ -41,7 +41,7 @@ def in_own_mounts(root: Path, work: Callable[[ChildContext], Any]) -> Any:
         _child(root, work, writer)
     os.close(writer)
     with open(reader, encoding="utf-8") as stream:
-        answer = json.loads(stream.read() or '{"error": "the child said nothing"}')
+        answer = json.loads(stream.read() or '{"error": "the child wrote nothing"}')
     os.waitpid(pid, 0)
     assert "error" not in answer, answer["error"]
     return answer["result"]
@@ -147,8 +147,8 @@ def swapped_at_every_step(victim: Path, folder: Path, operation: ChildOperation,
             for made in KERNEL_MOUNTS:
                 made.execute(ctx)
             with swapping(step, lambda: exchange(root / "v/m", root / "v/l")) as calls:
-                said = refused(executed, operation, ctx)
-            return {"calls": calls[0], "said": said, "outside": mounts_at(victim)}
+                message = refused(executed, operation, ctx)
+            return {"calls": calls[0], "said": message, "outside": mounts_at(victim)}
 
         outcome = in_own_mounts(root, work)
         if outcome["calls"] <= step:

@@ -46,7 +46,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def wait(self) -> int:
-        """Until the command ends, its output read meanwhile: its exit status."""
+        """Until the command ends, its output is read all the while. Returns its exit status."""
         pidfd = os.pidfd_open(self._process.pid)
         try:
             while True:
@@ -56,11 +56,11 @@ class Terminal:
                 elif pidfd in ready:
                     return self._process.wait()
                 else:
-                    raise AssertionError(f"{self._command}: no end; it said {self.output!r}")
+                    raise AssertionError(f"{self._command}: no end; its output is {self.output!r}")
         finally:
             os.close(pidfd)
 
     def typed(self) -> str:
-        """What waits to be read on the terminal: characters that somebody has pushed into it."""
+        """What waits to be read on the terminal: characters that another process has pushed into it."""
         (waiting,) = struct.unpack("i", fcntl.ioctl(self._slave, termios.FIONREAD, b"\0" * 4))
         return os.read(self._slave, waiting).decode(errors="replace") if waiting else ""

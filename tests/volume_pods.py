@@ -64,7 +64,7 @@ def claim(name: str = "data", **spec: Any) -> dict[str, Any]:
 
 
 def manifest(*objects: dict[str, Any]) -> str:
-    return "\n---\n".join(json.dumps(one) for one in objects)
+    return "\n---\n".join(json.dumps(made) for made in objects)
 
 
 def run(node: Node, *objects: dict[str, Any]) -> str:

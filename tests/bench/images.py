@@ -126,7 +126,9 @@ def watched(start: Callable[[], subprocess.Popen[bytes]]) -> Taken:
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     found = psutil.Process(process.pid)
-                    most = max(most, sum(one.memory_info().rss for one in [found, *found.children(recursive=True)]))
+                    most = max(
+                        most, sum(process.memory_info().rss for process in [found, *found.children(recursive=True)])
+                    )
     if status != 0:
         raise RuntimeError(f"minipod image pull: exit {status}")
     return Taken(time.monotonic() - began, _children_cpu_s() - before, most)

@@ -43,7 +43,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def run(*command: str, **environment: str) -> str:
-    """The command's standard output. Raises CalledProcessError with what it said on the other one."""
+    """The command's standard output. Raises CalledProcessError with what it wrote on standard error."""
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment or None
     )

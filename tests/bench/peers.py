@@ -15,7 +15,7 @@ from tests.bench.pods import IDLE, Bench
 
 
 def measure(runs: int, bench: Bench) -> Iterator[Figure]:
-    """Figures of every peer that is installed and works here; the others are told on standard error by the caller."""
+    """Figures of every peer that is installed and works here; the caller names the others on standard error."""
     layers = bench_layers(bench)
     for name in ("crun", "runc"):
         if shutil.which(name):

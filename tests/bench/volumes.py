@@ -1,4 +1,4 @@
-"""What volumes cost: a pod with ten beside the same one without any, in turns in one instance."""
+"""What volumes cost: a pod with ten next to the same pod without any, in turns in one instance."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def run_in(
 ) -> tuple[int, str]:
     """(status, last line) of the command in the chroot, in the checkout there; its output goes to ours.
 
-    Without the host's network: another release's nftables in it can end whoever reads the tables with an older one.
+    Without the host's network: nftables of another release can end a program that reads them with an older library.
     """
     unshare = ["unshare", "--mount", "--propagation", "private"]
     begin = f"cd {INSIDE}" if network else f"cd {INSIDE} && ip link set lo up"

@@ -1,4 +1,4 @@
-"""What a real API server said to the pods of tests/data, read once; how long hypothesis searches."""
+"""What a real API server answered to the pods of tests/data, read once; how long hypothesis searches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import CHECKOUT
 CORPUS = CHECKOUT / "tests" / "data" / "pods-validation.jsonl.gz"
 
 EXAMPLES = int(os.environ.get("MINIPOD_TEST_EXAMPLES", "40"))
-# A busy machine is no failure; what CI runs is the same every time, what a developer runs goes on searching, and
+# A busy machine is no failure; what CI runs is the same every time, what a developer runs continues to search, and
 # MINIPOD_TEST_EXAMPLES=5000 makes it search for long.
 hypothesis.settings.register_profile(
     "minipod",

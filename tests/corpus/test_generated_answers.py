@@ -98,7 +98,7 @@ HELLO = b"\0\0\0\x04\0\0\0\0\0"
 
 
 class NoConnection:
-    """What is sent to nobody."""
+    """What is sent goes nowhere."""
 
     def __init__(self, *_: object) -> None:
         self.is_closed = False

@@ -157,7 +157,7 @@ damaged_archives = st.builds(
 
 @given(damaged_archives, st.sampled_from([1, 512, 1 << 20]))
 def test_a_damaged_archive_is_refused_or_read_as_tarfile_reads_it(data: bytes, piece: int) -> None:
-    """Content that one reader takes for an entry and the other for content would be a way past whoever looks first."""
+    """Content that one reader takes for an entry and another does not would be a way past a reader that checks."""
     read, _ = ours(data, piece)
     assert len(read) <= len(data) // BLOCK
     for mine, other in zip_longest(read, theirs(data)):

@@ -124,7 +124,7 @@ def image_of(config: Any) -> FoundImage | None:
 
     manifest = blob({"schemaVersion": 2, "config": blob(written, "config.v1+json"), "layers": []}, "manifest.v1+json")
     with contextlib.suppress(ImageError):
-        return read_image(msgspec.convert(manifest, Descriptor), lambda one: blobs[one.digest], "test")
+        return read_image(msgspec.convert(manifest, Descriptor), lambda wanted: blobs[wanted.digest], "test")
     return None
 
 
@@ -143,8 +143,8 @@ def test_any_configuration_of_an_image_makes_a_plan_or_is_refused(config: Any) -
         return
     launch = child[-1]
     assert isinstance(launch, Exec)
-    said = image.image_config
-    assert launch.argv == (*(() if said.entrypoint == ("",) else said.entrypoint), *said.cmd) != ()
+    found = image.image_config
+    assert launch.argv == (*(() if found.entrypoint == ("",) else found.entrypoint), *found.cmd) != ()
     names = [entry.partition("=")[0] for entry in launch.env]
     assert all("=" in entry and name for entry, name in zip(launch.env, names, strict=True))
     assert len(set(names)) == len(names)

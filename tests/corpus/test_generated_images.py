@@ -104,13 +104,13 @@ def checked(found: FoundImage, config: Any) -> None:
     """What is found is what the documents say, read by another reader, and can be kept in the store's index."""
     assert len(found.layers) == len(found.diff_ids)
     assert all(is_sha256_digest(name) for name in (*found.diff_ids, found.config.digest, found.manifest.digest))
-    said = json.loads(found.small[found.config.digest])
-    execution = said.get("config") or {}
+    written = json.loads(found.small[found.config.digest])
+    execution = written.get("config") or {}
     assert list(found.image_config.cmd) == (execution.get("Cmd") or [])
     assert list(found.image_config.env) == (execution.get("Env") or [])
     assert found.image_config.user == (execution.get("User") or "")
     assert list(found.image_config.volumes) == sorted(execution.get("Volumes") or {})
-    assert said == json.loads(json.dumps(config))
+    assert written == json.loads(json.dumps(config))
     index = with_entry(Index(), entry_of(REFERENCE, found, pulled=True))
     assert msgspec.json.decode(msgspec.json.encode(index), type=Index) == index
 

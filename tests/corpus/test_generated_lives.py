@@ -116,5 +116,5 @@ def test_whatever_happens_a_deleted_pod_is_gone_in_the_end(seed: int) -> None:
     sim.run(120)
     assert sim.state.stage == "gone"
     assert not sim.processes
-    if sim.state.pod.metadata.deletion_grace_period_seconds != 0:  # otherwise nothing more is told
+    if sim.state.pod.metadata.deletion_grace_period_seconds != 0:  # otherwise nothing more is reported
         assert sim.state.status.phase in ("Succeeded", "Failed")

@@ -49,7 +49,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
 
 
 async def answer(agent: Agent, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The last line; None of what goes on for ever: a watch, a run in the foreground."""
+    """The last line; None of what has no end: a watch, a run in the foreground."""
     client = agent.client()
     try:
         await client.send(**request)

@@ -1,4 +1,4 @@
-"""Generated sequences of changes: a watcher ends with exactly what a list says, or it was told that it cannot."""
+"""Generated sequences of changes: a watcher ends with exactly what a list says, or it is ended with Expired."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Agent:
         self.content: Content = {}
         self.version = 0
         self.history = History(0, max_changes=RING)
-        self.past: dict[int, Content] = {0: {}}  # what a list said at each version
+        self.past: dict[int, Content] = {0: {}}  # what a list held at each version
 
     def write(self, key: Key, labels: dict[str, str] | None, announced: bool = True) -> None:
         """`labels` None: deletes it; a write of what is not there makes it."""

@@ -49,7 +49,7 @@ def indented_lines() -> list[str]:
 def test_every_key_of_the_configuration_is_documented_with_its_default() -> None:
     text = (CHECKOUT / "docs" / "agent.md").read_text()
     rows = re.findall(r"^\| `([a-z_0-9`, ]+)` \| ([^|]+) \|", text, re.MULTILINE)
-    told = {key: defaults for keys, defaults in rows for key in keys.split("`, `")}
+    documented = {key: defaults for keys, defaults in rows for key in keys.split("`, `")}
     for key, default in asdict(Config()).items():
-        assert key in told
-        assert f"`{str(default).lower()}`" in told[key].replace('"', "") or default in ("", ()), key
+        assert key in documented
+        assert f"`{str(default).lower()}`" in documented[key].replace('"', "") or default in ("", ()), key

@@ -38,7 +38,7 @@ What is missing is installed (QEMU, mmdebstrap), downloaded or built once and ke
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it in either way ends the machine too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in either way ends the machine too
     parser = argparse.ArgumentParser(prog="scripts/vm-test", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--kernel", choices=RELEASES, default="trixie", help="whose kernel (default trixie's, 6.12)")
     parser.add_argument("--all", action="store_true", help="all node tests, not only those marked vm")

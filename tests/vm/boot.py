@@ -67,7 +67,7 @@ class Machine:
             yield chunk
 
     def wait_ready(self, timeout_s: float) -> bytes | None:
-        """What the guest has already said after that it is ready; None where it does not say so in time."""
+        """What the guest has written since it is ready; None where it does not say so in time."""
         seen = b""
         with contextlib.suppress(TimeoutError):
             for chunk in self.read(time.monotonic() + timeout_s):

@@ -42,7 +42,7 @@ class Mutation(NamedTuple):
 def all_mutations() -> list[Mutation]:
     """Of every section, in the order of the rows."""
     tables = [table for path in sorted(HERE.glob("*.toml")) for table in tomllib.loads(path.read_text())["mutation"]]
-    return sorted(map(_mutation, tables), key=lambda one: one.row)
+    return sorted(map(_mutation, tables), key=lambda mutation: mutation.row)
 
 
 def _mutation(table: dict[str, str | int]) -> Mutation:

@@ -19,7 +19,7 @@ from tests.conftest import CHECKOUT
 
 PASSED, FAILED = 0, 1  # pytest's exit status
 #: in a mount namespace of its own; the tests need the three that stay writable. In a chroot whose folder is no mount
-#: point there is nothing to remount: the folder is bound beside the copy, and is the root from then on
+#: point there is nothing to remount: the folder is bound next to the copy, and is the root from then on
 HOST_READ_ONLY = """
 for place in /run /tmp /var; do mount --rbind "$place" "$place"; done
 if ! mount -o remount,bind,ro / 2>/dev/null; then
@@ -39,20 +39,20 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", type=int, metavar="ROW", help="of the catalogue; default: all")
     parser.add_argument("--no-baseline", action="store_true", help="do not first run the tests on the source as it is")
     args = parser.parse_args()
-    chosen = [one for one in all_mutations() if not args.rows or one.row in args.rows]
+    chosen = [mutation for mutation in all_mutations() if not args.rows or mutation.row in args.rows]
     if not chosen:
         parser.error("no mutation for these rows")
     if not args.no_baseline and not passes_as_it_is(chosen):
         return 1
     print("| row | without | the test | then | how |\n|---|---|---|---|---|")
-    noticed = [show(one) for one in chosen]
+    noticed = [show(mutation) for mutation in chosen]
     print(f"\n{sum(noticed)} of {len(noticed)} mutations were noticed")
     return 0 if all(noticed) else 1
 
 
 def passes_as_it_is(mutations: Sequence[Mutation]) -> bool:
     with tempfile.TemporaryDirectory(prefix="mutation") as folder:
-        done = run(copy_to(folder), sorted({one.test for one in mutations}))
+        done = run(copy_to(folder), sorted({mutation.test for mutation in mutations}))
     if done.returncode == PASSED:
         return True
     print(f"on the source as it is, these tests fail already:\n{done.stdout}")
@@ -66,9 +66,9 @@ def show(mutation: Mutation) -> bool:
         for edit in mutation.edits:
             (copy / edit.file).write_text(mutated((copy / edit.file).read_text(), edit))
         done = run(copy, [mutation.test])
-    said = {PASSED: "PASSES", FAILED: "fails"}.get(done.returncode, f"pytest ended with {done.returncode}")
+    outcome = {PASSED: "PASSES", FAILED: "fails"}.get(done.returncode, f"pytest ended with {done.returncode}")
     test = mutation.test.rpartition("::")[2]
-    print(f"| {mutation.row} | {mutation.defence} | {test} | {said} | {first_error(done.stdout)} |", flush=True)
+    print(f"| {mutation.row} | {mutation.defence} | {test} | {outcome} | {first_error(done.stdout)} |", flush=True)
     return done.returncode == FAILED
 
 
