@@ -13,6 +13,7 @@ import pytest
 from minipod.agent.registry import names
 from minipod.api.kinds import CONFIG_MAP, NAMESPACE, PERSISTENT_VOLUME_CLAIM, POD
 from minipod.api.types import ConfigMap, ObjectMeta
+from minipod.control.verbs import listing
 from minipod.control.verbs.requests import or_gone
 from minipod.control.wire import Connection
 from minipod.errors import ConflictError
@@ -164,5 +165,47 @@ def test_nothing_is_left_running_of_a_request_that_is_cancelled(tmp_path: Path) 
         assert waits.cancelled()
         connection.close()
         there.close()
+
+    with_agent(tmp_path, test)
+
+
+# -- lists and watches that are many or long --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["table", "object"])
+def test_a_long_list_leaves_turns_of_the_loop_to_others(
+    tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "AT_ONCE", 2)
+
+    async def test(agent: Agent) -> None:
+        for number in range(200):
+            agent.node.registry.create(ConfigMap(metadata=ObjectMeta(name=f"c{number}")))
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counter = asyncio.ensure_future(count())
+        *events, _ = await agent.ask(verb="get", kind="configmaps", output=output)
+        counter.cancel()
+        assert sum(len(event.get("rows", [event])) for event in events) == 200
+        assert turns >= 100
+
+    with_agent(tmp_path, test)
+
+
+def test_a_waiting_watch_is_one_task(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        before = len(asyncio.all_tasks())
+        for _ in range(10):
+            client = agent.client()
+            await client.send(verb="get", kind="pods", watch=True)
+            await client.until_event(lambda message: message["event"] == "bookmark")
+        await asyncio.sleep(1)
+        assert len(asyncio.all_tasks()) == before + 10
 
     with_agent(tmp_path, test)

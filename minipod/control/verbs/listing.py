@@ -7,7 +7,7 @@ missed between them, and none is sent twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -16,11 +16,11 @@ from minipod.agent.node import Node
 from minipod.agent.registry.history import Change, Watch
 from minipod.agent.registry.selection import Selection, parse_selectors
 from minipod.control.verbs.changes import kind_wanted
-from minipod.control.verbs.requests import or_gone
 from minipod.control.wire import Connection
 from minipod.errors import UsageError
 
 BOOKMARK_S = 60.0  # kube-apiserver sends one a minute
+AT_ONCE = 100  # objects of a list that are made into lines in one turn of the loop
 MOST_AT_ONCE = 20  # changes that are sent before the loop gets another turn
 EXPIRY_CHECK_S = 5.0  # how often a watch whose peer does not read is checked for expiry
 
@@ -93,35 +93,42 @@ class Get:
     async def _send_list(self, things: list[Any]) -> None:
         if self._request.output != "object":
             if things or not self._request.watch:
-                self._send_rows(things, "ADDED")
+                rows: list[list[str]] = []
+                async for some in _in_slices(things):
+                    rows += self._rows(some)
+                self._send_rows(things, rows, "ADDED")
             return
-        for thing in things:
-            self._send_object("ADDED", msgspec.json.encode(thing))
-            await self._connection.relieve()
+        async for some in _in_slices(things):
+            for thing in some:
+                self._send_object("ADDED", msgspec.json.encode(thing))
+                await self._connection.relieve()
 
     # -- changes ------------------------------------------------------------------------------------------------
 
     async def _follow(self, watch: Watch) -> dict[str, Any]:
         at_once = 0
         while not self._connection.gone.done():
-            news: Change | int | None = watch.take() if at_once < MOST_AT_ONCE else None
-            at_once += 1
-            if news is None:
-                at_once = 0
-                news = await or_gone(self._connection, self._next(watch))
-            if isinstance(news, Change):
-                self._send_change(news)
-            elif news is not None and self._request.bookmarks:
-                self._send_bookmark(news)
+            if (change := watch.take()) is not None:
+                self._send_change(change)
+            elif await self._is_quiet(watch) and self._request.bookmarks:
+                self._send_bookmark(watch.version)
             await self._drained(watch)
+            at_once = at_once + 1 if change is not None else 0
+            if at_once == MOST_AT_ONCE:
+                at_once = 0
+                await asyncio.sleep(0)
         return {}
 
-    async def _next(self, watch: Watch) -> Change | int:
-        """The next change, or after a minute without one the version up to which there is none."""
+    async def _is_quiet(self, watch: Watch) -> bool:
+        """Waits for a change, a minute at most: whether none came. No tasks: there may be hundreds of watches."""
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        watch.begin_waiting(changed)
+        ends = (changed, self._connection.gone)
         try:
-            return await asyncio.wait_for(watch.next(), BOOKMARK_S)
-        except TimeoutError:
-            return watch.version
+            done, _ = await asyncio.wait(ends, timeout=BOOKMARK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watch.end_waiting()
+        return not done
 
     async def _drained(self, watch: Watch) -> None:
         """Waits for the peer to read. Raises ExpiredError when it is so late that changes are not kept any more."""
@@ -136,7 +143,7 @@ class Get:
         if self._request.output == "object":
             self._send_object(change.type, change.data)
         else:
-            self._send_rows([change.new], change.type)
+            self._send_rows([change.new], self._rows([change.new]), change.type)
 
     def _send_bookmark(self, version: int) -> None:
         self._connection.send({"event": "bookmark", "resource_version": str(version)})
@@ -144,18 +151,34 @@ class Get:
     def _send_object(self, type_: str, data: bytes) -> None:
         self._connection.send({"event": "object", "type": type_, "object": msgspec.Raw(data)})
 
-    def _send_rows(self, things: list[Any], type_: str) -> None:
-        """`objects`: namespace, name, uid and resourceVersion of each row's."""
+    @property
+    def _has_namespaces(self) -> bool:
+        return self._request.namespace is None and self._kind.namespaced
+
+    def _rows(self, things: Sequence[Any]) -> list[list[str]]:
         request, table, now_s = self._request, self._kind.table, self._node.clock()
         wide = request.output == "wide"
-        titles = (*table.titles(wide), *label_titles(request))
         rows = [[*table.row(thing, now_s, wide), *label_cells(request, thing.metadata.labels)] for thing in things]
-        if request.namespace is None and self._kind.namespaced:
-            titles = ("NAMESPACE", *titles)
+        if self._has_namespaces:
             rows = [[thing.metadata.namespace, *row] for thing, row in zip(things, rows, strict=True)]
+        return rows
+
+    def _send_rows(self, things: list[Any], rows: list[list[str]], type_: str) -> None:
+        """`objects`: namespace, name, uid and resourceVersion of each row's."""
+        titles = (*self._kind.table.titles(self._request.output == "wide"), *label_titles(self._request))
+        if self._has_namespaces:
+            titles = ("NAMESPACE", *titles)
         metadata = [thing.metadata for thing in things]
         objects = [(found.namespace, found.name, found.uid, found.resource_version) for found in metadata]
         self._connection.send({"event": "table", "type": type_, "columns": titles, "rows": rows, "objects": objects})
+
+
+async def _in_slices(things: Sequence[Any]) -> AsyncIterator[Sequence[Any]]:
+    """A few at a time, with a turn of the loop between: probes and other clients do not wait for a long list."""
+    for start in range(0, len(things), AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        yield things[start : start + AT_ONCE]
 
 
 def _version(text: str) -> int | None:
