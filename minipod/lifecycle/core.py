@@ -338,7 +338,11 @@ def _mark_deleted(work: Work, requested_s: int | None) -> bool:
     if known is not None and grace >= known:
         return False
     metadata = msgspec.structs.replace(
-        metadata, deletion_timestamp=timestamp(work.now + grace), deletion_grace_period_seconds=int(grace)
+        metadata,
+        deletion_timestamp=timestamp(work.now + grace),
+        deletion_grace_period_seconds=int(grace),
+        # Another behaviour is wanted from now on (rest/delete.go BeforeDelete).
+        generation=metadata.generation + (known is None and metadata.generation > 0),
     )
     work.set(pod=msgspec.structs.replace(state.pod, metadata=metadata), published=state.published + 1)
     return known is not None

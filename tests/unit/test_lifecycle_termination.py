@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from minipod.lifecycle import model
@@ -53,6 +54,16 @@ def test_deletion_sends_the_stop_signal_and_kills_after_the_grace_period() -> No
     assert gone_at(sim) == pytest.approx(at + 7, abs=0.1)
     assert sim.container("c").state.terminated.exit_code == 137
     assert sim.state.status.phase == "Failed"
+
+
+def test_the_first_request_to_delete_is_another_generation_of_the_pod() -> None:
+    sim = running(terminationGracePeriodSeconds=7)
+    metadata = msgspec.structs.replace(sim.state.pod.metadata, generation=1)
+    sim.state = msgspec.structs.replace(sim.state, pod=msgspec.structs.replace(sim.state.pod, metadata=metadata))
+    delete(sim)
+    assert sim.state.pod.metadata.generation == 2
+    delete(sim, 3)
+    assert sim.state.pod.metadata.generation == 2
 
 
 def test_container_that_obeys_ends_at_once_and_the_pod_succeeds_when_all_did() -> None:
