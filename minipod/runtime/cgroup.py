@@ -26,7 +26,7 @@ _UNIT = "run minipod agent as a service of systemd"
 
 
 class CgroupStats(msgspec.Struct, frozen=True):
-    """Usage of one group with everything below it; 0 where this host does not count it."""
+    """Usage of one group with everything below it; 0 where this host does not account for it."""
 
     cpu_usage_ns: int = 0
     memory_usage_bytes: int = 0
@@ -163,7 +163,7 @@ def find_leftovers(paths: Paths, facts: HostFacts) -> tuple[str, ...]:
 def complete(path: str, facts: HostFacts) -> None:
     """Make what a group lacks: of a hierarchy that was mounted, or is joined by a newer minipod, since it was made.
 
-    The commands that come from now on are in it; one without any group is left alone, it has ended.
+    Later commands are in it. A container without any group is left alone: it has ended.
     """
     there = [(hierarchy, os.path.isdir(hierarchy.mount + path)) for hierarchy in hierarchies(facts)]
     if any(is_there for _, is_there in there):

@@ -64,7 +64,7 @@ class Container:
             log.error("container %s: its record is not saved: %s", self.status.id[:12], error)
 
     def send_signal(self, number: int) -> None:
-        """To its first process; one that is gone is not an error."""
+        """To its first process; no error if that is gone."""
         if self.pidfd < 0:
             return
         try:

@@ -52,7 +52,7 @@ class Session(Protocol):
         """Its exit status; 128+n for an end by signal n."""
 
     def signal(self, number: int) -> None:
-        """To the command; one that has ended is not an error."""
+        """To the command; no error if it has ended."""
 
 
 class Attachment(Protocol):

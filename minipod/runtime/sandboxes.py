@@ -224,7 +224,7 @@ class Sandboxes:
     async def stop(self, sandbox_id: str) -> None:
         """StopPodSandbox: removes its processes, namespaces, network and mounts; keeps the record. Idempotent.
 
-        Raises SandboxError that names what could not be taken away; calling again tries again.
+        Raises SandboxError that names what could not be undone; calling again tries again.
         """
         if self.is_stopped(sandbox_id):
             return

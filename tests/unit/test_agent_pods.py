@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from minipod.agent import processes
 from minipod.agent.node import Node
@@ -16,8 +17,9 @@ from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.selection import Selection
-from minipod.api.types import EmptyDirVolumeSource, Pod, Volume
+from minipod.api.types import EmptyDirVolumeSource, Pod, ResourceRequirements, Volume
 from minipod.errors import ConflictError, HostError, SandboxError
+from minipod.lifecycle import model
 from minipod.runtime.status import ContainerState
 from tests.unit.agent_fakes import FakeRuntime, make_node, make_pod, now_s, run_virtually, until
 
@@ -45,6 +47,14 @@ class Agent:
 
     def events(self) -> list[str]:
         return [event.reason for event in self.node.events.all(now_s())]
+
+
+def requesting(name: str, cpu: str) -> Pod:
+    """A pod of one container with this request; the fake node has 2 CPUs."""
+    made = make_pod(name)
+    resources = ResourceRequirements(requests={"cpu": cpu})
+    spec = replace(made.spec, containers=(replace(made.spec.containers[0], resources=resources),))
+    return replace(made, spec=spec)
 
 
 def phase(worker: PodWorker) -> str:
@@ -320,3 +330,40 @@ def _hang_after(runtime: FakeRuntime, verb: str) -> None:
 
 def _mend(runtime: FakeRuntime, verb: str) -> None:
     runtime.__dict__.pop(verb, None)
+
+
+def test_a_resize_that_waits_for_room_gets_it_when_another_pod_is_gone(tmp_path: Path) -> None:
+    async def main() -> None:
+        agent = Agent(tmp_path)
+        wanting, other = (agent.start(requesting(name, "900m")) for name in ("wanting", "other"))
+        await until(lambda: phase(wanting) == phase(other) == "Running")
+        larger = requesting("wanting", "1500m")
+        larger = replace(wanting.state.pod, spec=replace(wanting.state.pod.spec, containers=larger.spec.containers))
+        wanting.post(model.ResizeAsked(pod=larger, reason="OutOfcpu", message="no room"))
+        agent.pods.deferred.add(wanting.uid)
+        await until(lambda: bool(wanting.state.resizing.reason))
+        agent.pods.delete("default", "other")
+        await until(lambda: not wanting.state.resizing.reason)
+        assert agent.pods.deferred == set()
+
+    virtually(main())
+
+
+def test_workers_are_found_by_namespace_and_name_without_a_look_at_the_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        agent = Agent(tmp_path)
+        for namespace, name in (("b", "x"), ("a", "y"), ("a", "x")):
+            made = make_pod(name)
+            agent.start(replace(made, metadata=replace(made.metadata, namespace=namespace)))
+
+        def found(namespace: str | None, name: str | None) -> list[str]:
+            return [f"{worker.namespace}/{worker.name}" for worker in agent.pods.select(namespace, name)]
+
+        assert found(None, None) == ["a/x", "a/y", "b/x"]
+        assert (found("a", None), found("a", "x"), found(None, "x")) == (["a/x", "a/y"], ["a/x"], ["a/x", "b/x"])
+        assert (found("c", None), found("a", "z")) == ([], [])
+        worker = agent.pods.delete("b", "x", 0)
+        await worker.forgotten
+        assert (found("b", None), found(None, None)) == ([], ["a/x", "a/y"])
+
+    virtually(main())
