@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from minipod.errors import HostError
 
 FOLDER = "/run"
-PATIENCE_S = 10.0  # it is held for milliseconds
+PATIENCE_S = 60.0  # usually milliseconds; seconds while the kernel removes hundreds of network namespaces
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.02
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -74,7 +74,7 @@ def _taken(path: str, until: float, patience_s: float) -> int:
                 return fd
             if not locked and time.monotonic() >= until:
                 raise HostError(
-                    f"{path}: {holder(os.fstat(fd))} has held this lock for more than {patience_s:g} s: end it, "
+                    f"{path}: not free within {patience_s:g} s: {holder(os.fstat(fd))} holds this lock: end it, "
                     "then try again"
                 )
         except BaseException:

@@ -32,6 +32,8 @@ from minipod.runtime.records import SandboxRecord, decode_operations, encode_ope
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import SandboxState, SandboxStatus
 
+_LEAVE_S = 5.0  # an agent that exits waits so long for a lease; one that waits for a lock ends with the agent
+
 log = logging.getLogger(__name__)
 
 
@@ -130,8 +132,9 @@ class Sandboxes:
             try:
                 return await asyncio.shield(lease)
             except asyncio.CancelledError:  # no record names this sandbox yet: its lease would stay
-                await asyncio.wait([lease])
-                await off_loop(self._network.release, config.id)
+                ended, _ = await asyncio.wait([lease], timeout=_LEAVE_S)
+                if ended and lease.exception() is None:
+                    await off_loop(self._network.release, config.id)
                 raise
             finally:
                 for text in warnings:

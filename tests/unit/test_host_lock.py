@@ -37,7 +37,7 @@ def test_a_holder_that_does_not_let_go_is_named_and_not_waited_for(tmp_path: Pat
         with pytest.raises(HostError) as failure, root_lock(path, patience_s=0):
             pass
         other.communicate("")
-    assert f"{path}: process {other.pid} ({name}) has held this lock" in str(failure.value)
+    assert f"{path}: not free within 0 s: process {other.pid} ({name}) holds this lock" in str(failure.value)
     with root_lock(path, patience_s=0):
         pass
 
