@@ -1,7 +1,7 @@
 """A program that only makes the system calls it is built with, one after the other (layer 1). No policy.
 
 A fork of Python copies and touches hundreds of pages before it gets to exec. This program is one page and its table,
-so what can be said as system calls alone is started by it in a fraction of the time, and without anything of the
+so what system calls alone can do is started by it in a fraction of the time, and without anything of the
 parent's memory: docs/decisions/033-commands-are-launched-by-a-table.md.
 
 Where a call fails that must not, it writes `REPORT` (result, address of the call) to descriptor 3 and exits.
