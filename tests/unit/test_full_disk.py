@@ -136,6 +136,26 @@ def writes_of_scenario(folder: Path, first: int, last: int) -> int:
     return counted
 
 
+def test_what_happens_to_a_pod_is_shown_while_nothing_can_be_stored(tmp_path: Path) -> None:
+    """Also after a change of a client was refused: the versions that are reserved suffice."""
+
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        client = agent.client()
+        await client.send(verb="get", kind="pods", watch=True, output="object")
+        store: Any = agent.node.store
+        store._db = Disk(store._db, 0, 1_000_000)
+        target = {"kind": "pods", "name": "web"}
+        assert await answered(agent.ask(verb="label", target=target, field="labels", set={"a": "1"})) == "Host"
+        agent.runtime.end(agent.runtime.find("main").id, 1)
+        ended = client.until_event(lambda event: event.get("object", {}).get("status", {}).get("phase") == "Failed")
+        await asyncio.wait_for(ended, 60)
+        assert (await listed(agent))["Pod", "default", "web"]["status"]["phase"] == "Failed"
+        store._db.failing = range(0)
+
+    with_agent(tmp_path, test)
+
+
 def test_without_a_failure_all_agree(tmp_path: Path) -> None:
     assert writes_of_scenario(tmp_path, 0, 0) >= WRITES
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 
@@ -110,7 +111,6 @@ class Store:
                 # A failing commit or a full disk may have rolled back by itself.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                self._reserved = self._version  # versions that were reserved inside were rolled back
                 self._end(self._on_rollback[::-1])
                 raise
         self._end(self._after_commit)
@@ -162,6 +162,7 @@ class Store:
         """
         if self._version >= self._reserved:
             self.set_meta("version", str(self._version + _RESERVED_AT_ONCE))
+            self.on_rollback(partial(setattr, self, "_reserved", self._reserved))
             self._reserved = self._version + _RESERVED_AT_ONCE
         self._version += 1
         return self._version
