@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from minipod.agent.registry import names
+from minipod.agent.registry import names, stored
 from minipod.api.kinds import CONFIG_MAP, NAMESPACE, PERSISTENT_VOLUME_CLAIM, POD
 from minipod.api.types import ConfigMap, ObjectMeta
 from minipod.control.verbs import listing
@@ -207,5 +207,24 @@ def test_a_waiting_watch_is_one_task(tmp_path: Path) -> None:
             await client.until_event(lambda message: message["event"] == "bookmark")
         await asyncio.sleep(1)
         assert len(asyncio.all_tasks()) == before + 10
+
+    with_agent(tmp_path, test)
+
+
+def test_what_is_kept_decoded_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "MAX_DECODED_BYTES", 10_000)
+
+    async def test(agent: Agent) -> None:
+        registry = agent.node.registry
+        for number in range(50):
+            registry.create(ConfigMap(metadata=ObjectMeta(name=f"c{number}"), data={"a": "x" * 1_000}))
+        objects = registry.objects(CONFIG_MAP)
+        assert len(objects) == 50
+        kept = [thing for thing in objects if registry.find(ConfigMap, "default", thing.metadata.name) is thing]
+        assert not kept, "only the last few are kept, and each of these was read after all others"
+        first = registry.get(CONFIG_MAP, "default", "c0")
+        assert registry.get(CONFIG_MAP, "default", "c0") is first
+        huge = registry.create(ConfigMap(metadata=ObjectMeta(name="huge"), data={"a": "x" * 20_000}))
+        assert registry.get(CONFIG_MAP, "default", "huge") == huge
 
     with_agent(tmp_path, test)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,16 @@ from minipod.api.types import Namespace, ObjectMeta
 #: these need not be created
 BUILT_IN_NAMESPACES = ("default",)
 
+MAX_DECODED_BYTES = 8 << 20  # of the objects that are kept decoded, as JSON
+
+_Key = tuple[str, str, str]
+
+
+class _Decoded(NamedTuple):
+    version: int
+    size: int  # in bytes, as JSON
+    object: Any
+
 
 class StoredObjects:
     """A `registry.Keeper`. `publish` is called with each change once it is committed."""
@@ -26,7 +36,8 @@ class StoredObjects:
         self._store = store
         self._clock = clock
         self._publish = publish
-        self._decoded: dict[tuple[str, str, str], tuple[int, Any]] = {}
+        self._decoded: dict[_Key, _Decoded] = {}  # those that were read last, newest last
+        self._decoded_bytes = 0
 
     def create_built_in(self) -> None:
         """Those namespaces that are not there yet. Raises HostError."""
@@ -43,11 +54,22 @@ class StoredObjects:
 
     def _object(self, record: Record) -> Any:
         key = (record.kind, record.namespace, record.name)
-        known = self._decoded.get(key)
-        if known is None or known[0] != record.version:
-            known = (record.version, msgspec.json.decode(record.data, type=kind_named(record.kind).struct))
-            self._decoded[key] = known
-        return known[1]
+        known = self._dropped(key)
+        if known is None or known.version != record.version:
+            thing = msgspec.json.decode(record.data, type=kind_named(record.kind).struct)
+            known = _Decoded(record.version, len(record.data), thing)
+        self._decoded[key] = known
+        self._decoded_bytes += known.size
+        while self._decoded_bytes > MAX_DECODED_BYTES:
+            self._dropped(next(iter(self._decoded)))
+        return known.object
+
+    def _dropped(self, key: _Key) -> _Decoded | None:
+        """Forgets the decoded object: what was known of it."""
+        known = self._decoded.pop(key, None)
+        if known is not None:
+            self._decoded_bytes -= known.size
+        return known
 
     def create(self, thing: Any, applied: bytes | None = None) -> Any:
         metadata = msgspec.structs.replace(
@@ -100,7 +122,7 @@ class StoredObjects:
             self._store.delete_applied(*key)
             change = change_of("DELETED", thing, gone, msgspec.json.encode(gone))
             self._store.after_commit(lambda: self._publish(change))
-        self._decoded.pop(key, None)
+        self._dropped(key)
 
     def _with_version(self, thing: Any) -> tuple[Any, int]:
         version = self._store.next_version()
