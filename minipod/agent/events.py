@@ -8,6 +8,7 @@ event is stored and published like every other object.
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from minipod.agent.registry.store import EventRecord, Store
 from minipod.api.timestamps import timestamp
 from minipod.api.types import Event, EventSource, ObjectMeta, ObjectReference
 from minipod.errors import HostError
+
+log = logging.getLogger("minipod.agent")
 
 LIFETIME_S = 3600.0
 MAX_EVENTS = 10_000  # of all pods
@@ -111,13 +114,22 @@ class EventRecorder:
         self._load(now_s)
 
     def _load(self, now_s: float) -> None:
+        damaged = []
         for record in self._store.events():
-            event = msgspec.json.decode(record.data, type=Event)
+            try:
+                event = msgspec.json.decode(record.data, type=Event)
+            except (msgspec.DecodeError, ValueError):  # ValueError: UTF-8
+                damaged.append(record.uid)
+                continue
             path = event.involved_object.field_path
             key = _Key(record.pod_uid, path, event.type, event.reason, event.message)
             self._events[key] = event
             self._last_s[key] = record.last_s
-        self.expire(now_s)
+        with contextlib.suppress(HostError):  # what cannot be removed, on a full disk, is still there
+            if damaged:
+                log.error("events: %d are damaged and are removed", len(damaged))
+                self._store.delete_events(damaged)
+            self.expire(now_s)
 
     def record(
         self,

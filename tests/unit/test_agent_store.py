@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -331,3 +332,17 @@ def apply(content: dict[str, Event], change: Change) -> None:
         del content[change.name]
     else:
         content[change.name] = change.new
+
+
+def test_a_write_waits_only_shortly_for_a_process_that_has_locked_the_file(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    begun_s = time.monotonic()
+    with pytest.raises(HostError, match="another process holds it open"):
+        store.put(record("web"))
+    assert time.monotonic() - begun_s < 2, "SQLite's own patience is 5 s, in which nothing else is done"
+    other.execute("ROLLBACK")
+    store.put(record("web"))
+    other.close()
+    store.close()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import sys
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from minipod.agent.pods.recovery import recover
+from minipod.agent.registry.store import Store
 from minipod.api.kinds import ALL_KINDS, NODE
+from tests.unit import agent_fakes
 from tests.unit.agent_client import MANIFEST, Agent, with_agent
 
 KINDS = [kind.plural for kind in ALL_KINDS if kind is not NODE]
@@ -154,6 +158,35 @@ def test_what_happens_to_a_pod_is_shown_while_nothing_can_be_stored(tmp_path: Pa
         store._db.failing = range(0)
 
     with_agent(tmp_path, test)
+
+
+def test_an_agent_starts_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With old events, which it cannot remove, and without the built-in objects, which it cannot make."""
+
+    async def before(agent: Agent) -> None:
+        await recover(agent.node, agent.pods)
+        await agent.run_detached()
+        with agent.node.store.transaction():
+            agent.node.store.delete("Namespace", "", "default")
+
+    with_agent(tmp_path, before)
+    monkeypatch.setattr(agent_fakes, "START_S", agent_fakes.START_S + 7200)
+    prepare = Store._prepare
+
+    def on_full_disk(store: Any) -> None:
+        prepare(store)
+        store._db = Disk(store._db, 0, sys.maxsize)
+
+    monkeypatch.setattr(Store, "_prepare", on_full_disk)
+
+    async def after(agent: Agent) -> None:
+        await recover(agent.node, agent.pods)
+        assert await answered(agent.ask(verb="get", kind="events")) == ""
+        assert [key for key in await listed(agent) if key[0] == "Pod"] == [("Pod", "default", "web")]
+        store: Any = agent.node.store
+        store._db.failing = range(0)
+
+    with_agent(tmp_path, after)
 
 
 def test_without_a_failure_all_agree(tmp_path: Path) -> None:

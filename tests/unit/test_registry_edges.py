@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from minipod.agent.pods.recovery import recover
 from minipod.agent.registry import names, stored
-from minipod.api.kinds import CONFIG_MAP, NAMESPACE, PERSISTENT_VOLUME_CLAIM, POD
+from minipod.api.kinds import CONFIG_MAP, EVENT, NAMESPACE, PERSISTENT_VOLUME_CLAIM, POD
 from minipod.api.types import ConfigMap, ObjectMeta
 from minipod.control.verbs import listing
 from minipod.control.verbs.requests import or_gone
 from minipod.control.wire import Connection
-from minipod.errors import ConflictError
+from minipod.errors import ConflictError, HostError
 from tests.unit.agent_client import Agent, with_agent
 
 
@@ -228,3 +230,30 @@ def test_what_is_kept_decoded_is_bounded(tmp_path: Path, monkeypatch: pytest.Mon
         assert registry.get(CONFIG_MAP, "default", "huge") == huge
 
     with_agent(tmp_path, test)
+
+
+@pytest.mark.parametrize("garbage", [b"{", b"[]", b'{"metadata":{"name":7}}', b'"\xff"'])
+def test_a_damaged_object_stops_neither_the_agent_nor_the_other_objects(tmp_path: Path, garbage: bytes) -> None:
+    async def before(agent: Agent) -> None:
+        await agent.run_detached()
+        await apply(agent, config_map(name="good"), config_map(name="bad"))
+
+    with_agent(tmp_path, before)
+    with sqlite3.connect(tmp_path / "state" / "minipod.db") as db:
+        db.execute("UPDATE objects SET data=? WHERE name IN ('bad', 'web')", (garbage,))
+        db.execute("UPDATE events SET data=? WHERE uid=(SELECT max(uid) FROM events)", (garbage,))
+        (events,) = db.execute("SELECT count(*) FROM events").fetchone()
+    db.close()
+
+    async def after(agent: Agent) -> None:
+        await recover(agent.node, agent.pods)
+        assert [thing.metadata.name for thing in agent.node.registry.objects(CONFIG_MAP)] == ["good"]
+        with pytest.raises(HostError, match="ConfigMap default/bad is damaged"):
+            agent.node.registry.get(CONFIG_MAP, "default", "bad")
+        assert len(agent.node.registry.objects(EVENT)) >= events - 1
+        await asyncio.sleep(10)
+        record = agent.node.store.get("Pod", "default", "web")
+        assert record is not None
+        assert json.loads(record.data)["metadata"]["name"] == "web", "made anew of its state"
+
+    with_agent(tmp_path, after)

@@ -122,7 +122,11 @@ class PodWorker:
         metadata = self.state.pod.metadata
         record = self._node.store.get("Pod", metadata.namespace, metadata.name)
         if record is not None and record.uid == self.uid:
-            self.pod = msgspec.json.decode(record.data, type=Pod)
+            try:
+                self.pod = msgspec.json.decode(record.data, type=Pod)
+            except (msgspec.DecodeError, ValueError) as error:  # ValueError: UTF-8
+                log.error("pod %s/%s: its stored object is damaged (%s): made anew", self.namespace, self.name, error)
+                self._unsaved = True
 
     async def close(self) -> None:
         """The agent exits: cancels actions that are under way; the next agent finds what they did."""

@@ -19,6 +19,7 @@ from minipod.errors import HostError
 
 _BUSY_S = 60.0  # a checkpoint holds the writer up for one sync of the disk at most
 SCHEMA_VERSION = 1
+LOCKED_MS = 50  # how long a write waits for a process that has locked the file: everything else waits with it
 _RESERVED_AT_ONCE = 1000
 _APPLIED = "applied/"  # + kind: the manifest that `apply` wrote last, in the row of the same name
 
@@ -95,6 +96,7 @@ class Store:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._version = self._reserved = int(self.meta("version") or 0)
+        self._db.execute(f"PRAGMA busy_timeout={LOCKED_MS}")  # until here SQLite's own, 5 s: it may have to recover
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

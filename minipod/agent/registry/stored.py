@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from minipod.api.defaults import defaulted
 from minipod.api.kinds import NAMESPACE, Kind, kind_named
 from minipod.api.timestamps import timestamp
 from minipod.api.types import Namespace, ObjectMeta
+from minipod.errors import HostError
+
+log = logging.getLogger("minipod.agent")
 
 #: these need not be created
 BUILT_IN_NAMESPACES = ("default",)
@@ -50,19 +54,33 @@ class StoredObjects:
         return None if record is None else self._object(record)
 
     def list(self, kind: Kind, namespace: str | None) -> list[Any]:
-        return [self._object(record) for record in self._store.objects(kind.name, namespace)]
+        found = []
+        for record in self._store.objects(kind.name, namespace):
+            try:
+                found.append(self._object(record))
+            except HostError as error:  # the others are listed
+                log.error("%s", error)
+        return found
 
     def _object(self, record: Record) -> Any:
         key = (record.kind, record.namespace, record.name)
         known = self._dropped(key)
         if known is None or known.version != record.version:
-            thing = msgspec.json.decode(record.data, type=kind_named(record.kind).struct)
+            thing = self._from_json(record)
             known = _Decoded(record.version, len(record.data), thing)
         self._decoded[key] = known
         self._decoded_bytes += known.size
         while self._decoded_bytes > MAX_DECODED_BYTES:
             self._dropped(next(iter(self._decoded)))
         return known.object
+
+    def _from_json(self, record: Record) -> Any:
+        """Raises HostError for what is damaged."""
+        try:
+            return msgspec.json.decode(record.data, type=kind_named(record.kind).struct)
+        except (msgspec.DecodeError, ValueError) as error:  # ValueError: UTF-8
+            name = f"{record.kind} {record.namespace}/{record.name}"
+            raise HostError(f"state database {self._store.path}: {name} is damaged ({error})") from None
 
     def _dropped(self, key: _Key) -> _Decoded | None:
         """Forgets the decoded object: what was known of it."""

@@ -114,12 +114,11 @@ def replaced(written: Data, current: Data) -> Data:
 async def apply(node: Node, pods: Pods, connection: Connection, request: Message) -> dict[str, Any]:
     """The verb `apply`: one object after the other; a failure is reported and does not stop the others."""
     wanted = converted(request, ApplyRequest)
-    known = {(worker.namespace, worker.name) for worker in pods.select(None, None)}
     manifests = await loaded(
         wanted.files,
         wanted.namespace,
         pods=False,
-        exists=lambda pod: (pod.metadata.namespace, pod.metadata.name) in known,
+        exists=lambda pod: pods.worker(pod.metadata.namespace, pod.metadata.name) is not None,
     )
     for warning in manifests.warnings:
         connection.send({"event": "warning", "message": warning})
