@@ -295,6 +295,27 @@ def test_after_a_reboot_the_pod_starts_anew_with_its_init_containers(
     virtually(main())
 
 
+def test_a_clock_that_is_set_back_delays_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        agent = Agent(tmp_path)
+        behind_s = 0.0
+        agent.node.clock = lambda: now_s() - behind_s
+        worker = agent.start(make_pod())
+        await until(lambda: phase(worker) == "Running")
+        for attempt in range(1, 4):  # each backoff begins at one time and ends at another
+            agent.runtime.end(agent.runtime.find("main").id, 1)
+            await asyncio.sleep(1)
+            behind_s += 3600
+            await until(lambda: agent.runtime.is_running("main"), 10 * 2**attempt)
+            assert agent.runtime.find("main").config.attempt == attempt
+        behind_s = 0.0  # and set right again
+        agent.runtime.end(agent.runtime.find("main").id, 1)
+        await asyncio.sleep(1)
+        assert phase(worker) == "Running"
+
+    virtually(main())
+
+
 def test_a_full_disk_does_not_stop_a_running_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         agent = Agent(tmp_path)

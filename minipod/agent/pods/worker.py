@@ -30,6 +30,7 @@ from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
 
+_CLOCK_NOISE_S = 0.01  # clocks that differ by less are in step
 SAVE_AGAIN_S = 5.0  # after a failed save (a full disk); the pod continues without
 
 _state_encoder = msgspec.json.Encoder()
@@ -62,6 +63,7 @@ class PodWorker:
         self._unsaved = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._now = 0.0
+        self._now_at = 0.0  # the loop's time then
 
     @property
     def namespace(self) -> str:
@@ -166,7 +168,7 @@ class PodWorker:
         have happened, so a state that cannot be saved is saved later.
         """
         before = self.state
-        self._now = max(self._now, self._node.clock())  # the core needs a time that never runs backwards
+        self._advance()
         try:
             self.state, actions = core.step(before, event, self._now)
         except Exception:
@@ -182,6 +184,15 @@ class PodWorker:
             self._keep(before, actions, write)
         for action in actions:
             self._begin(action)
+
+    def _advance(self) -> float:
+        """The core's time: the clock's, but when that is set back, time continues until the clock has caught up."""
+        loop_s = self._loop.time()
+        least = self._now + loop_s - self._now_at
+        clock = self._node.clock()
+        self._now = max(self._now, clock if clock > least - _CLOCK_NOISE_S else least)
+        self._now_at = loop_s
+        return self._now
 
     def _keep(self, before: model.PodState, actions: Sequence[model.Action], write: _Write | None) -> None:
         """Saves state and events in one transaction, then publishes them. Raises HostError for a client's change."""
@@ -271,7 +282,7 @@ class PodWorker:
             return
         self._timed = not self._unsaved
         at = core.next_wakeup(self.state)
-        now = self._node.clock()
+        now = self._advance()
         if self._unsaved:
             at = min(at or now + SAVE_AGAIN_S, now + SAVE_AGAIN_S)
         if at is not None:
