@@ -301,6 +301,12 @@ def test_refused_patches(patch: Any, kind: PatchType, code: int, message: str) -
     assert refused.value.code == code
 
 
+def test_objects_in_a_list_of_strings_have_no_difference() -> None:
+    before, after = ({"metadata": {"finalizers": [{"a": value}]}} for value in (1, 2))
+    with pytest.raises(PatchError, match="cannot merge lists without merge key"):
+        difference("Pod", before, after)
+
+
 def test_copies_have_a_limit() -> None:
     """Each copy of the whole doubles the document."""
     operations = [{"op": "copy", "from": "/spec", "path": f"/spec/{n}"} for n in range(64)]

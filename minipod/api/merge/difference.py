@@ -13,6 +13,7 @@ from minipod.api.merge.rules import Rule
 from minipod.api.merge.strategic import DELETE, DELETE_FROM, MERGE, PATCH, RETAIN_KEYS, SET_ORDER, strategic
 from minipod.api.merge.values import Data, List, distinct, element_type, index_of, same, text
 from minipod.api.schema import Shape
+from minipod.errors import PatchError
 
 
 class _Wanted(NamedTuple):
@@ -71,6 +72,8 @@ def _lists(shape: Shape, key: str, before: List, after: List, wanted: _Wanted) -
     if not before:
         return {key: after} if after and wanted.changes else {}
     if element_type(before, after) is dict:
+        if not rule.merge_key:
+            raise PatchError("cannot merge lists without merge key for type struct", code=500)
         return _lists_of_maps(item_shape(field_shape(shape, key)), key, before, after, rule, wanted)
     return _lists_of_scalars(key, before, after, wanted)
 
