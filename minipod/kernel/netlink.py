@@ -241,6 +241,10 @@ def exists(name: str) -> bool:
     return True
 
 
+#: threads that wait for the kernel at the same time: hundreds of pods that go at once would take all memory for stacks
+_deletions = threading.BoundedSemaphore(16)
+
+
 def remove_link(name: str) -> None:
     """Delete interface `name`; it is gone when this returns. No error if there is none.
 
@@ -255,11 +259,18 @@ def remove_link(name: str) -> None:
                 opened.apply([delete_link(name)])
         except OSError as error:
             failure.append(error)
+        finally:
+            _deletions.release()
 
     if not exists(name):
         return
+    _deletions.acquire()
     thread = threading.Thread(target=run, name=f"delete {name}")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        _deletions.release()
+        raise
     while exists(name) and thread.is_alive():
         time.sleep(_POLL_S)
     if failure:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from minipod.kernel import sysctl
+from minipod.kernel import netlink, sysctl
 from minipod.plan.configs import NamespaceOptions, NetworkFacts, PortMapping, SandboxConfig
 from minipod.plan.network import forwarding
 from minipod.plan.network.forwarding import EnableForwarding
@@ -298,3 +300,36 @@ print(json.dumps([light, hasattr(pyroute2, "IPRoute")]))
     assert "pyroute2.netlink.rtnl.ifinfmsg" in light
     assert not {"pyroute2", "pyroute2.ndb", "pyroute2.ipdb", "pyroute2.iproute"} & set(light)
     assert whole
+
+
+def test_links_that_go_at_the_same_time_take_a_bounded_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's answer takes long after the link is gone; a thousand pods may be deleted at once."""
+    release, gone, most = threading.Event(), set[str](), [0]
+
+    class Slow:
+        def __enter__(self) -> Slow:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def apply(self, requests: list[Any]) -> None:
+            gone.add(requests[0])
+            most[0] = max(most[0], threading.active_count() - before)
+            release.wait(10)
+
+    before = threading.active_count()
+    monkeypatch.setattr(netlink, "Netlink", Slow)
+    monkeypatch.setattr(netlink, "delete_link", lambda name: name)
+    monkeypatch.setattr(netlink, "exists", lambda name: name not in gone)
+    for number in range(16):
+        netlink.remove_link(f"v{number}")
+    last = threading.Thread(target=netlink.remove_link, args=("last",))
+    last.start()
+    last.join(0.05)
+    assert last.is_alive()  # it waits for one of them
+    assert "last" not in gone
+    release.set()
+    last.join(10)
+    assert "last" in gone
+    assert most[0] <= 17
