@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 8  # working at the same time
-MAX_THREADS = 128  # including stuck ones
+MAX_THREADS = 64  # including stuck ones
 STUCK_S = 1.0  # a thread that works for longer on one piece of work does not count as one of THREADS
 ANSWER_S = 10.0  # for an access to a file system: slow ones answer within this time, others are hung
 

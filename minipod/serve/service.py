@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from minipod.agent import leftovers
@@ -36,6 +37,7 @@ from minipod.serve.start import notify_systemd
 
 log = logging.getLogger("minipod.agent")
 
+STACK_BYTES = 1 << 20  # of each thread; it counts in full against RLIMIT_DATA, which 8 MiB each would reach with 128
 SWITCH_S = 0.0001  # how long the loop waits for the GIL while a thread computes, after each system call anew
 RUNNING = "running"  # key in the store: set while an agent runs, and left behind by one that crashed
 TRIM_AFTER_S = 2.0  # after the last pod and connection
@@ -51,6 +53,7 @@ def serve(options: Options, ready: Callable[[], None], notes: Sequence[str] = ()
     for note in notes:
         log.warning("%s", note)
     sys.setswitchinterval(SWITCH_S)
+    threading.stack_size(STACK_BYTES)
     watchdog = Watchdog()
     signal.signal(
         signal.SIGINT, signal.SIG_DFL

@@ -113,10 +113,12 @@ def host(session: leaks.Session, image_folder: str) -> Iterator[Host]:
         yield made
     finally:
         made.close()
-        print(Path(paths.root, "agent.log").read_text(errors="replace"))
+        log = Path(paths.root, "agent.log").read_text(errors="replace")
+        print(log)
         os.close(made.namespace.fd)
         umount(paths.state)
         subprocess.run(["rm", "-rf", folder], check=True)
+    assert "can't start new thread" not in log  # RLIMIT_DATA counts their stacks
 
 
 class Watch(threading.Thread):
