@@ -294,7 +294,7 @@ def _undo(operations: Iterable[HostOperation]) -> list[str]:
     for operation in reversed(tuple(operations)):
         try:
             operation.undo()
-        except (OSError, MinipodError) as error:
+        except Exception as error:  # also a MemoryError or no thread: the other operations are undone all the same
             failures.append(f"{type(operation).__name__}: {_one_line(error)}")
     return failures
 

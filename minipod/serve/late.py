@@ -62,7 +62,11 @@ class LateModule(ModuleType):
                 vars(self)["_begun"] = True  # while it is executed, its own attributes are not defined yet
                 assert self.__spec__ is not None
                 assert self.__spec__.loader is not None
-                self.__spec__.loader.exec_module(self)
+                try:
+                    self.__spec__.loader.exec_module(self)
+                except BaseException:
+                    vars(self)["_begun"] = False  # for lack of memory, say: the next access tries again
+                    raise
                 self.__class__ = ModuleType  # type: ignore[assignment]
                 for ours in ("_late", "_begun"):
                     del vars(self)[ours]

@@ -61,7 +61,7 @@ class Step(HostOperation, frozen=True):
 
 
 class World:
-    """What the fakes share. `broken`: entries of the journal that fail with ENOSPC."""
+    """What the fakes share. `broken`: entries of the journal that fail with `failure`."""
 
     current: World
 
@@ -71,6 +71,7 @@ class World:
         Path(self.paths.root).mkdir(parents=True, exist_ok=True)
         self.journal: list[str] = []
         self.broken: set[str] = set()
+        self.failure: Exception = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.sandbox_steps: Sequence[str] = ("group", "netns", "files")
         self.container_steps: Sequence[str] = ("own group", "folder")
         self.has_pause = False
@@ -83,7 +84,7 @@ class World:
     def do(self, entry: str) -> None:
         self.journal.append(entry)
         if entry in self.broken:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise self.failure
 
     def since(self, work: str) -> list[str]:
         """The journal after that entry."""

@@ -73,3 +73,12 @@ def test_what_is_absent_can_be_imported_afterwards(monkeypatch: pytest.MonkeyPat
     import ssl
 
     assert ssl.HAS_TLSv1_2
+
+
+def test_what_failed_once_is_loaded_with_the_next_use(waits: LateModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        waits.value  # noqa: B018
+    monkeypatch.undo()
+    monkeypatch.setattr("builtins.began", [], raising=False)
+    assert waits.value == 7

@@ -75,6 +75,19 @@ def test_what_a_failed_run_cannot_undo_is_a_note_of_its_error(world: World) -> N
     assert world.journal[-2:] == ["undo group", "release"]  # the other steps are undone all the same
 
 
+def test_a_host_out_of_threads_or_memory_still_undoes_the_rest(world: World) -> None:
+    world.broken, world.failure = {"undo netns"}, RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        made = await world.open()
+        await made.run_pod_sandbox(sandbox_config())
+        with pytest.raises(SandboxError, match="Step: can't start new thread"):
+            await made.stop_pod_sandbox("s")
+
+    virtually(world, main)
+    assert "undo group" in world.since("undo netns")
+
+
 def test_without_an_address_nothing_is_made(world: World) -> None:
     world.network.full = True
 
