@@ -79,7 +79,7 @@ def test_whatever_is_killed_at_any_moment_the_next_command_finds_all_in_order(
             volumes=volumes,
             shareProcessNamespace=share,
             restartPolicy="Always",
-            terminationGracePeriodSeconds=3,  # a shell that has not set its trap yet, as process 1, is sent TERM in vain
+            terminationGracePeriodSeconds=3,  # a shell without its trap yet, as process 1, ignores TERM
         )
         detached = dice.random() < 0.5
         with node.popen("run", *(["-d"] if detached else []), path, stdout=subprocess.DEVNULL) as run:
