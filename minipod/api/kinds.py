@@ -111,6 +111,10 @@ class Kind:
             self._found[name] = _imported(self._references[name])
         return self._found[name]
 
+    def place(self, namespace: str) -> str:
+        """The namespace that an object of the kind is in; objects of the whole host have none."""
+        return (namespace or "default") if self.namespaced else ""
+
     def __repr__(self) -> str:
         return f"Kind({self.name})"
 

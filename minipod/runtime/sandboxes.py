@@ -24,7 +24,7 @@ from minipod.plan.sandbox import (
     sandbox_directory,
     sandbox_operations,
 )
-from minipod.runtime import cgroup
+from minipod.runtime import cgroup, host_work
 from minipod.runtime.index import Index
 from minipod.runtime.network import Network
 from minipod.runtime.offload import off_loop, slowly_off_loop
@@ -113,7 +113,7 @@ class Sandboxes:
             status = self._status(config, network)
             self._save(SandboxRecord(status=status, operations=msgspec.Raw(encode_operations(operations))))
             async with self._host:
-                await off_loop(_execute, operations)
+                await host_work.execute(operations)
             await self._start_pause(config)
         except (OSError, MinipodError) as error:
             failure = error if isinstance(error, SandboxError) else SandboxError(_one_line(error))
@@ -281,11 +281,6 @@ class Sandboxes:
 
 def _pause_key(sandbox_id: str) -> str:
     return f"{sandbox_id}.pause"
-
-
-def _execute(operations: Iterable[HostOperation]) -> None:
-    for operation in operations:
-        operation.execute()
 
 
 def _undo(operations: Iterable[HostOperation]) -> list[str]:

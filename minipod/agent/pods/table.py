@@ -19,6 +19,7 @@ from minipod.agent.registry.names import named
 from minipod.api.kinds import POD, Kind
 from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
+from minipod.api.validation.prepare import created_metadata
 from minipod.errors import ConflictError, NotFoundError
 from minipod.kernel.regular import opened_folder
 from minipod.kernel.remove import remove_tree_at
@@ -110,18 +111,10 @@ class Pods:
 
     def _completed(self, pod: Pod) -> Pod:
         """The pod with the fields that the API server and the scheduler set at creation."""
-        namespace = pod.metadata.namespace or "default"
-        metadata = msgspec.structs.replace(
-            named(pod, lambda name: (namespace, name) in self._workers).metadata,
-            namespace=namespace,
-            uid=str(uuid.uuid4()),
-            creation_timestamp=timestamp(self._node.clock()),
-            deletion_timestamp=None,
-            deletion_grace_period_seconds=None,
-            generation=1,
-            resource_version="",
-            self_link="",
-        )
+        namespace = POD.place(pod.metadata.namespace)
+        metadata = named(pod, lambda name: (namespace, name) in self._workers).metadata
+        created = timestamp(self._node.clock())
+        metadata = created_metadata(metadata, namespace, str(uuid.uuid4()), created, generation=1)
         spec = pod.spec
         if not spec.node_name and not spec.scheduling_gates:
             spec = msgspec.structs.replace(spec, node_name=self._node.facts.node_name)

@@ -85,19 +85,19 @@ class Registry:
 
     def find(self, struct: type[O], namespace: str, name: str) -> O | None:
         kind = kind_named(struct.__name__)
-        found: O | None = self._keeper(kind).find(kind, place(kind, namespace), name)
+        found: O | None = self._keeper(kind).find(kind, kind.place(namespace), name)
         return found
 
     def get(self, kind: Kind, namespace: str, name: str) -> Any:
         """The stored object. Raises NotFoundError with the API server's message."""
-        found = self._keeper(kind).find(kind, place(kind, namespace), name)
+        found = self._keeper(kind).find(kind, kind.place(namespace), name)
         if found is None:
             raise NotFoundError(f'{kind.plural} "{name}" not found')
         return found
 
     def objects(self, kind: Kind, namespace: str | None = None) -> list[Any]:
         """By namespace and name; `namespace` None: of all."""
-        return self._keeper(kind).list(kind, None if namespace is None else place(kind, namespace))
+        return self._keeper(kind).list(kind, None if namespace is None else kind.place(namespace))
 
     def all(self, struct: type[O], namespace: str | None = None) -> list[O]:
         return self.objects(kind_named(struct.__name__), namespace)
@@ -112,7 +112,7 @@ class Registry:
         kind = kind_of(thing)
         if kind.refused:
             raise UsageError(f"{kind.plural}: cannot be created: {kind.refused}")
-        keeper, namespace = self._keeper(kind), place(kind, thing.metadata.namespace)  # type: ignore[attr-defined]
+        keeper, namespace = self._keeper(kind), kind.place(thing.metadata.namespace)  # type: ignore[attr-defined]
 
         def is_taken(name: str) -> bool:
             return keeper.find(kind, namespace, name) is not None
@@ -212,11 +212,6 @@ class Registry:
         metadata = thing.metadata
         data = self._store.applied(thing.kind, metadata.namespace, metadata.name)
         return {} if data is None else msgspec.json.decode(data, type=dict[str, Any])
-
-
-def place(kind: Kind, namespace: str) -> str:
-    """The namespace that an object of the kind is in; objects of the whole host have none."""
-    return (namespace or "default") if kind.namespaced else ""
 
 
 def check_preconditions(kind: Kind, stored: Any, wanted: Preconditions) -> None:

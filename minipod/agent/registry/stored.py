@@ -15,6 +15,7 @@ from minipod.api.defaults import defaulted
 from minipod.api.kinds import NAMESPACE, Kind, kind_named
 from minipod.api.timestamps import timestamp
 from minipod.api.types import Namespace, ObjectMeta
+from minipod.api.validation.prepare import created_metadata
 from minipod.errors import HostError
 
 log = logging.getLogger("minipod.agent")
@@ -90,17 +91,8 @@ class StoredObjects:
         return known
 
     def create(self, thing: Any, applied: bytes | None = None) -> Any:
-        metadata = msgspec.structs.replace(
-            thing.metadata,
-            namespace=(thing.metadata.namespace or "default") if kind_named(thing.kind).namespaced else "",
-            uid=str(uuid.uuid4()),
-            creation_timestamp=timestamp(self._clock()),
-            deletion_timestamp=None,
-            deletion_grace_period_seconds=None,
-            generation=0,
-            resource_version="",
-            self_link="",
-        )
+        namespace = kind_named(thing.kind).place(thing.metadata.namespace)
+        metadata = created_metadata(thing.metadata, namespace, str(uuid.uuid4()), timestamp(self._clock()))
         return self._put(msgspec.structs.replace(thing, metadata=metadata), None, applied)
 
     def update(self, new: Any, old: Any, applied: bytes | None = None) -> Any:

@@ -16,6 +16,24 @@ from minipod.api.validation.same import same
 O = TypeVar("O", bound=Object)  # noqa: E741 - an object
 
 
+def created_metadata(metadata: ObjectMeta, namespace: str, uid: str, created: str, generation: int = 0) -> ObjectMeta:
+    """What the server fills in at creation, whatever a client sends (registry/rest/create.go BeforeCreate).
+
+    `created`: an RFC 3339 time.
+    """
+    return replace(
+        metadata,
+        namespace=namespace,
+        uid=uid,
+        creation_timestamp=created,
+        deletion_timestamp=None,
+        deletion_grace_period_seconds=None,
+        generation=generation,
+        resource_version="",
+        self_link="",
+    )
+
+
 def prepared_update(new: O, old: O) -> O:
     """An update of the object itself: its status and what the system keeps in metadata stay."""
     sent: Any = new

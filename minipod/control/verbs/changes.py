@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from minipod.agent.registry.registry import Preconditions, Registry, Update, refuse
-from minipod.api.decode import Decoder
+from minipod.agent.registry.registry import Preconditions, Registry, Update
 from minipod.api.kinds import Kind, kind_of_word
+from minipod.control.verbs.requests import typed
 from minipod.errors import UsageError
 
 Data = dict[str, Any]
@@ -33,25 +33,15 @@ def kind_wanted(word: str, verb: str) -> Kind:
 
 
 def update_data(
-    registry: Registry,
-    verb: str,
-    target: Target,
-    change: Callable[[Data], Data],
-    *,
-    uid: str = "",
-    applied: Data | None = None,
-    dry_run: bool = False,
+    registry: Registry, kind: Kind, target: Target, change: Callable[[Data], Data], *, dry_run: bool = False
 ) -> Update:
-    """`Registry.update` with a change of JSON data. Raises what that raises, UsageError for an unknown kind."""
-    kind = kind_wanted(target.kind, verb)
-    preconditions = Preconditions(uid, target.resource_version)
+    """`Registry.update` with a change of JSON data. Raises what that raises."""
     return registry.update(
         kind,
         target.namespace,
         target.name,
         lambda stored: decoded_object(kind, target.name, change(as_data(stored))),
-        preconditions,
-        applied=applied,
+        Preconditions(resource_version=target.resource_version),
         dry_run=dry_run,
     )
 
@@ -64,7 +54,4 @@ def as_data(thing: Any) -> Data:
 
 def decoded_object(kind: Kind, name: str, data: Data) -> Any:
     """Decodes the object. Raises ManifestError with all faults."""
-    decoder = Decoder()
-    made = decoder.decode(kind.struct, data)
-    refuse(kind.name, name, decoder.errors)
-    return made
+    return typed(kind.name, name, kind.struct, data)

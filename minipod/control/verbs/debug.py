@@ -58,7 +58,7 @@ async def debug(node: Node, pods: Pods, connection: Connection, message: Message
     old = worker.pod
     if len(request.container) > MAX_DOCUMENT_BYTES:
         raise UsageError(f"debug: container: larger than {MAX_DOCUMENT_BYTES >> 20} MiB, the API server's limit")
-    added = typed(worker.name, EphemeralContainer, converted(message, dict[str, Any], request.container))
+    added = typed("Pod", worker.name, EphemeralContainer, converted(message, dict[str, Any], request.container))
     every = (*old.spec.ephemeral_containers, added)
     new = replace(old, spec=replace(old.spec, ephemeral_containers=every))
     watch = node.history.watch(Selection.of("Pod", namespace=worker.namespace, name=worker.name, uid=worker.uid))

@@ -7,12 +7,11 @@ from typing import Any
 
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
-from minipod.agent.registry.registry import Preconditions
 from minipod.agent.registry.selection import Selection
-from minipod.api.kinds import Kind, kind_of
+from minipod.api.kinds import Kind
 from minipod.control.verbs.requests import or_gone
 from minipod.control.wire import Connection
-from minipod.errors import ConflictError, NotFoundError, UsageError
+from minipod.errors import ConflictError, NotFoundError
 
 
 class DeleteObjects:
@@ -24,17 +23,13 @@ class DeleteObjects:
         self._connection = connection
 
     async def answer(self, kind: Kind, namespace: str, names: Sequence[str]) -> dict[str, Any]:
-        if kind.refused:
-            raise UsageError(f"{kind.plural}: cannot be deleted: {kind.refused}")
         """Deletes all that can be deleted, then reports the others, as kubectl does."""
         going: list[Any] = []
         missing: list[str] = []
         conflicts: list[str] = []
         for name in dict.fromkeys(names):
             try:
-                thing = self._node.registry.get(kind, namespace, name)
-                self._begin(thing)
-                going.append(thing)
+                going.append(self._begin(kind, namespace, name))
             except NotFoundError as error:
                 missing.append(str(error))
             except ConflictError as error:
@@ -49,11 +44,15 @@ class DeleteObjects:
             raise NotFoundError("; ".join(missing))
         return {}
 
-    def _begin(self, thing: Any) -> None:
-        metadata = thing.metadata
-        self._node.registry.delete(kind_of(thing), metadata.namespace, metadata.name, Preconditions(metadata.uid))
-        if not kind_of(thing).protected:
-            return
+    def _begin(self, kind: Kind, namespace: str, name: str) -> Any:
+        """Deletes the object or marks it for its end. Returns it."""
+        thing = self._node.registry.delete(kind, namespace, name)
+        if kind.protected:
+            self._reconcile(thing)
+        return thing
+
+    def _reconcile(self, thing: Any) -> None:
+        """Removes the claim or volume where nothing uses it; else warns that it stays until then."""
         self._claims.reconcile()
         if thing.kind == "PersistentVolumeClaim" and (users := self._claims.users(thing)):
             who = ", ".join(f'"{worker.name}"' for worker in users)

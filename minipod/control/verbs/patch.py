@@ -56,7 +56,7 @@ def patch(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
         return patched(kind.name, current, request.patch, request.type)
 
     if not request.subresource:
-        done = update_data(node.registry, "patch", request.target, change, dry_run=request.dry_run)
+        done = update_data(node.registry, kind, request.target, change, dry_run=request.dry_run)
         return {"changed": done.changed}
     if kind is not POD:
         raise UsageError(f"patch: {kind.plural} have no subresource {request.subresource}")
@@ -80,6 +80,6 @@ def edit(node: Node, message: Message) -> dict[str, Any]:
     kind = kind_wanted(request.target.kind, "edit")
     wanted = difference(kind.name, request.original, request.edited)
     done = update_data(
-        node.registry, "edit", request.target, lambda current: patched(kind.name, current, wanted, "strategic")
+        node.registry, kind, request.target, lambda current: patched(kind.name, current, wanted, "strategic")
     )
     return {"changed": done.changed}

@@ -36,9 +36,12 @@ def converted(request: Message, kind: type[T], part: msgspec.Raw | None = None) 
         raise UsageError(f"{request.head.verb}: {error}") from None
 
 
-def typed(name: str, kind: type[Typed], data: object) -> Typed:
-    """A part of a pod that a request holds as data, decoded as in a manifest. Raises ManifestError with every fault."""
+def typed(kind: str, name: str, struct: type[Typed], data: object) -> Typed:
+    """An object or a part of one that a request holds as data, decoded as in a manifest.
+
+    `kind`, `name`: the object, for messages. Raises ManifestError with every fault.
+    """
     decoder = Decoder()
-    made = decoder.decode(kind, data)
-    refuse("Pod", name, decoder.errors)
+    made = decoder.decode(struct, data)
+    refuse(kind, name, decoder.errors)
     return cast(Typed, made)

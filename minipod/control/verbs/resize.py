@@ -39,7 +39,7 @@ async def resize(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
     request = converted(message, ResizeRequest)
     worker = pods.current(request.namespace, request.pod)
     old = worker.pod
-    wanted = typed(worker.name, ResourceRequirements, {"requests": request.requests, "limits": request.limits})
+    wanted = typed("Pod", worker.name, ResourceRequirements, {"requests": request.requests, "limits": request.limits})
     return request_resize(node, pods, worker, replace(old, spec=_resized(old.spec, request.container, wanted)))
 
 
