@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: settings for pulls and systemd; all others, HOME and TMPDIR too, are those of an arbitrary shell
+#: settings for pulls; all others, HOME and TMPDIR too, are those of an arbitrary shell
 KEPT = frozenset(
-    ("PYTHONPATH", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR", "NOTIFY_SOCKET",
+    ("PYTHONPATH", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR",
      "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy")
 )  # fmt: skip
 KEPT_PREFIX = "MINIPOD_"

@@ -68,12 +68,12 @@ class Attribute(NamedTuple):
     take: Callable[[], str]
 
 
-def take_over(ready_fd: int = -1) -> list[str]:
+def take_over(*keep_fds: int) -> list[str]:
     """Resets all attributes; called before there is a thread or a child. Returns a line for the log per failure.
 
     Raises HostError where the agent cannot work with what it inherited.
     """
-    inherit.close_descriptors(ready_fd)
+    inherit.close_descriptors(*keep_fds)
     found = []
     for attribute in ATTRIBUTES:
         try:

@@ -40,12 +40,14 @@ def main(arguments: Sequence[str]) -> int:
 def _run(options: Options) -> int:
     from minipod.agent.inheritance import limit_own_memory, take_over
     from minipod.kernel.memory import one_arena
+    from minipod.kernel.sd_notify import ServiceManager
     from minipod.serve import lock, start
     from minipod.serve.late import lean_imports
 
     start.check_rights(options.paths)
     one_arena()
-    notes = take_over(options.ready_fd)
+    manager = ServiceManager() if options.auto else ServiceManager.of_this_process()
+    notes = take_over(options.ready_fd, *(stored.fd for stored in manager.stored))
     if options.ready_fd >= 0:
         os.set_inheritable(options.ready_fd, False)  # an open copy in the spawner would keep the caller waiting
     notes += start.check_host(options.paths)
@@ -68,7 +70,7 @@ def _run(options: Options) -> int:
             held.started()
             _notify(options.ready_fd, "ready")
 
-        return serve(options, ready, notes)
+        return serve(options, ready, notes, manager)
     finally:
         held.release()
 

@@ -27,13 +27,14 @@ from minipod.config import load_config
 from minipod.control import server
 from minipod.control.verbs.table import Verbs
 from minipod.errors import HostError
+from minipod.kernel import sd_notify
 from minipod.kernel.memory import give_back
+from minipod.kernel.sd_notify import ServiceManager
 from minipod.runtime.cgroup import of_the_caller
 from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
 from minipod.serve.agent_log import AgentLog
 from minipod.serve.options import Options
-from minipod.serve.start import notify_systemd
 
 log = logging.getLogger("minipod.agent")
 
@@ -41,13 +42,14 @@ STACK_BYTES = 1 << 20  # of each thread; it counts in full against RLIMIT_DATA, 
 SWITCH_S = 0.0001  # how long the loop waits for the GIL while a thread computes, after each system call anew
 RUNNING = "running"  # key in the store: set while an agent runs, and left behind by one that crashed
 TRIM_AFTER_S = 2.0  # after the last pod and connection
+WATCHDOG_SHARE = 0.25  # of the service manager's watchdog interval: a late turn or a lost message is no failure
 SWEEP_AFTER_S = 1.0  # what an earlier agent left is not urgent; the client that started this one is
 
 
-def serve(options: Options, ready: Callable[[], None], notes: Sequence[str] = ()) -> int:
+def serve(options: Options, ready: Callable[[], None], notes: Sequence[str], manager: ServiceManager) -> int:
     """Runs until the agent exits; `ready` is called once the control socket answers. Raises MinipodError.
 
-    `notes`: warnings from before there was a log.
+    `notes`: warnings from before there was a log. `manager`: the service manager that is notified, if there is one.
     """
     logging.basicConfig(handlers=[AgentLog()], level=logging.INFO)
     for note in notes:
@@ -59,10 +61,10 @@ def serve(options: Options, ready: Callable[[], None], notes: Sequence[str] = ()
         signal.SIGINT, signal.SIG_DFL
     )  # like SIGTERM, until `Service.run` handles both; otherwise asyncio would handle it
     with asyncio.Runner(loop_factory=watchdog.new_loop) as runner:
-        return runner.run(_serve(options, ready, watchdog))
+        return runner.run(_serve(options, ready, watchdog, manager))
 
 
-async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog) -> int:
+async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog, manager: ServiceManager) -> int:
     paths = options.paths
     config = load_config(options.config)
     store = Store(f"{paths.state}/minipod.db")
@@ -74,7 +76,7 @@ async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog
             log.warning("%s", note)
         runtime = Runtime(paths, config, facts)
         node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts), watchdog=watchdog)
-        await Service(node, options.auto).run(ready)
+        await Service(node, options.auto, manager).run(ready)
     finally:
         store.close()
     return 0
@@ -83,9 +85,10 @@ async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog
 class Service:
     """One agent, from opening its socket to closing it."""
 
-    def __init__(self, node: Node, auto: bool) -> None:
+    def __init__(self, node: Node, auto: bool, manager: ServiceManager) -> None:
         self._node = node
         self._auto = auto
+        self._manager = manager
         self._leaving = asyncio.Event()
         self._idle: asyncio.TimerHandle | None = None
         self._trimming: asyncio.TimerHandle | None = None
@@ -116,14 +119,14 @@ class Service:
             self._server.start()
             ready()
             node.watchdog.start()
-            notify_systemd("READY=1")
+            self._show_alive(sd_notify.READY)
             log.info("agent %d serves %s", os.getpid(), node.paths.root)
             self._check_idle()
             if node.store.meta(RUNNING):
                 self._sweeping = self._loop.create_task(self._sweep())
             node.store.set_meta(RUNNING, str(os.getpid()))
             await self._leaving.wait()
-            notify_systemd("STOPPING=1")
+            self._manager.notify(sd_notify.STOPPING)
             await self._server.stop()
             if self._sweeping is not None:
                 self._hurry.set()
@@ -151,6 +154,12 @@ class Service:
         node = self._node
         usage, checkpoints = UsageWatch(node, self._pods), Checkpoints(node.store.path)
         return claims, Refresher(node, self._pods), usage, ImageCollector(node), checkpoints
+
+    def _show_alive(self, *first: str) -> None:
+        """Called by the loop itself: a service manager with a watchdog restarts an agent whose loop is stuck."""
+        self._manager.notify(*first, sd_notify.ALIVE, sd_notify.status(f"{len(self._pods)} pods"))
+        if self._manager.watchdog_s:
+            self._loop.call_later(self._manager.watchdog_s * WATCHDOG_SHARE, self._show_alive)
 
     def _connections(self) -> int:
         return self._server.connections if self._server is not None else 0

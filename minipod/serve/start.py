@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import stat
@@ -100,14 +99,3 @@ def begin_spawner(paths: Paths) -> None:
 def spawner_socket(paths: Paths) -> str:
     """One spawner per version: a newer agent starts its own."""
     return f"{paths.root}/spawners/{__version__}.sock"
-
-
-def notify_systemd(state: str) -> None:
-    """sd_notify(3): sends one datagram to NOTIFY_SOCKET; does nothing where it is not set."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(state.encode(), address)

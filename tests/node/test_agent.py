@@ -327,7 +327,7 @@ def test_an_agent_for_systemd_says_when_it_is_ready_and_leaves_its_pods_alone(no
         with subprocess.Popen(
             node.command("agent"), env=environment, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
         ) as agent:
-            assert notify.recv(100) == b"READY=1"
+            assert notify.recv(100) == b"READY=1\nWATCHDOG=1\nSTATUS=0 pods"
             assert node.agent_pid() == agent.pid
             node("run", "-d", "--until", "ready", manifest(tmp_path))
             pid = main_pid(node, "web")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -261,11 +260,3 @@ def test_an_owner_that_is_no_longer_watched_is_not_reported() -> None:
             assert not called.done()
 
     asyncio.run(untold())
-
-
-def test_systemd_is_notified_by_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(tmp_path / "notify"))
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        start.notify_systemd("READY=1")
-        assert sock.recv(100) == b"READY=1"

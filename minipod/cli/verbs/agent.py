@@ -16,9 +16,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from minipod.cli.start import agent_command, agent_environment
+    from minipod.kernel.sd_notify import VARIABLES
 
     if os.geteuid() != 0:
         raise HostError("minipod agent needs root: sudo minipod agent")
     command = agent_command(paths_of(args), args.config)
     sys.stdout.flush()
-    os.execve(command[0], command, agent_environment())
+    service = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    os.execve(command[0], command, agent_environment() | service)
