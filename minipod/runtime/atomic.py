@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 
 from minipod.errors import VolumeError
+from minipod.failpoint import reached
 from minipod.kernel.chance import random_below
 from minipod.kernel.remove import remove_tree
 from minipod.plan.volumes.configuration import File
@@ -40,7 +41,9 @@ def write(volume: str, payload: Mapping[str, File], gid: int | None = None) -> b
         new = _make_folder(volume_fd)
         try:
             _fill(volume_fd, new, payload, gid)
+            reached("configuration.filled")
             _swap(volume_fd, new)
+            reached("configuration.swapped")
         except BaseException:
             with contextlib.suppress(OSError):
                 remove_tree(f"{volume}/{new}")

@@ -21,6 +21,7 @@ import msgspec
 
 from minipod.config import Config
 from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, utf8
+from minipod.failpoint import reached
 from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
@@ -207,7 +208,9 @@ class Containers:
         self._making.add(config.id)
         try:
             container.save()
+            reached("container.saved")
             await host_work.execute(plan.host)
+            reached("container.made")
         except (OSError, MinipodError) as error:
             reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
             failure = ContainerError(_text(error), reason)
@@ -263,11 +266,14 @@ class Containers:
             container.fail_to_start(message)
             reason = error.reason if isinstance(error, ContainerError) else "RunContainerError"
             raise ContainerError(message, reason) from error
+        reached("container.spawned")
         facts = spawned.facts
         user = ContainerUser(facts["uid"], facts["gid"], tuple(facts["groups"]))
         container.record = msgspec.structs.replace(container.record, home=facts["home"], root=tuple(facts["root"]))
         container.update(state=ContainerState.RUNNING, pid=spawned.pid, started_at_ns=spawned.started_at_ns, user=user)
+        reached("container.running")
         self._attach(container, spawned.fds)
+        reached("container.started")
         status = container.status
         if container.early_exit is not None:
             self._begin(self._finish(container, container.early_exit))
@@ -298,6 +304,7 @@ class Containers:
         container = self.get(container_id)
         if container.status.state == ContainerState.RUNNING and timeout_s > 0:
             container.send_signal(signal_number(signal or container.record.stop_signal))
+            reached("container.signalled")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await container.ended.wait()
@@ -327,7 +334,9 @@ class Containers:
         if container.unsaved:
             await self._spawners.forget(container_id)
         failures = await slowly_off_loop(_undo, container)
+        reached("container.undone")
         _discard(container, failures)
+        reached("container.removed")
         if failures:
             raise ContainerError("removing the container: " + "; ".join(failures), "FailedKillPod")
         self._index.pop(container_id)
@@ -339,6 +348,7 @@ class Containers:
         container = self._index.get(ended.key)
         if container is None:
             return False
+        reached("container.exit-seen")
         if container.status.state == ContainerState.RUNNING:
             self._begin(self._finish(container, ended))
         else:
@@ -354,13 +364,17 @@ class Containers:
         if container.log is not None:
             await container.log.finish(_DRAIN_TIMEOUT_S)
             container.log = None
+        reached("container.exit-logged")
         container.release()
         self._forget_commands(container.status.id)
         container.update(**end_of(ended, out_of_memory, time.time_ns()))
+        reached("container.exit-saved")
         container.ended.set()
         if not container.unsaved:  # else the next agent has to read the exit status from there
             await self._spawners.forget(container.status.id)
+        reached("container.exit-forgotten")
         self._report(container.status)
+        reached("container.exit-reported")
 
     def spawner_lost(self) -> None:
         """A spawner has died: its children are init's now, and their exits are noticed by pidfd."""
@@ -398,6 +412,7 @@ def _undo(container: Container) -> list[str]:
     for operation in reversed(decode_operations(container.record.operations)):
         try:
             operation.undo()
+            reached("undone", operation)
         except OSError as error:
             failures.append(f"{type(operation).__name__}: {_text(error)}")
     return failures

@@ -16,6 +16,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from minipod.errors import ContainerError
+from minipod.failpoint import reached
 from minipod.kernel import launcher
 from minipod.kernel.chance import random_hex
 from minipod.kernel.process import last_capability, permitted_capabilities
@@ -96,6 +97,7 @@ class Execs:
     def ended(self, ended: ChildExit) -> None:
         """Handles an exit of a child that is no container's first process."""
         future = self._ends.pop(ended.key, None)
+        reached("exec.ended")
         if future is not None and not future.done():
             future.set_result(ended)
 
@@ -148,6 +150,7 @@ class Execs:
         self._ends[key] = end
         try:
             spawned = await begin(key)
+            reached("exec.launched")
         except BaseException:
             self._ends.pop(key, None)
             raise

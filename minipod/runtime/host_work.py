@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import ParamSpec, TypeVar
 
 from minipod.errors import ContainerError, ImageError, MinipodError, VolumeError
+from minipod.failpoint import reached
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes.host_paths import CheckHostPath
 from minipod.plan.volumes.mounted import BindFolder, GiveToGroup, LinkDevice
@@ -33,6 +34,7 @@ async def execute(operations: Sequence[HostOperation]) -> None:
         for operation in group:
             if isinstance(operation, _SLOW):
                 await slowly_off_loop(operation.execute)
+                reached("executed", operation)
             else:
                 await _look(operation)
 
@@ -60,6 +62,7 @@ def place(operation: HostOperation) -> str:
 async def _look(operation: HostOperation) -> None:
     try:
         await within(ANSWER_S, place(operation), operation.execute)
+        reached("executed", operation)
     except TimeoutError as error:
         raise _failure(operation, str(error)) from None
 
@@ -76,3 +79,4 @@ def _failure(operation: HostOperation, why: str) -> MinipodError:
 def _execute(operations: Sequence[HostOperation]) -> None:
     for operation in operations:
         operation.execute()
+        reached("executed", operation)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from minipod.failpoint import reached
 from minipod.kernel.regular import make_regular, open_regular, opened_folder
 from minipod.paths import LOG_FOLDERS
 from minipod.runtime.offload import slowly_off_loop
@@ -143,12 +144,15 @@ class LogFile:
                 earlier = sorted({name.removesuffix(".gz") for name in found if not name.endswith(".tmp")})
                 rotated = self._rotated_name(earlier)
                 os.rename(self._name, rotated, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+                reached("log.renamed")
                 self.reopen()
+                reached("log.reopened")
                 too_many = max(0, len(earlier) - (self._max_files - 2))
                 for name in earlier[:too_many]:
                     for suffix in ("", ".gz", ".tmp"):
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(name + suffix, dir_fd=folder_fd)
+                reached("log.rotated")
         except OSError as error:
             if not self._rotation_failure_logged:  # it is retried with each write
                 log.warning("log %s: rotation: %s", self.path, error.strerror)
@@ -207,7 +211,9 @@ def _compress_in(folder_fd: int, name: str, path: str) -> None:
             from shutil import copyfileobj  # with gzip they load lzma and bz2
 
             copyfileobj(source, target, 1 << 20)
+    reached("log.compressed")
     os.rename(f"{name}.tmp", f"{name}.gz", src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+    reached("log.compressed-named")
     try:
         os.unlink(name, dir_fd=folder_fd)
     except FileNotFoundError:  # removed as the oldest

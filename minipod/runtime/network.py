@@ -17,6 +17,7 @@ import msgspec
 
 from minipod.config import Config
 from minipod.errors import HostError
+from minipod.failpoint import reached
 from minipod.kernel import netlink, nft
 from minipod.kernel.host_lock import host_lock
 from minipod.kernel.port import is_bound
@@ -80,9 +81,11 @@ class Network:
                 return NetworkFacts()
             leases = self._with_shared(leases)
             if held is None:
+                reached("network.shared")
                 interface = interface_name(self._paths.instance, config.id, _interfaces(leases))
                 leases, held = grant(leases, config.id, msgspec.structs.replace(wanted, interface=interface))
                 self._file.write(leases)
+                reached("network.leased")
             return self._facts(leases, held)
 
     def release(self, sandbox_id: str) -> None:
@@ -165,7 +168,9 @@ class Network:
             rest = revoke(rest, sandbox_id)
         if not rest.addressed:
             self._undo_shared(leases)
+            reached("network.unshared")
         self._file.write(rest)
+        reached("network.released")
 
     def _unmap(self, leases: Leases, sandbox_ids: Iterable[str]) -> None:
         """Remove the hostPorts of sandboxes whose own list of operations is lost."""
@@ -188,6 +193,7 @@ class Network:
                 for operation in self._shared(leases):
                     done.append(operation)
                     operation.execute()
+                    reached("executed", operation)
             except BaseException as error:
                 _undo(done, error)
                 raise
@@ -236,6 +242,7 @@ class Network:
         for operation in reversed(self._shared(leases)):
             try:
                 operation.undo()
+                reached("undone", operation)
             except (OSError, HostError) as error:
                 failure = failure or error
         if failure is not None:

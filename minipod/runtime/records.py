@@ -16,17 +16,17 @@ from minipod.plan.operation import HostOperation
 from minipod.runtime.status import ContainerStatus, SandboxStatus
 
 
-def _all_operations(base: type[HostOperation]) -> list[type[HostOperation]]:
+def operation_kinds(base: type[HostOperation] = HostOperation) -> list[type[HostOperation]]:
+    """Every kind whose module is imported: those that are executed and saved here are."""
     found = []
     for sub in base.__subclasses__():
-        found += [sub, *_all_operations(sub)]
+        found += [sub, *operation_kinds(sub)]
     return found
 
 
 @functools.cache
 def _operations_decoder() -> msgspec.json.Decoder[Any]:
-    """Decodes every HostOperation whose module is imported; those that are saved here are."""
-    union: Any = functools.reduce(operator.or_, _all_operations(HostOperation))
+    union: Any = functools.reduce(operator.or_, operation_kinds())
     return msgspec.json.Decoder(tuple[union, ...])
 
 

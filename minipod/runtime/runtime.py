@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from minipod.config import Config
+from minipod.failpoint import reached
 from minipod.paths import Paths
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, SandboxConfig
 from minipod.runtime import cgroup, leftovers, resize
@@ -46,6 +47,7 @@ class Runtime:
         self._spawners.open()
         self._sandboxes.load()
         await self._containers.open()
+        reached("agent.adopted")
 
     async def close(self) -> None:
         await self._containers.close()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from minipod.errors import ContainerError, MinipodError, NotFoundError, SandboxError, utf8
+from minipod.failpoint import reached
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts, NetworkFacts, SandboxConfig
@@ -109,12 +110,16 @@ class Sandboxes:
         try:
             self._check_netns_name(config)
             network = await self._lease(config, warn)
+            reached("sandbox.leased")
             operations = sandbox_operations(config, network, self._facts, self._paths)
             status = self._status(config, network)
             self._save(SandboxRecord(status=status, operations=msgspec.Raw(encode_operations(operations))))
+            reached("sandbox.saved")
             async with self._host:
                 await host_work.execute(operations)
+            reached("sandbox.made")
             await self._start_pause(config)
+            reached("sandbox.ready")
         except (OSError, MinipodError) as error:
             failure = error if isinstance(error, SandboxError) else SandboxError(_one_line(error))
             for note in await self._clean_up(config.id, operations):
@@ -193,6 +198,7 @@ class Sandboxes:
         spawned = await self._spawners.current.spawn(_pause_key(config.id), clone, list(operations), stdio="fds")
         for fd in spawned.fds.values():
             os.close(fd)
+        reached("sandbox.pause-spawned")
         self._save(msgspec.structs.replace(self._records[config.id], pause_pid=spawned.pid))
 
     @contextlib.contextmanager
@@ -241,10 +247,13 @@ class Sandboxes:
             if not self._others_are_ready(sandbox_id):
                 # also groups that a killed agent made and no list of operations contains
                 await off_loop(cgroup.remove_instance, self._paths, self._facts)
+        reached("sandbox.undone")
         await self._release(sandbox_id, failures)
+        reached("sandbox.unleased")
         status = msgspec.structs.replace(record.status, state=SandboxState.NOT_READY)
         left = msgspec.Raw(encode_operations(operations)) if failures else msgspec.Raw(b"[]")
         self._save(SandboxRecord(status=status, operations=left))
+        reached("sandbox.stopped")
         if failures:
             raise SandboxError("stopping the sandbox: " + "; ".join(failures), "FailedKillPod")
 
@@ -252,10 +261,12 @@ class Sandboxes:
         """RemovePodSandbox, for a stopped sandbox. Idempotent."""
         if self._drop(sandbox_id) is not None:
             await slowly_off_loop(remove_tree, sandbox_directory(sandbox_id, self._paths))
+            reached("sandbox.removed")
 
     async def _end_pause(self, record: SandboxRecord) -> None:
         if record.pause_pid:
             await self._spawners.kill_and_forget(_pause_key(record.status.id))
+            reached("sandbox.pause-ended")
 
     async def _clean_up(self, sandbox_id: str, operations: Sequence[HostOperation]) -> list[str]:
         """Cleans up after a failed start. Returns what could not be removed."""
@@ -289,6 +300,7 @@ def _undo(operations: Iterable[HostOperation]) -> list[str]:
     for operation in reversed(tuple(operations)):
         try:
             operation.undo()
+            reached("undone", operation)
         except Exception as error:  # also a MemoryError or no thread: the other operations are undone all the same
             failures.append(f"{type(operation).__name__}: {_one_line(error)}")
     return failures

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from minipod.errors import MinipodError, UsageError
+from minipod.failpoint import reached
 from minipod.serve.options import Options, parse
 
 
@@ -58,7 +59,9 @@ def _run(options: Options) -> int:
         _notify(options.ready_fd, "ready")
         return 0
     try:
+        reached("agent.locked")
         start.begin_spawner(options.paths)
+        reached("agent.spawner-begun")
         limit_own_memory()
         gc.disable()  # imports allocate thousands of objects and no garbage
         with lean_imports():

@@ -27,6 +27,7 @@ from minipod.config import load_config
 from minipod.control import server
 from minipod.control.verbs.table import Verbs
 from minipod.errors import HostError
+from minipod.failpoint import reached
 from minipod.kernel import sd_notify
 from minipod.kernel.memory import give_back
 from minipod.kernel.sd_notify import ServiceManager
@@ -110,6 +111,7 @@ class Service:
             claims = Claims(node, self._pods)
             node.find_sources = claims.sources  # before any pod is continued
             await recovery.recover(node, self._pods)
+            reached("agent.recovered")
             verbs = Verbs(node, self._pods, self._leaving.set, self._connections, claims)
             watchers += [self._loop.create_task(watcher.run()) for watcher in self._watchers(claims)]
             for task in watchers:
@@ -120,6 +122,7 @@ class Service:
             ready()
             node.watchdog.start()
             self._show_alive(sd_notify.READY)
+            reached("agent.serving")
             log.info("agent %d serves %s", os.getpid(), node.paths.root)
             self._check_idle()
             if node.store.meta(RUNNING):
@@ -127,6 +130,7 @@ class Service:
             node.store.set_meta(RUNNING, str(os.getpid()))
             await self._leaving.wait()
             self._manager.notify(sd_notify.STOPPING)
+            reached("agent.leaving")
             await self._server.stop()
             if self._sweeping is not None:
                 self._hurry.set()
@@ -138,6 +142,7 @@ class Service:
             await self._pods.close()
             await node.runtime.close()
             node.watchdog.close()
+            reached("agent.closed")
         node.store.set_meta(RUNNING, "")
         log.info("agent %d exits, %d pods keep running", os.getpid(), len(self._pods))
 

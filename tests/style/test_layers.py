@@ -17,6 +17,7 @@ PACKAGE = CHECKOUT / "minipod"
 LAYERS = {
     "": 0,  # minipod/__init__.py
     "errors": 0,
+    "failpoint": 0,
     "paths": 0,
     "config": 0,
     "terminal": 0,

@@ -20,6 +20,7 @@ from minipod.agent.probes import hooks
 from minipod.agent.specs import container_spec
 from minipod.api.types import EphemeralContainer, Pod
 from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, VolumeError
+from minipod.failpoint import reached
 from minipod.lifecycle import model
 from minipod.plan.cgroup import burstable_cgroup, set_burstable_shares
 from minipod.plan.configs import ContainerConfig, Image
@@ -106,8 +107,11 @@ class Executor:
         operations = self._node.planner.volume_operations(pod, found)
         # Saved before they are executed: an interrupted set-up is undone completely, as undo is idempotent.
         self._node.store.put_operations(self._uid, self._node.planner.encode_operations(operations))
+        reached("volumes.recorded")
         await host_work.execute(operations)
+        reached("volumes.made")
         await self._node.configuration.write(pod)
+        reached("volumes.ready")
         self._report(model.VolumesReady())
 
     async def redo_volumes(self) -> None:
@@ -171,7 +175,9 @@ class Executor:
         if operations:
             # In a thread: an emptyDir may contain very many files.
             await slowly_off_loop(_undo, operations)
+            reached("volumes.undone")
         self._node.store.delete_operations(self._uid)
+        reached("volumes.forgotten")
         self._report(model.TornDown())
 
     # -- containers ---------------------------------------------------------------------------------------------
@@ -192,6 +198,7 @@ class Executor:
                 name=action.name, container_id=created.id, image=image.reference, image_id=image_id(created)
             )
         )
+        reached("container.created")
         await self._start(action.name, created.id)
 
     def _configure(self, action: model.StartContainer, image: Image) -> tuple[SandboxStatus, ContainerConfig] | None:
@@ -240,6 +247,8 @@ class Executor:
 
     async def _resize(self) -> None:
         from minipod.agent.pods import resizing  # imported late: few pods are resized
+
+        reached("resize.began")
 
         running = [status for status in self.containers() if status.state == ContainerState.RUNNING]
         done = await resizing.resize(self._node, self._pod(), self._sandbox(), running)
@@ -332,7 +341,9 @@ class Executor:
         )
 
     async def _run_hook(self, action: model.RunHook) -> None:
+        reached("hook.begun")
         failure = await hooks.run(self._node, self._pod(), self._sandbox(), action)
+        reached("hook.ended")
         self._report(
             model.HookDone(
                 name=action.name,
@@ -384,6 +395,7 @@ def _undo(operations: tuple[HostOperation, ...]) -> None:
     for operation in reversed(operations):
         try:
             operation.undo()
+            reached("undone", operation)
         except (MinipodError, OSError) as error:
             errors.append(error)
     if errors:

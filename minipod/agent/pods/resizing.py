@@ -14,6 +14,7 @@ from minipod.api import quantity
 from minipod.api.status import pod_requests
 from minipod.api.types import Container, Pod
 from minipod.errors import ContainerError
+from minipod.failpoint import reached
 from minipod.lifecycle import model
 from minipod.lifecycle.allocation import allocated_pod
 from minipod.plan.configs import CgroupResources, SandboxConfig
@@ -73,9 +74,11 @@ async def resize(node: Node, pod: Pod, sandbox: SandboxStatus, running: Iterable
     _check_usage(node, sandbox, wanted, resized)
     larger = _larger(sandbox.config.cgroup_resources, wanted.cgroup_resources)
     await node.runtime.update_pod_sandbox_resources(sandbox.id, replace(wanted, cgroup_resources=larger))
+    reached("resize.pod-set")
     for status, resources in resized:
         await node.runtime.update_container_resources(status.id, resources)
     await node.runtime.update_pod_sandbox_resources(sandbox.id, wanted)
+    reached("resize.containers-set")
     return tuple(status.id for status, _ in resized)
 
 

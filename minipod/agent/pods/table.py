@@ -21,6 +21,7 @@ from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
 from minipod.api.validation.prepare import created_metadata
 from minipod.errors import ConflictError, NotFoundError
+from minipod.failpoint import reached
 from minipod.kernel.regular import opened_folder
 from minipod.kernel.remove import remove_tree_at
 from minipod.lifecycle import core, model
@@ -103,6 +104,7 @@ class Pods:
                 if owner:
                     self._node.store.put_owner(worker.uid, owner)
                 workers.append(worker)
+        reached("pod.stored")
         for worker in workers:
             self._add(worker)
             worker.post(model.PodAdded())
@@ -269,6 +271,7 @@ class _Keeper:
 async def _remove_logs(path: str) -> None:
     try:
         await slowly_off_loop(_remove_log_tree, path)
+        reached("pod.logs-removed")
     except OSError as error:
         log.warning("logs %s: %s", error.filename or path, error.strerror)
 

@@ -24,6 +24,7 @@ from minipod.agent.registry.history import change_of
 from minipod.agent.registry.store import Record
 from minipod.api.types import Pod
 from minipod.errors import HostError, NotFoundError
+from minipod.failpoint import reached
 from minipod.lifecycle import core, model
 from minipod.lifecycle.allocation import allocated_pod
 from minipod.runtime.status import ContainerStatus
@@ -182,6 +183,7 @@ class PodWorker:
             self._node.pod_steps.publish(self.uid, step)
         if before is not self.state or actions or self._unsaved:
             self._keep(before, actions, write)
+        reached("pod.saved")
         for action in actions:
             self._begin(action)
 
@@ -270,6 +272,7 @@ class PodWorker:
             log.error("pod %s/%s: %s", self.namespace, self.name, error)
             self._timer = self._loop.call_later(SAVE_AGAIN_S, self._forget)
             return
+        reached("pod.forgotten")
         self.pod = gone
         self._on_forgotten(self)
         self.forgotten.set_result(None)

@@ -16,6 +16,7 @@ from functools import partial
 import msgspec
 
 from minipod.errors import HostError
+from minipod.failpoint import reached
 
 _BUSY_S = 60.0  # a checkpoint holds the writer up for one sync of the disk at most
 SCHEMA_VERSION = 1
@@ -108,6 +109,7 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                reached("store.written")
                 self._db.execute("COMMIT")
             except BaseException:
                 # A failing commit or a full disk may have rolled back by itself.
@@ -115,7 +117,9 @@ class Store:
                     self._db.execute("ROLLBACK")
                 self._end(self._on_rollback[::-1])
                 raise
+        reached("store.committed")
         self._end(self._after_commit)
+        reached("store.announced")
 
     def _end(self, actions: list[Callable[[], None]]) -> None:
         self._after_commit, self._on_rollback = [], []

@@ -27,6 +27,7 @@ from typing import Protocol
 import msgspec
 
 from minipod.errors import ImageError
+from minipod.failpoint import reached
 from minipod.kernel.remove import remove_tree
 from minipod.runtime.images.errors import Stopped
 from minipod.runtime.images.manifests import Descriptor, FoundImage
@@ -87,7 +88,9 @@ class Layer:
                 source.fetch(
                     self.descriptor, self.path / "blob.part", lambda n: report(self._progress("downloading", n))
                 )
+                reached("image.fetched")
                 os.rename(self.path / "blob.part", self.blob)
+                reached("image.blob-named")
             if not self.tree.exists():
                 self._unpack(report, stop)
             fcntl.flock(self._fd, fcntl.LOCK_SH)
@@ -125,7 +128,9 @@ class Layer:
                 self.blob.unlink()
             remove_tree(os.fspath(part))
             raise
+        reached("image.unpacked")
         os.rename(part, self.tree)
+        reached("image.tree-named")
 
     def _lock(self, stop: threading.Event) -> bool:
         """True: alone with the folder, to make it. False: it is made, and stays while it is shared."""

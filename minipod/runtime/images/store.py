@@ -23,6 +23,7 @@ from minipod.api.references import (
     parse_reference,
 )
 from minipod.errors import ConflictError, ImageError, NotFoundError
+from minipod.failpoint import reached
 from minipod.paths import Paths
 from minipod.plan.configs import Image
 from minipod.runtime.images.directory import StoreDirectory
@@ -213,8 +214,10 @@ class ImageStore(StoreDirectory):
                 self.locked(),
             ):
                 if self._keep(found, layers):
+                    reached("image.layers-kept")
                     entry = entry_of(name, found, pulled)
                     self.write_index(with_entry(self.read_index(), entry))
+                    reached("image.named")
                     return self.image(entry)
         raise ImageError(f"cannot {verb} image {name}: its layers are removed as fast as they come; try again")
 
@@ -300,6 +303,7 @@ class ImageStore(StoreDirectory):
                 if not place.exists():
                     with suppress(FileNotFoundError):
                         os.rename(made, place)
+                reached("image.part-kept")
             layer.discard()
         if not all(self._has(*pair) for pair in zip(found.layers, found.diff_ids, strict=True)):
             return False

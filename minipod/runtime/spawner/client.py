@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from minipod.errors import ContainerError
+from minipod.failpoint import reached
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process.namespaces import Clone
 from minipod.runtime.spawner.inbox import MESSAGE_LIMIT, BadMessage, Inbox, close_all, named, number_of, widen
@@ -195,6 +196,7 @@ class SpawnerClient:
                 await _writable(self._socket)
             except OSError as error:
                 raise SpawnError(f"the spawner is gone: {error.strerror}", error.errno or 0, "") from None
+        reached("sent", message["do"])
         # Only now can an answer come, or the notice that the spawner is gone.
         future: asyncio.Future[tuple[bytes, dict[str, int]]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future

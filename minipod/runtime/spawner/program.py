@@ -34,6 +34,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from minipod.errors import ContainerError, utf8
+from minipod.failpoint import reached
 from minipod.kernel import process
 from minipod.kernel.memory import give_back
 from minipod.kernel.peer import is_own_user
@@ -246,6 +247,7 @@ class Spawner:
             os.unlink(f"{self.exits}/{key}")
         except FileNotFoundError:
             pass
+        reached("spawner.forgotten")
 
     def _spawn(self, request: Request, named: dict[str, int]) -> None:
         if request.key in self.by_key:
@@ -277,6 +279,7 @@ class Spawner:
             raise
         finally:
             child_status.close()
+        reached("spawner.cloned")
         for fd in theirs.values():
             os.close(fd)
         child = Child(request.key, pid, request.id, request.keep)
@@ -325,8 +328,10 @@ class Spawner:
             self._send({"id": child.request_id, "error": child.failure})
             return
         child.started_at_ns = time.time_ns()
+        reached("spawner.started")
         answer = {"id": child.request_id, **self._fields(child), "fds": list(child.held)}
         self._send(answer, list(child.held.values()))
+        reached("spawner.answered")
         if not child.keep:
             child.close_held()
 
@@ -380,11 +385,14 @@ class Spawner:
             "started_at_ns": child.started_at_ns,
             "finished_at_ns": time.time_ns(),
         }
+        reached("spawner.reaped")
         if child.keep:
             self._record(child.key, child.exit)
+            reached("spawner.recorded")
         else:
             self.by_key.pop(child.key, None)
         self._send({"exit": child.exit})
+        reached("spawner.exit-reported")
 
     def _record(self, key: str, exit_record: dict[str, Any]) -> None:
         path = f"{self.exits}/{key}"

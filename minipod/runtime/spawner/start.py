@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 
+from minipod import failpoint
 from minipod.kernel import mount
 
 _AT_FDCWD = -100
@@ -36,7 +37,7 @@ def start_spawner(socket_path: str, exits: str) -> None:
         pid = os.posix_spawn(
             f"/proc/self/fd/{interpreter}",
             [sys.executable, "-I", "-S", "-X", "frozen_modules=on", "-c", code],
-            {"PATH": os.defpath, "LANG": "C.UTF-8"},
+            {"PATH": os.defpath, "LANG": "C.UTF-8", **failpoint.environment()},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 # onto itself: it stays open (posix_spawn_file_actions_adddup2(3))
