@@ -10,7 +10,6 @@ import contextlib
 import functools
 import logging
 import os
-import resource
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -28,6 +27,7 @@ from minipod.errors import (
     UsageError,
     utf8,
 )
+from minipod.kernel import descriptors
 from minipod.kernel.peer import is_own_user
 
 log = logging.getLogger("minipod.agent")
@@ -49,6 +49,7 @@ MAX_CONNECTIONS = 4096  # and never more than half of the descriptors that this 
 TAKES_DESCRIPTORS = ("exec",)
 
 _BACKLOG = 512
+_PER_COMMAND = 24  # descriptors that are free when a command begins: its own, and those of files and sockets
 _REQUEST_S = 30.0  # a connection must have sent its whole request by then
 _ENDING_S = 5.0
 _PAUSE_S = 1.0  # before accepting again when no descriptor was free
@@ -110,7 +111,7 @@ class Server:
         self._on_change = on_change
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = Held()
-        self._limit = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self._limit = min(MAX_CONNECTIONS, descriptors.limit() // 2)
         self._stopping = False
 
     @property
@@ -149,7 +150,7 @@ class Server:
                 sock.close()
                 continue
             connection = Connection(sock, self._loop, self._held)
-            if len(self._tasks) >= self._limit:
+            if len(self._tasks) >= self._limit or descriptors.count() > descriptors.limit() - _PER_COMMAND:
                 busy = HostError(f"the agent serves {len(self._tasks)} commands, as many as it can: try again")
                 connection.send(error_body(busy))
                 connection.close()

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from minipod.kernel import descriptors
 from minipod.kernel.peer import pid_of
 
 T = TypeVar("T")
@@ -153,6 +154,8 @@ class Connection:
         self._in += data
         self._held.count += len(data)
         try:
+            if lost_fds and len(self._in_fds) < MAX_WAITING_FDS:
+                raise WireError(f"the agent has no descriptor free for those of the command: {descriptors.REMEDY}")
             if lost_fds or len(self._in_fds) > MAX_WAITING_FDS:
                 raise WireError(f"more than {MAX_WAITING_FDS} descriptors were sent at once")
             self._parse()

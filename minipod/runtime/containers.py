@@ -31,6 +31,7 @@ from minipod.plan.process.identity import Exec
 from minipod.runtime import cgroup, host_work
 from minipod.runtime.cgroup import kept_thawed
 from minipod.runtime.container import Container, checked_plan, end_of, signal_number, start_plan
+from minipod.runtime.descriptors import ROOM
 from minipod.runtime.index import Index
 from minipod.runtime.joined import joined_process
 from minipod.runtime.logs import ContainerLog
@@ -183,6 +184,8 @@ class Containers:
         After an error everything is undone; failures of that are in the error's notes.
         """
         sandbox = self._sandboxes.get(sandbox_id).config
+        if why := ROOM.refusal():
+            raise ContainerError(why)
         image, plan = await host_work.look_at_image(config.image, self._plan_of_new, config, sandbox)
         launch = plan.child[-1]
         assert isinstance(launch, Exec)
@@ -249,7 +252,8 @@ class Containers:
         try:
             plan = await host_work.look_at_image(status.image_id, self._plan_of_start, container.record)
             container.log = self._open_log(container)
-            with joined_process(config, status.sandbox_id, self._sandboxes, self._index) as fds:
+            joined = joined_process(config, status.sandbox_id, self._sandboxes, self._index)
+            with ROOM.of_a_container(), joined as fds:
                 spawned = await self._spawners.current.spawn(
                     container_id,
                     plan.clone,
@@ -264,6 +268,8 @@ class Containers:
                 message += ": out of memory, its memory limit is too low"
             container.release()
             container.fail_to_start(message)
+            if isinstance(error, SpawnError) and not error.operation:
+                await self._kill_unreported(container)
             reason = error.reason if isinstance(error, ContainerError) else "RunContainerError"
             raise ContainerError(message, reason) from error
         reached("container.spawned")
@@ -278,6 +284,11 @@ class Containers:
         if container.early_exit is not None:
             self._begin(self._finish(container, container.early_exit))
         return status
+
+    async def _kill_unreported(self, container: Container) -> None:
+        """The child may run although the start failed: its answer came without its descriptors (MSG_CTRUNC)."""
+        cgroup.kill(self.cgroup(container), self._facts)
+        await self._spawners.forget(container.status.id)
 
     def _open_log(self, container: Container) -> ContainerLog:
         return ContainerLog(

@@ -26,6 +26,7 @@ from minipod.plan.sandbox import (
     sandbox_operations,
 )
 from minipod.runtime import cgroup, host_work
+from minipod.runtime.descriptors import ROOM
 from minipod.runtime.index import Index
 from minipod.runtime.network import Network
 from minipod.runtime.offload import off_loop, slowly_off_loop
@@ -109,6 +110,8 @@ class Sandboxes:
         self._making[config.id] = config
         try:
             self._check_netns_name(config)
+            if why := ROOM.refusal():  # none of its containers could be started
+                raise SandboxError(why)
             network = await self._lease(config, warn)
             reached("sandbox.leased")
             operations = sandbox_operations(config, network, self._facts, self._paths)

@@ -272,7 +272,7 @@ def test_a_spawner_without_free_descriptors_refuses_loses_none_and_goes_on(paths
         before, limits = spawner.num_fds(), resource.prlimit(spawner.pid, resource.RLIMIT_NOFILE)
         highest = max(int(fd) for fd in os.listdir(f"/proc/{spawner.pid}/fd"))
         refused = []
-        for number in range(12):
+        for number in range(60):
             resource.prlimit(spawner.pid, resource.RLIMIT_NOFILE, (highest + 1 + number, limits[1]))
             try:
                 closed((await host.spawners.current.spawn(f"k{number}", HERE, shell("exit 7"), stdin=True)).fds)
@@ -283,7 +283,7 @@ def test_a_spawner_without_free_descriptors_refuses_loses_none_and_goes_on(paths
                 await host.spawners.forget(f"k{number}")
             await until(lambda: spawner.num_fds() == before)
         assert set(refused) == {errno.EMFILE}
-        assert 3 < len(refused) < 12  # at each descriptor that it needs, and then it had enough
+        assert 3 < len(refused) < 60  # as long as it has not twice as many as it needs, for all else
         resource.prlimit(spawner.pid, resource.RLIMIT_NOFILE, limits)
         await host.spawners.close_stdin("stays")
         assert (await host.end_of("stays")).code == 6

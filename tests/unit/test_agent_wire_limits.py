@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -329,6 +330,26 @@ def test_more_descriptors_than_a_line_may_have_are_refused_and_closed() -> None:
                 await connection.receive()
             connection.close()
             peer.close()
+
+    with none_left_open():
+        asyncio.run(main())
+
+
+def test_descriptors_that_this_process_cannot_open_are_named_as_such() -> None:
+    async def main() -> None:
+        connection, peer = pair()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+            send_fds(peer, b'{"fds":["a","b"]}\n', [0] * 16)
+            with pytest.raises(WireError, match="the agent has no descriptor free for those of the command: delete"):
+                await connection.receive()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        connection.close()
+        peer.close()
 
     with none_left_open():
         asyncio.run(main())

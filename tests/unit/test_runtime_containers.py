@@ -120,6 +120,22 @@ def test_a_start_that_the_spawner_refuses_leaves_an_exited_container(world: Worl
     assert world.since("spawn c") == ["undo folder", "undo own group"]
 
 
+def test_a_start_whose_answer_is_lost_kills_what_may_run(world: World) -> None:
+    """Its descriptors could not be received: nothing would follow it."""
+
+    async def main() -> None:
+        made = await world.open()
+        await made.run_pod_sandbox(sandbox_config())
+        await made.create_container("s", container_config())
+        world.spawner.refuses = SpawnError("the spawner's answer is cut", 0, "")
+        with pytest.raises(ContainerError, match="is cut"):
+            await made.start_container("c")
+        assert made.container_status("c").reason == "StartError"
+
+    virtually(world, main)
+    assert world.since("spawn c") == ["kill /k/pod-s/c", "forget c"]
+
+
 def test_an_end_that_comes_before_the_answer_to_the_start_is_reported_after_it_once(world: World) -> None:
     async def main() -> None:
         made = await world.open()

@@ -52,6 +52,7 @@ from minipod.runtime.spawner.stdio import make_stdio
 
 _DESCRIPTION_LIMIT = 300  # characters of what failed
 _MESSAGE_LIMIT = 4096  # and of the whole error message
+_PAUSE_S = 0.1  # after an accept(2) that failed
 _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 
 
@@ -144,8 +145,9 @@ class Spawner:
     def _accept(self) -> None:
         try:
             connection, _ = self.listener.accept()
-        except OSError as error:
+        except OSError as error:  # no descriptor is free; the socket stays readable
             print(f"spawner: accept: {error.strerror}", file=sys.stderr, flush=True)
+            time.sleep(_PAUSE_S)
             return
         if not is_own_user(connection):
             connection.close()

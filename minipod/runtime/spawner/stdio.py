@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 
+from minipod.kernel import descriptors
 from minipod.runtime.spawner.inbox import close_all
 from minipod.runtime.spawner.launches import STREAMS
 from minipod.runtime.spawner.requests import Request
 
+_PER_CHILD = 24  # descriptors while one starts: its pipes, its status, what the request brought
 _PIPE_BYTES = 256 << 10  # what a container may write while no agent reads
 
 
 def make_stdio(request: Request, named: dict[str, int], null_fd: int) -> tuple[dict[str, int], dict[str, int]]:
-    """(ours, the child's) descriptors. Missing streams are /dev/null, `null_fd`."""
+    """(ours, the child's) descriptors. Missing streams are /dev/null, `null_fd`. Raises OSError."""
+    if why := descriptors.refusal("spawner", _PER_CHILD, descriptors.count(), descriptors.limit()):
+        raise OSError(errno.EMFILE, why)
     ours: dict[str, int] = {}
     theirs: dict[str, int] = {}
     try:
