@@ -1,0 +1,126 @@
+"""One minipod of a storm: its folders, its processes, what its containers recorded, and what it has left on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from minipod.paths import Paths
+from tests import leaks
+from tests.faults.ledger import Attempt, attempt_of
+from tests.node_fixtures import Node
+
+#: a crash loop is quick, and a log is rotated many times without losing a file
+CONFIGURATION = """max_container_restart_period_s = 1.0
+log_max_size = 65536
+log_max_files = 100
+ipv4_subnet = "10.{net}.{slot}.0/24"
+ipv6_subnet = "fd6d:7000:{slot:x}::/64"
+"""
+NET = 233
+PROGRAMS = {"agent": "minipod/serve", "spawner": "runtime.spawner.program"}
+
+
+class Instance(Node):
+    """Pods of at most some hundreds; `slot` tells instances that run at the same time apart (0 to 255)."""
+
+    def __init__(self, slot: int, images: str) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="mpf", dir="/tmp"))
+        super().__init__(Paths(str(self.base / "r"), str(self.base / "s")))
+        for folder in (self.paths.root, self.paths.state, self.truth):
+            os.mkdir(folder)
+        os.symlink(images, f"{self.paths.state}/images")
+        self.configure(CONFIGURATION.format(net=NET, slot=slot))
+        self.session = leaks.Session("faults", {str(self.base)}, {self.paths.instance})
+
+    @property
+    def truth(self) -> Path:
+        """A folder a pod, in which its containers record what they do."""
+        return self.base / "truth"
+
+    def processes(self, name: str) -> list[int]:
+        """The pids of the agent or the spawner."""
+        return [pid for pid, words in self._commands() if PROGRAMS[name] in words]
+
+    def signal(self, name: str, number: int) -> list[int]:
+        """Sends it to all of that name; the pids."""
+        pids = self.processes(name)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pids
+
+    def resume_all(self) -> None:
+        for name in PROGRAMS:
+            self.signal(name, signal.SIGCONT)
+
+    def _commands(self) -> Iterator[tuple[int, str]]:
+        for name in os.listdir("/proc"):
+            if name.isdigit() and self.paths.root in (words := leaks.read(f"/proc/{name}/cmdline").decode("utf-8", "replace")):
+                yield int(name), words
+
+    def attempts(self, pod: str, uid: str, containers: tuple[str, ...]) -> dict[str, list[Attempt]]:
+        """What each container recorded, attempt by attempt, and what the logs have of it (read after the records)."""
+        found: dict[str, list[Attempt]] = {}
+        for container in containers:
+            records = sorted((self.truth / pod).glob(f"{container}.*"), key=lambda path: int(path.suffix[1:]))
+            found[container] = [attempt_of(path.read_text()) for path in records]
+            for number, attempt in enumerate(found[container]):
+                folder = Path(self.paths.state, "log", "pods", f"default_{pod}_{uid}", container)
+                attempt.logged = lines_of(folder, number)
+        return found
+
+    def left(self) -> list[str]:
+        """What is on the host and in the folders of an instance without pods, but for agent and spawner themselves."""
+        found = leaks.leftover_files(Path(self.paths.root), Path(self.paths.state))
+        for part in (leaks.mounts(), leaks.named_netns(), leaks.links(), leaks.nft_tables(), leaks.cgroups()):
+            found += [words for words in part.values() if self.session.mentions(words)]
+        return found
+
+    def left_processes(self) -> list[str]:
+        return [f"process {pid} ({words[:80]})" for pid, words in self._commands()]
+
+    def log_tail(self, count: int = 40) -> str:
+        log = leaks.read(f"{self.paths.root}/agent.log").decode("utf-8", "replace")
+        return "\n".join(log.splitlines()[-count:])
+
+    def end(self) -> list[str]:
+        """Deletes all, ends the agent, and returns what is left after that."""
+        self.resume_all()
+        self.close()
+        left = leaks.wait_until_gone(lambda: self.left() + self.left_processes())
+        for pid, _ in list(self._commands()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not left:
+            shutil.rmtree(self.base)
+        return left
+
+
+def lines_of(folder: Path, attempt: int) -> list[str] | None:
+    """The lines of an attempt's log, of its rotated files too; None where there is none."""
+    stem = f"{attempt}.log"
+    names = [name for name in leaks.list_folder(folder) if name == stem or name.startswith(f"{stem}.")]
+    older = sorted({name.removesuffix(".gz") for name in names if name != stem and not name.endswith(".tmp")})
+    text = "".join(_text(folder / name) for name in [*older, *([stem] if stem in names else [])])
+    return [_plain(line) for line in text.splitlines()] if names else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:  # it has been compressed
+        with contextlib.suppress(FileNotFoundError):
+            return gzip.decompress(Path(f"{path}.gz").read_bytes()).decode()
+    return ""
+
+
+def _plain(line: str) -> str:
+    parts = line.split(" ", 3)
+    return parts[3] if len(parts) == 4 and parts[2] == "F" else line

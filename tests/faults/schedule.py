@@ -1,0 +1,139 @@
+"""What happens in one round of a storm, and when: drawn from a seed (pure)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faults.pods import KINDS, Pod
+
+AGENT, SPAWNER, COMMAND = "agent", "spawner", "command"
+KILL, TERM, STOP = "kill -9", "kill", "stop"
+APPLY, DELETE, EXEC, RESIZE, LABEL, FOLLOW, WAKE = "apply", "delete", "exec", "resize", "label", "logs", "wake"
+WINDOW_S = 2.2  # in which everything happens: the pods' own lives are about as long
+SETTLED_S = 1.0  # between the death of one and that of the other, where not both may be dead at once
+LONGEST_STOP_S = 0.6
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Step:
+    """At `at_s` seconds of the round. `target`: a pod, a process or the number of a command; `for_s`: of a stop."""
+
+    at_s: float
+    do: str
+    target: str
+    for_s: float = 0.0
+
+    def __str__(self) -> str:
+        lasting = f" for {self.for_s:.2f} s" if self.for_s else ""
+        return f"{self.at_s:6.2f} s  {self.do} {self.target}{lasting}"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """`storm`: its kind; `seed`: what repeats it."""
+
+    storm: str
+    seed: str
+    pods: tuple[Pod, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def both_die(self) -> bool:
+        """Agent and spawner dead at once: what docs/reliability.md names may be lost."""
+        return self.storm == "both"
+
+
+def draw(seed: str, storms: tuple[str, ...] = ()) -> Round:
+    """The round of a seed; `storms`: of these kinds only."""
+    dice = random.Random(seed)
+    storm = dice.choice(storms or tuple(STORMS))
+    pods = _pods(dice)
+    return Round(storm, seed, pods, tuple(sorted([*_client_steps(dice, pods), *STORMS[storm](dice)])))
+
+
+def _pods(dice: random.Random) -> tuple[Pod, ...]:
+    kinds = dice.sample(sorted(KINDS), 4)
+    made = [KINDS[kind](f"{kind}-{number}", dice) for number, kind in enumerate(kinds)]
+    if dice.random() < 0.4:
+        doomed = KINDS[dice.choice(("server", "hooks", "loop", "sidecar"))](f"doomed-{len(made)}", dice)
+        made.append(Pod(doomed.kind, doomed.name, doomed.containers, doomed.policy, doomed=True, spec=doomed.spec))
+    return tuple(made)
+
+
+def _client_steps(dice: random.Random, pods: tuple[Pod, ...]) -> list[Step]:
+    steps = []
+    for pod in pods:
+        at_s = 0.0 if dice.random() < 0.7 else dice.uniform(0, WINDOW_S / 2)
+        steps.append(Step(at_s, APPLY, pod.name))
+        if pod.doomed:
+            steps.append(Step(at_s + dice.uniform(0, WINDOW_S), DELETE, pod.name))
+        elif pod.kind == "server":
+            for verb in [EXEC] * 4 + [RESIZE, LABEL]:
+                steps.append(Step(at_s + 0.3 + dice.uniform(0, WINDOW_S), verb, pod.name))
+        elif dice.random() < 0.2:
+            steps.append(Step(at_s + dice.uniform(0.2, 1), FOLLOW, pod.name))
+    return steps
+
+
+def _deadly(dice: random.Random) -> str:
+    return KILL if dice.random() < 0.6 else TERM
+
+
+def _agent(dice: random.Random) -> list[Step]:
+    """Each death is followed by the next agent at once, or so late that containers have ended in between."""
+    steps, at_s = [], 0.0
+    for _ in range(dice.randint(1, 3)):
+        at_s += dice.uniform(0.02, WINDOW_S / 2)
+        steps.append(Step(at_s, _deadly(dice), AGENT))
+        at_s += dice.choice((0.01, dice.uniform(0, 0.3), dice.uniform(0.3, 2)))
+        steps.append(Step(at_s, WAKE, AGENT))
+    return steps
+
+
+def _spawner(dice: random.Random) -> list[Step]:
+    times = sorted(dice.uniform(0.02, WINDOW_S) for _ in range(dice.randint(1, 3)))
+    return [Step(at_s, _deadly(dice), SPAWNER) for at_s in times]
+
+
+def _in_turn(dice: random.Random) -> list[Step]:
+    """One after the other, each time with a living one of both in between."""
+    steps, at_s = [], dice.uniform(0.1, 1)
+    for victim in dice.choice(((AGENT, SPAWNER), (SPAWNER, AGENT), (SPAWNER, AGENT, SPAWNER))):
+        steps.append(Step(at_s, _deadly(dice), victim))
+        at_s += dice.uniform(0, 0.3)
+        steps.append(Step(at_s, WAKE, AGENT))
+        at_s += SETTLED_S + dice.uniform(0, 0.5)
+    return steps
+
+
+def _both(dice: random.Random) -> list[Step]:
+    at_s, order = dice.uniform(0.05, WINDOW_S), dice.sample((AGENT, SPAWNER), 2)
+    gap_s = dice.choice((0.0, dice.uniform(0, 0.2)))
+    steps = [Step(at_s, KILL, order[0]), Step(at_s + gap_s, KILL, order[1])]
+    return [*steps, Step(at_s + gap_s + dice.uniform(0.01, 0.5), WAKE, AGENT)]
+
+
+def _stops(dice: random.Random) -> list[Step]:
+    times = [dice.uniform(0.05, WINDOW_S) for _ in range(dice.randint(1, 4))]
+    return [Step(at, STOP, dice.choice((AGENT, SPAWNER)), dice.uniform(0.05, LONGEST_STOP_S)) for at in times]
+
+
+def _commands(dice: random.Random) -> list[Step]:
+    return [Step(dice.uniform(0.01, WINDOW_S), _deadly(dice), COMMAND) for _ in range(dice.randint(2, 6))]
+
+
+def _mixed(dice: random.Random) -> list[Step]:
+    return [*_agent(dice), *_commands(dice)]
+
+
+STORMS: dict[str, Callable[[random.Random], list[Step]]] = {
+    "agent": _agent,
+    "spawner": _spawner,
+    "in-turn": _in_turn,
+    "both": _both,
+    "stops": _stops,
+    "commands": _commands,
+    "mixed": _mixed,
+}
