@@ -15,7 +15,7 @@ from tests.patience import SLOWNESS
 from tests.random_order import UNSHUFFLED, in_order, new_seed
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-NEEDS_ROOT = ("node", "attacks", "manifests", "chroot")
+NEEDS_ROOT = ("node", "attacks", "faults", "manifests", "chroot")
 #: of these, what may run in a chroot: it shows whether the others may
 HARMLESS = "chroot"
 IN_CHROOT_VARIABLE = "MINIPOD_TEST_IN_CHROOT"

@@ -5,19 +5,26 @@ from __future__ import annotations
 import ctypes
 import importlib
 import sys
+import threading
 import types
 from functools import cache
 
 LIBRARY = "libseccomp.so.2"
+_LOADING = threading.Lock()
 
 
-@cache
 def pyseccomp() -> types.ModuleType:
     """The binding. Raises OSError where the library is missing, ImportError where the binding is.
 
     It asks `ctypes.util` for the library's file, which runs ldconfig (45 ms) and loads tempfile, shutil, lzma and more
     (0.4 MB). The name is known, so another module replaces `ctypes.util` during the import.
     """
+    with _LOADING:  # containers are planned in threads: the second would take the replacement for the module itself
+        return _loaded()
+
+
+@cache
+def _loaded() -> types.ModuleType:
     name = "ctypes.util"
     stand_in = types.ModuleType(name)
     vars(stand_in)["find_library"] = {"seccomp": LIBRARY}.get  # None is this process' own: the C library

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def _compiled_apart(profile: Profile) -> bytes:
 
 def _keep(path: str, program: bytes) -> None:
     """A cache that cannot be written (a full disk, no root) costs time only."""
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         Path(temporary).write_bytes(program)

@@ -56,7 +56,7 @@ class Totals:
             print(f"{report.round.seed:>14} {report.round.storm:<9} {mark:<6} {report.took_s:5.1f} s", flush=True)
             if report.findings:
                 self.failed.append(report.round.seed)
-                print(words_of(report, self._options), flush=True)
+                print(words_of(report, tuple(self._options.only)), flush=True)
 
     def leak(self, words: list[str]) -> None:
         with self._lock:
@@ -65,12 +65,13 @@ class Totals:
             print("left behind by an instance:\n  " + "\n  ".join(words), flush=True)
 
 
-def words_of(report: Report, options: argparse.Namespace) -> str:
+def words_of(report: Report, only: tuple[str, ...]) -> str:
     """A failed round: what is wrong, what was done when, the agent's last lines, and how to repeat it."""
     again = f"scripts/faults --rounds 1 --seed {report.round.seed}"
-    if options.only:
-        again += "".join(f" --only {name}" for name in options.only)
-    pods = ", ".join(f"{pod.name} ({pod.kind}: {'/'.join(c.name for c in pod.containers)})" for pod in report.round.pods)
+    again += "".join(f" --only {name}" for name in only)
+    pods = ", ".join(
+        f"{pod.name} ({pod.kind}: {'/'.join(c.name for c in pod.containers)})" for pod in report.round.pods
+    )
     return "\n".join((
         *(f"  ! {finding}" for finding in report.findings),
         f"  pods: {pods}",
@@ -85,9 +86,10 @@ def work(slot: int, images: str, options: argparse.Namespace, totals: Totals) ->
     """Rounds on one instance after the other, until there are no more."""
     instance, played = Instance(slot, images), 0
     while (seed := totals.next_seed()) is not None:
-        totals.add(storms.play(instance, draw(seed, tuple(options.only))))
+        report = storms.play(instance, draw(seed, tuple(options.only)))
+        totals.add(report)
         played += 1
-        if played % ROUNDS_OF_ONE == 0:
+        if report.findings or played % ROUNDS_OF_ONE == 0:  # what one round has left is not found again after the next
             _end(instance, totals)
             instance = Instance(slot, images)
     _end(instance, totals)

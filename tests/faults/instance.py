@@ -1,4 +1,4 @@
-"""One minipod of a storm: its folders, its processes, what its containers recorded, and what it has left on the host."""
+"""One minipod of a storm: its folders, its processes, what its containers recorded, what it has left on the host."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class Instance(Node):
 
     def _commands(self) -> Iterator[tuple[int, str]]:
         for name in os.listdir("/proc"):
-            if name.isdigit() and self.paths.root in (words := leaks.read(f"/proc/{name}/cmdline").decode("utf-8", "replace")):
+            if name.isdigit() and self.paths.root in (
+                words := leaks.read(f"/proc/{name}/cmdline").decode("utf-8", "replace")
+            ):
                 yield int(name), words
 
     def attempts(self, pod: str, uid: str, containers: tuple[str, ...]) -> dict[str, list[Attempt]]:

@@ -179,6 +179,5 @@ def server(name: str, dice: random.Random) -> Pod:
 
 
 KINDS: dict[str, Callable[[str, random.Random], Pod]] = {
-    maker.__name__: maker
-    for maker in (job, pair, retry, loop, sidecar, hooks, probes, burst, volumes, server)
+    maker.__name__: maker for maker in (job, pair, retry, loop, sidecar, hooks, probes, burst, volumes, server)
 }

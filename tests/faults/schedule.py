@@ -50,7 +50,8 @@ def draw(seed: str, storms: tuple[str, ...] = ()) -> Round:
     dice = random.Random(seed)
     storm = dice.choice(storms or tuple(STORMS))
     pods = _pods(dice)
-    return Round(storm, seed, pods, tuple(sorted([*_client_steps(dice, pods), *STORMS[storm](dice)])))
+    steps = _client_steps(dice, pods)
+    return Round(storm, seed, pods, tuple(sorted([*steps, *STORMS[storm](dice, steps)])))
 
 
 def _pods(dice: random.Random) -> tuple[Pod, ...]:
@@ -81,7 +82,7 @@ def _deadly(dice: random.Random) -> str:
     return KILL if dice.random() < 0.6 else TERM
 
 
-def _agent(dice: random.Random) -> list[Step]:
+def _agent(dice: random.Random, clients: list[Step]) -> list[Step]:
     """Each death is followed by the next agent at once, or so late that containers have ended in between."""
     steps, at_s = [], 0.0
     for _ in range(dice.randint(1, 3)):
@@ -92,12 +93,12 @@ def _agent(dice: random.Random) -> list[Step]:
     return steps
 
 
-def _spawner(dice: random.Random) -> list[Step]:
+def _spawner(dice: random.Random, clients: list[Step]) -> list[Step]:
     times = sorted(dice.uniform(0.02, WINDOW_S) for _ in range(dice.randint(1, 3)))
     return [Step(at_s, _deadly(dice), SPAWNER) for at_s in times]
 
 
-def _in_turn(dice: random.Random) -> list[Step]:
+def _in_turn(dice: random.Random, clients: list[Step]) -> list[Step]:
     """One after the other, each time with a living one of both in between."""
     steps, at_s = [], dice.uniform(0.1, 1)
     for victim in dice.choice(((AGENT, SPAWNER), (SPAWNER, AGENT), (SPAWNER, AGENT, SPAWNER))):
@@ -108,27 +109,29 @@ def _in_turn(dice: random.Random) -> list[Step]:
     return steps
 
 
-def _both(dice: random.Random) -> list[Step]:
+def _both(dice: random.Random, clients: list[Step]) -> list[Step]:
     at_s, order = dice.uniform(0.05, WINDOW_S), dice.sample((AGENT, SPAWNER), 2)
     gap_s = dice.choice((0.0, dice.uniform(0, 0.2)))
     steps = [Step(at_s, KILL, order[0]), Step(at_s + gap_s, KILL, order[1])]
     return [*steps, Step(at_s + gap_s + dice.uniform(0.01, 0.5), WAKE, AGENT)]
 
 
-def _stops(dice: random.Random) -> list[Step]:
+def _stops(dice: random.Random, clients: list[Step]) -> list[Step]:
     times = [dice.uniform(0.05, WINDOW_S) for _ in range(dice.randint(1, 4))]
     return [Step(at, STOP, dice.choice((AGENT, SPAWNER)), dice.uniform(0.05, LONGEST_STOP_S)) for at in times]
 
 
-def _commands(dice: random.Random) -> list[Step]:
-    return [Step(dice.uniform(0.01, WINDOW_S), _deadly(dice), COMMAND) for _ in range(dice.randint(2, 6))]
+def _commands(dice: random.Random, clients: list[Step]) -> list[Step]:
+    """A command takes some 40 ms, `apply` of a pod twice as long."""
+    victims = dice.sample(clients, min(len(clients), dice.randint(2, 6)))
+    return [Step(step.at_s + dice.uniform(0.005, 0.08), _deadly(dice), COMMAND) for step in victims]
 
 
-def _mixed(dice: random.Random) -> list[Step]:
-    return [*_agent(dice), *_commands(dice)]
+def _mixed(dice: random.Random, clients: list[Step]) -> list[Step]:
+    return [*_agent(dice, clients), *_commands(dice, clients)]
 
 
-STORMS: dict[str, Callable[[random.Random], list[Step]]] = {
+STORMS: dict[str, Callable[[random.Random, list[Step]], list[Step]]] = {
     "agent": _agent,
     "spawner": _spawner,
     "in-turn": _in_turn,

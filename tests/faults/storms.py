@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,9 +92,7 @@ class Storm:
     def play(self) -> Report:
         """The whole round, its checks and its clean-up."""
         for pod in self.plan.pods:
-            (self.folder / f"{pod.name}.yaml").write_text(
-                manifest(pod.manifest(str(self.instance.truth / pod.name)))
-            )
+            (self.folder / f"{pod.name}.yaml").write_text(manifest(pod.manifest(str(self.instance.truth / pod.name))))
         for step in self.plan.steps:
             threading.Event().wait(max(0.0, self.began + step.at_s - time.monotonic()))
             self._do(step)
@@ -237,7 +234,7 @@ class Storm:
             (self.report.excused if excused else self.report.findings).append(finding)
 
     def _check_commands(self) -> None:
-        """A command that was not disturbed has done what it was for; one that was has ended with an error or with it."""
+        """What a command says it has done, it has done; one that was disturbed may have failed instead."""
         for command in self.commands:
             code = command.process.poll()
             if command.killed or code is None:

@@ -1,0 +1,33 @@
+"""A short storm of each kind, of the same seeds every time; `scripts/faults` draws others."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import leaks
+from tests.faults import storms
+from tests.faults.__main__ import words_of
+from tests.faults.instance import Instance
+from tests.faults.schedule import draw
+
+ROUNDS = 2
+SLOT = 200
+
+
+def weather(storm: str, session: leaks.Session, images: str) -> None:
+    """Rounds of one kind of storm: nothing is found in any of them, nothing is left after them."""
+    instance = Instance(SLOT, images)
+    session.folders |= instance.session.folders
+    session.instances |= instance.session.instances
+    try:
+        for number in range(ROUNDS):
+            report = storms.play(instance, draw(f"ci.{number}", (storm,)))
+            assert not report.findings, words_of(report, (storm,))
+    finally:
+        left = instance.end()
+    assert left == []
+
+
+@pytest.mark.parametrize("storm", ["commands", "stops"])
+def test_nothing_is_lost_in_a_storm(storm: str, session: leaks.Session, leak_check: None, image_folder: str) -> None:
+    weather(storm, session, image_folder)
