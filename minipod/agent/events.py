@@ -99,10 +99,19 @@ class _Similar:
 class EventRecorder:
     """Events of all pods. Every method takes `now_s`, seconds since the epoch, and may raise HostError (the store)."""
 
-    def __init__(self, store: Store, node_name: str, publish: Callable[[Change], None], now_s: float):
-        """`publish` is called with each change of an event once it is committed."""
+    def __init__(
+        self,
+        store: Store,
+        node_name: str,
+        publish: Callable[[Change], None],
+        now_s: float,
+        ahead_s: Callable[[], float] = lambda: 0.0,
+    ):
+        """`publish` is called with each change of an event once it is committed. `ahead_s`: by how much `now_s`, which
+        is shown, is ahead of the clock that measures how long events are kept."""
         self._store = store
         self._node_name = node_name
+        self._ahead_s = ahead_s
         self._publish = publish
         self._events: OrderedDict[_Key, Event] = OrderedDict()  # by last time, oldest first
         self._last_s: dict[_Key, float] = {}
@@ -143,7 +152,8 @@ class EventRecorder:
     ) -> None:
         """`kind`: Normal | Warning. `field_path`: such as `spec.containers{web}`, or empty."""
         self.expire(now_s)
-        stamp = timestamp(now_s)
+        shown_s, stamp = now_s, timestamp(now_s)
+        now_s -= self._ahead_s()
         key = self._correlated(_Key(pod.uid, field_path, kind, reason, message[:MAX_MESSAGE]), component, now_s)
         dropped = self._dropped.pop(key, _Dropped(0, stamp))
         if not self._spam[pod.uid].setdefault((component, kind), _Spam(now_s)).accepts(now_s):
@@ -151,7 +161,7 @@ class EventRecorder:
             return
         known = self._events.get(key)
         if known is None:
-            event = self._new(pod, key._replace(field_path=field_path), component, stamp, now_s)
+            event = self._new(pod, key._replace(field_path=field_path), component, stamp, shown_s)
             if dropped.times:
                 event = _with(event, count=dropped.times + 1, first_timestamp=dropped.first_stamp)
         else:
@@ -239,7 +249,7 @@ class EventRecorder:
 
     def expire(self, now_s: float) -> None:
         """Removes what is older than an hour."""
-        dead = []
+        dead, now_s = [], now_s - self._ahead_s()
         for key in self._events:  # ordered by time
             if now_s - self._last_s[key] < LIFETIME_S:
                 break

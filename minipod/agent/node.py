@@ -19,6 +19,7 @@ from minipod.agent.registry.read_only import ReadOnly
 from minipod.agent.registry.registry import Registry
 from minipod.agent.registry.store import Store
 from minipod.agent.registry.stored import StoredObjects
+from minipod.agent.steady import SteadyClock
 from minipod.agent.turns import Turns
 from minipod.agent.watchdog import Watchdog
 from minipod.api import types
@@ -26,6 +27,7 @@ from minipod.api.kinds import EVENT, NODE
 from minipod.api.types import Pod
 from minipod.config import Config
 from minipod.errors import HostError
+from minipod.kernel.clock import boottime
 from minipod.paths import Paths
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.env import Sources
@@ -72,7 +74,8 @@ async def _nothing_found(pod: Pod) -> FoundSources:
 
 
 class Node:
-    """The parts. `clock`: seconds since the epoch. `find_sources`: finds the volumes of a pod's claims."""
+    """The parts. `clock`: seconds since the epoch, to be shown. `steady`: the same, to measure with. `find_sources`:
+    finds the volumes of a pod's claims."""
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Node:
         planner: Planner,
         *,
         clock: Callable[[], float] = time.time,
+        since_boot: Callable[[], float] = boottime,
         watchdog: Watchdog | None = None,
     ) -> None:
         self.paths = paths
@@ -93,6 +97,7 @@ class Node:
         self.runtime = runtime
         self.planner = planner
         self.clock = clock
+        self.steady = SteadyClock(store, lambda: self.clock(), since_boot)
         self.watchdog = watchdog or Watchdog()
         self.probe_figures = ProbeFigures()
         self.turns = Turns()
@@ -100,7 +105,9 @@ class Node:
         self._host_node: types.Node | None = None
         self.history = History(self.store.version)
         self.pod_steps = Steps(self.history)
-        self.events = EventRecorder(self.store, self.facts.node_name, self.history.append, self.clock())
+        self.events = EventRecorder(
+            self.store, self.facts.node_name, self.history.append, self.clock(), lambda: self.steady.ahead_s
+        )
         stored = StoredObjects(self.store, lambda: self.clock(), self.history.append)
         self.registry = Registry(self.store, stored)
         self.registry.add_keeper(EVENT, ReadOnly(lambda: self.events.all(self.clock())))

@@ -14,16 +14,16 @@ MAX_PULL_S = 300.0
 RESTART_EXPIRY_S = 600.0
 
 
-def in_restart_backoff(entry: BackOff | None, finished_at: float, now: float) -> bool:
-    """Whether a container that ended at `finished_at` still has to wait (IsInBackOffSince)."""
-    if entry is None or finished_at - entry.updated_at > RESTART_EXPIRY_S:
+def in_restart_backoff(entry: BackOff | None, ended: float, now: float) -> bool:
+    """Whether a container that ended at `ended` still has to wait (IsInBackOffSince)."""
+    if entry is None or ended - entry.updated_at > RESTART_EXPIRY_S:
         return False
-    return now - finished_at < entry.delay_s
+    return now - ended < entry.delay_s
 
 
-def next_restart_backoff(entry: BackOff | None, finished_at: float, now: float, max_s: float) -> BackOff:
+def next_restart_backoff(entry: BackOff | None, ended: float, now: float, max_s: float) -> BackOff:
     """The entry after one more restart (Next)."""
-    if entry is None or finished_at - entry.updated_at > RESTART_EXPIRY_S:
+    if entry is None or ended - entry.updated_at > RESTART_EXPIRY_S:
         return BackOff(delay_s=min(INITIAL_S, max_s), updated_at=now)
     return BackOff(delay_s=min(entry.delay_s * 2, max_s), updated_at=now)
 

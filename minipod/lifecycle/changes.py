@@ -77,6 +77,7 @@ class RunChanges(TypedDict, total=False):
     created_at: float
     started_at: float
     finished_at: float
+    ahead_s: float
     exit_code: int
     signal: int
     reason: str

@@ -78,9 +78,11 @@ def new_state(pod: Pod, now: float, *, max_backoff_s: float = 300.0) -> PodState
     )
 
 
-def step(state: PodState, event: Event, now: float) -> tuple[PodState, tuple[Action, ...]]:
-    """What follows from one event. `now`: seconds since the epoch, never less than in the step before."""
-    work = Work(state, now)
+def step(state: PodState, event: Event, now: float, ahead_s: float = 0.0) -> tuple[PodState, tuple[Action, ...]]:
+    """What follows from one event. `now`: seconds since the epoch by a clock that is never set, so never less than in
+    the step before. `ahead_s`: by how much the wall clock is ahead of it.
+    """
+    work = Work(state, now, ahead_s)
     if state.stage != "gone":
         _on(work, event)
         if not work.alone:
@@ -211,7 +213,7 @@ def _on_condition(work: Work, event: ConditionSet) -> None:
         status=event.status,
         reason=event.reason,
         message=event.message,
-        last_transition_time=old.last_transition_time if old is not None and same else timestamp(work.now),
+        last_transition_time=old.last_transition_time if old is not None and same else timestamp(work.wall),
     )
     others = tuple(c for c in status.conditions if c.type != event.type)
     set_status(work, msgspec.structs.replace(status, conditions=(condition, *others)))
@@ -339,7 +341,7 @@ def _mark_deleted(work: Work, requested_s: int | None) -> bool:
         return False
     metadata = msgspec.structs.replace(
         metadata,
-        deletion_timestamp=timestamp(work.now + grace),
+        deletion_timestamp=timestamp(work.wall + grace),
         deletion_grace_period_seconds=int(grace),
         # Another behaviour is wanted from now on (rest/delete.go BeforeDelete).
         generation=metadata.generation + (known is None and metadata.generation > 0),

@@ -1,13 +1,16 @@
 """The lifecycle's values (layer 4): state, events, actions. Decides nothing.
 
 The pure core (`lifecycle.core.step`) turns `(state, event, now)` into a new state and actions; the agent's worker
-saves the state, carries the actions out and sends back what came of them as events. All times are seconds since
-the epoch. Names and meanings are the kubelet's: a `Run` is what it calls a container's runtime status.
+saves the state, carries the actions out and sends back what came of them as events. Names and meanings are the
+kubelet's: a `Run` is what it calls a container's runtime status.
+
+All times are seconds since the epoch, on a clock that is never set (the worker's, `agent.steady`), but for those that
+are shown: those of a `Run` and of a `Resizing`, and all text. `ahead_s`: by how much the wall clock is ahead of it.
 
 The contract with the worker (all four in `lifecycle.core`):
 
     new_state(pod, now, *, max_backoff_s=300.0) -> PodState
-    step(state, event, now) -> tuple[PodState, tuple[Action, ...]]
+    step(state, event, now, ahead_s=0.0) -> tuple[PodState, tuple[Action, ...]]
     next_wakeup(state) -> float | None
     pod_status(state, facts) -> PodStatus               # facts: plan.configs.HostFacts
 
@@ -47,7 +50,8 @@ class Run(Value, frozen=True, kw_only=True):
     """One instance of a container, as the runtime has it. `state`: created | running | exited | unknown.
 
     `attempt` is the restart count it was made with. `exit_code` is 128+n for an end by signal n. `signal` only where
-    the runtime knows it. Times are 0 where there is none yet.
+    the runtime knows it. Times are the wall clock's, 0 where there is none yet; `ahead_s`: by how much it was ahead of
+    the lifecycle's when the last of them was taken.
     """
 
     id: str
@@ -62,11 +66,22 @@ class Run(Value, frozen=True, kw_only=True):
     created_at: float = 0.0
     started_at: float = 0.0
     finished_at: float = 0.0
+    ahead_s: float = 0.0
     exit_code: int = 0
     signal: int = 0
     reason: str = ""
     message: str = ""
     resources: ResourceRequirements | None = None  # that it was made with or resized to; None: not known
+
+    @property
+    def began(self) -> float:
+        """When it started, in the lifecycle's time; of a running one."""
+        return self.started_at - self.ahead_s
+
+    @property
+    def ended(self) -> float:
+        """When it ended, in the lifecycle's time."""
+        return self.finished_at - self.ahead_s
 
 
 class Waiting(Value, frozen=True, kw_only=True):
@@ -169,7 +184,7 @@ class PodState(Value, frozen=True, kw_only=True):
     resizing: Resizing = Resizing()
     evicted_reason: str = ""  # DeadlineExceeded …
     evicted_message: str = ""
-    start_time: float | None = None  # status.startTime
+    start_time: float | None = None  # when the status was first published: status.startTime, in the lifecycle's time
     volume_failures: int = 0
     retry_at: float | None = None  # volumes or tearing down failed: try again then
 

@@ -225,11 +225,11 @@ def _start_next(work: Work, current: Pass) -> None:
     # A pass sees the containers as they were when it began: for one that it ended itself, the end before that counts.
     run = known.previous if name in current.restarted else known.run
     if run is not None and run.state == "exited":
-        if backoff.in_restart_backoff(known.backoff, run.finished_at, work.now):
+        if backoff.in_restart_backoff(known.backoff, run.ended, work.now):
             work.set_pass(queue=queue)
-            _back_off(work, name, run.finished_at)
+            _back_off(work, name, run.ended)
             return
-        entry = backoff.next_restart_backoff(known.backoff, run.finished_at, work.now, state.max_backoff_s)
+        entry = backoff.next_restart_backoff(known.backoff, run.ended, work.now, state.max_backoff_s)
         work.set_container(name, backoff=entry)
     work.set_pass(queue=queue, starting=name)
     work.act(
@@ -249,7 +249,7 @@ def _waits_to_pull(work: Work, image: str) -> bool:
     return pull is not None and backoff.in_pull_backoff(pull.backoff, work.now)
 
 
-def _back_off(work: Work, name: str, finished_at: float) -> None:
+def _back_off(work: Work, name: str, ended: float) -> None:
     entry = work.container(name).backoff
     assert entry is not None
     pod = pod_words(work.state.pod)
@@ -258,7 +258,7 @@ def _back_off(work: Work, name: str, finished_at: float) -> None:
     waiting = Waiting(
         reason="CrashLoopBackOff", message=f"back-off {wait} restarting failed container={name} pod={pod}"
     )
-    until = finished_at + entry.delay_s
+    until = ended + entry.delay_s
     current = work.state.current_pass
     if current is not None and current.backoff_until is not None:
         until = min(until, current.backoff_until)

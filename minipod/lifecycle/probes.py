@@ -105,7 +105,7 @@ def _of_container(state: PodState, container: AnyContainer, known: ContainerStat
                 container_id=run.id,
                 kind=kind,
                 probe=probe,
-                started_at=run.started_at,
+                started_at=run.began,
                 since=_turns_since(state),
             )
         )
@@ -141,7 +141,7 @@ def still_started(state: PodState) -> dict[str, float]:
         met = known.probes.get("startup")
         if known.run.state == "running" and known.post_start_done and (met is None or met.container_id != known.run.id):
             since, period = _turns_since(state), probe.period_seconds
-            turns = max(0, math.ceil((known.run.started_at - since) / period))
+            turns = max(0, math.ceil((known.run.began - since) / period))
             result[container.name] = since + turns * period + _TURN_S
     return result
 

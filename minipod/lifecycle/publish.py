@@ -98,7 +98,7 @@ def _publish(
             ephemeral_container_statuses=ephemerals,
             pod_ip=pod_ips[0].ip if pod_ips else "",
             pod_ips=pod_ips,
-            start_time=timestamp(state.start_time if state.start_time is not None else work.now),
+            start_time=old.start_time or timestamp(work.wall),
             qos_class=old.qos_class or rules.qos_class(state.pod),
             observed_generation=state.pod.metadata.generation,
             resources=pod_resources(state),
@@ -131,14 +131,14 @@ def _conditions(
     ]
     if rules.all_containers_could_restart(spec):
         made.append(conditions.restarting(phase, state.restart_all))
-    own = conditions.stamped(state.pod, state.status, made, timestamp(work.now))
+    own = conditions.stamped(state.pod, state.status, made, timestamp(work.wall))
     return others + conditions.resizes(state.resizing) + own
 
 
 def publish_gated(work: Work) -> None:
     """The status of a pod with scheduling gates: nothing but that."""
     pod = work.state.pod
-    made = conditions.stamped(pod, work.state.status, [conditions.gated()], timestamp(work.now))
+    made = conditions.stamped(pod, work.state.status, [conditions.gated()], timestamp(work.wall))
     others = conditions.foreign(work.state.status)
     set_status(work, PodStatus(phase="Pending", conditions=others + made, qos_class=rules.qos_class(pod)))
 
@@ -153,7 +153,7 @@ def publish_rejected(work: Work, reason: str, message: str) -> None:
             phase="Failed",
             reason=reason,
             message=f"Pod was rejected: {message}",
-            start_time=timestamp(work.now),
+            start_time=timestamp(work.wall),
             qos_class=rules.qos_class(pod),
             observed_generation=pod.metadata.generation,
         ),
@@ -293,7 +293,8 @@ def _terminated(pod: Pod, run: Run) -> ContainerStateTerminated:
         reason=run.reason,
         message=run.message.encode()[:limit].decode(errors="ignore"),
         started_at=timestamp(run.started_at) if run.started_at else None,
-        finished_at=timestamp(run.finished_at) if run.finished_at else None,
+        # Not before its start, also where the clock was set back in between.
+        finished_at=timestamp(max(run.finished_at, run.started_at)) if run.finished_at else None,
         container_id=container_uri(run.id),
     )
 

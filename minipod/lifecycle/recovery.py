@@ -1,28 +1,31 @@
 """A new agent takes a pod over (layer 4, pure): what was under way is lost, what the runtime has is the truth.
 
-What is remembered continues where it was: back-offs, restart counts, probe counts, deadlines, grace periods.
+What is remembered continues where it was: back-offs, restart counts, probe counts, deadlines, grace periods. After a
+reboot only the wall clock knows how long that took; what would lie in the future then counts from now.
 """
 
 from __future__ import annotations
 
-import msgspec
+from msgspec.structs import replace
 
 from minipod.lifecycle import kill
 from minipod.lifecycle.model import AgentStarted, Run, Sandbox, TearDown
 from minipod.lifecycle.publish import UNKNOWN
 from minipod.lifecycle.spec import find_container
+from minipod.lifecycle.values import BackOff
 from minipod.lifecycle.work import Work
 
 _LOST = "The container could not be located when the agent took the pod over. It used to be Running"
 
 
 def recover(work: Work, event: AgentStarted) -> None:
+    _bound(work)
     work.set(
         max_backoff_s=event.max_backoff_s,
         current_pass=None,
         pass_at=None,
         publish_at=None,
-        resizing=msgspec.structs.replace(work.state.resizing, under_way=False),
+        resizing=replace(work.state.resizing, under_way=False),
     )
     _sandbox(work, event)
     for name in {*work.state.containers, *event.runs}:
@@ -39,14 +42,36 @@ def recover(work: Work, event: AgentStarted) -> None:
         work.act(TearDown())
 
 
+def _bound(work: Work) -> None:
+    """No remembered time is later than now, so that nothing waits for longer than its whole interval."""
+    state, now = work.state, work.now
+    start_time = None if state.start_time is None else min(state.start_time, now)
+    work.set(added_at=min(state.added_at, now), start_time=start_time)
+    pulls = {image: replace(pull, backoff=_not_after(pull.backoff, now)) for image, pull in state.pulls.items()}
+    if pulls != state.pulls:
+        work.set(pulls=pulls)
+    for name, known in state.containers.items():
+        run = known.run
+        if run is not None and max(run.began, run.ended) > now:
+            run = replace(run, ahead_s=max(run.started_at, run.finished_at) - now)
+        backoff = None if known.backoff is None else _not_after(known.backoff, now)
+        kill_ = None if known.kill is None else replace(known.kill, since=min(known.kill.since, now))
+        if (run, backoff, kill_) != (known.run, known.backoff, known.kill):
+            work.set_container(name, run=run, backoff=backoff, kill=kill_)
+
+
+def _not_after(entry: BackOff, now: float) -> BackOff:
+    return entry if entry.updated_at <= now else replace(entry, updated_at=now)
+
+
 def _sandbox(work: Work, event: AgentStarted) -> None:
     old = work.state.sandbox
     if event.sandbox_ready and event.sandbox_id in (old.id, "") and old.id:
-        sandbox = msgspec.structs.replace(old, state="ready")
+        sandbox = replace(old, state="ready")
     elif event.sandbox_ready and old.state == "creating":
         sandbox = Sandbox(state="ready", id=event.sandbox_id, attempt=old.attempt, ips=event.ips)
     else:
-        sandbox = msgspec.structs.replace(old, state="stopped" if old.id else "none")
+        sandbox = replace(old, state="stopped" if old.id else "none")
     volumes = work.state.volumes if event.sandbox_ready and work.state.volumes == "ready" else "none"
     if work.state.stage == "syncing":
         work.set(volumes=volumes)
@@ -62,11 +87,14 @@ def _container(work: Work, name: str, found: Run | None) -> None:
     elif run is None or run.state == "exited":
         return
     elif found is None:
-        work.set_run(name, state="exited", exit_code=137, reason=UNKNOWN, message=_LOST, finished_at=work.now, pid=0)
+        work.set_run(name, state="exited", exit_code=137, reason=UNKNOWN, message=_LOST, pid=0)
+        work.set_run(name, finished_at=work.wall, ahead_s=work.ahead_s)
     elif found.state == "exited":
         work.end_run(name, found)
     else:
-        work.set_run(name, state=found.state, pid=found.pid, started_at=found.started_at or run.started_at)
+        work.set_run(name, state=found.state, pid=found.pid)
+        if found.started_at and found.started_at != run.started_at:
+            work.set_run(name, started_at=found.started_at, ahead_s=work.ahead_at(found.started_at))
 
 
 def _unseen_instance(work: Work, name: str, found: Run) -> None:
@@ -77,5 +105,6 @@ def _unseen_instance(work: Work, name: str, found: Run) -> None:
     container = find_container(work.state.pod, name)
     assert container is not None
     previous = known.run if known.run is not None and known.run.state == "exited" else known.previous
-    run = msgspec.structs.replace(found, spec_image=container.image, active=True)
+    ahead_s = work.ahead_at(max(found.started_at, found.finished_at))
+    run = replace(found, spec_image=container.image, active=True, ahead_s=ahead_s)
     work.set_container(name, run=run, previous=previous, attempts=found.attempt + 1, waiting=None)

@@ -37,7 +37,7 @@ def asked(work: Work, event: ResizeAsked) -> None:
     else:
         work.record("Normal", "ResizeStarted", f"Pod resize started: {_summary(pod)}")
         generation = pod.metadata.generation
-        work.set(resizing=Resizing(in_progress=True, progress_generation=generation, progress_since=work.now))
+        work.set(resizing=Resizing(in_progress=True, progress_generation=generation, progress_since=work.wall))
     if state.stage == "syncing":
         publish(work)
         work.set(changed=True)
@@ -57,7 +57,7 @@ def _pending(work: Work, old: Pod, event: ResizeAsked) -> None:
             reason=reason,
             message=event.message,
             generation=generation,
-            since=before.since if before.reason == reason else work.now,
+            since=before.since if before.reason == reason else work.wall,
             allocated=allocation(old),
             pod_level=old.spec.resources,
         )
@@ -150,7 +150,7 @@ def _failed(work: Work, error: str) -> None:
     if error != resizing.error:
         text = _summary(allocated_pod(work.state), error, resizing.progress_generation)
         work.record("Warning", "ResizeError", f"Pod resize error: {text}")
-    since = resizing.progress_since if resizing.error else work.now
+    since = resizing.progress_since if resizing.error else work.wall
     work.set(resizing=msgspec.structs.replace(resizing, under_way=False, error=error, progress_since=since))
     work.set_pass(failed=True)
 

@@ -109,7 +109,7 @@ def _created(work: Work, event: ContainerCreated) -> None:
         spec_image=image_of(work.state.pod, event.name),
         image=event.image,
         image_id=event.image_id,
-        created_at=work.now,
+        created_at=work.wall,
         resources=allocation(allocated_pod(work.state)).get(event.name),
     )
     previous = old if old is not None and old.state == "exited" else known.previous
@@ -130,7 +130,16 @@ def _started(work: Work, event: ContainerStarted) -> None:
     work.record("Normal", "Started", "Container started", event.name)
     state = "running" if run.state == "created" else run.state  # it may have ended already
     image_id = event.image_id or run.image_id
-    work.set_run(event.name, state=state, pid=event.pid, started_at=event.at, user=event.user, image_id=image_id)
+    ahead_s = work.ahead_at(event.at) if state == "running" else run.ahead_s
+    work.set_run(
+        event.name,
+        state=state,
+        pid=event.pid,
+        started_at=event.at,
+        ahead_s=ahead_s,
+        user=event.user,
+        image_id=image_id,
+    )
     container = find_container(work.state.pod, event.name)
     deleted = work.state.pod.metadata.deletion_timestamp is not None
     if container is None or container.lifecycle is None or container.lifecycle.post_start is None or deleted:
@@ -148,6 +157,7 @@ def _start_error(work: Work, event: ContainerStartFailed) -> None:
         event.name,
         state="exited",
         finished_at=event.at,
+        ahead_s=work.ahead_at(event.at),
         exit_code=event.exit_code,
         reason=event.reason,
         message=event.message,

@@ -20,13 +20,24 @@ _EMPTY = ContainerState()
 class Work:
     """Mutable inside one `step` only; `state` itself is replaced, never changed."""
 
-    __slots__ = ("actions", "alone", "now", "state")
+    __slots__ = ("actions", "ahead_s", "alone", "now", "state")
 
-    def __init__(self, state: PodState, now: float) -> None:
+    def __init__(self, state: PodState, now: float, ahead_s: float = 0.0) -> None:
         self.state = state
         self.now = now
+        self.ahead_s = ahead_s
         self.actions: list[Action] = []
         self.alone = False  # nothing follows in this step
+
+    @property
+    def wall(self) -> float:
+        """The wall clock, for times that are shown."""
+        return self.now + self.ahead_s
+
+    def ahead_at(self, stamp: float) -> float:
+        """`Run.ahead_s` for a time that the wall clock has stamped: never in the future, also if the clock was set back
+        since."""
+        return max(self.ahead_s, stamp - self.now)
 
     def set(self, **changes: Unpack[PodChanges]) -> None:
         self.state = replace(self.state, **changes)
@@ -63,6 +74,7 @@ class Work:
             message=end.message,
             started_at=end.started_at or started_at,
             finished_at=end.finished_at,
+            ahead_s=self.ahead_at(end.finished_at),
         )
 
     def run_with_id(self, name: str, container_id: str) -> Run | None:

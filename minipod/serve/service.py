@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from minipod.agent import leftovers
+from minipod.agent.clock_watch import ClockWatch
 from minipod.agent.image_gc import ImageCollector
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
@@ -155,10 +156,16 @@ class Service:
             await asyncio.wait_for(self._hurry.wait(), SWEEP_AFTER_S)
         await leftovers.sweep(self._node, self._pods)
 
-    def _watchers(self, claims: Claims) -> tuple[Claims, Refresher, UsageWatch, ImageCollector, Checkpoints]:
+    def _watchers(
+        self, claims: Claims
+    ) -> tuple[Claims, Refresher, UsageWatch, ImageCollector, Checkpoints, ClockWatch]:
         node = self._node
-        usage, checkpoints = UsageWatch(node, self._pods), Checkpoints(node.store.path)
-        return claims, Refresher(node, self._pods), usage, ImageCollector(node), checkpoints
+        usage, checkpoints, clock = (
+            UsageWatch(node, self._pods),
+            Checkpoints(node.store.path),
+            ClockWatch(node, self._pods),
+        )
+        return claims, Refresher(node, self._pods), usage, ImageCollector(node), checkpoints, clock
 
     def _show_alive(self, *first: str) -> None:
         """Called by the loop itself: a service manager with a watchdog restarts an agent whose loop is stuck."""

@@ -368,6 +368,7 @@ def make_node(folder: Path, runtime: FakeRuntime | None = None, config: Config |
         cast(Any, runtime or FakeRuntime()),
         FakePlanner(folder),
         clock=now_s,
+        since_boot=lambda: asyncio.get_running_loop().time(),
     )
 
 

@@ -39,8 +39,9 @@ def make_pod(spec: dict[str, Any], name: str = "p") -> Pod:
 class Process:
     """One instance of a container, with what its script will do."""
 
-    def __init__(self, name: str, container_id: str, script: str, started_at: float) -> None:
-        self.name, self.id, self.started_at = name, container_id, started_at
+    def __init__(self, name: str, container_id: str, script: str, started_at: float, stamp: float) -> None:
+        """`stamp`: the wall clock's time, `started_at`: that which nobody sets."""
+        self.name, self.id, self.started_at, self.stamp = name, container_id, started_at, stamp
         self.files: list[tuple[float, str, bool]] = []  # (since the start, path, there)
         self.trap = re.search(r"trap ([\"'])(.*?)\1 TERM", script)
         self.ends_after: float | None = None
@@ -72,6 +73,7 @@ class Simulator:
 
     def __init__(self, pod: Pod, *, max_backoff_s: float = 300.0, save: bool = True) -> None:
         self.now = START
+        self.ahead_s = 0.0  # of the wall clock, which may be set
         self.state = core.new_state(pod, self.now, max_backoff_s=max_backoff_s)
         self.save = save
         self.published: list[tuple[float, model.PodState]] = []
@@ -118,6 +120,10 @@ class Simulator:
         return self
 
     @property
+    def wall(self) -> float:
+        return self.now + self.ahead_s
+
+    @property
     def t(self) -> float:
         return round(self.now - START, 3)
 
@@ -125,7 +131,7 @@ class Simulator:
 
     def send(self, event: model.Event) -> None:
         before = self.state.published
-        self.state, actions = core.step(self.state, event, self.now)
+        self.state, actions = core.step(self.state, event, self.now, self.ahead_s)
         if self.save:
             self.state = msgspec.json.decode(msgspec.json.encode(self.state), type=model.PodState)
         if self.state.published != before:
@@ -195,18 +201,18 @@ class Simulator:
         self.send(model.ContainerCreated(name=action.name, container_id=container_id, image_id="sha256:1"))
         if isinstance(self.fail.get(action.name), model.ContainerStartFailed):
             failure = model.ContainerStartFailed(
-                name=action.name, container_id=container_id, at=self.now, message="no such file or directory"
+                name=action.name, container_id=container_id, at=self.wall, message="no such file or directory"
             )
             self.send(failure)
             return
         container = find_container(self.state.pod, action.name)
         assert container is not None
         script = container.command[-1] if container.command else "sleep 1000"
-        process = Process(action.name, container_id, script, self.now)
+        process = Process(action.name, container_id, script, self.now, self.wall)
         self.processes[container_id] = process
         if process.ends_after is not None:
             self.at(process.ends_after + 0.02, lambda: self._end(process, process.exit_code))
-        self.send(model.ContainerStarted(name=action.name, container_id=container_id, pid=100, at=self.now))
+        self.send(model.ContainerStarted(name=action.name, container_id=container_id, pid=100, at=self.wall))
 
     def _kill(self, action: model.KillContainer) -> None:
         process = self.processes.get(action.container_id)
@@ -232,8 +238,8 @@ class Simulator:
                 exit_code=exit_code,
                 reason=reason,
                 message=message,
-                started_at=process.started_at,
-                finished_at=self.now,
+                started_at=process.stamp,
+                finished_at=self.wall,
             )
         )
 

@@ -316,6 +316,27 @@ def test_a_clock_that_is_set_back_delays_nothing(tmp_path: Path) -> None:
     virtually(main())
 
 
+def test_a_clock_that_is_set_back_delays_nothing_under_a_new_agent(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = Agent(tmp_path)
+        first.start(make_pod())
+        await until(lambda: first.runtime.is_running("main"))
+        first.runtime.end(first.runtime.find("main").id, 1)  # the second end meets a back-off of 10 s
+        await until(lambda: first.runtime.is_running("main"))
+        first.runtime.end(first.runtime.find("main").id, 1)
+        await asyncio.sleep(2)
+        await first.crash()
+        second = Agent(tmp_path, first.runtime)
+        second.node.clock = lambda: now_s() - 3600
+        await second.recover()
+        await until(lambda: second.runtime.is_running("main"), 30)
+        second.runtime.stop_takes_s = 100
+        second.pods.delete("default", "web")
+        await until(lambda: not len(second.pods), 40)
+
+    virtually(main())
+
+
 def test_a_full_disk_does_not_stop_a_running_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         agent = Agent(tmp_path)

@@ -93,7 +93,7 @@ class Pods:
         named = [self._completed(pod) for pod in pods]
         self._check_names(named)
         workers = []
-        now = self._node.clock()
+        now = self._node.steady.now()
         ceiling = self._node.config.max_container_restart_period_s
         with self._node.store.transaction():
             for pod in named:
@@ -137,7 +137,7 @@ class Pods:
                 raise ConflictError(self._in_use(worker))
 
     def _in_use(self, worker: PodWorker) -> str:
-        age = human_duration(self._node.clock() - worker.state.added_at)
+        age = human_duration(self._node.steady.now() - worker.state.added_at)
         phase = "Terminating" if worker.pod.metadata.deletion_timestamp else worker.pod.status.phase
         option = "" if worker.namespace == "default" else f" -n {worker.namespace}"
         return (

@@ -31,7 +31,6 @@ from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
 
-_CLOCK_NOISE_S = 0.01  # clocks that differ by less are in step
 SAVE_AGAIN_S = 5.0  # after a failed save (a full disk); the pod continues without
 
 _state_encoder = msgspec.json.Encoder()
@@ -63,8 +62,6 @@ class PodWorker:
         self._timed = False  # whether `_timer` is the one for the current state (which may be none)
         self._unsaved = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._now = 0.0
-        self._now_at = 0.0  # the loop's time then
 
     @property
     def namespace(self) -> str:
@@ -131,6 +128,10 @@ class PodWorker:
                 log.error("pod %s/%s: its stored object is damaged (%s): made anew", self.namespace, self.name, error)
                 self._unsaved = True
 
+    def count_again(self) -> None:
+        """More time may have passed than the timer has counted."""
+        self._set_timer()
+
     async def close(self) -> None:
         """The agent exits: cancels actions that are under way; the next agent finds what they did."""
         self._closed = True
@@ -169,9 +170,9 @@ class PodWorker:
         have happened, so a state that cannot be saved is saved later.
         """
         before = self.state
-        self._advance()
+        clock = self._node.steady
         try:
-            self.state, actions = core.step(before, event, self._now)
+            self.state, actions = core.step(before, event, clock.now(), clock.ahead_s)
         except Exception:
             if write is not None:
                 raise
@@ -186,15 +187,6 @@ class PodWorker:
         reached("pod.saved")
         for action in actions:
             self._begin(action)
-
-    def _advance(self) -> float:
-        """The core's time: the clock's, but when that is set back, time continues until the clock has caught up."""
-        loop_s = self._loop.time()
-        least = self._now + loop_s - self._now_at
-        clock = self._node.clock()
-        self._now = max(self._now, clock if clock > least - _CLOCK_NOISE_S else least)
-        self._now_at = loop_s
-        return self._now
 
     def _keep(self, before: model.PodState, actions: Sequence[model.Action], write: _Write | None) -> None:
         """Saves state and events in one transaction, then publishes them. Raises HostError for a client's change."""
@@ -285,7 +277,7 @@ class PodWorker:
             return
         self._timed = not self._unsaved
         at = core.next_wakeup(self.state)
-        now = self._advance()
+        now = self._node.steady.now()
         if self._unsaved:
             at = min(at or now + SAVE_AGAIN_S, now + SAVE_AGAIN_S)
         if at is not None:

@@ -68,7 +68,7 @@ class _Worker:
         self.wanted = wanted
         self._make = make
         self._report = report
-        self._clock = node.clock
+        self._clock = node.steady.now
         self._figures = node.probe_figures
         self._loop = asyncio.get_running_loop()
         self._attempt: Attempt | None = None
@@ -100,9 +100,7 @@ class _Worker:
         self._timer = self._wait()
 
     def _wait(self) -> asyncio.TimerHandle:
-        # A clock that is set back must not stop a probe.
-        longest = self.wanted.probe.period_seconds + self.wanted.probe.initial_delay_seconds
-        self._due = self._loop.time() + max(0.0, min(self._turn_at - self._clock(), longest))
+        self._due = self._loop.time() + max(0.0, self._turn_at - self._clock())
         return self._loop.call_at(self._due, self._turn)
 
     def _turn(self) -> None:

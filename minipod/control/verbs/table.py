@@ -149,6 +149,7 @@ class Verbs:
             "connections": self._connections(),
             "probes_made": self._node.probe_figures.made,
             "probes_late": self._node.probe_figures.late,
+            "clock_ahead_s": round(self._node.steady.ahead_s, 3),
             **self._node.watchdog.fields(),
             "node": self._node.facts.node_name,
             "root": self._node.paths.root,

@@ -264,10 +264,16 @@ def sweep(folder: Path, *, everything: bool = False) -> int:
     with contextlib.suppress(FileNotFoundError):
         for path in sorted(folder.iterdir()):
             with contextlib.suppress(FileNotFoundError):
-                if everything or time.time() - path.stat().st_mtime > KEPT_S:
+                if everything or is_older(path, KEPT_S):
                     freed += _size(path)
                     remove_unused(path)
     return freed
+
+
+def is_older(path: Path, seconds: float) -> bool:
+    """Whether the file was last written so long ago. What has a date in the future is older than that: the clock was
+    set back since. Raises OSError."""
+    return not 0 <= time.time() - path.stat().st_mtime <= seconds
 
 
 def remove_unused(path: Path, held_fd: int = -1) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -83,7 +82,7 @@ def collect(store: StoreDirectory, high_percent: int, low_percent: int) -> Prune
         for entry in store.read_index().images:  # in the order in which they came
             if used_percent(store.path) <= low_percent:
                 break
-            if not is_kept(store, entry) and time.time() - store.blob_path(entry.digest).stat().st_mtime > MIN_AGE_S:
+            if not is_kept(store, entry) and ingest.is_older(store.blob_path(entry.digest), MIN_AGE_S):
                 _remove(store, [entry])
                 gone.append(entry)
     return Pruned(tuple(store.image(entry) for entry in gone), max(0, free_bytes(store.path) - before))
