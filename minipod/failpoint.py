@@ -56,6 +56,7 @@ POINTS = {
     "configuration.swapped": "new files of a volume are shown, the old ones are there",
     # sandbox
     "network.shared": "bridge and table exist, no lease is written",
+    "network.bridged": "the bridge of the pod stands",
     "network.leased": "the lease is written",
     "network.unshared": "with the last lease bridge and table are removed, the lease is still written",
     "network.released": "the lease is removed from the file",

@@ -51,9 +51,8 @@ class Paths:
         """The name on everything this instance makes on the host; at most eight characters."""
         return "minipod" if self.is_default else f"mp{zlib.crc32(self.root.encode()) & 0xFFFFFF:06x}"
 
-    @property
-    def bridge(self) -> str:
-        return f"{self.instance}0"
+    def bridge(self, number: int) -> str:
+        return f"{self.instance}{number}"
 
     @property
     def cgroup_root(self) -> str:

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import importlib.util
 import os
 import socket
 import struct
-import sys
 import threading
 import time
-import types
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from ipaddress import ip_address, ip_interface
-from typing import Any, NamedTuple, TypeVar
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any, TypeVar
 
 import msgspec
 
+from minipod.kernel.netlink_messages import decode, encode, messages, split, verdict
 from minipod.kernel.process import setns
 
 T = TypeVar("T")
@@ -37,16 +34,18 @@ _NETLINK_EXT_ACK = 11  # … and with the kernel's own words
 _NETLINK_GET_STRICT_CHK = 12  # a dump honours the filter of its request
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_MULTI, _NLM_F_ACK, _NLM_F_DUMP, _NLM_F_CREATE_EXCL = 0x1, 0x2, 0x4, 0x300, 0x600
-_NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
-_NLMSGERR_ATTR_MSG = 1
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_NLM_F_MULTI, _NLM_F_ACK, _NLM_F_DUMP, _NLM_F_CREATE_EXCL = 0x2, 0x4, 0x300, 0x600
+_NLM_F_CREATE_REPLACE = 0x500
 _SIOCGIFINDEX = 0x8933
 _POLL_S = 0.0003
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
-_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 22, 24, 26
-_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, _RTN_LOCAL = 254, 3, 0, 1, 2
+_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 20, 22, 24, 25, 26
+_RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
+_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, _RTN_UNREACHABLE = 254, 3, 0, 1, 7
+_NUD_PERMANENT, _NDA_DST, _NDA_LLADDR = 0x80, 1, 2
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
+_ATTRIBUTE = struct.Struct("=HH")
 _RTEXT_FILTER_SKIP_STATS = 8
 
 
@@ -64,7 +63,9 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A route to a network. `destination` in CIDR form, 0.0.0.0/0 or ::/0 for the default route; `oif` may be 0."""
+    """A route to a network. `destination` in CIDR form, 0.0.0.0/0 or ::/0 for the default route; `oif` may be 0, as it
+    is where the destination is unreachable.
+    """
 
     destination: str
     oif: int
@@ -79,7 +80,7 @@ class Request(msgspec.Struct, frozen=True):
     what: str
     type: int
     flags: int
-    message: Any
+    message: Any  # pyroute2's, or its bytes
     ignore: tuple[int, ...] = ()  # error numbers that count as success
 
 
@@ -120,15 +121,15 @@ class Netlink:
         for request in requests:
             self._sequence += 1
             waiting[self._sequence] = request
-            data += _encode(request.message, request.type, request.flags | _NLM_F_ACK, self._sequence)
+            data += encode(request.message, request.type, request.flags | _NLM_F_ACK, self._sequence)
         self._socket.send(data)
         failed: dict[int, OSError] = {}
         while waiting:
-            for kind, flags, sequence, payload in _split(self._socket.recv(1 << 16)):
+            for kind, flags, sequence, payload in split(self._socket.recv(1 << 16)):
                 if kind != _NLMSG_ERROR or sequence not in waiting:
                     continue  # what an earlier, interrupted call left
                 request = waiting.pop(sequence)
-                code, words = _verdict(payload, flags)
+                code, words = verdict(payload, flags)
                 if code and code not in request.ignore:
                     failed[sequence] = OSError(code, f"{request.what}: {words}")
         if failed:
@@ -136,7 +137,7 @@ class Netlink:
 
     def link(self, name: str) -> Link | None:
         """The interface `name`, None if there is none."""
-        message = _messages().link()
+        message = messages().link()
         message["attrs"] = [("IFLA_IFNAME", name), ("IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS)]
         try:
             return next((_link(m) for m in self._ask(_RTM_GETLINK, 0, message, f"interface {name}")), None)
@@ -147,7 +148,7 @@ class Netlink:
 
     def links(self, master: int = 0) -> list[Link]:
         """All interfaces, or those enslaved to interface number `master`."""
-        message = _messages().link()
+        message = messages().link()
         message["attrs"] = [("IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS)]
         if master:
             message["attrs"].append(("IFLA_MASTER", master))
@@ -156,7 +157,7 @@ class Netlink:
 
     def addresses(self, index: int = 0) -> list[tuple[int, str]]:
         """(interface number, address in CIDR form) of all interfaces or of one."""
-        message = _messages().address()
+        message = messages().address()
         message["index"] = index
         return [
             (m["index"], f"{m.get_attr('IFA_LOCAL') or m.get_attr('IFA_ADDRESS')}/{m['prefixlen']}")
@@ -164,17 +165,17 @@ class Netlink:
         ]
 
     def routes(self) -> list[Route]:
-        """The unicast routes of every table, IPv4 and IPv6; neither local nor multicast ones."""
+        """The unicast and unreachable routes of every table, IPv4 and IPv6; neither local nor multicast ones."""
         found = []
         for family, everything in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-            message = _messages().route()
+            message = messages().route()
             message["family"] = family
             for m in self._ask(_RTM_GETROUTE, _NLM_F_DUMP, message, "list of routes"):
-                if m["family"] == family and m["type"] == _RTN_UNICAST:
+                if m["family"] == family and m["type"] in (_RTN_UNICAST, _RTN_UNREACHABLE):
                     found.append(
                         Route(
                             destination=f"{m.get_attr('RTA_DST') or everything}/{m['dst_len']}",
-                            oif=_out_interface(m),
+                            oif=_out_interface(m) if m["type"] == _RTN_UNICAST else 0,
                             gateway=m.get_attr("RTA_GATEWAY") or "",
                             table=m.get_attr("RTA_TABLE") or m["table"],
                             metric=m.get_attr("RTA_PRIORITY") or 0,
@@ -185,20 +186,20 @@ class Netlink:
     def _ask(self, kind: int, flags: int, message: Any, what: str) -> Iterator[Any]:
         """The answers to one question, decoded. Raises OSError."""
         self._sequence += 1
-        self._socket.send(_encode(message, kind, flags, self._sequence))
+        self._socket.send(encode(message, kind, flags, self._sequence))
         answer = type(message)
         while True:
-            for answer_kind, answer_flags, sequence, payload in _split(self._socket.recv(1 << 18)):
+            for answer_kind, answer_flags, sequence, payload in split(self._socket.recv(1 << 18)):
                 if sequence != self._sequence:
                     continue
                 if answer_kind == _NLMSG_DONE:
                     return
                 if answer_kind == _NLMSG_ERROR:
-                    code, words = _verdict(payload, answer_flags)
+                    code, words = verdict(payload, answer_flags)
                     if code:
                         raise OSError(code, f"{what}: {words}")
                     return
-                yield _decode(answer, answer_kind, answer_flags, payload)
+                yield decode(answer, answer_kind, answer_flags, payload)
                 if not answer_flags & _NLM_F_MULTI:
                     return
 
@@ -289,7 +290,7 @@ def new_bridge(name: str, mtu: int, address: str) -> Request:
 
 def new_veth(name: str, *, mtu: int, master: int, netns_fd: int, peer: str, peer_address: str) -> Request:
     """A veth pair, down: `name` here, enslaved to interface number `master`; `peer` made in `netns_fd`."""
-    inner = _messages().veth_peer()
+    inner = messages().veth_peer()
     inner["attrs"] = [
         ("IFLA_IFNAME", peer),
         ("IFLA_MTU", mtu),
@@ -306,7 +307,7 @@ def new_veth(name: str, *, mtu: int, master: int, netns_fd: int, peer: str, peer
 
 
 def _new_link(what: str, attrs: list[tuple[str, object]]) -> Request:
-    message = _messages().link()
+    message = messages().link()
     message["attrs"] = attrs
     return Request(what, _RTM_NEWLINK, _NLM_F_CREATE_EXCL, message)
 
@@ -316,7 +317,7 @@ def _kind(kind: str, data: list[tuple[str, Any]]) -> tuple[str, object]:
 
 
 def set_up(index: int) -> Request:
-    message = _messages().link()
+    message = messages().link()
     message["index"] = index
     message["flags"] = message["change"] = IFF_UP
     return Request(f"set interface {index} up", _RTM_NEWLINK, 0, message)
@@ -325,7 +326,7 @@ def set_up(index: int) -> Request:
 def set_hairpin(index: int) -> Request:
     """Let a bridge port send a frame back where it came from."""
     data = {"attrs": [("IFLA_BRPORT_MODE", 1)]}
-    message = _messages().link()
+    message = messages().link()
     message["index"] = index
     message["attrs"] = [
         ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]})
@@ -336,7 +337,7 @@ def set_hairpin(index: int) -> Request:
 def add_address(index: int, cidr: str) -> Request:
     """An address (10.86.0.2/20, fd00::2/64) for interface number `index`; IPv6 without duplicate address detection."""
     interface = ip_interface(cidr)
-    message = _messages().address()
+    message = messages().address()
     message["family"] = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     message["index"] = index
     message["prefixlen"] = interface.network.prefixlen
@@ -347,7 +348,7 @@ def add_address(index: int, cidr: str) -> Request:
 
 
 def add_default_route(index: int, gateway: str) -> Request:
-    message = _messages().route()
+    message = messages().route()
     message["family"] = socket.AF_INET if ip_address(gateway).version == 4 else socket.AF_INET6
     message["table"], message["proto"] = _RT_TABLE_MAIN, _RTPROT_BOOT
     message["scope"], message["type"] = _RT_SCOPE_UNIVERSE, _RTN_UNICAST
@@ -355,49 +356,56 @@ def add_default_route(index: int, gateway: str) -> Request:
     return Request(f"add default route via {gateway}", _RTM_NEWROUTE, _NLM_F_CREATE_EXCL, message, (errno.EEXIST,))
 
 
+def add_unreachable(cidr: str) -> Request:
+    """What no other route leads into this network is refused, in place of leaving by the default route."""
+    return Request(
+        f"add route unreachable {cidr}", _RTM_NEWROUTE, _NLM_F_CREATE_EXCL, _unreachable(cidr), (errno.EEXIST,)
+    )
+
+
+def delete_unreachable(cidr: str) -> Request:
+    return Request(f"delete route unreachable {cidr}", _RTM_DELROUTE, 0, _unreachable(cidr), (errno.ESRCH,))
+
+
+def _unreachable(cidr: str) -> Any:
+    network = ip_network(cidr)
+    message = messages().route()
+    message["family"] = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    message["dst_len"] = network.prefixlen
+    message["table"], message["proto"] = _RT_TABLE_MAIN, _RTPROT_BOOT
+    message["scope"], message["type"] = _RT_SCOPE_UNIVERSE, _RTN_UNREACHABLE
+    message["attrs"] = [("RTA_DST", str(network.network_address))]
+    return message
+
+
+def add_neighbour(index: int, address: str, mac: str) -> Request:
+    """What `address` resolves to on interface number `index`, for ever: it is neither asked for nor counted."""
+    link_address = bytes.fromhex(mac.replace(":", ""))
+    message = _neighbour(index, address) + _attribute(_NDA_LLADDR, link_address)
+    return Request(f"add neighbour {address}", _RTM_NEWNEIGH, _NLM_F_CREATE_REPLACE, message)
+
+
+def delete_neighbour(index: int, address: str) -> Request:
+    """No error if there is none, or no such interface."""
+    message = _neighbour(index, address)
+    return Request(f"delete neighbour {address}", _RTM_DELNEIGH, 0, message, (errno.ENOENT, errno.ENODEV))
+
+
+def _neighbour(index: int, address: str) -> bytes:
+    destination = ip_address(address)
+    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    return _NEIGHBOUR.pack(family, index, _NUD_PERMANENT, 0, 0) + _attribute(_NDA_DST, destination.packed)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
 def delete_link(name: str) -> Request:
     """No error if there is no such interface."""
-    message = _messages().link()
+    message = messages().link()
     message["attrs"] = [("IFLA_IFNAME", name)]
     return Request(f"delete interface {name}", _RTM_DELLINK, 0, message, (errno.ENODEV,))
-
-
-# ---- bytes ----------------------------------------------------------------------------------------------------------
-
-
-class _Messages(NamedTuple):
-    link: Any
-    veth_peer: Any
-    address: Any
-    route: Any
-
-
-@cache
-def _messages() -> _Messages:
-    """pyroute2's message classes, without the rest of pyroute2.
-
-    Its `__init__` imports everything there is, so an empty package stands in for it while the four modules load, and
-    another for multiprocessing. They are taken away afterwards: a later `import pyroute2` gets the real one.
-    """
-    stand_ins = {}
-    if "pyroute2" not in sys.modules:
-        spec = importlib.util.find_spec("pyroute2")
-        if spec is None or spec.submodule_search_locations is None:
-            raise ModuleNotFoundError("pyroute2 is not installed")
-        stand_ins["pyroute2"] = package = types.ModuleType("pyroute2")
-        package.__path__ = list(spec.submodule_search_locations)
-    if "multiprocessing" not in sys.modules:  # pyroute2.config keeps three names of it, which the messages do not use
-        stand_ins["multiprocessing"] = processes = types.ModuleType("multiprocessing")
-        vars(processes).update(Pipe=None, Queue=None, Process=None)
-    sys.modules.update(stand_ins)
-    try:
-        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg, ifinfveth
-        from pyroute2.netlink.rtnl.rtmsg import rtmsg
-    finally:
-        for name in stand_ins:
-            del sys.modules[name]
-    return _Messages(ifinfmsg, ifinfveth, ifaddrmsg, rtmsg)
 
 
 def _open() -> socket.socket:
@@ -405,46 +413,6 @@ def _open() -> socket.socket:
     for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
         opened.setsockopt(_SOL_NETLINK, option, 1)
     return opened
-
-
-def _encode(message: Any, kind: int, flags: int, sequence: int) -> bytes:
-    message["header"] = {"type": kind, "flags": _NLM_F_REQUEST | flags, "sequence_number": sequence, "pid": 0}
-    message.encode()
-    data = bytes(message.data)
-    return data + bytes(-len(data) % 4)
-
-
-def _decode(kind: Any, number: int, flags: int, payload: bytes) -> Any:
-    message = kind(_HEADER.pack(_HEADER.size + len(payload), number, flags, 0, 0) + payload)
-    message.decode()
-    return message
-
-
-def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """(type, flags, sequence number, payload) of each message in one datagram."""
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
-        offset += (length + 3) & ~3
-
-
-def _verdict(payload: bytes, flags: int) -> tuple[int, str]:
-    """(error number, words) of a struct nlmsgerr; (0, "") for an acknowledgement."""
-    code = -struct.unpack_from("=i", payload)[0]
-    if not code:
-        return 0, ""
-    words = os.strerror(code)
-    offset = 4 + _HEADER.size
-    if flags & _NLM_F_ACK_TLVS and flags & _NLM_F_CAPPED:
-        while offset + 4 <= len(payload):
-            length, kind = struct.unpack_from("=HH", payload, offset)
-            if length < 4:
-                break
-            if kind & 0x3FFF == _NLMSGERR_ATTR_MSG:
-                words += " (" + payload[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace") + ")"
-            offset += (length + 3) & ~3
-    return code, words
 
 
 def _link(message: Any) -> Link:

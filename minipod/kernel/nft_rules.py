@@ -138,7 +138,9 @@ def _masked(mask: bytes) -> bytes:
 
 
 class Match(msgspec.Struct, frozen=True):
-    """Packets of which `selector` is `value`: an address also with a prefix length. Others leave the rule."""
+    """Packets of which `selector` is `value`: an address also with a prefix length, the name of an interface also by
+    its beginning (`minipod*`). Others leave the rule.
+    """
 
     selector: Selector
     value: str
@@ -150,6 +152,8 @@ class Match(msgspec.Struct, frozen=True):
     def expressions(self) -> bytes:
         address, _, length = self.value.partition("/")
         value = self.selector.type.encode(address)
+        if self.selector.type is IFNAME and self.value.endswith("*"):
+            value = self.value[:-1].encode()
         if self.selector is CT_STATUS:  # one bit of several
             unset = _compare(bytes(len(value)), _NFT_CMP_NEQ)
             return self.selector.into(_NFT_REG_1) + _masked(value) + unset

@@ -200,8 +200,9 @@ class HostFacts(_Value, frozen=True, kw_only=True):
 
 
 class NetworkFacts(_Value, frozen=True, kw_only=True):
-    """What is leased for one pod. Addresses in CIDR form, gateways without."""
+    """What is leased for one pod. Addresses in CIDR form with the prefix of the bridge, gateways without."""
 
+    subnets: tuple[str, ...] = ()  # of all pods, CIDR: those of the bridges are parts of them
     ipv4: str = ""
     ipv4_gateway: str = ""
     ipv6: str = ""

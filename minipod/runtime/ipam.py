@@ -20,6 +20,9 @@ from minipod.kernel.rename import replace
 from minipod.plan.configs import PortMapping
 
 _FIRST_OFFSET = 2  # 0 is the network, 1 the bridge
+#: 64 addresses a bridge. The kernel looks at every port when one comes or goes, copies what is sent to all to each, and
+#: has at most 1,024 of them: with bridges of this size a pod costs the same whether ten or two thousand run.
+BRIDGE_BITS = 6
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,6 +41,7 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ipv4_subnet: str = ""
     ipv6_subnet: str = ""
     mtu: int = 1500
+    bridge_bits: int = 0  # of an address that the pods of one bridge differ in; 0: all are on one (before 0.2)
     next_offset: int = _FIRST_OFFSET
     sandboxes: dict[str, Lease] = {}
 
@@ -45,6 +49,35 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def addressed(self) -> int:
         """How many sandboxes have an address."""
         return sum(1 for lease in self.sandboxes.values() if lease.offset)
+
+    def bridge(self, offset: int) -> int:
+        """The number of the bridge that the pod at `offset` is a port of."""
+        return offset >> self.bridge_bits if self.bridge_bits else 0
+
+    @property
+    def bridges(self) -> set[int]:
+        """The numbers of the bridges that sandboxes need."""
+        return {self.bridge(lease.offset) for lease in self.sandboxes.values() if lease.offset}
+
+    def addresses(self, offset: int) -> tuple[str, str]:
+        """IPv4 and IPv6 address at `offset`, in CIDR form with the prefix of its bridge; empty where there is none."""
+        return self._address(self.ipv4_subnet, offset), self._address(self.ipv6_subnet, offset)
+
+    def gateways(self, offset: int) -> tuple[str, str]:
+        """The addresses of the bridge of the pod at `offset`, in the same form."""
+        return self.addresses((self.bridge(offset) << self.bridge_bits) + 1)
+
+    def _address(self, subnet: str, offset: int) -> str:
+        if not subnet:
+            return ""
+        network = _network(subnet)
+        length = network.max_prefixlen - self.bridge_bits if self.bridge_bits else 0
+        return f"{network[offset]}/{max(network.prefixlen, length)}"
+
+    def is_for_a_pod(self, offset: int) -> bool:
+        """Neither the first nor the last address of a bridge's part of the subnet, nor the bridge's own."""
+        size = 1 << self.bridge_bits
+        return self.bridge_bits == 0 or _FIRST_OFFSET <= offset % size < size - 1
 
 
 class LeaseFile:
@@ -129,7 +162,7 @@ def grant(leases: Leases, sandbox_id: str, lease: Lease) -> tuple[Leases, Lease]
     offset = leases.next_offset
     for _ in range(_FIRST_OFFSET, places):
         offset = offset if _FIRST_OFFSET <= offset < places else _FIRST_OFFSET
-        if offset not in taken:
+        if offset not in taken and leases.is_for_a_pod(offset):
             granted = msgspec.structs.replace(lease, offset=offset)
             return (
                 msgspec.structs.replace(
@@ -148,14 +181,6 @@ def revoke(leases: Leases, sandbox_id: str) -> Leases:
     """The leases without that of `sandbox_id`, if it has one."""
     rest = {held: lease for held, lease in leases.sandboxes.items() if held != sandbox_id}
     return msgspec.structs.replace(leases, sandboxes=rest)
-
-
-def address(subnet: str, offset: int) -> str:
-    """The address at `offset` of `subnet`, in CIDR form; empty for no subnet."""
-    if not subnet:
-        return ""
-    network = _network(subnet)
-    return f"{network[offset]}/{network.prefixlen}"
 
 
 def check_ports(leases: Leases, sandbox_id: str, ports: tuple[PortMapping, ...]) -> None:

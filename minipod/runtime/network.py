@@ -1,8 +1,9 @@
 """The pods' network (layer 3): subnets, leases, the part that all pods share. `plan.network.pod_network` has the
 operations.
 
-The shared part (bridge, nftables table, forwarding) is made with the first lease and removed with the last; the leases
-are its reference count, so that it is right after a crash too. All is done under the lock of the lease file.
+The shared part (nftables table, reserved subnets, forwarding) is made with the first lease and removed with the last,
+a bridge with the first and the last of its pods; the leases are the reference count, so that it is right after a crash
+too. All is done under the lock of the lease file.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from collections.abc import Callable, Collection, Iterable
+from ipaddress import ip_address
 
 import msgspec
 
@@ -23,15 +24,14 @@ from minipod.kernel.host_lock import host_lock
 from minipod.kernel.port import is_bound
 from minipod.paths import Paths
 from minipod.plan.configs import NetworkFacts, SandboxConfig
+from minipod.plan.network.forwarding import is_bridge
 from minipod.plan.network.nat import AddPortMappings, exists
-from minipod.plan.network.pod_network import shared_network
+from minipod.plan.network.pod_network import bridge_network, shared_network
 from minipod.plan.operation import HostOperation
-from minipod.runtime.ipam import Lease, LeaseFile, Leases, address, check_ports, grant, revoke
+from minipod.runtime.ipam import Lease, LeaseFile, Leases, check_ports, grant, revoke
+from minipod.runtime.subnets import choose
 
-_IPV4_PREFIX = 20  # four times what fits on a bridge, so that an address rests before it is used again
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-Subnet = IPv4Network | IPv6Network
 
 
 class Network:
@@ -80,13 +80,32 @@ class Network:
                 )
                 return NetworkFacts()
             leases = self._with_shared(leases)
-            if held is None:
-                reached("network.shared")
-                interface = interface_name(self._paths.instance, config.id, _interfaces(leases))
-                leases, held = grant(leases, config.id, msgspec.structs.replace(wanted, interface=interface))
-                self._file.write(leases)
-                reached("network.leased")
-            return self._facts(leases, held)
+            if held is not None:
+                facts = self._facts(leases, held)
+                self._ensure_bridge(facts)
+                return facts
+            try:
+                return self._grant(leases, config.id, wanted)
+            except BaseException as error:
+                if not leases.addressed:
+                    _undo(self._shared(leases), error)
+                raise
+
+    def _grant(self, leases: Leases, sandbox_id: str, wanted: Lease) -> NetworkFacts:
+        reached("network.shared")
+        interface = interface_name(self._paths.instance, sandbox_id, _interfaces(leases))
+        leases, held = grant(leases, sandbox_id, msgspec.structs.replace(wanted, interface=interface))
+        facts = self._facts(leases, held)
+        self._ensure_bridge(facts)
+        reached("network.bridged")
+        self._file.write(leases)
+        reached("network.leased")
+        return facts
+
+    def _ensure_bridge(self, facts: NetworkFacts) -> None:
+        """It stands when this returns; where that failed there is none, or the one of other pods as it was."""
+        if not netlink.exists(facts.bridge):
+            _execute([bridge_network(facts)])
 
     def release(self, sandbox_id: str) -> None:
         """Release a sandbox's lease, after its operations were undone; with the last lease the shared part is removed.
@@ -109,7 +128,7 @@ class Network:
     def preview(self, config: SandboxConfig) -> NetworkFacts:
         """What `lease` would return, without root and without a lease: for `plan`.
 
-        With these facts `shared_network` and `pod_network` return what would be done.
+        With these facts `shared_network`, `bridge_network` and `pod_network` return what would be done.
         """
         if config.namespaces.network == "node":
             return NetworkFacts()
@@ -117,13 +136,14 @@ class Network:
             leases = self._file.read()
         except PermissionError:
             leases = Leases()
-        leases = self._choose(leases)
+        leases = choose(leases, self._config, self._paths.instance, self._warn_once)
         interface = interface_name(self._paths.instance, config.id, _interfaces(leases))
         leases, held = grant(leases, config.id, Lease(pod=config.name, interface=interface))
         return self._facts(leases, held)
 
     def leftovers(self, sandbox_ids: Callable[[], Collection[str]]) -> list[str]:
-        """Resources of this instance that no sandbox owns: leases, interfaces, the shared part. For `gc`, a line each.
+        """Resources of this instance that no sandbox owns: leases, interfaces, bridges, the shared part. For `gc`, a
+        line each.
 
         `sandbox_ids` is called under the lock; it has to include sandboxes that are about to lease.
         """
@@ -136,14 +156,17 @@ class Network:
             for sandbox_id, lease in leases.sandboxes.items()
             if sandbox_id not in sandbox_ids
         ]
-        owned = {lease.interface for held, lease in leases.sandboxes.items() if held in sandbox_ids}
+        owned = {held: lease for held, lease in leases.sandboxes.items() if held in sandbox_ids}
+        interfaces = {lease.interface for lease in owned.values()}
+        rest = msgspec.structs.replace(leases, sandboxes=owned)
         with netlink.Netlink() as socket:
-            found += [f"interface {name}" for name in self._veths(socket) if name not in owned]
-            if not any(name for name in owned):
-                found += [f"bridge {self._paths.bridge}"] if socket.link(self._paths.bridge) else []
-                with nft.Nftables() as nftables:
-                    if exists(nftables, self._paths.instance):
-                        found.append(f"nftables table inet {self._paths.instance}")
+            links = socket.links()
+        found += [f"interface {name}" for name in self._veths(links) if name not in interfaces]
+        found += [f"bridge {name}" for name in self._needless_bridges(links, rest)]
+        if not rest.addressed:
+            with nft.Nftables() as nftables:
+                if exists(nftables, self._paths.instance):
+                    found.append(f"nftables table inet {self._paths.instance}")
         return found
 
     def remove_leftovers(self, sandbox_ids: Callable[[], Collection[str]]) -> list[str]:
@@ -153,24 +176,31 @@ class Network:
             found = self._leftovers(leases, known)
             owned = {lease.interface for held, lease in leases.sandboxes.items() if held in known}
             with netlink.Netlink() as socket:
-                for name in self._veths(socket):
-                    if name not in owned:
-                        netlink.remove_link(name)
+                links = socket.links()
+            for name in self._veths(links):
+                if name not in owned:
+                    netlink.remove_link(name)
             stale = [held for held in leases.sandboxes if held not in known]
             self._unmap(leases, stale)
             if found:
-                self._drop(leases, stale)
+                rest = self._drop(leases, stale)
+                for name in self._needless_bridges(links, rest):
+                    netlink.remove_link(name)
         return found
 
-    def _drop(self, leases: Leases, sandbox_ids: Iterable[str]) -> None:
+    def _drop(self, leases: Leases, sandbox_ids: Iterable[str]) -> Leases:
+        """The leases without those of these sandboxes, as they are in the file now."""
         rest = leases
         for sandbox_id in sandbox_ids:
             rest = revoke(rest, sandbox_id)
+        for number in leases.bridges - rest.bridges:
+            netlink.remove_link(self._paths.bridge(number))
         if not rest.addressed:
             self._undo_shared(leases)
             reached("network.unshared")
         self._file.write(rest)
         reached("network.released")
+        return rest
 
     def _unmap(self, leases: Leases, sandbox_ids: Iterable[str]) -> None:
         """Remove the hostPorts of sandboxes whose own list of operations is lost."""
@@ -184,8 +214,9 @@ class Network:
         if leases.addressed:
             self._mend(leases)
             return leases
-        # No other instance chooses a subnet until the bridge exists, whose routes it then sees.
+        # No other instance chooses a subnet until the subnets are reserved, which it then sees.
         with host_lock():
+<<<<<<< HEAD
             self._undo_shared(leases)  # a crash may have left it, with other subnets
             leases = self._choose(leases)
             done: list[HostOperation] = []
@@ -197,19 +228,29 @@ class Network:
             except BaseException as error:
                 _undo(done, error)
                 raise
+=======
+            self._remove_bridges(leases)  # a crash may have left it all, with other subnets
+            self._undo_shared(leases)
+            leases = choose(leases, self._config, self._paths.instance, self._warn_once)
+            _execute(self._shared(leases))
+>>>>>>> fe1fc12 (Bridges of 61 pods each: a start costs the same with a thousand others, and 1,023 are no longer the limit)
         self._warn_of_forward_policies()
         return leases
 
+    def _remove_bridges(self, leases: Leases) -> None:
+        with netlink.Netlink() as socket:
+            links = socket.links()
+        for name in self._needless_bridges(links, leases):
+            netlink.remove_link(name)
+
     def _mend(self, leases: Leases) -> None:
         """Restore what another program removed, as a firewall does by `flush ruleset`; hostPorts too."""
-        flushed = self._is_flushed()
-        if not flushed and netlink.exists(self._paths.bridge):
+        if not self._is_flushed():
             return
         for operation in self._shared(leases):
             operation.execute()
-        if flushed:
-            for mappings in self._mappings(leases, leases.sandboxes):
-                mappings.execute()
+        for mappings in self._mappings(leases, leases.sandboxes):
+            mappings.execute()
 
     def _is_flushed(self) -> bool:
         """Whether the table is gone; looked up only where the host's rules have changed since the last call."""
@@ -252,54 +293,33 @@ class Network:
         return shared_network(self._facts(leases, Lease(pod="", offset=2)))
 
     def _facts(self, leases: Leases, held: Lease) -> NetworkFacts:
+        ipv4, ipv6 = leases.addresses(held.offset)
+        ipv4_gateway, ipv6_gateway = (cidr.partition("/")[0] for cidr in leases.gateways(held.offset))
         return NetworkFacts(
-            ipv4=address(leases.ipv4_subnet, held.offset),
-            ipv4_gateway=address(leases.ipv4_subnet, 1).partition("/")[0],
-            ipv6=address(leases.ipv6_subnet, held.offset),
-            ipv6_gateway=address(leases.ipv6_subnet, 1).partition("/")[0],
-            bridge=self._paths.bridge,
+            subnets=tuple(subnet for subnet in (leases.ipv4_subnet, leases.ipv6_subnet) if subnet),
+            ipv4=ipv4,
+            ipv4_gateway=ipv4_gateway,
+            ipv6=ipv6,
+            ipv6_gateway=ipv6_gateway,
+            bridge=self._paths.bridge(leases.bridge(held.offset)),
             table=self._paths.instance,
             host_interface=held.interface,
             mtu=leases.mtu,
         )
 
-    def _veths(self, socket: netlink.Netlink) -> list[str]:
+    def _needless_bridges(self, links: list[netlink.Link], leases: Leases) -> list[str]:
+        """The bridges of this instance that no lease is on, recognised by their names."""
+        needed = {self._paths.bridge(number) for number in leases.bridges}
+        return [link.name for link in links if is_bridge(self._paths.instance, link.name) and link.name not in needed]
+
+    def _veths(self, links: list[netlink.Link]) -> list[str]:
         """The outer veth ends of this instance, recognised by their names."""
         length = len(self._paths.instance) + 7
         return [
             link.name
-            for link in socket.links()
+            for link in links
             if link.kind == "veth" and len(link.name) == length and link.name.startswith(self._paths.instance)
         ]
-
-    # ---- the subnets ------------------------------------------------------------------------------------------------
-
-    def _choose(self, leases: Leases) -> Leases:
-        """The leases with subnets that nothing on this host uses. Raises HostError if there are none."""
-        if leases.addressed:
-            return leases
-        with netlink.Netlink() as socket:
-            links, routes, addresses = socket.links(), socket.routes(), socket.addresses()
-        used = _used(links, routes, addresses, self._paths.bridge)
-        mtu = default_mtu(links, routes)
-        ipv4 = self._pick(_ipv4_candidates(self._config.ipv4_subnet), used, "ipv4_subnet")
-        ipv6 = ""
-        if has_ipv6():
-            ipv6 = self._pick(_ipv6_candidates(self._config.ipv6_subnet, self._paths.instance), used, "ipv6_subnet")
-        else:
-            self._warn_once("IPv6 is disabled on this host: pods get an IPv4 address only")
-        return msgspec.structs.replace(leases, ipv4_subnet=ipv4, ipv6_subnet=ipv6, mtu=mtu)
-
-    def _pick(self, candidates: Iterable[Subnet], used: list[tuple[Subnet, str]], key: str) -> str:
-        refused: list[str] = []
-        for candidate in candidates:
-            user = _clash(candidate, used)
-            if not user:
-                if refused:
-                    self._warn_once(f"pods get addresses of {candidate}: {refused[0]}")
-                return str(candidate)
-            refused.append(f"{candidate} is in use on this host by {user}")
-        raise HostError(f"no subnet for pods is free: {'; '.join(refused[:3])} …: set {key} in the configuration")
 
     # ---- warnings ---------------------------------------------------------------------------------------------------
 
@@ -331,30 +351,9 @@ class Network:
         for chain in chains:
             self._warn_once(
                 f"nftables chain {chain} drops forwarded packets by default: pods may not reach the outside "
-                f"unless it accepts them: nft insert rule {chain} iifname {self._paths.bridge} accept; "
-                f"nft insert rule {chain} oifname {self._paths.bridge} accept"
+                f"unless it accepts them: nft insert rule {chain} iifname '{self._paths.instance}*' accept; "
+                f"nft insert rule {chain} oifname '{self._paths.instance}*' accept"
             )
-
-
-def has_ipv6() -> bool:
-    """Whether this host has IPv6 and leaves it on."""
-    for scope in ("all", "default"):
-        try:
-            with open(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6", encoding="ascii") as file:
-                if file.read().strip() != "0":
-                    return False
-        except FileNotFoundError:
-            return False
-    return True
-
-
-def default_mtu(links: list[netlink.Link], routes: list[netlink.Route]) -> int:
-    """The MTU of the link that the default route leaves by; 1500 without one."""
-    defaults = [route for route in routes if route.oif and route.destination in ("0.0.0.0/0", "::/0")]
-    if not defaults:
-        return 1500
-    best = min(defaults, key=lambda route: (":" in route.destination, route.metric))
-    return next((link.mtu for link in links if link.index == best.oif), 1500)
 
 
 def interface_name(instance: str, sandbox_id: str, taken: Collection[str]) -> str:
@@ -374,52 +373,16 @@ def _interfaces(leases: Leases) -> set[str]:
     return {lease.interface for lease in leases.sandboxes.values()}
 
 
-def _used(
-    links: list[netlink.Link], routes: list[netlink.Route], addresses: list[tuple[int, str]], own_bridge: str
-) -> list[tuple[Subnet, str]]:
-    """(network, by what) of every address and route of the host, without those of this instance's own bridge.
-
-    Default routes, whole or cut in a few pieces as VPNs do, only lead elsewhere and use no addresses.
-    """
-    names = {link.index: link.name for link in links}
-    used: list[tuple[Subnet, str]] = []
-    for index, cidr in addresses:
-        used.append((ip_network(cidr, strict=False), names.get(index, "")))
-    for route in routes:
-        network = ip_network(route.destination, strict=False)
-        if network.prefixlen >= (8 if network.version == 4 else 16):
-            used.append((network, names.get(route.oif, "a route")))
-    return [(network, name) for network, name in used if name != own_bridge]
-
-
-def _clash(candidate: Subnet, used: list[tuple[Subnet, str]]) -> str:
-    """What uses a part of `candidate`; `""` if nothing does."""
-    for network, name in used:
-        if network.version == candidate.version and network.overlaps(candidate):
-            return f"{network} ({name})"
-    return ""
-
-
-def _ipv4_candidates(configured: str) -> Iterator[Subnet]:
-    """The configured subnet first, then private ones that neither home routers nor other engines begin with."""
-    if configured:
-        yield ip_network(configured)
-    for block in ("10.86.0.0/16", "172.30.0.0/16", "192.168.224.0/19"):
-        yield from ip_network(block).subnets(new_prefix=_IPV4_PREFIX)
-
-
-def _ipv6_candidates(configured: str, instance: str) -> Iterator[Subnet]:
-    """The configured subnet first, then unique local /64s (RFC 4193) made of this machine's and the instance's name."""
-    if configured:
-        yield ip_network(configured)
+def _execute(operations: Iterable[HostOperation]) -> None:
+    """All of them or, with an error, none."""
+    done: list[HostOperation] = []
     try:
-        with open("/etc/machine-id", encoding="ascii") as file:
-            seed = file.read().strip() + instance
-    except FileNotFoundError:
-        seed = os.uname().nodename + instance
-    for number in range(8):
-        high, low = zlib.crc32(f"{seed}/{number}".encode()), zlib.crc32(f"{number}/{seed}".encode()) & 0xFF
-        yield IPv6Network(((0xFD << 120) | (high << 88) | (low << 80), 64))
+        for operation in operations:
+            done.append(operation)
+            operation.execute()
+    except BaseException as error:
+        _undo(done, error)
+        raise
 
 
 def _undo(done: list[HostOperation], error: BaseException) -> None:

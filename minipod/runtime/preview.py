@@ -16,7 +16,7 @@ from minipod.config import Config
 from minipod.errors import MinipodError
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts, Image, ImageConfig, NetworkFacts, SandboxConfig
-from minipod.plan.network.pod_network import shared_network
+from minipod.plan.network.pod_network import bridge_network, shared_network
 from minipod.plan.pod import container_config, sandbox_config
 from minipod.plan.render import Section
 from minipod.plan.sandbox import pause_process, sandbox_operations
@@ -40,7 +40,7 @@ def plan_pod(
     name = f"pod {pod.metadata.namespace}/{pod.metadata.name}"
     network = Network(paths, config, warn=lambda _: None)
     lease = network.preview(sandbox)
-    shared = shared_network(lease) if lease.bridge else []
+    shared = [*shared_network(lease), bridge_network(lease)] if lease.bridge else []
     sections = [
         Section(f"{name}: volumes", "host", volume_operations(pod, paths, facts)),
         Section(f"{name}: network shared by all pods", "host", tuple(shared)),

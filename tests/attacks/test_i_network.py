@@ -73,7 +73,7 @@ def test_neither_pods_nor_neighbours_send_to_what_listens_on_the_hosts_loopback_
             friend.sendto(b"friend", (LOOPBACK, 81))
         assert listening.recv(100) == b"friend"
     names = Path("/proc/sys/net/ipv4/conf").glob("*/route_localnet")
-    assert [name.parent.name for name in names if name.read_text() == "1\n"] == [cluster.paths.bridge]
+    assert [name.parent.name for name in names if name.read_text() == "1\n"] == [cluster.paths.bridge(0)]
 
 
 @pytest.mark.attack(row=48)
@@ -138,7 +138,7 @@ def test_nobody_believes_a_pod_that_says_it_is_a_router(host: None, paths: Paths
     made = Cluster(paths)
     try:
         attacker, victim, witness = (made.pod(name)[0] for name in ("attacker", "victim", "witness"))
-        bridge = paths.bridge
+        bridge = paths.bridge(0)
         for interface in ("all", bridge):  # as an administrator may do later
             Path(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6").write_text("0")
         witness(lambda: Path("/proc/sys/net/ipv6/conf/eth0/accept_ra").write_text("2"))

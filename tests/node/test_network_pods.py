@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
 import threading
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,7 @@ from tests.network_fixtures import (
     host,
     ip,
     nft,
+    opened_in,
     outside,
     picture,
     sandbox,
@@ -35,6 +39,8 @@ from tests.network_fixtures import (
 )
 
 __all__ = ["cluster", "host", "outside"]
+
+SUBNETS = {socket.AF_INET: "ipv4_subnet", socket.AF_INET6: "ipv6_subnet"}
 
 
 @FAMILIES
@@ -63,10 +69,74 @@ def test_last_pod_leaves_the_host_as_it_was(host: None, paths: Paths) -> None:
     assert picture() != before
     cluster.delete("one")
     with netlink.Netlink() as opened:
-        assert opened.link(paths.bridge)
+        assert opened.link(paths.bridge(0))
     cluster.delete("two")
     assert picture() == before
     assert os.listdir(f"{paths.root}/leases") == []
+
+
+@pytest.mark.vm
+@FAMILIES
+def test_pods_of_different_bridges_reach_each_other(
+    cluster: Cluster, paths: Paths, family: socket.AddressFamily
+) -> None:
+    """More pods than one bridge has ports for: nobody notices, and a bridge is there as long as one of its pods."""
+    one, facts_of_one = cluster.pod("one", PortMapping(container_port=80, host_port=8080))
+    others = [sandbox(f"lease{number}x") for number in range(60)]
+    for config in others:
+        cluster.network.lease(config)
+    two, facts_of_two = cluster.pod("two")
+    try:
+        assert (facts_of_one.bridge, facts_of_two.bridge) == (paths.bridge(0), paths.bridge(1))
+        assert seen_by(two, 80, one, ip(facts_of_two, family)) == ip(facts_of_one, family)
+        assert seen_by(one, 80, two, ip(facts_of_one, family)) == ip(facts_of_two, family)
+        assert seen_by(one, 80, None, ip(facts_of_one, family))
+        assert seen_by(two, 80, None, ip(facts_of_two, family))
+        assert seen_by(one, 80, two, HOST[family], 8080) == gateway_of(facts_of_one, family)
+    finally:
+        for config in others:
+            cluster.network.release(config.id)
+    cluster.delete("two")
+    assert not netlink.exists(paths.bridge(1))
+    assert seen_by(one, 80, None, ip(facts_of_one, family))
+
+
+def test_bridge_that_a_crash_left_goes_although_others_are_in_use(cluster: Cluster, paths: Paths) -> None:
+    cluster.pod("one")
+    with netlink.Netlink() as opened:
+        opened.apply([netlink.new_bridge(paths.bridge(7), 1400, "02:00:00:00:00:09")])
+    assert cluster.network.remove_leftovers(lambda: {sandbox("one").id}) == [f"bridge {paths.bridge(7)}"]
+    assert not netlink.exists(paths.bridge(7))
+    assert netlink.exists(paths.bridge(0))
+
+
+@FAMILIES
+def test_address_that_no_pod_has_does_not_leave_by_the_default_route(
+    cluster: Cluster, family: socket.AddressFamily
+) -> None:
+    cluster.pod("one")
+    subnet = ip_network(json.loads(Path(f"{cluster.paths.root}/leases/leases.json").read_text())[SUBNETS[family]])
+    with opened_in(None, family) as calling, pytest.raises(OSError, match=r"No route to host|unreachable"):
+        calling.connect((str(subnet[500]), 80))
+
+
+@FAMILIES
+def test_neighbours_are_known_and_counted_by_nobody(cluster: Cluster, family: socket.AddressFamily) -> None:
+    """The kernel's table of neighbours, 1,024 of all pods together, has no place for two of each."""
+    one, facts = cluster.pod("one")
+    assert f"{ip(facts, family)} dev {facts.bridge} lladdr" in neighbours()
+    assert f"{gateway_of(facts, family)} dev eth0 lladdr" in one(neighbours)
+    cluster.delete("one")
+    assert ip(facts, family) not in neighbours()
+
+
+def neighbours() -> str:
+    done = subprocess.run(["ip", "neighbour", "show", "nud", "permanent"], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def gateway_of(facts: NetworkFacts, family: socket.AddressFamily) -> str:
+    return facts.ipv4_gateway if family == socket.AF_INET else facts.ipv6_gateway
 
 
 def test_interface_is_gone_when_undo_returns(cluster: Cluster) -> None:
@@ -145,8 +215,8 @@ def test_configured_subnet_is_used(host: None, paths: Paths) -> None:
     cluster = Cluster(paths, Config(ipv4_subnet="10.99.0.0/24", ipv6_subnet="fd00:99::/64"))
     try:
         _, facts = cluster.pod("one")
-        assert (facts.ipv4, facts.ipv4_gateway) == ("10.99.0.2/24", "10.99.0.1")
-        assert (facts.ipv6, facts.ipv6_gateway) == ("fd00:99::2/64", "fd00:99::1")
+        assert (facts.ipv4, facts.ipv4_gateway) == ("10.99.0.2/26", "10.99.0.1")
+        assert (facts.ipv6, facts.ipv6_gateway) == ("fd00:99::2/122", "fd00:99::1")
     finally:
         cluster.close()
 
@@ -190,17 +260,17 @@ def test_what_a_crash_left_is_found_and_removed(cluster: Cluster, paths: Paths) 
     assert seen_by(kept, 80, None, ip(facts_of_kept, socket.AF_INET))
     with pytest.raises(ConnectionRefusedError):
         seen_by(namespace, 80, None, "127.0.0.1", 8080)
-    assert f"bridge {paths.bridge}" in cluster.network.remove_leftovers(set)
+    assert f"bridge {paths.bridge(0)}" in cluster.network.remove_leftovers(set)
     assert picture() == before
 
 
 def test_first_pod_replaces_a_bridge_that_a_crash_left(cluster: Cluster, paths: Paths) -> None:
     with netlink.Netlink() as opened:
-        opened.apply([netlink.new_bridge(paths.bridge, 1400, "02:00:00:00:00:09")])
-        configure(opened, paths.bridge, "10.1.2.3/24")
+        opened.apply([netlink.new_bridge(paths.bridge(0), 1400, "02:00:00:00:00:09")])
+        configure(opened, paths.bridge(0), "10.1.2.3/24")
     one, facts = cluster.pod("one")
     with netlink.Netlink() as opened:
-        addresses = [address for index, address in opened.addresses() if index == opened.index(paths.bridge)]
+        addresses = [address for index, address in opened.addresses() if index == opened.index(paths.bridge(0))]
     assert "10.1.2.3/24" not in addresses
     assert seen_by(one, 80, None, ip(facts, socket.AF_INET))
 
@@ -249,7 +319,7 @@ def test_many_at_once_get_different_addresses(cluster: Cluster, paths: Paths) ->
     for number in range(8):
         cluster.network.release(sandbox(f"pod{number}x").id)
     with netlink.Netlink() as opened:
-        assert opened.link(paths.bridge) is None
+        assert opened.link(paths.bridge(0)) is None
 
 
 def test_host_where_every_subnet_is_taken_gets_an_error_with_the_remedy(host: None, paths: Paths) -> None:

@@ -17,7 +17,7 @@ from minipod.plan.network.nat import AddPortMappings, EnsureNat, exists
 from tests.network_fixtures import Namespace, nft
 
 NAME = "mp123456"
-TABLE = EnsureNat(table=NAME, bridge=f"{NAME}0", subnets=("10.86.16.0/20", "fd00:1:2::/62", "fd00:9::/64"))
+TABLE = EnsureNat(table=NAME, bridges=f"{NAME}*", subnets=("10.86.16.0/20", "fd00:1:2::/62", "fd00:9::/64"))
 PORTS = AddPortMappings(
     table=NAME,
     ipv4="10.86.16.2",

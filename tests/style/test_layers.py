@@ -96,8 +96,8 @@ def findings(path: Path) -> Iterator[str]:
             yield f"{where}: raw system calls belong to minipod/kernel"
         if top == "psutil" and name != "minipod.cli.figures":
             yield f"{where}: figures of processes belong to minipod/cli/figures.py"
-        if top == "pyroute2" and name != "minipod.kernel.netlink":
-            yield f"{where}: netlink belongs to minipod/kernel/netlink.py"
+        if top == "pyroute2" and name != "minipod.kernel.netlink_messages":
+            yield f"{where}: netlink belongs to minipod/kernel/netlink_messages.py"
 
 
 def test_modules_import_only_from_their_own_layer_or_below() -> None:

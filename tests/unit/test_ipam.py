@@ -10,8 +10,9 @@ import pytest
 
 from minipod.errors import HostError, SandboxError
 from minipod.plan.configs import PortMapping
-from minipod.runtime.ipam import Lease, LeaseFile, Leases, address, check_ports, grant, revoke
+from minipod.runtime.ipam import BRIDGE_BITS, Lease, LeaseFile, Leases, check_ports, grant, revoke
 
+LARGE = Leases(ipv4_subnet="10.86.0.0/20", ipv6_subnet="fd00::/64", bridge_bits=BRIDGE_BITS)
 SMALL = Leases(ipv4_subnet="10.0.0.0/29", ipv6_subnet="fd00::/64")  # room for five pods
 
 
@@ -28,9 +29,35 @@ def fill(leases: Leases, *sandbox_ids: str) -> Leases:
 def test_first_pod_comes_after_the_network_and_the_bridge() -> None:
     leases, lease = grant(SMALL, "a", Lease(pod="default/a"))
     assert lease.offset == 2
-    assert address(leases.ipv4_subnet, lease.offset) == "10.0.0.2/29"
-    assert address(leases.ipv6_subnet, lease.offset) == "fd00::2/64"
-    assert address("", 2) == ""
+    assert leases.addresses(lease.offset) == ("10.0.0.2/29", "fd00::2/64")
+    assert msgspec.structs.replace(leases, ipv6_subnet="").addresses(lease.offset) == ("10.0.0.2/29", "")
+
+
+def test_64_addresses_share_a_bridge_and_three_of_them_are_no_pods() -> None:
+    leases = msgspec.structs.replace(LARGE, next_offset=62)
+    leases = fill(leases, "a", "b")
+    assert offsets(leases) == [62, 66]  # 63 is for broadcasts, 64 the next bridge's network, 65 the bridge
+    assert leases.bridges == {0, 1}
+    assert leases.addresses(62) == ("10.86.0.62/26", "fd00::3e/122")
+    assert leases.addresses(66) == ("10.86.0.66/26", "fd00::42/122")
+    assert leases.gateways(62) == ("10.86.0.1/26", "fd00::1/122")
+    assert leases.gateways(66) == ("10.86.0.65/26", "fd00::41/122")
+
+
+def test_bridge_has_no_more_than_its_subnet() -> None:
+    leases = fill(msgspec.structs.replace(SMALL, bridge_bits=BRIDGE_BITS), *"abcde")
+    assert offsets(leases) == [2, 3, 4, 5, 6]
+    assert leases.addresses(2) == ("10.0.0.2/29", "fd00::2/122")
+
+
+def test_bridge_of_an_earlier_release_keeps_its_pods() -> None:
+    """Whose leases say nothing of bridges: one has them all, with the prefix of the whole subnet."""
+    leases = msgspec.structs.replace(LARGE, bridge_bits=0, next_offset=63)
+    leases = fill(leases, "a", "b")
+    assert offsets(leases) == [63, 64]
+    assert leases.bridges == {0}
+    assert leases.addresses(64) == ("10.86.0.64/20", "fd00::40/64")
+    assert leases.gateways(64) == ("10.86.0.1/20", "fd00::1/64")
 
 
 def test_address_given_back_is_used_again_last() -> None:

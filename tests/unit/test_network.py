@@ -22,18 +22,21 @@ from minipod.plan.network.pod_network import (
     ConfigureInterface,
     CreateVeth,
     EnsureBridge,
+    ReserveSubnets,
+    bridge_network,
     mac_address,
     pod_network,
     shared_network,
 )
 from minipod.plan.operation import HostOperation
-from minipod.runtime import network
+from minipod.runtime import network, subnets
 
 NETNS = "/run/netns/web"
 FACTS = NetworkFacts(
-    ipv4="10.86.0.2/20",
+    subnets=("10.86.0.0/20", "fd12::/64"),
+    ipv4="10.86.0.2/26",
     ipv4_gateway="10.86.0.1",
-    ipv6="fd12::2/64",
+    ipv6="fd12::2/122",
     ipv6_gateway="fd12::1",
     bridge="minipod0",
     table="minipod",
@@ -51,9 +54,10 @@ def sandbox(*ports: PortMapping, network: str = "pod") -> SandboxConfig:
 
 def test_pod_gets_a_veth_pair_and_addresses_and_nothing_else() -> None:
     operations = pod_network(sandbox(PortMapping(container_port=80, host_port=0)), FACTS, NETNS)
+    veth = "veth minipodabc1234 master minipod0 up neighbour 10.86.0.2 fd12::2"
     assert [operation.describe() for operation in operations] == [
-        "veth minipodabc1234 master minipod0 up, peer eth0 address 0a:58:0a:56:00:02 in netns /run/netns/web, mtu 1400",
-        "eth0 address 10.86.0.2/20 fd12::2/64 up, default via 10.86.0.1, default via fd12::1 in netns /run/netns/web",
+        f"{veth}, peer eth0 address 0a:58:0a:56:00:02 in netns /run/netns/web, mtu 1400",
+        "eth0 address 10.86.0.2/26 fd12::2/122 up, default via 10.86.0.1, default via fd12::1 in netns /run/netns/web",
     ]
 
 
@@ -76,18 +80,20 @@ def test_pod_on_the_hosts_network_needs_nothing() -> None:
 
 def test_table_with_the_loopback_guard_comes_before_the_bridge() -> None:
     operations = shared_network(FACTS)
-    assert [type(operation) for operation in operations] == [EnsureNat, EnsureBridge, EnableForwarding]
-    assert [operation.describe() for operation in operations][:2] == [
-        "nft table inet minipod: masquerade 10.86.0.0/20 fd12::/64 leaving other than by minipod0",
-        "bridge minipod0 mtu 1400 address 10.86.0.1/20 fd12::1/64 stp off forward-delay 0 up",
+    assert [type(operation) for operation in operations] == [EnsureNat, ReserveSubnets, EnableForwarding]
+    assert [operation.describe() for operation in [*operations[:2], bridge_network(FACTS)]] == [
+        "nft table inet minipod: masquerade 10.86.0.0/20 fd12::/64 leaving other than by minipod*",
+        "route unreachable 10.86.0.0/20 fd12::/64, but for the bridges' parts",
+        "bridge minipod0 mtu 1400 address 10.86.0.1/26 fd12::1/122 stp off forward-delay 0 up",
     ]
 
 
 def test_network_without_ipv6_mentions_none() -> None:
-    facts = msgspec.structs.replace(FACTS, ipv6="", ipv6_gateway="")
+    facts = msgspec.structs.replace(FACTS, subnets=FACTS.subnets[:1], ipv6="", ipv6_gateway="")
     ports = PortMapping(container_port=80, host_port=8080)
     text = " ".join(
-        operation.describe() for operation in (*shared_network(facts), *pod_network(sandbox(ports), facts, NETNS))
+        operation.describe()
+        for operation in (*shared_network(facts), bridge_network(facts), *pod_network(sandbox(ports), facts, NETNS))
     )
     assert "fd12" not in text
     assert "IPv6" not in text
@@ -97,15 +103,17 @@ def test_network_without_ipv6_mentions_none() -> None:
 def test_operations_survive_being_saved() -> None:
     operations = [
         *shared_network(FACTS),
+        bridge_network(FACTS),
         *pod_network(sandbox(PortMapping(container_port=80, host_port=80)), FACTS, NETNS),
     ]
-    kinds = EnsureNat | EnsureBridge | EnableForwarding | CreateVeth | ConfigureInterface | AddPortMappings
-    assert msgspec.json.decode(msgspec.json.encode(operations), type=list[kinds]) == operations
+    shared = EnsureNat | ReserveSubnets | EnsureBridge | EnableForwarding
+    own = CreateVeth | ConfigureInterface | AddPortMappings
+    assert msgspec.json.decode(msgspec.json.encode(operations), type=list[shared | own]) == operations
     assert all(isinstance(operation, HostOperation) for operation in operations)
 
 
 def test_every_rule_of_the_table_is_in_its_own_table() -> None:
-    commands = EnsureNat(table="mp123456", bridge="mp1234560", subnets=("10.0.0.0/20", "fd00::/64")).commands()
+    commands = EnsureNat(table="mp123456", bridges="mp123456*", subnets=("10.0.0.0/20", "fd00::/64")).commands()
     for command in commands:
         kind, family, table = command.text("mp123456").split()[:3]
         assert kind in ("table", "chain", "map", "rule")
@@ -162,15 +170,15 @@ def test_interface_name_in_use_is_not_given_twice() -> None:
 
 
 def test_ipv4_candidates_begin_with_the_configured_one() -> None:
-    assert str(next(network._ipv4_candidates(""))) == "10.86.0.0/20"
-    assert [str(candidate) for candidate in list(network._ipv4_candidates("10.1.0.0/24"))[:2]] == [
+    assert str(next(subnets.ipv4_candidates(""))) == "10.86.0.0/20"
+    assert [str(candidate) for candidate in list(subnets.ipv4_candidates("10.1.0.0/24"))[:2]] == [
         "10.1.0.0/24",
         "10.86.0.0/20",
     ]
 
 
 def test_ipv6_candidates_are_unique_local_and_different_for_each_instance() -> None:
-    one, other = list(network._ipv6_candidates("", "minipod")), list(network._ipv6_candidates("", "mp123456"))
+    one, other = list(subnets.ipv6_candidates("", "minipod")), list(subnets.ipv6_candidates("", "mp123456"))
     assert all(candidate.prefixlen == 64 and candidate.subnet_of(ip_network("fd00::/8")) for candidate in one)  # type: ignore[arg-type]
     assert not set(one) & set(other)
     assert len(set(one)) == len(one)
@@ -178,9 +186,9 @@ def test_ipv6_candidates_are_unique_local_and_different_for_each_instance() -> N
 
 def test_default_routes_use_no_subnet_but_specific_ones_do() -> None:
     used = [(ip_network("10.0.0.0/8"), "vpn0")]
-    assert network._clash(ip_network("10.86.0.0/20"), used) == "10.0.0.0/8 (vpn0)"
-    assert network._clash(ip_network("172.30.0.0/20"), used) == ""
-    assert network._clash(ip_network("fd00::/64"), used) == ""
+    assert subnets.clash(ip_network("10.86.0.0/20"), used) == "10.0.0.0/8 (vpn0)"
+    assert subnets.clash(ip_network("172.30.0.0/20"), used) == ""
+    assert subnets.clash(ip_network("fd00::/64"), used) == ""
 
 
 class Sysctls:
@@ -210,7 +218,7 @@ def sysctls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sysctls:
     return Sysctls(tmp_path, monkeypatch)
 
 
-FORWARD = EnableForwarding(instance="minipod", bridge="minipod0", ipv6=True)
+FORWARD = EnableForwarding(instance="minipod", ipv6=True)
 
 
 def test_forwarding_leaves_the_global_switches_alone(sysctls: Sysctls) -> None:
@@ -257,7 +265,7 @@ def test_old_kernels_forward_ipv6_globally_and_keep_what_routers_advertised(sysc
 def test_forwarding_that_another_program_switched_on_stays(sysctls: Sysctls) -> None:
     sysctls.set(ipv4={name: {"forwarding": "0"} for name in ("default", "eth0")})
     (sysctls.root / "net/ipv4/ip_forward").write_text("0")
-    operation = EnableForwarding(instance="minipod", bridge="minipod0", ipv6=False)
+    operation = EnableForwarding(instance="minipod", ipv6=False)
     operation.execute()
     (sysctls.root / "net/ipv4/ip_forward").write_text("1")
     operation.undo()
@@ -266,8 +274,8 @@ def test_forwarding_that_another_program_switched_on_stays(sysctls: Sysctls) -> 
 
 def test_forwarding_stays_while_another_instance_needs_it(sysctls: Sysctls) -> None:
     sysctls.set(ipv4={name: {"forwarding": "0"} for name in ("default", "eth0", "minipod0", "mp1234560")})
-    one = EnableForwarding(instance="minipod", bridge="minipod0", ipv6=False)
-    other = EnableForwarding(instance="mp123456", bridge="mp1234560", ipv6=False)
+    one = EnableForwarding(instance="minipod", ipv6=False)
+    other = EnableForwarding(instance="mp123456", ipv6=False)
     one.execute()
     other.execute()
     one.undo()
@@ -278,8 +286,8 @@ def test_forwarding_stays_while_another_instance_needs_it(sysctls: Sysctls) -> N
 
 def test_instance_that_was_wiped_away_does_not_hold_forwarding_for_ever(sysctls: Sysctls) -> None:
     sysctls.set(ipv4={name: {"forwarding": "0"} for name in ("default", "eth0", "minipod0")})
-    EnableForwarding(instance="mp123456", bridge="mp1234560", ipv6=False).execute()
-    one = EnableForwarding(instance="minipod", bridge="minipod0", ipv6=False)
+    EnableForwarding(instance="mp123456", ipv6=False).execute()
+    one = EnableForwarding(instance="minipod", ipv6=False)
     one.execute()
     one.undo()
     assert sysctls.get()["net/ipv4/conf/eth0/forwarding"] == "0"

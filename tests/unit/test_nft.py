@@ -37,8 +37,8 @@ chain inet mp prerouting { type nat hook prerouting priority -100; policy accept
 chain inet mp output { type nat hook output priority -100; policy accept; }
 chain inet mp postrouting { type nat hook postrouting priority 100; policy accept; }
 chain inet mp hostports
-rule inet mp guard iifname mp0 ip daddr 127.0.0.0/8 drop
-rule inet mp guard iifname mp0 ip saddr 127.0.0.0/8 drop
+rule inet mp guard iifname mp* ip daddr 127.0.0.0/8 drop
+rule inet mp guard iifname mp* ip saddr 127.0.0.0/8 drop
 rule inet mp output ip6 daddr ::1 return
 rule inet mp prerouting ip daddr 127.0.0.0/8 return
 rule inet mp prerouting fib daddr type local jump hostports
@@ -51,9 +51,9 @@ map inet mp hostport4_address { type inet_proto . inet_service : ipv4_addr; }
 map inet mp hostport4_port { type inet_proto . inet_service : inet_service; }
 rule inet mp hostports meta nfproto ipv4 meta l4proto { tcp, udp, sctp } dnat ip to \
 meta l4proto . th dport map @hostport4_address:meta l4proto . th dport map @hostport4_port
-rule inet mp postrouting oifname != mp0 ip saddr 10.0.0.0/20 masquerade
-rule inet mp postrouting oifname mp0 ct status dnat ip saddr 10.0.0.0/20 masquerade
-rule inet mp postrouting oifname mp0 ct status dnat ip saddr 127.0.0.0/8 masquerade
+rule inet mp postrouting oifname != mp* ip saddr 10.0.0.0/20 masquerade
+rule inet mp postrouting oifname mp* ct status dnat ip saddr 10.0.0.0/20 masquerade
+rule inet mp postrouting oifname mp* ct status dnat ip saddr 127.0.0.0/8 masquerade
 """
 
 
@@ -117,12 +117,12 @@ def expressions(rule: Match) -> str:
 
 
 def test_the_table_is_written_as_nft_writes_it() -> None:
-    commands = EnsureNat(table="mp", bridge="mp0", subnets=("10.0.0.0/20",)).commands()
+    commands = EnsureNat(table="mp", bridges="mp*", subnets=("10.0.0.0/20",)).commands()
     assert "\n".join(command.text("mp") for command in commands) + "\n" == TABLE
 
 
 def test_a_transaction_is_one_numbered_batch(kernel: Kernel) -> None:
-    commands = EnsureNat(table="mp", bridge="mp0", subnets=("10.0.0.0/20", "fd00::/64")).commands()
+    commands = EnsureNat(table="mp", bridges="mp*", subnets=("10.0.0.0/20", "fd00::/64")).commands()
     with nft.Nftables() as nftables:
         nftables.run("mp", commands)
     (data,) = kernel.sent
@@ -158,7 +158,7 @@ def test_a_failure_names_the_command_and_the_kernels_words(kernel: Kernel, words
 
 
 def test_the_failure_of_a_rules_own_set_is_the_rules(kernel: Kernel) -> None:
-    commands = EnsureNat(table="mp", bridge="mp0", subnets=("10.0.0.0/20",)).commands()
+    commands = EnsureNat(table="mp", bridges="mp*", subnets=("10.0.0.0/20",)).commands()
     place = next(n for n, command in enumerate(commands) if "{ tcp, udp, sctp }" in command.text("mp"))
     kernel.answers = [failure(1 + place, errno.ENOMEM)]
     with nft.Nftables() as nftables, pytest.raises(OSError, match="add rule inet mp hostports meta nfproto ipv4"):

@@ -1,4 +1,4 @@
-"""Switches forwarding on between the bridge and the rest of the host, and restores it afterwards (layer 2).
+"""Switches forwarding on between the bridges and the rest of the host, and restores it afterwards (layer 2).
 
 Forwarding is switched on interface by interface, and for interfaces to come, never by net.ipv4.ip_forward: that switch
 resets other values, and other users of it (another container engine) find and set it as if minipod were not
@@ -30,7 +30,6 @@ class EnableForwarding(HostOperation, frozen=True, kw_only=True):
     """Shared by all instances on the host: the last one restores the former values."""
 
     instance: str
-    bridge: str
     ipv6: bool
 
     def describe(self) -> str:
@@ -45,9 +44,9 @@ class EnableForwarding(HostOperation, frozen=True, kw_only=True):
                 record.holders.append(self.instance)
             wanted = self._wanted()
             changed = {name: value for name, value in wanted.items() if _read(name) not in (value, None)}
-            # never the value that an earlier call wrote, and nothing of the bridge, which goes away itself
+            # never the value that an earlier call wrote, and nothing of the bridges, which go away themselves
             for name in [*_follows(changed), *changed]:
-                if f"/{self.bridge}/" not in name:
+                if not is_bridge(self.instance, name.split("/")[3]):
                     record.former.setdefault(name, _read(name) or "")
             _save(path, record)
             for name in changed:
@@ -112,8 +111,13 @@ def _restore(former: dict[str, str]) -> None:
 
 
 def _alive(instance: str) -> bool:
-    """Whether another instance's bridge still stands; one that was wiped away holds nothing."""
-    return os.path.exists(f"{sysctl.SYSCTLS}/net/ipv4/conf/{instance}0")
+    """Whether another instance's bridges still stand; one that was wiped away holds nothing."""
+    return any(is_bridge(instance, name) for name in _interfaces("ipv4"))
+
+
+def is_bridge(instance: str, interface: str) -> bool:
+    """Whether an interface of this name is a bridge of the instance's pods."""
+    return interface.startswith(instance) and interface[len(instance) :].isdecimal() and len(interface) < 15
 
 
 def _record_path(netns: int) -> str:

@@ -57,11 +57,11 @@ class EnsureNat(HostOperation, frozen=True, kw_only=True):
     """The table: masquerading for the pods' subnets, the hostPort maps, the guard of the host's loopback."""
 
     table: str
-    bridge: str
+    bridges: str  # what the names of the pods' bridges have in common, with an asterisk: minipod*
     subnets: tuple[str, ...]  # CIDR networks, one IPv4 and perhaps one IPv6
 
     def describe(self) -> str:
-        return f"nft table inet {self.table}: masquerade {' '.join(self.subnets)} leaving other than by {self.bridge}"
+        return f"nft table inet {self.table}: masquerade {' '.join(self.subnets)} leaving other than by {self.bridges}"
 
     def execute(self) -> None:
         with nft.Nftables() as nftables:
@@ -76,7 +76,7 @@ class EnsureNat(HostOperation, frozen=True, kw_only=True):
 
     def commands(self) -> list[Command]:
         """The whole table as one transaction."""
-        from_bridge = Match(IIFNAME, self.bridge)
+        from_bridge = Match(IIFNAME, self.bridges)
         to_host = Match(FIB_DADDR_TYPE, "local")
         to_loopback = Match(IP_DADDR, _LOOPBACK[4])
         commands: list[Command] = [
@@ -110,7 +110,7 @@ class EnsureNat(HostOperation, frozen=True, kw_only=True):
             transport = MatchAny(L4PROTO, tuple(PROTOCOLS))
             translate = Dnat(version, key, *(each.name for each in maps))
             yield _rule("hostports", Match(NFPROTO, f"ipv{version}"), transport, translate)
-        outside, inside = Match(OIFNAME, self.bridge, negated=True), Match(OIFNAME, self.bridge)
+        outside, inside = Match(OIFNAME, self.bridges, negated=True), Match(OIFNAME, self.bridges)
         yield _rule("postrouting", outside, Match(_SOURCE[version], subnet), Masquerade())
         # A hostPort reached from a pod or from the host's own loopback: the answer has to come back through here.
         for back in (subnet, *([_LOOPBACK[4]] if version == 4 else [])):

@@ -1,14 +1,15 @@
-"""The pod's network as operations (layer 2): bridge, veth pair, addresses, masquerading, hostPorts. Decides no address.
+"""The pod's network as operations (layer 2): bridges, veth pair, addresses, NAT, hostPorts. Decides no address.
 
-Two lists. `shared_network` stands while any pod of the instance has an address: `runtime.network` makes it with the
-first and takes it away with the last. `pod_network` is one pod's own and is undone with its sandbox. The pod's network
-namespace itself is made by the sandbox's plan, before these run.
+Three lists. `shared_network` stands while any pod of the instance has an address, `bridge_network` while one of its
+pods has: `runtime.network` makes them with the first and takes them away with the last. `pod_network` is one pod's own
+and is undone with its sandbox. The pod's network namespace itself is made by the sandbox's plan, before these run.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from ipaddress import ip_interface
 
 from minipod.kernel import netlink, sysctl
@@ -23,18 +24,18 @@ INTERFACE = "eth0"  # what every pod calls its own end
 def shared_network(facts: NetworkFacts) -> list[HostOperation]:
     """What all pods of an instance share, in the order in which it is made.
 
-    The table comes before the bridge: it keeps pods off the host's 127.0.0.0/8 from the bridge's first moment.
+    The table comes before the first bridge: it keeps pods off the host's 127.0.0.0/8 from the bridge's first moment.
     """
-    addresses = _with_prefix(facts)
     return [
-        EnsureNat(
-            table=facts.table,
-            bridge=facts.bridge,
-            subnets=tuple(str(ip_interface(address).network) for address in addresses),
-        ),
-        EnsureBridge(name=facts.bridge, addresses=addresses, mtu=facts.mtu),
-        EnableForwarding(instance=facts.table, bridge=facts.bridge, ipv6=bool(facts.ipv6)),
+        EnsureNat(table=facts.table, bridges=f"{facts.table}*", subnets=facts.subnets),
+        ReserveSubnets(subnets=facts.subnets),
+        EnableForwarding(instance=facts.table, ipv6=bool(facts.ipv6)),
     ]
+
+
+def bridge_network(facts: NetworkFacts) -> EnsureBridge:
+    """What the pods of one bridge share."""
+    return EnsureBridge(name=facts.bridge, addresses=_with_prefix(facts), mtu=facts.mtu)
 
 
 def pod_network(config: SandboxConfig, facts: NetworkFacts, netns: str) -> list[HostOperation]:
@@ -50,11 +51,13 @@ def pod_network(config: SandboxConfig, facts: NetworkFacts, netns: str) -> list[
             mtu=facts.mtu,
             address=mac_address(facts.ipv4 or facts.ipv6),
             hairpin=bool(published),
+            neighbours=tuple(address.partition("/")[0] for address in (facts.ipv4, facts.ipv6) if address),
         ),
         ConfigureInterface(
             netns=netns,
             addresses=tuple(address for address in (facts.ipv4, facts.ipv6) if address),
             gateways=tuple(gateway for gateway in (facts.ipv4_gateway, facts.ipv6_gateway) if gateway),
+            gateway_address=mac_address(facts.ipv4_gateway or facts.ipv6_gateway),
         ),
     ]
     if published:
@@ -78,13 +81,34 @@ def mac_address(address: str) -> str:
 
 
 def _with_prefix(facts: NetworkFacts) -> tuple[str, ...]:
-    """The bridge's own addresses in CIDR form: the gateways, in the subnets of the pods."""
+    """The bridge's own addresses in CIDR form: the gateways, in the subnets of its pods."""
     pairs = ((facts.ipv4_gateway, facts.ipv4), (facts.ipv6_gateway, facts.ipv6))
     return tuple(f"{gateway}/{address.partition('/')[2]}" for gateway, address in pairs if gateway)
 
 
+class ReserveSubnets(HostOperation, frozen=True, kw_only=True):
+    """The pods' subnets lead nowhere but to the bridges, whose parts of them are routed more specifically.
+
+    So another instance sees that they are in use, and what is sent to an address that no pod has does not leave the
+    host by its default route.
+    """
+
+    subnets: tuple[str, ...]  # CIDR
+
+    def describe(self) -> str:
+        return f"route unreachable {' '.join(self.subnets)}, but for the bridges' parts"
+
+    def execute(self) -> None:
+        with netlink.Netlink() as socket:
+            socket.apply([netlink.add_unreachable(subnet) for subnet in self.subnets])
+
+    def undo(self) -> None:
+        with netlink.Netlink() as socket:
+            socket.apply([netlink.delete_unreachable(subnet) for subnet in self.subnets])
+
+
 class EnsureBridge(HostOperation, frozen=True, kw_only=True):
-    """The bridge that all pods are ports of. It keeps its MAC address while ports come and go."""
+    """A bridge whose ports are pods. It keeps its MAC address while ports come and go."""
 
     name: str
     addresses: tuple[str, ...]  # CIDR
@@ -122,11 +146,12 @@ class CreateVeth(HostOperation, frozen=True, kw_only=True):
     mtu: int
     address: str  # of the inner end
     hairpin: bool = False  # br_netfilter bridges a pod's way to its own hostPort back to its own port
+    neighbours: tuple[str, ...] = ()  # IP addresses that the host need not ask for
 
     def describe(self) -> str:
         port = " hairpin" if self.hairpin else ""
         return (
-            f"veth {self.name} master {self.bridge}{port} up, "
+            f"veth {self.name} master {self.bridge}{port} up neighbour {' '.join(self.neighbours)}, "
             f"peer {INTERFACE} address {self.address} in netns {self.netns}, mtu {self.mtu}"
         )
 
@@ -142,6 +167,8 @@ class CreateVeth(HostOperation, frozen=True, kw_only=True):
                     if not self._stands(socket, netns_fd):
                         socket.apply([netlink.delete_link(self.name), self._request(socket, netns_fd)])
                 self._set_up(socket)
+                bridge = socket.index(self.bridge)
+                socket.apply([netlink.add_neighbour(bridge, address, self.address) for address in self.neighbours])
         finally:
             os.close(netns_fd)
 
@@ -176,6 +203,9 @@ class CreateVeth(HostOperation, frozen=True, kw_only=True):
     def undo(self) -> None:
         """Both ends are gone when this returns; deleting the namespace would do it too, but some time later."""
         netlink.remove_link(self.name)
+        with netlink.Netlink() as socket, suppress(OSError):  # where the bridge is gone already
+            bridge = socket.index(self.bridge)
+            socket.apply([netlink.delete_neighbour(bridge, address) for address in self.neighbours])
 
 
 class ConfigureInterface(HostOperation, frozen=True, kw_only=True):
@@ -184,6 +214,7 @@ class ConfigureInterface(HostOperation, frozen=True, kw_only=True):
     netns: str
     addresses: tuple[str, ...]  # CIDR
     gateways: tuple[str, ...]
+    gateway_address: str = ""  # MAC
 
     def describe(self) -> str:
         routes = ", ".join(f"default via {gateway}" for gateway in self.gateways)
@@ -196,9 +227,16 @@ class ConfigureInterface(HostOperation, frozen=True, kw_only=True):
                 [
                     *(netlink.add_address(index, address) for address in self.addresses),
                     netlink.set_up(index),
+                    *self._neighbours(index),
                     *(netlink.add_default_route(index, gateway) for gateway in self.gateways),
                 ]
             )
+
+    def _neighbours(self, index: int) -> list[netlink.Request]:
+        """The host's tables count the neighbours of all pods together, permanent ones excepted (gc_thresh3: 1,024)."""
+        if not self.gateway_address:
+            return []
+        return [netlink.add_neighbour(index, gateway, self.gateway_address) for gateway in self.gateways]
 
     def _open(self) -> netlink.Netlink:
         _set_up_sysctls(INTERFACE, self.addresses)
