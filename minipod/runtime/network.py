@@ -216,24 +216,10 @@ class Network:
             return leases
         # No other instance chooses a subnet until the subnets are reserved, which it then sees.
         with host_lock():
-<<<<<<< HEAD
-            self._undo_shared(leases)  # a crash may have left it, with other subnets
-            leases = self._choose(leases)
-            done: list[HostOperation] = []
-            try:
-                for operation in self._shared(leases):
-                    done.append(operation)
-                    operation.execute()
-                    reached("executed", operation)
-            except BaseException as error:
-                _undo(done, error)
-                raise
-=======
             self._remove_bridges(leases)  # a crash may have left it all, with other subnets
             self._undo_shared(leases)
             leases = choose(leases, self._config, self._paths.instance, self._warn_once)
             _execute(self._shared(leases))
->>>>>>> fe1fc12 (Bridges of 61 pods each: a start costs the same with a thousand others, and 1,023 are no longer the limit)
         self._warn_of_forward_policies()
         return leases
 
