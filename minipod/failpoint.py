@@ -98,6 +98,7 @@ POINTS = {
     "sent.launch": "that for a command in a container",
     "sent.kill": "that to kill such a command",
     "sent.list": "that for the children it has",
+    "sent.adopt": "that to take a child over, whose start another agent asked for",
     "sent.reattach": "that for the descriptors of a child",
     "sent.close_stdin": "that to close the input of a child",
     "sent.forget": "that to forget a child",

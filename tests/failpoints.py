@@ -70,7 +70,7 @@ def armed(node: Node, name: str, action: str = "kill", nth: int = 1) -> Iterator
     """The agent, spawner and commands that `node` starts in this block take `action` at the `nth` passage of the step;
     only the first process that reaches it does. Those that run already are not armed.
     """
-    with tempfile.TemporaryDirectory(prefix="mpf", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="mpp", dir="/tmp") as folder:
         marker = Path(folder, "reached")
         node.env[VARIABLE] = f"{name} {action} {marker} {nth}"
         try:

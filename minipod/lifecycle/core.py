@@ -87,6 +87,8 @@ def step(state: PodState, event: Event, now: float, ahead_s: float = 0.0) -> tup
         _on(work, event)
         if not work.alone:
             passes.advance(work)
+    elif isinstance(event, AgentStarted):
+        work.act(Forget())  # an old agent saved that it would, and did not get to it
     return work.state, tuple(work.actions)
 
 

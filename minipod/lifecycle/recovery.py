@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from minipod.lifecycle import kill
-from minipod.lifecycle.model import AgentStarted, Run, Sandbox, TearDown
+from minipod.lifecycle import kill, starting
+from minipod.lifecycle.model import AgentStarted, ContainerStarted, Pass, Run, Sandbox, TearDown
 from minipod.lifecycle.publish import UNKNOWN
 from minipod.lifecycle.spec import find_container
 from minipod.lifecycle.values import BackOff
@@ -82,15 +82,19 @@ def _container(work: Work, name: str, found: Run | None) -> None:
     known = work.container(name)
     run = known.run
     work.set_container(name, post_start_done=True, post_start_error=None)
+    if run is not None and run.state == "created" and (found is None or found.id != run.id):
+        work.set_container(name, attempts=run.attempt)  # it was never started: the next instance has its number
     if found is not None and (run is None or found.id != run.id):
         _unseen_instance(work, name, found)
-    elif run is None or run.state == "exited":
+    elif run is None or run.state == "exited" or (run.state == "created" and found is None):
         return
     elif found is None:
         work.set_run(name, state="exited", exit_code=137, reason=UNKNOWN, message=_LOST, pid=0)
         work.set_run(name, finished_at=work.wall, ahead_s=work.ahead_s)
     elif found.state == "exited":
         work.end_run(name, found)
+    elif run.state == "created" and found.state == "running":
+        _report_start(work, name, found)
     else:
         work.set_run(name, state=found.state, pid=found.pid)
         if found.started_at and found.started_at != run.started_at:
@@ -106,5 +110,25 @@ def _unseen_instance(work: Work, name: str, found: Run) -> None:
     assert container is not None
     previous = known.run if known.run is not None and known.run.state == "exited" else known.previous
     ahead_s = work.ahead_at(max(found.started_at, found.finished_at))
-    run = replace(found, spec_image=container.image, active=True, ahead_s=ahead_s)
+    state = "created" if found.state == "running" else found.state
+    run = replace(found, state=state, spec_image=container.image, active=True, ahead_s=ahead_s)
     work.set_container(name, run=run, previous=previous, attempts=found.attempt + 1, waiting=None)
+    if found.state == "running":
+        _report_start(work, name, found)
+
+
+def _report_start(work: Work, name: str, found: Run) -> None:
+    """The old agent did not see it start any more: its pass continues there, with the postStart hook."""
+    if work.state.stage != "syncing":
+        work.set_run(name, state="running", pid=found.pid, user=found.user, started_at=found.started_at)
+        return
+    work.set(current_pass=Pass(starting=name))
+    started = ContainerStarted(
+        name=name,
+        container_id=found.id,
+        pid=found.pid,
+        at=found.started_at,
+        user=found.user,
+        image_id=found.image_id,
+    )
+    starting.on_container(work, started)

@@ -38,12 +38,13 @@ from minipod.runtime.logs import ContainerLog
 from minipod.runtime.offload import slowly_off_loop
 from minipod.runtime.records import ContainerRecord, decode_operations, encode_operations, load_all
 from minipod.runtime.sandboxes import Sandboxes
-from minipod.runtime.spawner.client import ChildExit, SpawnError
+from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ContainerState, ContainerStatus, ContainerUser
 
 _KILL_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 2.0
+_ADOPT_S = 5.0  # for a child to get to exec: an agent that starts waits so long for it
 _REAP_ATTEMPTS, _REAP_PAUSE_S = 25, 0.02
 
 log = logging.getLogger(__name__)
@@ -117,12 +118,15 @@ class Containers:
         for container_id, record in load_all(folder, "container.json", ContainerRecord).items():
             self._index[container_id] = Container(record, f"{folder}/{container_id}")
         children = await self._spawners.children()
+        recorded = self._recorded_exits()
         for container in self._index:
             if container.status.state == ContainerState.RUNNING:
                 await self._take_over(container, children)
-            elif container.status.state == ContainerState.CREATED and container.status.id in children:
-                self._start_was_interrupted(container)
-        if self._tasks:  # before the first request, so that it sees these exits
+            elif container.status.state == ContainerState.CREATED:
+                self._begin(self._adopt(container, children))
+            elif container.status.id in children or container.status.id in recorded:
+                self._begin(self._spawners.forget(container.status.id))  # its end is saved
+        while self._tasks:  # before the first request, so that it sees these starts and exits
             await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
@@ -154,11 +158,43 @@ class Containers:
             if container_id not in children:
                 self._watch(container)
 
-    def _start_was_interrupted(self, container: Container) -> None:
-        """The agent died after the fork and before it was recorded: no record has this process, so it is killed."""
-        cgroup.kill(self.cgroup(container), self._facts)
-        container.fail_to_start("the agent ended while the container was being started")
-        self._begin(self._spawners.forget(container.status.id))
+    async def _adopt(self, container: Container, children: Mapping[str, ChildExit | None]) -> None:
+        """A container that the last agent created: completes its start, where a spawner has the process or its end.
+
+        Where none has, it was never started and stays created. What does not get to exec in time, as on a mount that
+        never answers, has not run yet: it is killed, and stays created too.
+        """
+        container_id = container.status.id
+        if container_id not in children:
+            await self._adopt_end(container)
+            return
+        try:
+            async with asyncio.timeout(_ADOPT_S):
+                spawned = await self._spawners.adopt(container_id)
+        except (SpawnError, TimeoutError) as error:
+            log.warning("container %s: its start was interrupted: %s", container_id[:12], _text(error) or "no exec yet")
+            cgroup.kill(self.cgroup(container), self._facts)
+            await self._spawners.forget(container_id)
+            return
+        container.early_exit = container.early_exit or children[container_id]
+        self._started(container, spawned)
+        cgroup.complete(self.cgroup(container), self._facts)
+
+    async def _adopt_end(self, container: Container) -> None:
+        """Its spawner is gone as well: a record of its end is all that can be known of it."""
+        ended = self._recorded_exit(container.status.id)
+        path = self.cgroup(container)
+        if ended is not None:
+            container.update(state=ContainerState.RUNNING, pid=ended.pid, started_at_ns=ended.started_at_ns)
+            await self._finish(container, ended)
+        elif cgroup.populated(path, self._facts):
+            cgroup.kill(path, self._facts)
+
+    def _recorded_exits(self) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(f"{self._paths.root}/exits"))
+        except FileNotFoundError:
+            return frozenset()
 
     def _recorded_exit(self, container_id: str) -> ChildExit | None:
         try:
@@ -273,17 +309,20 @@ class Containers:
             reason = error.reason if isinstance(error, ContainerError) else "RunContainerError"
             raise ContainerError(message, reason) from error
         reached("container.spawned")
+        self._started(container, spawned)
+        reached("container.started")
+        return container.status
+
+    def _started(self, container: Container, spawned: Spawned) -> None:
+        """Records the start of its process and follows it."""
         facts = spawned.facts
         user = ContainerUser(facts["uid"], facts["gid"], tuple(facts["groups"]))
         container.record = msgspec.structs.replace(container.record, home=facts["home"], root=tuple(facts["root"]))
         container.update(state=ContainerState.RUNNING, pid=spawned.pid, started_at_ns=spawned.started_at_ns, user=user)
         reached("container.running")
         self._attach(container, spawned.fds)
-        reached("container.started")
-        status = container.status
         if container.early_exit is not None:
             self._begin(self._finish(container, container.early_exit))
-        return status
 
     async def _kill_unreported(self, container: Container) -> None:
         """The child may run although the start failed: its answer came without its descriptors (MSG_CTRUNC)."""

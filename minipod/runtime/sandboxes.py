@@ -267,7 +267,7 @@ class Sandboxes:
             reached("sandbox.removed")
 
     async def _end_pause(self, record: SandboxRecord) -> None:
-        if record.pause_pid:
+        if record.pause_pid or record.status.config.namespaces.pid == "pod":  # it may run unrecorded
             await self._spawners.kill_and_forget(_pause_key(record.status.id))
             reached("sandbox.pause-ended")
 

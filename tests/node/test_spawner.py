@@ -17,11 +17,13 @@ from typing import Any
 import psutil
 import pytest
 
+import minipod
 from minipod.paths import Paths
+from minipod.plan.cgroup import JoinCgroup
 from minipod.plan.operation import ChildOperation
 from minipod.plan.process.identity import AssumeUser, Exec, NewSession, SetOomScoreAdj
 from minipod.plan.process.namespaces import Clone
-from minipod.runtime.spawner.client import ChildExit, SpawnError
+from minipod.runtime.spawner.client import ChildExit, SpawnerClient, SpawnError
 from minipod.runtime.spawner.versions import Spawners
 from tests.patience import SLOWNESS
 
@@ -153,6 +155,44 @@ def test_another_agent_finds_the_children_their_pipes_and_their_ends(paths: Path
         assert os.read(fds["stdout"], 100) == b"late\n"
         closed(fds)
         host.spawners = again.spawners
+
+    on_host(paths, body)
+
+
+def test_a_child_that_does_not_exec_yet_is_answered_to_the_agent_that_adopts_it(paths: Paths) -> None:
+    """Its own agent is gone: neither the answer nor the number of its request may reach the next one otherwise."""
+
+    async def body(host: Host) -> None:
+        gate = Path(paths.root, "tasks")  # its opening blocks until there is a reader
+        os.mkfifo(gate)
+        host.spawners.close()
+        before = SpawnerClient(lambda _: None, lambda: None)
+        before.connect(f"{paths.root}/spawners/{minipod.__version__}.sock")
+        blocked: list[ChildOperation] = [JoinCgroup("/gate", (paths.root,)), *shell("exit 7")]
+        asyncio.ensure_future(before.spawn("k", HERE, blocked)).add_done_callback(lambda done: done.exception())
+        await until(lambda: any(process.children() for process in host.processes()))
+        before.close()
+        host.spawners.open()
+        adoption = asyncio.ensure_future(host.spawners.adopt("k"))
+        assert "k" in await host.spawners.children()
+        assert not adoption.done()
+        await asyncio.to_thread(gate.read_bytes)
+        spawned = await adoption
+        assert spawned.started_at_ns
+        assert sorted(spawned.fds) == ["pidfd", "stderr", "stdout"]
+        closed(spawned.fds)
+        assert (await host.end_of("k")).code == 7
+        again = await host.spawners.adopt("k")
+        assert (again.pid, again.started_at_ns) == (spawned.pid, spawned.started_at_ns)
+        closed(again.fds)
+
+    on_host(paths, body)
+
+
+def test_what_no_spawner_has_cannot_be_adopted(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        with pytest.raises(SpawnError, match="k is not known"):
+            await host.spawners.adopt("k")
 
     on_host(paths, body)
 

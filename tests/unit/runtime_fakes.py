@@ -115,6 +115,7 @@ class FakeSpawner:
         self.ends_at_once: int | None = None  # its code: the exit is reported before the answer
         self.obeys_s: float | None = 0.0  # from SIGTERM to the end; None: it does not
         self.immortal = False
+        self.never_executes = False
         self.running: dict[str, int] = {}  # key -> the writing end of its stdout
         self.ended: dict[str, ChildExit] = {}
         self.pidfds: dict[int, str] = {}
@@ -187,6 +188,12 @@ class FakeSpawner:
     async def children(self) -> dict[str, ChildExit | None]:
         self._world.do("list children")
         return {**dict.fromkeys(self.running), **self.ended}
+
+    async def adopt(self, key: str) -> Spawned:
+        self._world.do(f"adopt {key}")
+        if self.never_executes:
+            await asyncio.get_running_loop().create_future()
+        return Spawned(PID, int(now_s() * 1e9), STARTED, await self.reattach(key))
 
     async def reattach(self, key: str) -> dict[str, int]:
         return {"pidfd": self._pidfd(key)} if key in self.running else {}

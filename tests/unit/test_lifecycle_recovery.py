@@ -210,3 +210,84 @@ def test_container_in_an_unknown_state_is_killed_before_it_is_restarted() -> Non
     assert killing == ['Container is in "unknown" state, try killing it before restart']
     assert sim.container("c").restart_count == 1
     assert sim.state.status.phase == "Running"
+
+
+def created(**spec: Any) -> tuple[Simulator, model.Run]:
+    """The container is created, and the agent dies before it sees how its start went."""
+    container = {"name": "c", "command": ["sh", "-c", "sleep 1000"]}
+    sim = Simulator(make_pod({"containers": [container], **spec}))
+    sim.hangs.add("c")
+    sim.start()
+    sim.run(1)
+    return sim, create(sim)
+
+
+def create(sim: Simulator) -> model.Run:
+    sim.send(model.ContainerCreated(name="c", container_id="its id", image_id="sha256:1"))
+    sim.hangs.clear()
+    run = found(sim)["c"]
+    assert run.state == "created"
+    return run
+
+
+def test_an_instance_that_was_never_started_is_made_again_with_its_number() -> None:
+    sim, _ = created()
+    take_over(sim, {})
+    sim.run(10)
+    assert sim.container("c").restart_count == 0
+    assert [action.attempt for _, action in sim.actions if isinstance(action, model.StartContainer)] == [0, 0]
+    assert sim.container("c").state.running is not None
+    assert sim.container("c").last_state.terminated is None
+
+
+def test_an_instance_that_was_never_started_leaves_the_last_end_of_the_one_before() -> None:
+    sim = simulate("exit 3")
+    sim.run(5)
+    ended = sim.state.containers["c"].run
+    assert ended is not None
+    sim.hangs.add("c")
+    sim.run(10)
+    create(sim)
+    take_over(sim, {"c": ended})
+    sim.run(1)
+    assert sim.container("c").restart_count == ended.attempt + 1
+    assert sim.container("c").last_state.terminated is not None
+
+
+def test_a_start_that_was_not_reported_is_reported_and_its_post_start_hook_runs() -> None:
+    hook = {"postStart": {"exec": {"command": ["true"]}}}
+    container = {"name": "c", "command": ["sh", "-c", "sleep 1000"], "lifecycle": hook}
+    sim, run = created(containers=[container, {"name": "d", "command": ["sh", "-c", "sleep 1000"]}])
+    user = model.User(uid=7, gid=7)
+    take_over(sim, {"c": msgspec.structs.replace(run, state="running", pid=5, user=user, started_at=sim.now)})
+    hooks = [action for _, action in sim.actions if isinstance(action, model.RunHook)]
+    assert [(hook.name, hook.hook) for hook in hooks] == [("c", "postStart")]
+    sim.run(10)
+    assert [started for started in ("c", "d") if sim.container(started).state.running is None] == []
+    assert sim.container("c").restart_count == 0
+    assert sim.state.containers["c"].run is not None
+    assert sim.state.containers["c"].run.user == user
+    assert [event.reason for _, event in sim.recorded].count("Started") == 2
+
+
+def test_a_hook_that_was_under_way_is_not_run_again() -> None:
+    """As the kubelet: after its restart it sees a container that runs, and no hook belongs to that."""
+    hook = {"postStart": {"exec": {"command": ["true"]}}}
+    sim = Simulator(make_pod({"containers": [{"name": "c", "command": ["sh", "-c", "sleep 1000"], "lifecycle": hook}]}))
+    sim.hook = lambda name, kind: (100.0, True)
+    sim.start()
+    sim.run(5)
+    take_over(sim)
+    sim.run(10)
+    assert sum(isinstance(action, model.RunHook) for _, action in sim.actions) == 1
+    assert sim.container("c").ready
+
+
+def test_a_pod_that_was_to_be_forgotten_is_forgotten() -> None:
+    sim = simulate(terminationGracePeriodSeconds=1)
+    sim.run(5)
+    sim.send(model.DeleteRequested())
+    sim.run(10)
+    assert sim.state.stage == "gone"
+    take_over(sim, {})
+    assert sum(isinstance(action, model.Forget) for _, action in sim.actions) == 2

@@ -83,22 +83,85 @@ def test_an_end_that_cannot_be_known_is_said_to_be_unknown(world: World) -> None
     virtually(world, main)
 
 
-def test_a_start_that_was_interrupted_is_killed_and_failed(world: World) -> None:
-    """Between the fork and its record: no record has its pid."""
+async def interrupted(world: World) -> None:
+    """The agent dies between the fork and its record: no record has its pid."""
+    first = await world.open()
+    await first.run_pod_sandbox(sandbox_config())
+    await first.create_container("s", container_config())
+    await first.close()
+    world.spawner.on_exit = lambda _: None
+    await world.spawner.spawn("c", None, [])  # type: ignore[arg-type]
 
+
+def test_a_start_that_was_interrupted_is_completed(world: World) -> None:
     async def main() -> None:
-        first = await world.open()
-        await first.run_pod_sandbox(sandbox_config())
-        await first.create_container("s", container_config())
-        await first.close()
-        await world.spawner.spawn("c", None, [])  # type: ignore[arg-type]
-        _, status = await recovered(world)
-        assert (status.state, status.reason, status.exit_code) == (ContainerState.EXITED, "StartError", 128)
-        assert status.message == "the agent ended while the container was being started"
+        await interrupted(world)
+        made, status = await recovered(world)
+        assert (status.state, status.pid, status.started_at_ns) == (ContainerState.RUNNING, PID, int(now_s() * 1e9))
+        assert status.user is not None
+        assert world.reported == []
+        world.spawner.end("c", 5)
+        await until(lambda: bool(world.reported))
+        assert made.container_status("c").exit_code == 5
 
     virtually(world, main)
-    assert world.journal[-2:] == ["kill /k/pod-s/c", "forget c"]
+    assert "kill /k/pod-s/c" not in world.journal
+
+
+def test_a_start_that_was_interrupted_and_has_ended_has_its_true_end(world: World) -> None:
+    async def main() -> None:
+        await interrupted(world)
+        world.spawner.end("c", 5)
+        _, status = await recovered(world)
+        assert (status.state, status.exit_code, status.reason) == (ContainerState.EXITED, 5, "Error")
+        assert status.started_at_ns
+        assert world.reported == [status]
+
+    virtually(world, main)
+    assert world.journal[-1] == "forget c"
+
+
+def test_a_start_that_never_gets_to_exec_is_killed_and_did_not_happen(world: World) -> None:
+    async def main() -> None:
+        await interrupted(world)
+        world.spawner.never_executes = True
+        _, status = await recovered(world)
+        assert status.state == ContainerState.CREATED
+
+    virtually(world, main)
+    assert world.journal[-3:] == ["adopt c", "kill /k/pod-s/c", "forget c"]
     assert world.reported == []
+
+
+def test_of_a_start_that_was_interrupted_with_its_spawner_the_end_is_on_disk(world: World) -> None:
+    async def main() -> None:
+        await interrupted(world)
+        os.close(world.spawner.running.pop("c"))
+        os.makedirs(f"{world.paths.root}/exits")
+        end = ChildExit("c", PID, 9, 0, int(now_s() * 1e9) - 5, int(now_s() * 1e9))
+        Path(f"{world.paths.root}/exits/c").write_bytes(msgspec.json.encode(end))
+        _, status = await recovered(world)
+        assert (status.exit_code, status.started_at_ns) == (9, end.started_at_ns)
+        assert world.reported == [status]
+
+    virtually(world, main)
+
+
+def test_an_end_that_was_saved_but_not_forgotten_is_forgotten(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        await started(first)
+        world.broken.add("forget c")
+        world.spawner.end("c", 5)
+        await until(lambda: first.container_status("c").state == ContainerState.EXITED)
+        await first.close()
+        world.broken.clear()
+        await recovered(world)
+        assert world.spawner.ended == {}
+        assert world.reported == []
+
+    virtually(world, main)
+    assert world.journal[-1] == "forget c"
 
 
 def test_a_container_that_was_only_created_can_still_be_started(world: World) -> None:

@@ -51,6 +51,7 @@ async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, 
     executor = Executor(node, state.pod.metadata.uid, lambda: state.pod, _ignore)
     if rebooted and state.stage not in ("finished", "gone"):
         await executor.redo_volumes()
+    await _remove_unstarted(node, executor)
     found = newest(executor.containers())
     await _remove_older(node, executor, found)
     # A sandbox that was never reported as ready may be incomplete: it is ignored, and removed before the next is made.
@@ -82,6 +83,16 @@ def _message(state: model.PodState, status: ContainerStatus) -> str:
 def newest(statuses: list[ContainerStatus]) -> dict[str, ContainerStatus]:
     """The newest instance of each container, by name. `statuses`: newest attempt last."""
     return {status.config.name: status for status in statuses}
+
+
+async def _remove_unstarted(node: Node, executor: Executor) -> None:
+    """Removes instances that were created and never started; the next one then has their number (`lifecycle.recovery`)
+    and their directories. Raises nothing: what cannot be removed is replaced as one that was started.
+    """
+    for status in executor.containers():
+        if status.state == ContainerState.CREATED:
+            for failure in await leftovers.remove_container(node, status.id):
+                log.warning("the last agent left a %s", failure)
 
 
 async def _remove_older(node: Node, executor: Executor, found: dict[str, ContainerStatus]) -> None:

@@ -52,11 +52,13 @@ class ChildExit(msgspec.Struct, frozen=True):
 
 
 class Child(msgspec.Struct, frozen=True):
-    """One that the spawner knows; `exit` is None while it runs."""
+    """One that the spawner knows; `exit` is None while it runs, `started_at_ns` 0 until it has executed."""
 
     key: str
     pid: int
     exit: ChildExit | None
+    started_at_ns: int = 0
+    facts: dict[str, Any] = {}
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -254,6 +256,18 @@ class SpawnerClient:
         """Every child it knows."""
         answer, _ = await self._request({"do": "list"}, _Listed)
         return answer.children
+
+    async def adopt(self, key: str) -> Spawned:
+        """What an earlier agent's `spawn` would have returned, once the child has exec'ed. Raises SpawnError."""
+        try:
+            answer, theirs = await self._request({"do": "adopt", "key": key}, _Started)
+        except SpawnError:  # one of minipod 0.1 does not know this request
+            found = [child for child in await self.list() if child.key == key and child.started_at_ns]
+            if not found:
+                raise
+            answer = _Started(found[0].pid, found[0].started_at_ns, found[0].facts)
+            theirs = await self.reattach(key)
+        return Spawned(answer.pid, answer.started_at_ns, answer.facts, theirs)
 
     async def reattach(self, key: str) -> dict[str, int]:
         """The stdio descriptors that are kept for `key`, by name; empty where there are none."""

@@ -11,6 +11,7 @@ Messages are JSON over SOCK_SEQPACKET, descriptors with them; `client` is the ot
         -> as spawn; with `to_end` {"id", "exit": {…}} when it has ended; an error says only that it did not start
     {"id", "do": "kill", "key"} -> {"id"}    a command that was launched
     {"id", "do": "list"} -> {"id", "children": [{key, pid, started_at_ns, facts, exit}]}
+    {"id", "do": "adopt", "key"} -> as spawn, to an agent that did not ask for it, once it has executed
     {"id", "do": "reattach", "key"} -> {"id", "fds": [names]}
     {"id", "do": "close_stdin", "key"} -> {"id"}    another has the writing end now, alone
     {"id", "do": "forget", "key"} -> {"id"}
@@ -43,6 +44,7 @@ from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import entry, kernel_mounts, namespaces, rootfs
 from minipod.plan.process import identity as plan_process
 from minipod.plan.process.namespaces import Clone, EnterPidNamespace
+from minipod.runtime.spawner.child import Child
 from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, receive_report, widen
 from minipod.runtime.spawner.launches import STREAMS, Launches, is_child
 from minipod.runtime.spawner.messages import encode, prepare, report_of, struct_of
@@ -63,29 +65,6 @@ CHILD_OPERATIONS: dict[str, type[ChildOperation]] = {
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, ChildOperation) and kind is not ChildOperation
 }
-
-
-class Child:
-    """One forked process: its request, its descriptors, its exit."""
-
-    def __init__(self, key: str, pid: int, request_id: int, keep: bool) -> None:
-        self.key = key
-        self.pid = pid
-        self.request_id = request_id
-        self.keep = keep
-        self.status: socket.socket | None = None  # open until exec succeeded or failed
-        self.held: dict[str, int] = {}  # kept for the next agent: pidfd, stdin, stdout, stderr, terminal
-        self.facts: dict[str, Any] = {}
-        self.is_born_later = False  # `pid` is the process that prepares it, until it reports itself
-        self.reported = False  # it got as far as exec
-        self.failure: dict[str, Any] | None = None
-        self.started_at_ns = 0
-        self.exit: dict[str, Any] | None = None
-
-    def close_held(self) -> None:
-        for fd in self.held.values():
-            os.close(fd)
-        self.held.clear()
 
 
 class Spawner:
@@ -191,9 +170,11 @@ class Spawner:
             if request.do == "launch":
                 self.launches.begin(request.key, request.id, named, to_end=request.to_end, agent=agent)
             elif request.do == "spawn":
-                self._spawn(request, named)
+                self._spawn(request, named, agent)
             elif request.do == "list":
-                self._send({"id": request.id, "children": [self._fields(c) for c in self.by_key.values()]})
+                self._send({"id": request.id, "children": [c.fields() for c in self.by_key.values()]})
+            elif request.do == "adopt":
+                self._adopt(request, agent)
             elif request.do == "reattach":
                 self._reattach(request)
             elif request.do == "close_stdin":
@@ -216,20 +197,19 @@ class Spawner:
         except OSError:
             self._drop_agent()
 
-    def _send_to(self, message: dict[str, Any], fds: list[int], agent: socket.socket) -> None:
+    def _send_to(self, message: dict[str, Any], fds: list[int], agent: socket.socket | None) -> None:
         if agent is self.agent:
             self._send(message, fds)
 
     # --- requests --------------------------------------------------------------------------------------------------
 
-    def _fields(self, child: Child) -> dict[str, Any]:
-        return {
-            "key": child.key,
-            "pid": child.pid,
-            "started_at_ns": child.started_at_ns,
-            "facts": child.facts,
-            "exit": child.exit,
-        }
+    def _adopt(self, request: Request, agent: socket.socket) -> None:
+        child = self.by_key.get(request.key)
+        if child is None:
+            raise ValueError(f"{request.key} is not known")
+        child.request_id, child.agent = request.id, agent
+        if child.status is None:  # else it is answered when it has executed
+            self._report_started(child)
 
     def _reattach(self, request: Request) -> None:
         child = self.by_key.get(request.key)
@@ -251,7 +231,7 @@ class Spawner:
             pass
         reached("spawner.forgotten")
 
-    def _spawn(self, request: Request, named: dict[str, int]) -> None:
+    def _spawn(self, request: Request, named: dict[str, int], agent: socket.socket) -> None:
         if request.key in self.by_key:
             raise ValueError(f"{request.key} is there already")
         operations = [_operation(value) for value in request.ops]
@@ -285,6 +265,7 @@ class Spawner:
         for fd in theirs.values():
             os.close(fd)
         child = Child(request.key, pid, request.id, request.keep)
+        child.agent = agent
         child.status, child.held = status, {**ours, "pidfd": pidfd}
         child.is_born_later = any(isinstance(operation, EnterPidNamespace) for operation in operations)
         status.setblocking(False)
@@ -327,15 +308,18 @@ class Spawner:
         if child.failure is not None:
             self.by_key.pop(child.key, None)
             child.close_held()
-            self._send({"id": child.request_id, "error": child.failure})
+            self._send_to({"id": child.request_id, "error": child.failure}, [], child.agent)
             return
         child.started_at_ns = time.time_ns()
         reached("spawner.started")
-        answer = {"id": child.request_id, **self._fields(child), "fds": list(child.held)}
-        self._send(answer, list(child.held.values()))
+        self._report_started(child)
         reached("spawner.answered")
         if not child.keep:
             child.close_held()
+
+    def _report_started(self, child: Child) -> None:
+        answer = {"id": child.request_id, **child.fields(), "fds": list(child.held)}
+        self._send_to(answer, list(child.held.values()), child.agent)
 
     def _born(self, child: Child, pid: int) -> None:
         """From now on it is the clone in the PID namespace, not the process that prepared it. It is not reaped yet."""

@@ -13,7 +13,7 @@ from minipod.runtime.spawner.messages import CHECKS, decode, struct_of
 #: A key names a file of its own in `exits`.
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _WITHOUT_KEY = ("list",)
-_VERBS = ("spawn", "launch", "kill", "list", "reattach", "close_stdin", "forget")
+_VERBS = ("spawn", "launch", "kill", "list", "adopt", "reattach", "close_stdin", "forget")
 _STDIO = ("pipes", "fds", "terminal")
 _ID_LIMIT = 1 << 53
 

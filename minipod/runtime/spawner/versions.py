@@ -15,7 +15,7 @@ from collections.abc import Callable
 import minipod
 from minipod.errors import AgentError
 from minipod.paths import Paths
-from minipod.runtime.spawner.client import ChildExit, SpawnerClient, SpawnError
+from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnerClient, SpawnError
 from minipod.runtime.spawner.start import reap, start_spawner
 
 _REAP_AFTER_S = 0.2  # its socket closes a moment before it is a zombie
@@ -91,6 +91,16 @@ class Spawners:
             for child in await client.list():
                 found[child.key] = child.exit
         return found
+
+    async def adopt(self, key: str) -> Spawned:
+        """A child whose start an earlier agent asked for, once it has exec'ed. Raises SpawnError: none has it."""
+        failure = SpawnError(f"no spawner has {key}", 0, "adopt")
+        for client in list(self._clients.values()):
+            try:
+                return await client.adopt(key)
+            except SpawnError as error:
+                failure = error
+        raise failure
 
     async def reattach(self, key: str) -> dict[str, int]:
         """The descriptors that a spawner keeps for `key`; the caller's own."""
