@@ -191,7 +191,7 @@ class Request:
             return None
         if "error" in message:
             if message["error"].get("kind") == "VersionMismatch" and not self._started and self._replaces:
-                self._replace_agent()
+                self._replace_agent(str(message["error"].get("version", "of another version")))
                 return None
             raise error_of(message["error"])
         self._started = True
@@ -200,9 +200,9 @@ class Request:
         self.result = message
         return None
 
-    def _replace_agent(self) -> None:
+    def _replace_agent(self, theirs: str) -> None:
         self._started = True  # once is enough: a second mismatch is an error
-        self._ask_again(self._client.replace)
+        self._ask_again(lambda: self._client.replace(theirs))
 
     def _ask_again(self, connect: Callable[[], Channel]) -> None:
         self.channel.close()
@@ -279,14 +279,29 @@ class Client:
             raise AgentError(f"the agent started and went away again; see {self.paths.root}/agent.log")
         return channel
 
-    def replace(self) -> Channel:
-        """Make an agent of another version exit (its pods keep running) and start one of this version."""
+    def replace(self, theirs: str) -> Channel:
+        """Make an agent of version `theirs` exit (its pods keep running) and start one of this version.
+
+        Raises AgentError where either is not possible: the agent keeps running then.
+        """
+        from minipod.agent.registry.schema import SCHEMA_VERSION
+        from minipod.cli.start import check_start
+
+        try:
+            check_start(self.paths, self._config)
+        except MinipodError as error:
+            raise AgentError(
+                f"the agent is minipod {theirs} and keeps running; minipod {__version__} cannot take over: {error}"
+            ) from None
         old = self.try_connect()
         if old is not None:
-            old.send({"verb": "shutdown", "version": __version__})
+            old.send({"verb": "shutdown", "version": __version__, "schema": SCHEMA_VERSION})
             while old.fill():
                 pass
+            answer = old.pending() or {}
             old.close()
+            if "error" in answer:
+                raise error_of(answer["error"])
         return self.connect()
 
     def _no_root(self) -> HostError:

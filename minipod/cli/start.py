@@ -26,12 +26,28 @@ def start_agent(paths: Paths, config: str | None) -> None:
     """
     try:
         _make_root(paths.root)
-        message = _spawn(paths, config)
     except OSError as error:
-        where = error.filename or paths.root
-        raise HostError(f"{where}: cannot start the agent: {(error.strerror or str(error)).lower()}") from None
+        raise _cannot_start(paths, error) from None
+    _run_to_ready(paths, config, "--auto")
+
+
+def check_start(paths: Paths, config: str | None) -> None:
+    """Return when an agent of this version could take the place of a running one. Raises as `start_agent`."""
+    _run_to_ready(paths, config, "--check")
+
+
+def _run_to_ready(paths: Paths, config: str | None, *options: str) -> None:
+    try:
+        message = _spawn(paths, config, *options)
+    except OSError as error:
+        raise _cannot_start(paths, error) from None
     if message != "ready":
         raise AgentError(message or f"the agent ended before it was ready; see {paths.root}/agent.log")
+
+
+def _cannot_start(paths: Paths, error: OSError) -> HostError:
+    where = error.filename or paths.root
+    return HostError(f"{where}: cannot start the agent: {(error.strerror or str(error)).lower()}")
 
 
 def _make_root(root: str) -> None:
@@ -62,7 +78,7 @@ def agent_environment() -> dict[str, str]:
     return environment
 
 
-def _spawn(paths: Paths, config: str | None) -> str:
+def _spawn(paths: Paths, config: str | None, *options: str) -> str:
     """Run the agent detached; its first line on the ready descriptor, empty when it died without one."""
     ready_fd, child_fd = os.pipe()
     log_fd = os.open(f"{paths.root}/agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -73,7 +89,7 @@ def _spawn(paths: Paths, config: str | None) -> str:
         (os.POSIX_SPAWN_DUP2, log_fd, 1),
         (os.POSIX_SPAWN_DUP2, log_fd, 2),
     ]
-    command = agent_command(paths, config, "--auto", "--ready-fd", str(child_fd))
+    command = agent_command(paths, config, *options, "--ready-fd", str(child_fd))
     try:
         os.chdir("/")  # the agent must not keep the caller's folder busy; spawn cannot change it for the child alone
         os.posix_spawn(

@@ -74,7 +74,7 @@ def _cut(text: str) -> str:
 
 
 def version_mismatch(theirs: str) -> dict[str, Any]:
-    message = _cut(f"the agent is minipod {__version__}, the command is {theirs}: the agent has to be replaced")
+    message = _cut(f"the agent is minipod {__version__}, the command is {theirs}: use minipod {__version__}")
     return {"error": {"kind": "VersionMismatch", "message": message, "exit": 3, "version": __version__}}
 
 

@@ -52,6 +52,8 @@ def _run(options: Options) -> int:
     if options.ready_fd >= 0:
         os.set_inheritable(options.ready_fd, False)  # an open copy in the spawner would keep the caller waiting
     notes += start.check_host(options.paths)
+    if options.check:
+        return _check(options)
     held = lock.acquire(options.paths)
     if held is None:
         if not options.auto:
@@ -76,6 +78,17 @@ def _run(options: Options) -> int:
         return serve(options, ready, notes, manager)
     finally:
         held.release()
+
+
+def _check(options: Options) -> int:
+    """Before an agent of another version is asked to exit: whether one of this version could take its place."""
+    from minipod.agent.registry import schema
+    from minipod.config import load_config
+
+    load_config(options.config)
+    schema.check(f"{options.paths.state}/minipod.db")
+    _notify(options.ready_fd, "ready")
+    return 0
 
 
 def _notify(ready_fd: int, line: str) -> None:

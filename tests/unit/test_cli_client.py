@@ -13,7 +13,7 @@ import pytest
 
 from minipod.cli import start
 from minipod.cli.client import Client, RemoteError, error_of
-from minipod.errors import AgentError, HostError, ManifestError, NotFoundError
+from minipod.errors import AgentError, ConflictError, HostError, ManifestError, NotFoundError
 from minipod.paths import Paths
 from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent
 
@@ -124,6 +124,7 @@ def test_an_agent_of_another_version_is_replaced_and_asked_again(
         started[0].handlers["status"] = answer
 
     monkeypatch.setattr(start, "start_agent", start_agent)
+    monkeypatch.setattr(start, "check_start", lambda *_: None)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     old = FakeAgent(Paths(f"{tmp_path}/root", f"{tmp_path}/state"))
     old.version = "0.0.1"
@@ -146,6 +147,42 @@ def test_an_agent_of_another_version_is_replaced_and_asked_again(
         Path(old.paths.agent_socket).touch()
         old.close()
     assert [request["verb"] for request in old.requests] == ["status", "shutdown"]
+
+
+def test_an_agent_of_another_version_stays_where_none_of_this_one_could_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_start(_paths: Paths, _config: str | None) -> None:
+        raise HostError("the database is newer")
+
+    monkeypatch.setattr(start, "check_start", check_start)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    old = FakeAgent(Paths(f"{tmp_path}/root", f"{tmp_path}/state"))
+    old.version = "9.9"
+    try:
+        request = Client(old.paths).request({"verb": "run"})
+        with (
+            request,
+            pytest.raises(AgentError, match=r"keeps running; minipod .* cannot take over: the database is newer"),
+        ):
+            request.next()
+    finally:
+        old.close()
+    assert [request["verb"] for request in old.requests] == ["run"]
+
+
+def test_an_agent_that_refuses_to_exit_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "check_start", lambda *_: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    old = FakeAgent(Paths(f"{tmp_path}/root", f"{tmp_path}/state"))
+    old.version = "9.9"
+    old.handlers["shutdown"] = lambda peer, _: peer.fail("Conflict", "the agent keeps running: use 9.9", 1)
+    try:
+        request = Client(old.paths).request({"verb": "run"})
+        with request, pytest.raises(ConflictError, match="the agent keeps running"):
+            request.next()
+    finally:
+        old.close()
 
 
 def test_an_agent_that_goes_away_in_the_middle_is_an_error(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from minipod.control.verbs.patch import EditRequest, PatchRequest
 from minipod.control.verbs.resize import ResizeRequest
 from minipod.control.verbs.roots import RootRequest
 from minipod.control.verbs.run import RunRequest
-from minipod.control.verbs.table import DeleteRequest, GcRequest
+from minipod.control.verbs.table import DeleteRequest, GcRequest, ShutdownRequest
 from tests.unit.agent_client import Agent, with_agent
 
 PAGE = Path(__file__).parents[2] / "docs" / "agent.md"
@@ -37,7 +37,7 @@ REQUESTS: dict[str, type[msgspec.Struct] | None] = {
     "label": MetadataRequest,
     "annotate": MetadataRequest,
     "status": None,
-    "shutdown": None,
+    "shutdown": ShutdownRequest,
     "gc": GcRequest,
 }
 

@@ -15,11 +15,11 @@ from functools import partial
 
 import msgspec
 
+from minipod.agent.registry.schema import SCHEMA_VERSION, refuse_newer
 from minipod.errors import HostError
 from minipod.failpoint import reached
 
 _BUSY_S = 60.0  # a checkpoint holds the writer up for one sync of the disk at most
-SCHEMA_VERSION = 1
 LOCKED_MS = 50  # how long a write waits for a process that has locked the file: everything else waits with it
 _RESERVED_AT_ONCE = 1000
 _APPLIED = "applied/"  # + kind: the manifest that `apply` wrote last, in the row of the same name
@@ -81,16 +81,12 @@ class Store:
 
     def _prepare(self) -> None:
         os.chmod(self.path, 0o600)
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        refuse_newer(self.path, found)  # before anything in it is changed
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA wal_autocheckpoint=0")  # it would wait for the disk: `checkpoints` does
         self._db.execute("PRAGMA cache_size=-512")
-        found = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if found > SCHEMA_VERSION:
-            raise HostError(
-                f"state database {self.path}: written by a newer minipod (schema {found}, this one knows "
-                f"{SCHEMA_VERSION}): use that version, or another --state"
-            )
         if found == 0:
             with self.transaction():
                 for statement in _SCHEMA:

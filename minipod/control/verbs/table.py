@@ -14,6 +14,7 @@ from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.schema import FIRST, SCHEMA_VERSION
 from minipod.control.server import Verb
 from minipod.control.verbs import debug
 from minipod.control.verbs.apply import apply
@@ -27,7 +28,7 @@ from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.verbs.roots import send_root
 from minipod.control.verbs.run import Run
 from minipod.control.wire import Connection, Message
-from minipod.errors import NotFoundError
+from minipod.errors import ConflictError, NotFoundError
 
 
 class DeleteRequest(msgspec.Struct, frozen=True):
@@ -40,6 +41,12 @@ class DeleteRequest(msgspec.Struct, frozen=True):
 
 class GcRequest(msgspec.Struct, frozen=True):
     dry_run: bool = False
+
+
+class ShutdownRequest(msgspec.Struct, frozen=True):
+    """`schema`: the newest format of the state that the command's version can read."""
+
+    schema: int = FIRST
 
 
 class Verbs:
@@ -157,7 +164,15 @@ class Verbs:
         }
 
     async def shutdown(self, connection: Connection, request: Message) -> dict[str, Any]:
-        """Sends the answer before the agent exits."""
+        """Sends the answer before the agent exits. Raises ConflictError for a command of another version that could not
+        continue with what this agent leaves: it would end the agent and could not start its own.
+        """
+        wanted = converted(request, ShutdownRequest)
+        if request.head.version != __version__ and wanted.schema < SCHEMA_VERSION:
+            raise ConflictError(
+                f"the agent keeps running: minipod {request.head.version} cannot read what it leaves (schema "
+                f"{SCHEMA_VERSION}, that version knows {wanted.schema}): use minipod {__version__}"
+            )
         asyncio.get_running_loop().call_soon(self._leave)
         return {"pods": len(self._pods)}
 
