@@ -100,6 +100,7 @@ POINTS = {
     "sent.list": "that for the children it has",
     "sent.adopt": "that to take a child over, whose start another agent asked for",
     "sent.reattach": "that for the descriptors of a child",
+    "sent.hold": "that to hold the child of a spawner that has died",
     "sent.close_stdin": "that to close the input of a child",
     "sent.forget": "that to forget a child",
     # logs

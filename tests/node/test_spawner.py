@@ -3,100 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import json
 import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 import minipod
 from minipod.paths import Paths
 from minipod.plan.cgroup import JoinCgroup
 from minipod.plan.operation import ChildOperation
-from minipod.plan.process.identity import AssumeUser, Exec, NewSession, SetOomScoreAdj
-from minipod.plan.process.namespaces import Clone
-from minipod.runtime.spawner.client import ChildExit, SpawnerClient, SpawnError
-from minipod.runtime.spawner.versions import Spawners
-from tests.patience import SLOWNESS
-
-WAIT_S = 10.0 * SLOWNESS
-
-
-class Host:
-    """Spawners of a test's own, with the ends that they tell."""
-
-    def __init__(self, paths: Paths) -> None:
-        self.paths = paths
-        self.ends: dict[str, ChildExit] = {}
-        self.lost = 0
-        self.spawners = Spawners(paths, self._ended, self._lost)
-
-    def _ended(self, ended: ChildExit) -> None:
-        self.ends[ended.key] = ended
-
-    def _lost(self) -> None:
-        self.lost += 1
-
-    async def end_of(self, key: str) -> ChildExit:
-        await until(lambda: key in self.ends)
-        return self.ends[key]
-
-    def processes(self) -> list[psutil.Process]:
-        mark = f"{self.paths.root}/exits"
-        return [p for p in psutil.process_iter(["cmdline"]) if any(mark in word for word in p.info["cmdline"] or [])]
-
-    def process(self) -> psutil.Process:
-        (found,) = self.processes()
-        return found
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def on_host(paths: Paths, body: Callable[[Host], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with _host(paths) as host:
-            await body(host)
-
-    asyncio.run(run())
-
-
-@contextlib.asynccontextmanager
-async def _host(paths: Paths) -> AsyncIterator[Host]:
-    host = Host(paths)
-    host.spawners.open()
-    try:
-        yield host
-    finally:
-        for key in await host.spawners.children():
-            await host.spawners.forget(key)
-        host.spawners.close()
-        children = psutil.Process().children()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, children, WAIT_S)
-        assert not alive
-
-
-def shell(script: str) -> list[ChildOperation]:
-    return [NewSession(), Exec(argv=("/bin/sh", "-c", script), env=("PATH=/bin:/usr/bin",))]
-
-
-HERE = Clone(namespaces=())
-
-
-def closed(fds: dict[str, int]) -> None:
-    for fd in fds.values():
-        os.close(fd)
+from minipod.plan.process.identity import AssumeUser, Exec, SetOomScoreAdj
+from minipod.runtime.spawner.client import SpawnerClient, SpawnError
+from tests.spawner_host import HERE, Host, answer_of, closed, connected, on_host, shell, until
 
 
 def test_an_end_is_reported_with_its_code_and_kept_on_disk_until_it_is_forgotten(paths: Paths) -> None:
@@ -260,20 +182,6 @@ MALFORMED = (
     b'{"id":1,"do":"spawn","key":"k","clone":{"cgroup2":"/no/such"},"ops":[{"op":"Exec","argv":["x"],"env":[]}]}',
     b'{"id":1,"do":"list","fds":["a","a"]}',
 )
-
-
-def connected(paths: Paths) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.settimeout(WAIT_S)
-    (name,) = os.listdir(f"{paths.root}/spawners")
-    sock.connect(f"{paths.root}/spawners/{name}")
-    return sock
-
-
-def answer_of(sock: socket.socket, data: bytes, fds: list[int]) -> dict[str, Any]:
-    socket.send_fds(sock, [data], fds)
-    answer: dict[str, Any] = json.loads(sock.recv(1 << 20))
-    return answer
 
 
 def test_a_malformed_message_is_answered_and_leaves_no_descriptor(paths: Paths) -> None:

@@ -41,7 +41,7 @@ class Spawned(msgspec.Struct, frozen=True):
 
 
 class ChildExit(msgspec.Struct, frozen=True):
-    """How a child ended: `code` is 128+n for an end by signal n."""
+    """How a child ended: `code` is 128+n for an end by signal n. `known` False: it could not be found out."""
 
     key: str
     pid: int
@@ -49,6 +49,7 @@ class ChildExit(msgspec.Struct, frozen=True):
     signal: int
     started_at_ns: int
     finished_at_ns: int
+    known: bool = True
 
 
 class Child(msgspec.Struct, frozen=True):
@@ -89,6 +90,7 @@ class _Ended(msgspec.Struct, frozen=True):
 
 class _Listed(msgspec.Struct, frozen=True):
     children: list[Child]
+    more: bool = False
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -254,8 +256,17 @@ class SpawnerClient:
 
     async def list(self) -> list[Child]:
         """Every child it knows."""
-        answer, _ = await self._request({"do": "list"}, _Listed)
-        return answer.children
+        found: list[Child] = []
+        more = True
+        while more:
+            answer, _ = await self._request({"do": "list", "after": found[-1].key if found else ""}, _Listed)
+            found += answer.children
+            more = answer.more and bool(answer.children)
+        return found
+
+    async def hold(self, key: str, pid: int, started_at_ns: int, fds: dict[str, int]) -> None:
+        """The child's spawner has died: this one keeps copies of `fds` (as of Spawned) and reports its end."""
+        await self._request({"do": "hold", "key": key, "pid": pid, "started_at_ns": started_at_ns}, _Done, fds)
 
     async def adopt(self, key: str) -> Spawned:
         """What an earlier agent's `spawn` would have returned, once the child has exec'ed. Raises SpawnError."""

@@ -10,10 +10,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from minipod.errors import utf8
 from minipod.runtime.spawner.inbox import BadMessage, number_of
 from minipod.runtime.spawner.light import annotations_of
 
 T = TypeVar("T")
+
+DESCRIPTION_LIMIT = 300  # characters of what failed
+_MESSAGE_LIMIT = 4096  # and of the whole error message
 
 _CHECKS_OF: dict[type, tuple[tuple[str, Callable[[object], object]], ...]] = {}
 _encode: Callable[[object], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -69,6 +73,21 @@ def prepare(*kinds: type) -> None:
     """Work out what checks their fields. Raises KeyError for a type that no operation has had so far."""
     for kind in kinds:
         _CHECKS_OF[kind] = tuple((name, CHECKS[annotation]) for name, annotation in annotations_of(kind))
+
+
+def error_fields(error: BaseException, doing: str, described: Callable[[], str] | None = None) -> dict[str, Any]:
+    """What an answer says of a failure. `doing`: the operation; `described`: how it is shown to people."""
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.filename:
+        message = f"{error.filename}: {message}"
+    if described is not None:
+        message = f"{described()[:DESCRIPTION_LIMIT]}: {message}"
+    return {
+        "message": utf8(message)[:_MESSAGE_LIMIT],
+        "errno": getattr(error, "errno", 0) or 0,
+        "reason": getattr(error, "reason", ""),
+        "op": doing,
+    }
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 One thread, few modules, no asyncio. It is the parent and subreaper of every container, writes each end to
 `<exits>/<key>` before it reports it, and holds the read ends of stdout and stderr, so that neither dies with the agent.
+It ends when it has neither an agent nor a living child, and what the ended ones left is on disk (`evidence`).
 
 Messages are JSON over SOCK_SEQPACKET, descriptors with them; `client` is the other end:
 
@@ -10,12 +11,16 @@ Messages are JSON over SOCK_SEQPACKET, descriptors with them; `client` is the ot
     {"id", "do": "launch", "key", "to_end", "fds": ["program", "target", stdin, stdout, stderr: those there are]}
         -> as spawn; with `to_end` {"id", "exit": {…}} when it has ended; an error says only that it did not start
     {"id", "do": "kill", "key"} -> {"id"}    a command that was launched
-    {"id", "do": "list"} -> {"id", "children": [{key, pid, started_at_ns, facts, exit}]}
+    {"id", "do": "list", "after": key} -> {"id", "children": [{key, pid, started_at_ns, facts, exit}], "more"}
+        by key, those that sort after `after`; with `more` there are others after the last one
     {"id", "do": "adopt", "key"} -> as spawn, to an agent that did not ask for it, once it has executed
     {"id", "do": "reattach", "key"} -> {"id", "fds": [names]}
+    {"id", "do": "hold", "key", "pid", "started_at_ns", "fds": ["pidfd", those there are]} -> {"id"}
+        the child of a spawner that has died: from now on it is this one's, but for its parent
     {"id", "do": "close_stdin", "key"} -> {"id"}    another has the writing end now, alone
     {"id", "do": "forget", "key"} -> {"id"}
-    and, whenever a child that was reported as started has ended: {"exit": {key, pid, code, signal, finished_at_ns}}
+    and, whenever a child that was reported as started has ended: {"exit": {key, pid, code, signal, started_at_ns,
+        finished_at_ns, known}}, without `known` where it is
 
 Anything else is answered with an error where its id can be read; otherwise the agent is disconnected.
 """
@@ -34,7 +39,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from minipod.errors import ContainerError, utf8
+from minipod.errors import ContainerError
 from minipod.failpoint import reached
 from minipod.kernel import process
 from minipod.kernel.memory import give_back
@@ -44,16 +49,16 @@ from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import entry, kernel_mounts, namespaces, rootfs
 from minipod.plan.process import identity as plan_process
 from minipod.plan.process.namespaces import Clone, EnterPidNamespace
-from minipod.runtime.spawner.child import Child
+from minipod.runtime.spawner.adopted import PAUSE_S, Adopted
+from minipod.runtime.spawner.child import Child, part_of_list
+from minipod.runtime.spawner.evidence import RETRY_S, Evidence
 from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, receive_report, widen
 from minipod.runtime.spawner.launches import STREAMS, Launches, is_child
-from minipod.runtime.spawner.messages import encode, prepare, report_of, struct_of
+from minipod.runtime.spawner.messages import DESCRIPTION_LIMIT, encode, error_fields, prepare, report_of, struct_of
 from minipod.runtime.spawner.mounts import empty_mount_namespace
 from minipod.runtime.spawner.requests import Request, request_of
 from minipod.runtime.spawner.stdio import make_stdio
 
-_DESCRIPTION_LIMIT = 300  # characters of what failed
-_MESSAGE_LIMIT = 4096  # and of the whole error message
 _PAUSE_S = 0.1  # after an accept(2) that failed
 _LONELY_S = 10.0  # how long a spawner without children waits for an agent
 
@@ -72,7 +77,7 @@ class Spawner:
 
     def __init__(self, listener: socket.socket, exits: str) -> None:
         self.listener = listener
-        self.exits = exits
+        self.evidence = Evidence(exits)
         self.agent: socket.socket | None = None
         self.inbox = Inbox()
         self.by_pid: dict[int, Child] = {}
@@ -84,6 +89,8 @@ class Spawner:
         prepare(Clone, *CHILD_OPERATIONS.values())  # a fault is one of the start, not of the first of its kind
         self.poll = select.epoll()
         self.launches = Launches(self.poll, self._send_to, self.by_pid)
+        self.adopted = Adopted(self.poll, self._report_end)
+        self.by_key.update({child.key: child for child in self.evidence.saved()})
         self.wakeup, wakeup_writer = socket.socketpair()
         self.wakeup.setblocking(False)
         wakeup_writer.setblocking(False)
@@ -96,12 +103,11 @@ class Spawner:
     # --- the loop --------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until there is neither an agent nor a living child."""
-        deadline = time.monotonic() + _LONELY_S
-        while self.agent is not None or self._has_children() or time.monotonic() < deadline:
-            lonely = self.agent is None and not self._has_children()
+        """Serve until there is neither an agent nor a living child, and nothing that only this process knows."""
+        self.deadline = time.monotonic() + _LONELY_S
+        while not self._may_leave():
             ended = False
-            for fd, _ in self.poll.poll(max(0.0, deadline - time.monotonic()) if lonely else None):
+            for fd, _ in self.poll.poll(self._timeout()):
                 if fd == self.wakeup.fileno():
                     self.wakeup.recv(4096)  # SIGCHLD: waitid(2) looks at every child, so only when one has ended
                     ended = True
@@ -110,16 +116,34 @@ class Spawner:
                 elif self.agent is not None and fd == self.agent.fileno():
                     self._serve(self.agent)
                     if self.agent is not None:
-                        deadline = 0.0  # after an agent that has sent a request no other is awaited
+                        self.deadline = 0.0  # after an agent that has sent a request no other is awaited
                 elif fd in self.by_status_fd:
                     self._read_status(self.by_status_fd[fd])
-                else:
-                    self.launches.read(fd)
+                elif not self.launches.read(fd):
+                    self.adopted.read(fd)
             if ended:
                 self._reap()
+            self.adopted.retry()
+            self.evidence.retry()
 
     def _has_children(self) -> bool:
-        return bool(self.by_pid or self.by_status_fd or self.launches)
+        return bool(self.by_pid or self.by_status_fd or self.launches or self.adopted)
+
+    def _is_lonely(self) -> bool:
+        return self.agent is None and not self._has_children()
+
+    def _may_leave(self) -> bool:
+        over = self._is_lonely() and time.monotonic() >= self.deadline
+        return over and self.evidence.save(self.by_key.values())
+
+    def _timeout(self) -> float | None:
+        """Seconds until something has to be tried again; None: only an event changes anything."""
+        if self.adopted.is_pending:
+            return PAUSE_S
+        left = self.deadline - time.monotonic()
+        if self._is_lonely():
+            return left if left > 0 else RETRY_S
+        return RETRY_S if self.evidence.unrecorded else None
 
     def _accept(self) -> None:
         try:
@@ -134,6 +158,9 @@ class Spawner:
         if self.agent is not None:
             self._drop_agent()
         widen(connection)
+        for child in self.by_key.values():
+            if child.exit is not None:
+                self.evidence.restore(child)
         self.agent = connection
         self.poll.register(connection.fileno(), select.EPOLLIN)
 
@@ -160,9 +187,9 @@ class Spawner:
 
     def _refuse(self, error: BadMessage) -> None:
         if error.number is not None:
-            self._send({"id": error.number, "error": _error(error, "")})
+            self._send({"id": error.number, "error": error_fields(error, "")})
             return
-        print(f"spawner: the agent is dropped: {error}"[:_DESCRIPTION_LIMIT], file=sys.stderr, flush=True)
+        print(f"spawner: the agent is dropped: {error}"[:DESCRIPTION_LIMIT], file=sys.stderr, flush=True)
         self._drop_agent()
 
     def _answer(self, request: Request, named: dict[str, int], agent: socket.socket) -> None:
@@ -172,11 +199,14 @@ class Spawner:
             elif request.do == "spawn":
                 self._spawn(request, named, agent)
             elif request.do == "list":
-                self._send({"id": request.id, "children": [c.fields() for c in self.by_key.values()]})
+                self._send({"id": request.id, **part_of_list(self.by_key, request.after)})
             elif request.do == "adopt":
                 self._adopt(request, agent)
             elif request.do == "reattach":
                 self._reattach(request)
+            elif request.do == "hold":
+                self._hold(request, named)
+                self._send({"id": request.id})
             elif request.do == "close_stdin":
                 self._close_stdin(request.key)
                 self._send({"id": request.id})
@@ -187,7 +217,7 @@ class Spawner:
                 self.launches.kill(request.key)
                 self._send({"id": request.id})
         except Exception as error:  # one request must never take the spawner down
-            self._send({"id": request.id, "error": _error(error, request.do)})
+            self._send({"id": request.id, "error": error_fields(error, request.do)})
 
     def _send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
         if self.agent is None:
@@ -213,8 +243,21 @@ class Spawner:
 
     def _reattach(self, request: Request) -> None:
         child = self.by_key.get(request.key)
-        held = child.held if child else {}
-        self._send({"id": request.id, "fds": list(held)}, list(held.values()))
+        self._send_descriptors({"id": request.id}, child, self.agent)
+
+    def _send_descriptors(self, answer: dict[str, Any], child: Child | None, agent: socket.socket | None) -> None:
+        fds = child.descriptors() if child else {}
+        self._send_to({**answer, "fds": list(fds)}, list(fds.values()), agent)
+        if child is not None and child.is_own and child.status is None:
+            child.close_pidfd()
+
+    def _hold(self, request: Request, named: dict[str, int]) -> None:
+        """Nothing happens where it is there already."""
+        if request.key in self.by_key:
+            return
+        child = Child.of_another(request.key, request.pid, request.started_at_ns, named)
+        self.by_key[request.key] = child
+        self.adopted.take(child)
 
     def _close_stdin(self, key: str) -> None:
         child = self.by_key.get(key)
@@ -224,11 +267,9 @@ class Spawner:
     def _forget(self, key: str) -> None:
         child = self.by_key.pop(key, None)
         if child is not None:
+            self.adopted.drop(child)
             child.close_held()
-        try:
-            os.unlink(f"{self.exits}/{key}")
-        except FileNotFoundError:
-            pass
+        self.evidence.forget(key)
         reached("spawner.forgotten")
 
     def _spawn(self, request: Request, named: dict[str, int], agent: socket.socket) -> None:
@@ -266,7 +307,7 @@ class Spawner:
             os.close(fd)
         child = Child(request.key, pid, request.id, request.keep)
         child.agent = agent
-        child.status, child.held = status, {**ours, "pidfd": pidfd}
+        child.status, child.held, child.pidfd = status, ours, pidfd
         child.is_born_later = any(isinstance(operation, EnterPidNamespace) for operation in operations)
         status.setblocking(False)
         self.by_pid[pid] = self.by_key[request.key] = self.by_status_fd[status.fileno()] = child
@@ -289,7 +330,7 @@ class Spawner:
                 facts, failure = report_of(data)
             except BadMessage as error:
                 fault = ContainerError(f"user, groups and home are longer than 64 KiB: report {error}")
-                facts, failure = {}, _error(fault, "report")
+                facts, failure = {}, error_fields(fault, "report")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(sender or child.pid, signal.SIGKILL)
             child.facts = facts or child.facts
@@ -318,8 +359,7 @@ class Spawner:
             child.close_held()
 
     def _report_started(self, child: Child) -> None:
-        answer = {"id": child.request_id, **child.fields(), "fds": list(child.held)}
-        self._send_to(answer, list(child.held.values()), child.agent)
+        self._send_descriptors({"id": child.request_id, **child.fields()}, child, child.agent)
 
     def _born(self, child: Child, pid: int) -> None:
         """From now on it is the clone in the PID namespace, not the process that prepared it. It is not reaped yet."""
@@ -331,13 +371,13 @@ class Spawner:
             pidfd = os.pidfd_open(pid)
         except OSError as error:  # no descriptor is free
             os.kill(pid, signal.SIGKILL)
-            child.failure = _error(error, "pidfd_open")
+            child.failure = error_fields(error, "pidfd_open")
             return
         self.by_pid.pop(child.pid, None)
         child.pid, child.is_born_later = pid, False
         self.by_pid[pid] = child
-        os.close(child.held["pidfd"])
-        child.held["pidfd"] = pidfd
+        child.close_pidfd()
+        child.pidfd = pidfd
 
     def _reap(self) -> None:
         while True:
@@ -363,33 +403,18 @@ class Spawner:
             self._read_status(child)
         if child.failure is not None or child.is_born_later or child.pid != pid:
             return
-        child.exit = {
-            "key": child.key,
-            "pid": child.pid,
-            "code": code,
-            "signal": number,
-            "started_at_ns": child.started_at_ns,
-            "finished_at_ns": time.time_ns(),
-        }
+        child.end(code, number, time.time_ns())
         reached("spawner.reaped")
+        self._report_end(child)
+
+    def _report_end(self, child: Child) -> None:
         if child.keep:
-            self._record(child.key, child.exit)
+            self.evidence.record(child)
             reached("spawner.recorded")
         else:
             self.by_key.pop(child.key, None)
         self._send({"exit": child.exit})
         reached("spawner.exit-reported")
-
-    def _record(self, key: str, exit_record: dict[str, Any]) -> None:
-        path = f"{self.exits}/{key}"
-        try:
-            with open(path + ".new", "wb") as file:
-                file.write(encode(exit_record))
-            os.rename(path + ".new", path)
-        except OSError as error:
-            print(f"spawner: exit record {key}: {error}", file=sys.stderr, flush=True)
-            with contextlib.suppress(OSError):
-                os.unlink(path + ".new")
 
 
 def _clone(clone: Clone, child: Callable[[], NoReturn]) -> tuple[int, int]:
@@ -411,7 +436,7 @@ def _operation(value: Any) -> ChildOperation:
     """Raises ValueError."""
     kind = CHILD_OPERATIONS.get(str(value.get("op"))) if type(value) is dict else None
     if kind is None:
-        raise ValueError(f"unknown operation {str(value)[:_DESCRIPTION_LIMIT]}")
+        raise ValueError(f"unknown operation {str(value)[:DESCRIPTION_LIMIT]}")
     return struct_of(kind, value)
 
 
@@ -438,25 +463,11 @@ def _child(
         operations[-1].execute(context)
     except BaseException as error:
         try:
-            status.send(encode({"error": _error(error, doing, described)}))
+            status.send(encode({"error": error_fields(error, doing, described)}))
         except BaseException:
             pass
     finally:
         os._exit(127)
-
-
-def _error(error: BaseException, doing: str, described: Callable[[], str] | None = None) -> dict[str, Any]:
-    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.filename:
-        message = f"{error.filename}: {message}"
-    if described is not None:
-        message = f"{described()[:_DESCRIPTION_LIMIT]}: {message}"
-    return {
-        "message": utf8(message)[:_MESSAGE_LIMIT],
-        "errno": getattr(error, "errno", 0) or 0,
-        "reason": getattr(error, "reason", ""),
-        "op": doing,
-    }
 
 
 def main(listener_fd: int, exits: str) -> None:

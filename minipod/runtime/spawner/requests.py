@@ -13,8 +13,9 @@ from minipod.runtime.spawner.messages import CHECKS, decode, struct_of
 #: A key names a file of its own in `exits`.
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _WITHOUT_KEY = ("list",)
-_VERBS = ("spawn", "launch", "kill", "list", "adopt", "reattach", "close_stdin", "forget")
+_VERBS = ("spawn", "launch", "kill", "list", "adopt", "reattach", "hold", "close_stdin", "forget")
 _STDIO = ("pipes", "fds", "terminal")
+_NEEDED = {"launch": ("program", "target"), "hold": ("pidfd",)}
 _ID_LIMIT = 1 << 53
 
 
@@ -30,6 +31,9 @@ class Request(NamedTuple):
     stdin: bool = False
     keep: bool = True  # record the end on disk and hold the stdio until `forget`
     to_end: bool = False
+    after: str = ""
+    pid: int = 0
+    started_at_ns: int = 0
     fds: tuple[str, ...] = ()
 
 
@@ -56,13 +60,16 @@ def request_of(data: bytes | memoryview, fds: list[int]) -> tuple[Request, dict[
 
 
 def _needed(request: Request) -> tuple[str, ...]:
-    return ("program", "target") if request.do == "launch" else ()
+    return _NEEDED.get(request.do, ())
 
 
-def _id(value: object) -> int:
-    if type(value) is not int or not 0 <= value < _ID_LIMIT:
-        raise ValueError("must be a number of a request")
-    return value
+def _below(limit: int, meaning: str) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if type(value) is not int or not 0 <= value < limit:
+            raise ValueError(f"must be {meaning}")
+        return value
+
+    return check
 
 
 def _key(value: object) -> str:
@@ -87,7 +94,7 @@ def _operations(value: object) -> tuple[Any, ...]:
 
 
 _FIELDS: Mapping[str, Callable[[object], Any]] = {
-    "id": _id,
+    "id": _below(_ID_LIMIT, "a number of a request"),
     "do": _one_of(*_VERBS),
     "key": _key,
     "clone": lambda value: struct_of(Clone, value),
@@ -96,5 +103,8 @@ _FIELDS: Mapping[str, Callable[[object], Any]] = {
     "stdin": CHECKS["bool"],
     "keep": CHECKS["bool"],
     "to_end": CHECKS["bool"],
+    "after": _key,
+    "pid": _below(1 << 31, "a process"),
+    "started_at_ns": _below(1 << 63, "a time"),
     "fds": CHECKS["tuple[str, ...]"],
 }

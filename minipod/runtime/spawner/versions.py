@@ -15,7 +15,7 @@ from collections.abc import Callable
 import minipod
 from minipod.errors import AgentError
 from minipod.paths import Paths
-from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnerClient, SpawnError
+from minipod.runtime.spawner.client import Child, ChildExit, Spawned, SpawnerClient, SpawnError
 from minipod.runtime.spawner.start import reap, start_spawner
 
 _REAP_AFTER_S = 0.2  # its socket closes a moment before it is a zombie
@@ -87,10 +87,17 @@ class Spawners:
     async def children(self) -> dict[str, ChildExit | None]:
         """Key -> how it ended, None while it runs."""
         found = {}
-        for client in list(self._clients.values()):
-            for child in await client.list():
+        for path in list(self._clients):
+            for child in await self._list(path):
                 found[child.key] = child.exit
         return found
+
+    async def _list(self, path: str) -> list[Child]:
+        """A spawner that was about to end when it was connected to has saved what it knew for the one after it."""
+        try:
+            return await self._clients[path].list()
+        except SpawnError:
+            return await self._clients[path].list() if path in self._clients else []
 
     async def adopt(self, key: str) -> Spawned:
         """A child whose start an earlier agent asked for, once it has exec'ed. Raises SpawnError: none has it."""
