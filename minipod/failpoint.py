@@ -105,8 +105,8 @@ POINTS = {
     "sent.forget": "that to forget a child",
     # logs
     "log.renamed": "the full log has its rotated name, there is no new one",
-    "log.reopened": "the new log is open, old ones are not removed",
-    "log.rotated": "the oldest logs are removed, nothing is compressed",
+    "log.reopened": "the new log is open, nothing is compressed",
+    "log.trimmed": "the oldest logs are removed, the full one is not renamed",
     "log.compressed": "a rotated log is compressed under a temporary name",
     "log.compressed-named": "the compressed log has its name, the plain one is there",
     # images

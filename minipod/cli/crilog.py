@@ -10,11 +10,8 @@ import os
 from collections import deque
 from collections.abc import Iterator
 
-from minipod.kernel.regular import open_regular, opened_folder
-from minipod.paths import LOG_FOLDERS
+from minipod.runtime.log_history import CHUNK, LINE_LIMIT, chunks, generations, open_log
 
-CHUNK = 1 << 16  # bigger ones fall out of the cache: a third of the speed
-LINE_LIMIT = 1 << 20  # of what is no CRI line: those are 16 KiB
 MEMORY_LIMIT = 256 << 20  # of a file at once: a pod with a hostPath may have put anything in a log's place
 FULL, PARTIAL = b"F", b"P"
 
@@ -74,77 +71,9 @@ def stdout_text(data: bytes) -> bytes | None:
     return None
 
 
-def generations(path: str) -> list[str]:
-    """The rotated files of a log, oldest first: `<path>.<time>`, and `.gz` where it has been compressed."""
-    folder, name = os.path.split(path)
-    found: dict[str, str] = {}
-    try:
-        with opened_folder(folder, LOG_FOLDERS) as folder_fd:
-            entries = os.listdir(folder_fd)
-    except OSError:
-        return []
-    for entry in entries:
-        stamp = entry[len(name) + 1 :]
-        if not entry.startswith(name + ".") or stamp.endswith(".tmp"):
-            continue
-        plain = stamp.removesuffix(".gz")
-        if plain == stamp or plain not in found:  # while it is being compressed both are there: take the whole one
-            found[plain] = os.path.join(folder, entry)
-    return [found[stamp] for stamp in sorted(found)]
-
-
 def generation_of(path: str) -> str:
     """A rotated file's name with or without `.gz`: the same generation."""
     return path.removesuffix(".gz")
-
-
-def _open(path: str) -> int:
-    folder, name = os.path.split(path)
-    with opened_folder(folder, LOG_FOLDERS) as folder_fd:
-        return open_regular(name, os.O_RDONLY, folder_fd, path)
-
-
-def _pieces(path: str, start: int) -> Iterator[bytes]:
-    """A file's content, also of a compressed one: up to the first damage."""
-    with open(_open(path), "rb", buffering=0) as source:
-        if not path.endswith(".gz"):
-            source.seek(start)
-            while data := source.read(CHUNK):
-                yield data
-            return
-        import gzip
-        import zlib
-
-        with gzip.GzipFile(fileobj=source, mode="rb") as text:
-            try:
-                text.seek(start)
-                while data := text.read(CHUNK):
-                    yield data
-            except (EOFError, zlib.error, gzip.BadGzipFile):
-                return
-
-
-def chunks(path: str, start: int = 0) -> Iterator[bytes]:
-    """A file's content in pieces that end with a newline (the last one may not); nothing where it is gone.
-
-    Raises OSError where there is something else than a regular file.
-    """
-    rest = b""
-    try:
-        for data in _pieces(path, start):
-            cut = data.rfind(b"\n") + 1
-            if not cut:
-                rest += data
-                if len(rest) > LINE_LIMIT:
-                    yield rest + b"\n"
-                    rest = b""
-                continue
-            yield rest + data[:cut] if rest else data[:cut]
-            rest = data[cut:]
-    except FileNotFoundError:
-        return
-    if rest:
-        yield rest
 
 
 def tail_offset(path: str, count: int) -> tuple[int, int]:
@@ -152,7 +81,7 @@ def tail_offset(path: str, count: int) -> tuple[int, int]:
 
     A container's line that was written in pieces counts once: a `P` line belongs to the one that follows.
     """
-    with open(_open(path), "rb", buffering=0) as source:
+    with open(open_log(path), "rb", buffering=0) as source:
         position = source.seek(0, os.SEEK_END)
         if count <= 0:
             return position, 0
@@ -273,7 +202,7 @@ class Follower:
         while True:
             older = {generation_of(name) for name in generations(self.path)}
             try:
-                fd = _open(self.path)
+                fd = open_log(self.path)
             except FileNotFoundError:
                 return False
             if {generation_of(name) for name in generations(self.path)} <= older:
@@ -321,7 +250,7 @@ class Follower:
 def _open_generation(path: str) -> int:
     """A descriptor of a log file's text, also of a compressed one."""
     if not path.endswith(".gz"):
-        return _open(path)
+        return open_log(path)
     fd = os.memfd_create("log", os.MFD_CLOEXEC)
     try:
         size = 0

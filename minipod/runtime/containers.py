@@ -287,7 +287,8 @@ class Containers:
         config, status = container.status.config, container.status
         try:
             plan = await host_work.look_at_image(status.image_id, self._plan_of_start, container.record)
-            container.log = self._open_log(container)
+            container.log = self._log_of(container)
+            await container.log.open()
             joined = joined_process(config, status.sandbox_id, self._sandboxes, self._index)
             with ROOM.of_a_container(), joined as fds:
                 spawned = await self._spawners.current.spawn(
@@ -329,7 +330,7 @@ class Containers:
         cgroup.kill(self.cgroup(container), self._facts)
         await self._spawners.forget(container.status.id)
 
-    def _open_log(self, container: Container) -> ContainerLog:
+    def _log_of(self, container: Container) -> ContainerLog:
         return ContainerLog(
             container.status.log_path, self._config.log_max_size, self._config.log_max_files, container.directory
         )
@@ -338,7 +339,7 @@ class Containers:
         """Take over what the spawner holds of a running container and follow its output."""
         container.pidfd = fds.pop("pidfd", -1)
         if container.log is None:
-            container.log = self._open_log(container)
+            container.log = self._log_of(container)
         if "terminal" in fds:
             container.held["terminal"] = os.dup(fds["terminal"])
             container.log.add(fds.pop("terminal"), "stdout")

@@ -30,6 +30,7 @@ from minipod.plan.process.identity import AssumeUser, Exec
 from minipod.plan.process.namespaces import Clone
 from minipod.plan.process.passwd import refuse_root
 from minipod.runtime.container import Container, seccomp_filter
+from minipod.runtime.ended import unless_ended
 from minipod.runtime.offload import off_loop
 from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
@@ -109,7 +110,13 @@ class Execs:
     async def start(
         self, container: Container, command: tuple[str, ...], fds: dict[str, int], tty: Terminal
     ) -> ExecSession:
-        """Raises ContainerError: the container is not running, there is no such program …"""
+        """Raises CannotExecute, ContainerEndedError, ContainerError: the container has not started …"""
+        async with unless_ended(container):
+            return await self._started(container, command, fds, tty)
+
+    async def _started(
+        self, container: Container, command: tuple[str, ...], fds: dict[str, int], tty: Terminal
+    ) -> ExecSession:
         await self._compile_filter(container)
         program_fd = self._program(container, command, tty)
         try:
@@ -208,10 +215,11 @@ class Execs:
         stdout, stderr = _Output(output_limit), _Output(output_limit)
         streams = {"stdout": stdout.writer_fd, "stderr": stderr.writer_fd}
         try:
-            code = await self._launched_to_end(container, command, streams, timeout_s or None)
-            async with asyncio.timeout_at(deadline):
-                if code is None:
-                    code = await self._forked_to_end(container, command, streams)
+            async with unless_ended(container):
+                code = await self._launched_to_end(container, command, streams, timeout_s or None)
+                async with asyncio.timeout_at(deadline):
+                    if code is None:
+                        code = await self._forked_to_end(container, command, streams)
             drained_at = loop.time() + _DRAIN_S
             return ExecResult(code, await stdout.text(drained_at), await stderr.text(drained_at))
         finally:

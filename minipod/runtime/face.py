@@ -64,10 +64,10 @@ class Attachment(Protocol):
     async def take_input(self) -> int:
         """A descriptor to write its input into, the caller's to close; -1: it reads nothing."""
 
-    def tap(self, stream: str, tap: Callable[[bytes], None], whole: bool = False) -> Callable[[], None]:
+    def tap(self, stream: str, tap: Callable[[bytes], None], is_full: Callable[[], bool] = ...) -> Callable[[], None]:
         """Calls `tap` with what is written to stdout or stderr from now on, at the end with nothing.
 
-        Returns what ends it.
+        While `is_full()` the container waits. Returns what ends it.
         """
 
     async def wait(self) -> int:
@@ -157,8 +157,11 @@ class Runtime(Protocol):
 
     # --- what runs in them
 
-    def attach(self, container_id: str) -> Attachment:
-        """Its standard streams from now on. Raises NotFoundError, ContainerError: it is not running."""
+    def attach(self, container_id: str, whole: bool = False) -> Attachment:
+        """Its standard streams from now on. `whole`: begin with what it has written, also if it has ended.
+
+        Raises NotFoundError; ContainerError: it has not started or has ended.
+        """
 
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout_s: float, output_limit: int

@@ -1,423 +1,493 @@
-"""Writes containers' output to their logs in CRI's format, with rotation (layer 3).
+"""Takes containers' output to their logs (layer 3): off the event loop, in order, one container at a time in a thread.
 
-A line is `<RFC3339Nano> stdout|stderr F|P <text>`; P is a part of a line longer than 16 KiB. The unfinished last line
-of a stream is also kept in a small file, so that it survives a crash of the agent.
+What is read is written before more is read, so that nothing piles up here: where the disk is slow or full a container
+waits for its pipe. The unfinished last line of a stream, and what could not be written yet, are also kept in a small
+file, so that they survive a crash of the agent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Any, NamedTuple, TypeVar
 
-from minipod.failpoint import reached
-from minipod.kernel.regular import make_regular, open_regular, opened_folder
-from minipod.paths import LOG_FOLDERS
-from minipod.runtime.offload import slowly_off_loop
+from minipod.runtime.log_file import LogFile, format_lines, last_line, raw_output
+from minipod.runtime.log_history import History
+from minipod.runtime.offload import ANSWER_S, Pool, in_pool, slowly_off_loop
 
-LINE_LIMIT = 16 * 1024  # bytes; containerd's max_container_log_line_size
-READ_LIMIT = 64 << 20  # of a log at once: a pod with a hostPath to it may have made it of any size
-MODE = 0o640  # of every log file: the output of containers is not for all users
-_PIECE = 1 << 20
 _CHUNK = 64 * 1024  # larger ones leave the processor's cache between being read and being written
+_TURN_CHUNKS = 8  # of one stream, then it is another container's turn
+_LAST_TURNS = 2  # a mebibyte, as much as a pipe holds (fs.pipe-max-size)
+_MORE = 2048  # after a read of less there is hardly more; a pty never has more than 4095 bytes at once
 _BUSY_S = 0.01  # a stream with new output after less than this …
-_STAMP = "%Y%m%d-%H%M%S"
 _PAUSE_S = 0.002  # … is not read for this long, unless there was much: a read for each write would cost more
+_RETRY_S = 0.5  # after a write found no space
+_FULL_TAP_S = 0.01  # until a listener that is behind is looked at again
+_WRITE_S = 1.0  # the end of a container is not delayed by longer, if its log can't be written
+_LEAVE_S = 2.0  # an agent that exits waits for so long for a write that was begun
+_HELD_BYTES = 1 << 20  # a listener that is not that far yet is waited for
+_THREADS = 4  # all logs are on one file system: where it is stuck, more threads would be stuck
 
-log = logging.getLogger(__name__)
-
-
-def timestamp(now_ns: int) -> bytes:
-    """RFC3339Nano in UTC."""
-    seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode() + b".%09dZ" % nanoseconds
-
-
-def format_lines(data: bytes, stream: bytes, now_ns: int) -> tuple[bytes, bytes]:
-    """(log text, the unfinished rest) of raw output; the rest is shorter than LINE_LIMIT."""
-    begin = timestamp(now_ns) + b" " + stream
-    full, part = begin + b" F ", begin + b" P "
-    complete, newline, rest = data.rpartition(b"\n")
-    out = []
-    if newline:
-        if _has_long_line(complete):
-            for line in complete.split(b"\n"):
-                *parts, last = _split(line)
-                out += [part + piece + b"\n" for piece in parts]
-                out.append(full + last + b"\n")
-        else:
-            out += [full, complete.replace(b"\n", b"\n" + full), b"\n"]
-    *parts, rest = _split(rest)
-    out += [part + piece + b"\n" for piece in parts]
-    return b"".join(out), rest
-
-
-def _has_long_line(lines: bytes) -> bool:
-    """Whether a line is longer than LINE_LIMIT, found without looking at each line."""
-    begin = 0
-    while begin + LINE_LIMIT < len(lines):
-        newline = lines.rfind(b"\n", begin, begin + LINE_LIMIT + 1)
-        if newline < 0:
-            return True
-        begin = newline + 1
-    return False
-
-
-def _split(line: bytes) -> list[bytes]:
-    pieces = [line[start : start + LINE_LIMIT] for start in range(0, len(line), LINE_LIMIT)]
-    return pieces or [b""]
-
-
-class LogFile:
-    """One container's log file. Appends, and rotates as the kubelet does: newest rotated plain, older ones gzipped."""
-
-    def __init__(self, path: str, max_size: int, max_files: int) -> None:
-        """`max_size` bytes, 0: never rotate (a kubelet does it itself)."""
-        self.path = path
-        self._folder, self._name = os.path.split(path)
-        self._max_size = max_size
-        self._max_files = max_files
-        self._fd = -1
-        self._size = 0
-        self._rotated_at = 0
-        self._compressing: asyncio.Future[None] | None = None
-        self._failure_logged = False
-        self._rotation_failure_logged = False
-        self.reopen()
-
-    def reopen(self) -> None:
-        """Open the file anew, after it was renamed (CRI ReopenContainerLog)."""
-        self.close()
-        os.makedirs(self._folder.rsplit("/", LOG_FOLDERS)[0], exist_ok=True)
-        with opened_folder(self._folder, LOG_FOLDERS, make=True) as folder_fd:
-            self._fd = make_regular(self._name, os.O_WRONLY | os.O_APPEND, MODE, folder_fd, self.path)
-        self._size = os.fstat(self._fd).st_size
-
-    def write(self, text: bytes) -> None:
-        """Append. A full disk loses lines, which is logged once; raises nothing."""
-        view = memoryview(text)
-        try:
-            if self._fd < 0:  # it could not be opened again when it was rotated
-                self.reopen()
-            while view:
-                view = view[os.write(self._fd, view) :]
-            self._size += len(text)
-            self._failure_logged = False
-        except OSError as error:
-            self._keep_whole_lines(text[: len(text) - len(view)])
-            if not self._failure_logged:
-                log.warning("log %s: %s: lines are lost", self.path, error.strerror)
-                self._failure_logged = True
-        if self._max_size and self._size > self._max_size:
-            self._rotate()
-
-    def _keep_whole_lines(self, written: bytes) -> None:
-        """Removes a line that was written in part, so that the next one does not continue it."""
-        self._size += written.rfind(b"\n") + 1
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, self._size)
-
-    def text_of(self, stream: bytes) -> Callable[[], bytes]:
-        """A function for a thread that reads a stream's text from the file, of a very large file from its end."""
-        try:
-            with opened_folder(self._folder, LOG_FOLDERS) as folder_fd:
-                fd = open_regular(self._name, os.O_RDONLY, folder_fd, self.path)
-        except OSError:
-            return bytes
-        return functools.partial(_text, fd, os.fstat(fd).st_size, stream)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _rotate(self) -> None:
-        try:
-            with opened_folder(self._folder, LOG_FOLDERS) as folder_fd:
-                found = {name for name in os.listdir(folder_fd) if name.startswith(f"{self._name}.")}
-                earlier = sorted({name.removesuffix(".gz") for name in found if not name.endswith(".tmp")})
-                rotated = self._rotated_name(earlier)
-                os.rename(self._name, rotated, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-                reached("log.renamed")
-                self.reopen()
-                reached("log.reopened")
-                too_many = max(0, len(earlier) - (self._max_files - 2))
-                for name in earlier[:too_many]:
-                    for suffix in ("", ".gz", ".tmp"):
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(name + suffix, dir_fd=folder_fd)
-                reached("log.rotated")
-        except OSError as error:
-            if not self._rotation_failure_logged:  # it is retried with each write
-                log.warning("log %s: rotation: %s", self.path, error.strerror)
-                self._rotation_failure_logged = True
-            return
-        self._rotation_failure_logged = False
-        plain = [name for name in earlier[too_many:] if name in found]
-        if plain and (self._compressing is None or self._compressing.done()):
-            self._compressing = asyncio.ensure_future(slowly_off_loop(_compress, self._folder, plain))
-
-    def _rotated_name(self, earlier: list[str]) -> str:
-        """A name in the kubelet's form that sorts after the earlier ones, also of rotations within the same second."""
-        self._rotated_at = max(int(time.time()), self._rotated_at + 1)
-        while (name := f"{self._name}.{time.strftime(_STAMP, time.gmtime(self._rotated_at))}") in earlier:
-            self._rotated_at += 1
-        return name
-
-
-def _text(fd: int, end: int, stream: bytes) -> bytes:
-    """Reads in pieces, so that none holds the GIL for long. Closes `fd`."""
-    start, found, cut = max(0, end - READ_LIMIT), [], b""
-    with open(fd, "rb") as file, contextlib.suppress(OSError):
-        file.seek(start)
-        while start < end and (piece := file.read(min(_PIECE, end - start))):
-            if start and start == end - READ_LIMIT:  # began before what is read
-                piece = piece[piece.find(b"\n") + 1 :]
-            start = file.tell()
-            *lines, cut = (cut + piece).split(b"\n")
-            cut = cut if len(cut) < 2 * LINE_LIMIT else b""  # no line of ours
-            fields = (line.split(b" ", 3) for line in lines)
-            found += [
-                field[3] + (b"\n" if field[2] == b"F" else b"")
-                for field in fields
-                if len(field) == 4 and field[1] == stream
-            ]
-    return b"".join(found)
-
-
-def _compress(folder: str, names: list[str]) -> None:
-    for name in names:
-        try:
-            with opened_folder(folder, LOG_FOLDERS) as folder_fd:
-                _compress_in(folder_fd, name, f"{folder}/{name}")
-        except FileNotFoundError:
-            pass  # removed with its pod, or as the oldest
-        except OSError as error:
-            log.warning("log %s/%s: compression: %s", folder, name, error.strerror)
-
-
-def _compress_in(folder_fd: int, name: str, path: str) -> None:
-    with open(open_regular(name, os.O_RDONLY, folder_fd, path), "rb") as source:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{name}.tmp", dir_fd=folder_fd)
-        compressed_fd = make_regular(f"{name}.tmp", os.O_WRONLY, MODE, folder_fd, f"{path}.tmp")
-        with open(compressed_fd, "wb") as raw, _gzip(raw) as target:
-            from shutil import copyfileobj  # with gzip they load lzma and bz2
-
-            copyfileobj(source, target, 1 << 20)
-    reached("log.compressed")
-    os.rename(f"{name}.tmp", f"{name}.gz", src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    reached("log.compressed-named")
-    try:
-        os.unlink(name, dir_fd=folder_fd)
-    except FileNotFoundError:  # removed as the oldest
-        os.unlink(f"{name}.gz", dir_fd=folder_fd)
-
-
-def _gzip(raw: BinaryIO) -> contextlib.AbstractContextManager[Any]:
-    """isal takes a tenth of zlib's time for the same size, where it is built for the machine."""
-    try:
-        from isal.igzip import IGzipFile
-    except ImportError:
-        import gzip
-
-        return gzip.open(raw, "wb", compresslevel=1)
-    open_gzip: Callable[..., contextlib.AbstractContextManager[Any]] = IGzipFile
-    return open_gzip(fileobj=raw, mode="wb", compresslevel=2)
-
+T = TypeVar("T")
 
 #: called with every chunk, in its order; with nothing at the stream's end
 Tap = Callable[[bytes], None]
 
-
-class LateTap:
-    """Holds chunks for `tap` back until a thread has read the earlier output from the log."""
-
-    def __init__(self, tap: Tap, read: Callable[[], bytes]) -> None:
-        self._tap = tap
-        self._held: list[bytes] | None = []
-        self._task = asyncio.get_running_loop().create_task(self._read(read))
-
-    async def _read(self, read: Callable[[], bytes]) -> None:
-        text = await slowly_off_loop(read)
-        held, self._held = self._held or [], None
-        if text:
-            self._tap(text)
-        for chunk in held:
-            self._tap(chunk)
-
-    def __call__(self, chunk: bytes) -> None:
-        if self._held is None:
-            self._tap(chunk)
-        else:
-            self._held.append(chunk)
+log = logging.getLogger(__name__)
 
 
-class LogStream:
-    """Copies one pipe (or pty master) into the log file, on the running event loop."""
+@functools.cache
+def _pool() -> Pool:
+    return Pool("logs", _THREADS, _THREADS)
+
+
+class _State(Enum):
+    MORE = "there is more to read"
+    EMPTY = "nothing more to read now"
+    FULL = "no space for what was read"
+    ENDED = "ended, and everything is written"
+
+
+class _Turn(NamedTuple):
+    """What one turn of a stream has brought. `rest`: its unfinished line then."""
+
+    chunks: list[bytes]
+    rest: bytes
+    state: _State
+
+
+class _Copy:
+    """Copies one pipe (or pty master) into the log file. Only one thread at a time uses it."""
 
     def __init__(self, fd: int, stream: str, file: LogFile, partial_path: str) -> None:
-        """Takes `fd` over. `partial_path`: where the unfinished line is kept."""
-        self._fd = fd
-        self.name = stream
+        """`partial_path`: where the unfinished line is kept."""
+        self.fd = fd
         self._stream = stream.encode()
         self._file = file
         self._partial_path = partial_path
         self._partial_fd = -1
-        self._rest = self._read_partial()
-        self.ended = asyncio.Event()
-        self.taps: list[Tap] = []
-        self._loop = asyncio.get_running_loop()
-        self._read_at = 0.0
-        self._pause: asyncio.TimerHandle | None = None
-        os.set_blocking(fd, False)
-        self._listen()
+        self._rest = b""
+        self._unwritten, self._rest = format_lines(self._kept(), self._stream, time.time_ns())
+        self._at_end = False
 
-    def _listen(self) -> None:
-        self._pause = None
-        self._loop.add_reader(self._fd, self._readable)
+    @property
+    def rest(self) -> bytes:
+        return self._rest
 
-    def _listen_later(self) -> None:
-        self._loop.remove_reader(self._fd)
-        self._pause = self._loop.call_later(_PAUSE_S, self._listen)
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are lines that an earlier agent could not write."""
+        return bool(self._unwritten)
 
-    def _read_partial(self) -> bytes:
+    def turn(self, may_go_on: Callable[[], bool]) -> _Turn:
+        """Writes what could not be written before, then what there is to read, up to a limit."""
+        chunks: list[bytes] = []
+        state = self._written() if may_go_on() else _State.EMPTY
+        while state is None and may_go_on():
+            chunk = self._read()
+            if chunk is None:
+                state = _State.EMPTY
+            elif not chunk:
+                state = self._end()
+            else:
+                chunks.append(chunk)
+                state = self._take(chunk)
+                if state is None and len(chunk) < _MORE:
+                    state = _State.EMPTY
+                elif state is None and len(chunks) == _TURN_CHUNKS:
+                    state = _State.MORE
+        return _Turn(chunks, self._rest, state or _State.EMPTY)
+
+    def last_turn(self, may_go_on: Callable[[], bool]) -> _Turn:
+        """The rest of a stream that has ended: what is in the pipe and no more, as a process may still hold it open."""
+        chunks: list[bytes] = []
+        for _ in range(_LAST_TURNS):
+            turn = self.turn(may_go_on)
+            chunks += turn.chunks
+            if turn.state is not _State.MORE:
+                break
+        ends = turn.state in (_State.EMPTY, _State.MORE) and may_go_on()
+        return _Turn(chunks, self._rest, self._end() if ends else turn.state)
+
+    def _read(self) -> bytes | None:
+        """None where there is nothing now, nothing at the end."""
+        try:
+            return os.read(self.fd, _CHUNK)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno != errno.EIO:  # a pty whose last slave was closed
+                log.warning("log %s: %s", self._file.path, error.strerror)
+            return b""
+
+    def _take(self, chunk: bytes) -> _State | None:
+        before = self._rest
+        text, self._rest = format_lines(before + chunk, self._stream, time.time_ns())
+        self._unwritten = self._file.write(text) if text else b""
+        if self._rest or before or self._unwritten:
+            self._keep()
+        return _State.FULL if self._unwritten else None
+
+    def _written(self) -> _State | None:
+        """Tries again what there was no space for."""
+        if self._unwritten:
+            self._unwritten = self._file.write(self._unwritten)
+            self._keep()
+        if self._unwritten:
+            return _State.FULL
+        return _State.ENDED if self._at_end else None
+
+    def _end(self) -> _State:
+        """Completes an unfinished line."""
+        self._at_end = True
+        if self._rest:
+            self._unwritten = self._file.write(last_line(self._rest, self._stream, time.time_ns()))
+            self._rest = b""
+            self._keep()
+        return _State.FULL if self._unwritten else _State.ENDED
+
+    def _kept(self) -> bytes:
         try:
             with open(self._partial_path, "rb") as file:
                 return file.read()
         except FileNotFoundError:
             return b""
 
-    def _readable(self) -> None:
-        """Reads one chunk per iteration, so that a container with much output does not block the loop."""
-        try:
-            chunk = os.read(self._fd, _CHUNK)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno != errno.EIO:  # a pty whose last slave was closed
-                log.warning("log %s: %s", self._file.path, error.strerror)
-            chunk = b""
-        if not chunk:
-            self.stop()
-            return
-        self._take(chunk)
-        before, self._read_at = self._read_at, self._loop.time()
-        if len(chunk) < _CHUNK // 2 and self._read_at - before < _BUSY_S:
-            self._listen_later()
-
-    def add_tap(self, tap: Tap, whole: bool = False) -> Tap:
-        """Pass all further output to `tap`, beginning with the unfinished line, which may be a prompt.
-
-        `whole`: begin with the output that is in the log file. Returns the tap that was added.
-        """
-        if whole:
-            tap = LateTap(tap, self._file.text_of(self._stream))
-        if self._rest:
-            tap(self._rest)
-        self.taps.append(tap)
-        return tap
-
-    def _take(self, chunk: bytes) -> None:
-        for tap in self.taps:
-            tap(chunk)
-        text, rest = format_lines(self._rest + chunk, self._stream, time.time_ns())
-        if text:
-            self._file.write(text)
-        if rest or self._rest:
-            self._keep(rest)
-        self._rest = rest
-
-    def _keep(self, rest: bytes) -> None:
+    def _keep(self) -> None:
+        kept = raw_output(self._unwritten) + self._rest if self._unwritten else self._rest
         try:
             if self._partial_fd < 0:
                 self._partial_fd = os.open(self._partial_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.ftruncate(self._partial_fd, os.pwrite(self._partial_fd, rest, 0))
+            os.ftruncate(self._partial_fd, os.pwrite(self._partial_fd, kept, 0))
         except OSError:
             pass  # a full /run: only a killed agent would miss it
 
-    def drain(self) -> None:
-        """Read what is in the pipe, without waiting for its end (a process may hold it open)."""
-        while not self.ended.is_set():
-            try:
-                chunk = os.read(self._fd, _CHUNK)
-            except OSError:
-                break
-            if chunk:
-                self._take(chunk)
-            else:
-                self.stop()
+    def close(self) -> None:
+        for fd in (self.fd, self._partial_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._partial_fd = -1
 
-    def stop(self) -> None:
-        """The stream has ended: completes an unfinished line."""
-        if self.ended.is_set():
+
+class Listener:
+    """A tap and whether it is behind. With `is_late` it first gets what is in the log (`replay`)."""
+
+    def __init__(self, tap: Tap, is_full: Callable[[], bool] = lambda: False, *, is_late: bool = False) -> None:
+        self._tap = tap
+        self._is_full = is_full
+        self._held: list[bytes] | None = [] if is_late else None
+        self._held_bytes = 0
+
+    def is_full(self) -> bool:
+        return self._is_full() if self._held is None else self._held_bytes >= _HELD_BYTES
+
+    def __call__(self, chunk: bytes) -> None:
+        if self._held is None:
+            self._tap(chunk)
+        else:
+            self._held.append(chunk)
+            self._held_bytes += len(chunk)
+
+    async def replay(self, history: History, stream: str) -> None:
+        """Passes on what `history` has of the stream, then what was held back."""
+        texts: Iterator[bytes] = history.texts(stream.encode())
+        try:
+            while text := await slowly_off_loop(next, texts, b""):
+                while self._is_full():
+                    await asyncio.sleep(_FULL_TAP_S)
+                self._tap(text)
+        finally:
+            history.close()
+            held, self._held = self._held or [], None
+        for chunk in held:
+            self._tap(chunk)
+
+
+class LogStream:
+    """One stream on the event loop: when it is read, and who listens."""
+
+    def __init__(self, copy: _Copy, name: str, ready: Callable[[LogStream], None]) -> None:
+        """`ready`: called when it can be read."""
+        os.set_blocking(copy.fd, False)
+        self.name = name
+        self.copy = copy
+        self.rest = self.copy.rest
+        self.ended = asyncio.Event()
+        self.listeners: list[Listener] = []
+        self.is_ending = False  # a listener that is behind is not waited for any more
+        self.is_draining = False  # nothing more is read but by `last_turn`
+        self._ready = ready
+        self._loop = asyncio.get_running_loop()
+        self._read_at = 0.0
+        self._pause: asyncio.TimerHandle | None = None
+        self._listens = False
+        if self.copy.is_behind:
+            ready(self)
+        else:
+            self.listen()
+
+    def listen(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        if not self._listens and self.copy.fd >= 0:
+            self._listens = True
+            self._loop.add_reader(self.copy.fd, self._readable)
+
+    def stop_listening(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        if self._listens:
+            self._listens = False
+            self._loop.remove_reader(self.copy.fd)
+
+    def _readable(self) -> None:
+        self.stop_listening()
+        self._ready(self)
+
+    def took(self, turn: _Turn) -> None:
+        """Passes on what a turn has brought, and decides when the next one is."""
+        for chunk in turn.chunks:
+            for listener in list(self.listeners):
+                listener(chunk)
+        self.rest = turn.rest
+        if turn.state is _State.ENDED:
+            self.end()
             return
-        if self._rest:
-            self._file.write(timestamp(time.time_ns()) + b" " + self._stream + b" F " + self._rest + b"\n")
-            self._keep(b"")
-        self.detach()
-        self.ended.set()
-        for tap in self.taps:
-            tap(b"")
+        if self.is_draining:
+            return
+        before, self._read_at = self._read_at, self._loop.time()
+        if turn.state is _State.FULL:
+            self._later(_RETRY_S, self._readable)
+        elif self._has_full_listener():
+            self._later(_FULL_TAP_S, self._when_read)
+        elif turn.state is _State.MORE:
+            self._ready(self)
+        elif sum(map(len, turn.chunks)) < _CHUNK // 2 and self._read_at - before < _BUSY_S:
+            self._later(_PAUSE_S, self.listen)
+        else:
+            self.listen()
 
-    def detach(self) -> None:
-        """Stop reading and leave the rest to the next agent."""
-        if self._fd >= 0:
-            if self._pause is not None:
-                self._pause.cancel()
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
-        if self._partial_fd >= 0:
-            os.close(self._partial_fd)
-            self._partial_fd = -1
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        self._pause = self._loop.call_later(seconds, work)
+
+    def _when_read(self) -> None:
+        if self._has_full_listener():
+            self._later(_FULL_TAP_S, self._when_read)
+        else:
+            self.listen()
+
+    def _has_full_listener(self) -> bool:
+        return not self.is_ending and any(listener.is_full() for listener in self.listeners)
+
+    def hurry(self) -> None:
+        """The container has ended: reads at once what is left."""
+        self.is_ending = True
+        if self._pause is not None:
+            self._readable()
+
+    def end(self) -> None:
+        """No more comes to the listeners."""
+        self.stop_listening()
+        if not self.ended.is_set():
+            self.ended.set()
+            for listener in self.listeners:
+                listener(b"")
 
 
 class ContainerLog:
     """All streams of one container and their file."""
 
     def __init__(self, path: str, max_size: int, max_files: int, partial_directory: str) -> None:
+        """The file is opened by `open`, or when it is written to."""
+        self._path = path
         self._file = LogFile(path, max_size, max_files)
         self._partial_directory = partial_directory
         self._streams: list[LogStream] = []
+        self._ready: list[LogStream] = []
+        self._lock = asyncio.Lock()
+        self._turns: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_idle = threading.Event()
+        self._is_idle.set()
+        self._is_detached = False
+
+    async def open(self) -> None:
+        """Raises OSError, also where the file system of the logs does not answer."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._alone(self._file.open)
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, "the file system of the logs does not answer", self._path) from None
+
+    reopen = open
 
     def add(self, fd: int, stream: str) -> None:
+        """Takes `fd` over."""
         partial = f"{self._partial_directory}/{stream}.partial"
-        self._streams.append(LogStream(fd, stream, self._file, partial))
+        self._streams.append(LogStream(_Copy(fd, stream, self._file, partial), stream, self._take_turn))
 
-    def tap(self, stream: str, tap: Tap, whole: bool = False) -> Callable[[], None]:
-        """Passes a stream to `tap`; returns a function that ends this. A missing or ended stream is empty."""
-        for source in self._streams:
-            if source.name == stream and not source.ended.is_set():
-                added = source.add_tap(tap, whole)
-                return lambda: source.taps.remove(added) if added in source.taps else None
+    # --- turns in threads
+
+    async def _alone(self, work: Callable[[], T]) -> T:
+        """In a thread, while no other work of this log runs there."""
+        async with self._lock:
+            return await self._in_thread(work)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        self._is_idle.clear()
+        try:
+            return await in_pool(_pool(), self._with_word, work)
+        finally:
+            if self._is_detached:
+                self._close()
+
+    def _with_word(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        finally:
+            self._is_idle.set()
+
+    def _may_go_on(self) -> bool:
+        return not self._is_detached
+
+    def _take_turn(self, stream: LogStream) -> None:
+        self._ready.append(stream)
+        if self._turns is None or self._turns.done():
+            self._turns = self._begin(self._take_turns())
+
+    async def _take_turns(self) -> None:
+        while self._ready and not self._is_detached:
+            async with self._lock:
+                streams, self._ready = self._ready, []
+                turns = await self._in_thread(lambda: [s.copy.turn(self._may_go_on) for s in streams])  # noqa: B023
+                for stream, turn in zip(streams, turns, strict=True):
+                    stream.took(turn)
+
+    def _begin(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- listeners
+
+    def tap(
+        self, stream: str, tap: Tap, whole: bool = False, is_full: Callable[[], bool] = lambda: False
+    ) -> Callable[[], None]:
+        """Passes a stream to `tap`, beginning with the unfinished line, which may be a prompt; returns what ends this.
+
+        A missing or ended stream is empty. `whole`: begin with the output that is in the log. `is_full`: whether the
+        listener is behind; then the container is not read, and waits.
+        """
+        listener = Listener(tap, is_full, is_late=whole)
+        source = next((found for found in self._streams if found.name == stream and not found.ended.is_set()), None)
         if whole:
-            tap = LateTap(tap, self._file.text_of(stream.encode()))
-        tap(b"")
-        return lambda: None
+            late = self._begin(self._listen_late(listener, stream, source))
+        else:
+            late = None
+            _add(listener, source)
 
-    def reopen(self) -> None:
-        self._file.reopen()
+        def stop() -> None:
+            if late is not None:
+                late.cancel()
+            if source is not None and listener in source.listeners:
+                source.listeners.remove(listener)
+
+        return stop
+
+    async def _listen_late(self, listener: Listener, name: str, source: LogStream | None) -> None:
+        async with self._lock:  # what is read in the meantime is not in the history, and comes to the listener
+            history = await self._in_thread(lambda: History(self._path))
+            _add(listener, source)
+        await listener.replay(history, name)
+
+    # --- ends
 
     async def finish(self, timeout_s: float) -> None:
-        """Every line that was written is in the file when this returns; waits for the pipes' ends for `timeout_s`."""
-        waiting = [asyncio.ensure_future(stream.ended.wait()) for stream in self._streams]
-        if waiting:
-            _, pending = await asyncio.wait(waiting, timeout=timeout_s)
-            for task in pending:
-                task.cancel()
+        """Every line that was written is in the file when this returns; waits for the pipes' ends for `timeout_s`.
+
+        Where there is no space or the disk does not answer it returns all the same, and writing continues later.
+        """
         for stream in self._streams:
-            stream.drain()
-            stream.stop()
-        self._file.close()
+            stream.hurry()
+        work = asyncio.ensure_future(self._finished(timeout_s))
+        _lingering.add(work)
+        work.add_done_callback(_lingering.discard)
+        await asyncio.wait((work,), timeout=timeout_s + _WRITE_S)
+        for stream in self._streams:
+            stream.end()
+        if work.done():
+            work.result()
+
+    async def _finished(self, timeout_s: float) -> None:
+        ends = [asyncio.ensure_future(stream.ended.wait()) for stream in self._streams]
+        if ends:
+            _, pending = await asyncio.wait(ends, timeout=timeout_s)
+            for end in pending:
+                end.cancel()
+        for stream in self._streams:
+            stream.is_draining = True
+            stream.stop_listening()
+        left = list(self._streams)
+        while left and not self._is_detached:
+            turns = await self._alone(lambda: [s.copy.last_turn(self._may_go_on) for s in left])  # noqa: B023
+            for stream, turn in zip(left, turns, strict=True):
+                stream.took(turn)
+            left = [stream for stream, turn in zip(left, turns, strict=True) if turn.state is _State.FULL]
+            if left and self._file.is_removed():
+                break
+            if left:
+                await asyncio.sleep(_RETRY_S)
+        self._is_detached = True
+        self._close()
 
     def detach(self) -> None:
+        """Stop reading and leave the rest to the next agent. Waits for a write that was begun."""
+        self._is_detached = True
         for stream in self._streams:
-            stream.detach()
+            stream.stop_listening()
+        if self._is_idle.wait(_LEAVE_S if self._streams and not _Stuck.seen else 0):
+            self._close()
+        else:
+            _Stuck.seen = True
+
+    def _close(self) -> None:
+        for stream in self._streams:
+            stream.stop_listening()
+            stream.copy.close()
         self._file.close()
+
+
+class _Stuck:
+    """Whether an exiting agent has waited for a write in vain: it does not wait once for each container."""
+
+    seen = False
+
+
+#: logs of containers that have ended and whose last lines are not written yet
+_lingering: set[asyncio.Future[None]] = set()
+
+
+def _add(listener: Listener, source: LogStream | None) -> None:
+    if source is None or source.ended.is_set():
+        listener(b"")
+        return
+    if source.rest:
+        listener(source.rest)
+    source.listeners.append(listener)
+
+
+async def replay(path: str, stream: str, tap: Tap, is_full: Callable[[], bool]) -> None:
+    """Passes what is in a log that is complete to `tap`, then nothing."""
+    listener = Listener(tap, is_full, is_late=True)
+    listener(b"")
+    await listener.replay(await slowly_off_loop(History, path), stream)

@@ -127,8 +127,8 @@ class Runtime:
 
     # --- what runs in them -------------------------------------------------------------------------------------------
 
-    def attach(self, container_id: str) -> Attachment:
-        return Attachment(self._containers.get(container_id), self._spawners.close_stdin)
+    def attach(self, container_id: str, whole: bool = False) -> Attachment:
+        return Attachment(self._containers.get(container_id), self._spawners.close_stdin, whole)
 
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout_s: float = 0, output_limit: int = OUTPUT_LIMIT

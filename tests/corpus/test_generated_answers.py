@@ -20,6 +20,7 @@ from minipod.agent.probes.kinds.http_answer import MAX_BODY, HttpAnswer, Malform
 from minipod.api.types import HTTPGetAction, HTTPHeader
 from minipod.cli import crilog
 from minipod.plan import env
+from minipod.runtime import log_history
 
 # -- HTTP
 
@@ -154,8 +155,8 @@ def test_any_log_file_is_read_whole_and_from_where_its_last_lines_begin(
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(crilog, "CHUNK", 16):
         path = Path(folder, "0.log")
         path.write_bytes(data)
-        assert b"".join(crilog.chunks(str(path))) == data
-        for part in crilog.chunks(str(path)):
+        assert b"".join(log_history.chunks(str(path))) == data
+        for part in log_history.chunks(str(path)):
             crilog.plain_text(part)
             crilog.parse(part)
         start, found = crilog.tail_offset(str(path), count)

@@ -87,6 +87,20 @@ def test_what_is_piped_into_a_debug_container_has_an_end(web: Node) -> None:
     assert (printed, debugging.returncode) == ("6\n", 0)
 
 
+def test_a_debug_container_that_ends_at_once_shows_its_output_and_its_exit_status(web: Node) -> None:
+    """Whether it ends before it is attached, while it is, or after that."""
+    for number in range(16):
+        script = f"echo out; {'sleep 0.05; ' * (number % 3)}exit 3"
+        debugging = web.popen("debug", "web", "--image", "busybox", "-i", "-q", "--", "sh", "-c", script, stdin=-1)
+        printed, _ = debugging.communicate("in\n", timeout=WAIT_S)
+        assert (printed, debugging.returncode) == ("out\n", 3), number
+
+
+def test_much_output_of_a_debug_container_is_shown_to_its_end(web: Node) -> None:
+    done = web("debug", "web", "--image", "busybox", "-i", "-q", "--", "seq", "1000000")
+    assert done.stdout == "".join(f"{number}\n" for number in range(1, 1_000_001))
+
+
 def test_standard_input_that_is_there_once_ends_with_whoever_had_it(node: Node, tmp_path: Path) -> None:
     path = tmp_path / "once.yaml"
     path.write_text(POD.replace("stdin: true", "stdin: true\n    stdinOnce: true"))

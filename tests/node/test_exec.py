@@ -198,3 +198,17 @@ def test_a_terminal_is_the_user_s_and_leads_a_session(
         assert leads == pid
 
     in_pod(node, body)
+
+
+def test_a_command_in_a_container_that_is_ending_fails_with_the_exit_code_of_the_container(node: Node) -> None:
+    """At whatever moment of its end: it is never the kernel's `No such process`."""
+    for number in range(4):
+        name = f"ending{number}"
+        text = manifest(pod(name, container("main", "sleep 0.4; exit 3"), restartPolicy="Never"))
+        node("run", "-d", "--until", "running", "-", input=text)
+        deadline = time.monotonic() + WAIT_S
+        while (done := node("exec", name, "-q", "-c", "main", "--", "true", check=False)).returncode in (0, 137):
+            assert time.monotonic() < deadline
+        assert 'container "main"' in done.stderr
+        assert "has ended (exit code 3)" in done.stderr, done.stderr
+        assert done.returncode == 1

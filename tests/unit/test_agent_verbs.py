@@ -16,6 +16,7 @@ from minipod.agent import leftovers
 from minipod.api.timestamps import timestamp
 from minipod.control.verbs.execute import running
 from minipod.errors import ConflictError
+from minipod.lifecycle import model
 from minipod.plan.operation import HostOperation
 from tests.unit.agent_client import MANIFEST, Agent, with_agent
 from tests.unit.agent_fakes import Noted, until
@@ -320,7 +321,12 @@ def test_exec_into_a_container_that_has_not_begun_says_so(tmp_path: Path) -> Non
     async def test(agent: Agent) -> None:
         await agent.run_detached()
         state = msgspec.structs.replace(agent.pods.find("default", "web").state, containers={})
-        with pytest.raises(ConflictError, match="container main of pod web does not run yet"):
+        with pytest.raises(ConflictError, match='container "main" of pod "web" does not run yet'):
+            running(state, "main")
+        run = model.Run(id="c", state="exited", exit_code=3)
+        container = msgspec.structs.replace(agent.pods.find("default", "web").state.containers["main"], run=run)
+        state = msgspec.structs.replace(state, containers={"main": container})
+        with pytest.raises(ConflictError, match=r'container "main" of pod "web" has ended \(exit code 3\)'):
             running(state, "main")
 
     with_agent(tmp_path, test)

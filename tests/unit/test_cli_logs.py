@@ -14,6 +14,7 @@ import pytest
 
 from minipod.cli import crilog
 from minipod.cli.crilog import Follower, Joiner
+from minipod.runtime import log_history
 from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent, minipod_command, pod
 
 
@@ -77,7 +78,7 @@ def test_generations_are_ordered_and_compressed_ones_are_found(tmp_path: Path) -
     ):
         Path(tmp_path, name).touch()
     Path(tmp_path, "0.log.20260102-030406.gz").touch()
-    assert [os.path.basename(name) for name in crilog.generations(path)] == [
+    assert [os.path.basename(name) for name in log_history.generations(path)] == [
         "0.log.20260102-030405.gz",
         "0.log.20260102-030406",
     ]
@@ -89,7 +90,7 @@ def test_a_tail_counts_whole_lines(tmp_path: Path, count: int) -> None:
     texts = ["a", "b" * 70_000, "c", "d", "e"]
     data = "".join(line(text) for text in texts[:3]) + line("d1", tag="P") + line("d2") + line("e")
     path.write_text(data)
-    shown = b"".join(b"".join(crilog.chunks(name, start)) for name, start in crilog.tail(str(path), count))
+    shown = b"".join(b"".join(log_history.chunks(name, start)) for name, start in crilog.tail(str(path), count))
     expected = ["a", "b" * 70_000, "c", "d1d2", "e"][len(texts) - count if count < 5 else 0 :]
     assert crilog.plain_text(shown).decode().splitlines() == expected
 
@@ -101,7 +102,7 @@ def test_a_tail_reaches_into_rotated_and_compressed_files(tmp_path: Path) -> Non
     (tmp_path / "0.log").write_bytes(lines("e"))
     sources = crilog.tail(f"{tmp_path}/0.log", 4)
     assert (
-        b"".join(crilog.plain_text(data) for name, start in sources for data in crilog.chunks(name, start))
+        b"".join(crilog.plain_text(data) for name, start in sources for data in log_history.chunks(name, start))
         == b"b\nc\nd\ne\n"
     )
 

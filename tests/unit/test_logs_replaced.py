@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import os
 import zlib
@@ -14,8 +13,8 @@ import pytest
 from minipod.agent.pods import logtail
 from minipod.cli import crilog
 from minipod.cli.crilog import Follower
-from minipod.runtime import logs
-from minipod.runtime.logs import LogFile
+from minipod.runtime import log_file, log_history
+from minipod.runtime.log_file import LogFile
 
 SECRET = b"2026-01-02T03:04:05Z stdout F secret\n"
 ROTATED = "0.log.20200101-000000"
@@ -71,7 +70,7 @@ def test_the_command_line_reads_no_link(folder: Path, canary: Path, replace: Rep
     replace(folder, canary)
     path = str(folder / "0.log")
     for read in (
-        lambda: list(crilog.chunks(path)),
+        lambda: list(log_history.chunks(path)),
         lambda: crilog.tail(path, 10),
         lambda: list(Follower(path).read()),
     ):
@@ -91,7 +90,7 @@ def test_the_agent_writes_along_no_link(folder: Path, canary: Path, replace: Rep
     replace(folder, canary)
     before = picture(canary) if replace is not pod_folder_by_link else {}
     with pytest.raises(OSError, match=r"is a link|is no regular file"):
-        LogFile(str(folder / "0.log"), 0, 0)
+        LogFile(str(folder / "0.log"), 0, 0).open()
     assert replace is pod_folder_by_link or picture(canary) == before
 
 
@@ -101,9 +100,9 @@ def test_a_rotated_file_that_is_a_link_is_not_read(folder: Path, canary: Path, n
     (canary / "gz").write_bytes(gzip.compress(SECRET))
     (folder / name).symlink_to(canary / ("gz" if name.endswith("gz") else "secret"))
     path = str(folder / "0.log")
-    for generation in crilog.generations(path):
+    for generation in log_history.generations(path):
         with pytest.raises(OSError, match="is a link"):
-            list(crilog.chunks(generation))
+            list(log_history.chunks(generation))
     with pytest.raises(OSError, match="is a link"):
         crilog.tail(path, 10)
 
@@ -111,17 +110,12 @@ def test_a_rotated_file_that_is_a_link_is_not_read(folder: Path, canary: Path, n
 def rotate(folder: Path, between: Callable[[], None]) -> None:
     """A log that is full, whatever `between` made of its place since it was opened."""
 
-    async def write() -> None:
-        log = LogFile(str(folder / "0.log"), max_size=10, max_files=5)
-        log.write(b"begun\n")
-        between()
-        log.write(b"0123456789abc\n")
-        log.write(b"next\n")
-        log.close()
-        if log._compressing is not None:
-            await log._compressing
-
-    asyncio.run(write())
+    log = LogFile(str(folder / "0.log"), max_size=10, max_files=5)
+    log.write(b"begun\n")
+    between()
+    log.write(b"0123456789abc\n")
+    log.write(b"next\n")
+    log.close()
 
 
 def test_rotation_does_not_rename_along_a_folder_that_became_a_link(folder: Path, canary: Path) -> None:
@@ -141,8 +135,9 @@ def test_what_keeps_a_log_from_being_rotated_is_said_once(
 ) -> None:
     """The agent's own log has no limit, and lies in memory."""
     said: list[str] = []
-    monkeypatch.setattr(logs.log, "warning", lambda form, *words: said.append(form % words))
+    monkeypatch.setattr(log_file.log, "warning", lambda form, *words: said.append(form % words))
     log = LogFile(str(folder / "0.log"), max_size=10, max_files=5)
+    log.open()
     os.rename(folder, folder.parent / "was")
     folder.symlink_to(canary)
     for _ in range(5):
@@ -181,20 +176,23 @@ def test_a_log_that_became_a_link_is_renamed_and_made_anew(folder: Path, canary:
 def test_a_log_as_large_as_a_disk_is_read_in_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A terabyte of nothing takes no space, and nobody's memory."""
     monkeypatch.setattr(crilog, "MEMORY_LIMIT", 1 << 20)
-    monkeypatch.setattr(logs, "READ_LIMIT", 1 << 20)
+    monkeypatch.setattr(log_history, "READ_LIMIT", 1 << 20)
     path = str(folder / "0.log")
     log = LogFile(path, 0, 0)
+    log.open()
     os.truncate(path, 1 << 40)
     log.write(b"\n" + SECRET)
     log.close()
-    assert log.text_of(b"stdout")() == b"secret\n"
+    history = log_history.History(path)
+    assert list(history.texts(b"stdout")) == [b"secret\n"]
+    history.close()
     assert crilog.tail(path, 1) == [(path, (1 << 40) + 1)]
     ((_, start),) = crilog.tail(path, 10)
     assert start > 1 << 40
-    first = next(crilog.chunks(path))
-    assert len(first) <= crilog.LINE_LIMIT + crilog.CHUNK + 1
+    first = next(log_history.chunks(path))
+    assert len(first) <= log_history.LINE_LIMIT + log_history.CHUNK + 1
     follower = Follower(path)
-    assert len(next(follower.read())) <= crilog.LINE_LIMIT + crilog.CHUNK + 1
+    assert len(next(follower.read())) <= log_history.LINE_LIMIT + log_history.CHUNK + 1
     follower.close()
 
 
@@ -215,7 +213,10 @@ def test_a_compressed_log_is_read_in_pieces(folder: Path, monkeypatch: pytest.Mo
     (folder / "0.log.20220101-000000.gz").write_bytes(bomb())
     assert sum(map(len, follower.read())) < 8 << 20
     follower.close()
-    assert max(map(len, crilog.chunks(str(folder / f"{ROTATED}.gz")))) <= crilog.LINE_LIMIT + crilog.CHUNK + 1
+    assert (
+        max(map(len, log_history.chunks(str(folder / f"{ROTATED}.gz"))))
+        <= log_history.LINE_LIMIT + log_history.CHUNK + 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_a_compressed_log_is_read_in_pieces(folder: Path, monkeypatch: pytest.Mo
 def test_a_damaged_compressed_log_is_read_as_far_as_it_is_well(folder: Path, damage: Callable[[bytes], bytes]) -> None:
     text = b"".join(SECRET.replace(b"secret", str(number).encode()) for number in range(100))
     (folder / f"{ROTATED}.gz").write_bytes(damage(gzip.compress(text)))
-    assert text.startswith(b"".join(crilog.chunks(str(folder / f"{ROTATED}.gz"))))
+    assert text.startswith(b"".join(log_history.chunks(str(folder / f"{ROTATED}.gz"))))
 
 
 def test_the_last_lines_of_compressed_logs_are_counted_across_pieces(folder: Path) -> None:

@@ -71,14 +71,13 @@ def run(args: argparse.Namespace) -> int:
     if not attaching:
         return 0
     state = _state(client, namespace, pod, name)
-    if "running" in state:
-        try:
-            return attach(client, namespace, pod, name, args.stdin, quiet=args.quiet, whole=True)
-        except ConflictError:  # it has ended in between
-            state = _state(client, namespace, pod, name)
-            if "running" in state:
-                raise
-    return _ended(args, state, namespace, pod, name)
+    ended = state.get("terminated")
+    if "running" not in state and (ended is None or ended.get("reason") == "StartError"):
+        why = ended or state.get("waiting") or {}
+        raise ConflictError(
+            f'container "{name}" of pod "{pod}" does not run: {why.get("reason")}: {why.get("message")}'
+        )
+    return attach(client, namespace, pod, name, args.stdin, quiet=args.quiet, whole=True)
 
 
 def container_of(args: argparse.Namespace) -> Object:
@@ -109,20 +108,3 @@ def container_of(args: argparse.Namespace) -> Object:
 def _state(client: Client, namespace: str, pod: str, name: str) -> Object:
     statuses = get_pod(client, namespace, pod)["status"].get("ephemeralContainerStatuses") or []
     return next((status.get("state") or {} for status in statuses if status["name"] == name), {})
-
-
-def _ended(args: argparse.Namespace, state: Object, namespace: str, pod: str, name: str) -> int:
-    """It ended before it could be attached: its output, and its exit status. Raises ConflictError."""
-    ended = state.get("terminated")
-    if ended is None or ended.get("reason") == "StartError":
-        why = ended or state.get("waiting") or {}
-        raise ConflictError(
-            f'container "{name}" of pod "{pod}" does not run: {why.get("reason")}: {why.get("message")}'
-        )
-    from minipod.cli.main import main
-
-    places = [
-        word for option in ("root", "state") if (value := getattr(args, option)) for word in (f"--{option}", value)
-    ]
-    main(["logs", pod, "-c", name, "-n", namespace, *places])
-    return int(ended["exitCode"]) & 0xFF

@@ -16,6 +16,7 @@ from minipod.cli.show.output import write
 from minipod.cli.values import Object
 from minipod.errors import ExpiredError, NotFoundError, UsageError
 from minipod.kernel import inotify
+from minipod.runtime.log_history import chunks, generations
 from minipod.terminal import behind
 
 SELECTED_TAIL = 10  # lines of each container, where pods are chosen by labels
@@ -148,11 +149,11 @@ class Source:
         """The files to print, oldest first, with the offset where to begin."""
         if self._args.tail >= 0:
             return crilog.tail(self.path, self._args.tail)
-        return [(name, 0) for name in [*crilog.generations(self.path), self.path]]
+        return [(name, 0) for name in [*generations(self.path), self.path]]
 
     def print_all(self) -> None:
         for path, start in self.files() if self.attempt >= 0 else []:
-            for data in crilog.chunks(path, start):
+            for data in chunks(path, start):
                 self._print(data if data.endswith(b"\n") else data + b"\n")
         self.finish()
 
@@ -171,7 +172,7 @@ class Source:
             if path == self.path:
                 self._follower.skip(start)
                 continue
-            for data in crilog.chunks(path, start):
+            for data in chunks(path, start):
                 self._print(data)
 
     def print_new(self) -> None:

@@ -22,7 +22,7 @@ from minipod.api.text import MAX_DOCUMENT_BYTES
 from minipod.api.types import EphemeralContainer, Pod
 from minipod.api.validation import validate_ephemeral_containers_update
 from minipod.api.validation.prepare import prepared_ephemeral_containers
-from minipod.control.verbs.execute import running
+from minipod.control.verbs.execute import begun, running
 from minipod.control.verbs.requests import converted, or_gone, typed
 from minipod.control.wire import Connection, Message
 from minipod.errors import UsageError
@@ -30,6 +30,7 @@ from minipod.lifecycle import model
 
 _ON_ITS_WAY = ("", "ContainerCreating", "PodInitializing")  # waiting reasons of a container that is being started
 _MAX_UNREAD = 4 << 20  # bytes buffered for a client that does not read
+_STUCK_S = 10.0  # a client that reads nothing for this long is not waited for
 
 
 class DebugRequest(msgspec.Struct, frozen=True):
@@ -95,19 +96,21 @@ def _has_begun(worker: PodWorker, name: str) -> bool:
 
 
 async def attach(node: Node, pods: Pods, connection: Connection, message: Message) -> dict[str, Any]:
-    """Connects the streams until the container ends. Raises NotFoundError, ConflictError."""
+    """Connects the streams until the container ends and its output was read. Raises NotFoundError, ConflictError."""
     request = converted(message, AttachRequest)
-    run = running(pods.find(request.namespace, request.pod).state, request.container)
-    attachment = node.runtime.attach(run.id)
+    state = pods.find(request.namespace, request.pod).state
+    run = begun(state, request.container) if request.whole else running(state, request.container)
+    attachment = node.runtime.attach(run.id, request.whole)
     names, fds = [], []
     with contextlib.ExitStack() as stack:
+        outlets = []
         with contextlib.ExitStack() as handed_over:
             for stream in ("stdout",) if attachment.tty else ("stdout", "stderr"):
                 ours, theirs = socket.socketpair()
                 handed_over.callback(theirs.close)
-                outlet = _Outlet(ours)
-                stack.callback(outlet.close)
-                stack.callback(attachment.tap(stream, outlet, request.whole))
+                outlets.append(_Outlet(ours))
+                stack.callback(outlets[-1].close)
+                stack.callback(attachment.tap(stream, outlets[-1], outlets[-1].is_full))
                 names.append(stream)
                 fds.append(theirs.fileno())
             input_fd = await attachment.take_input() if request.stdin or attachment.tty else -1
@@ -117,11 +120,13 @@ async def attach(node: Node, pods: Pods, connection: Connection, message: Messag
                 fds.append(input_fd)
             connection.send({"event": "started", "fds": names}, tuple(fds))
         code = await or_gone(connection, attachment.wait())
+        await or_gone(connection, asyncio.gather(*(asyncio.shield(outlet.closed) for outlet in outlets)))
         return {"exit_code": code or 0}
 
 
 class _Outlet:
-    """Copies a container's output into a socket; beyond `_MAX_UNREAD` output is dropped, no reader is waited for."""
+    """Copies a container's output into a socket. The container waits for a reader, unless that reads nothing for long:
+    then output is dropped (it is in the log)."""
 
     def __init__(self, to: socket.socket) -> None:
         to.setblocking(False)
@@ -130,6 +135,8 @@ class _Outlet:
         self._at_end = False
         self._watched = False
         self._loop = asyncio.get_running_loop()
+        self._stuck_since: float | None = None
+        self.closed: asyncio.Future[None] = self._loop.create_future()
 
     def __call__(self, chunk: bytes) -> None:
         self._at_end = not chunk
@@ -137,13 +144,20 @@ class _Outlet:
             self._unread += chunk
         self._flush()
 
+    def is_full(self) -> bool:
+        if self._stuck_since is None or self._loop.time() - self._stuck_since > _STUCK_S:
+            return False
+        return len(self._unread) > _MAX_UNREAD // 2
+
     def _flush(self) -> None:
         if self._socket.fileno() < 0:
             return
         try:
             while self._unread:
                 self._unread = self._unread[self._socket.send(self._unread) :]
+                self._stuck_since = None
         except BlockingIOError:
+            self._stuck_since = self._stuck_since or self._loop.time()
             if not self._watched:
                 self._watched = True
                 self._loop.add_writer(self._socket.fileno(), self._flush)
@@ -164,3 +178,5 @@ class _Outlet:
         if self._socket.fileno() >= 0:
             self._unwatch()
             self._socket.close()
+        if not self.closed.done():
+            self.closed.set_result(None)

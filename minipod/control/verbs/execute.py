@@ -77,19 +77,30 @@ def default_container(pod: Pod) -> str:
     return pod.metadata.annotations.get(DEFAULT_CONTAINER) or pod.spec.containers[0].name
 
 
+def begun(state: model.PodState, name: str) -> model.Run:
+    """The container's present instance, if it runs or has ended. Raises NotFoundError, ConflictError."""
+    run = _run(state, name)
+    return run if run is not None and run.state == "exited" and run.started_at else running(state, name)
+
+
 def running(state: model.PodState, name: str) -> model.Run:
     """The container's present instance. Raises NotFoundError, ConflictError."""
     metadata = state.pod.metadata
+    run = _run(state, name)
+    if run is None or run.state != "running":
+        has_ended = run is not None and run.state == "exited"
+        how = f"has ended (exit code {run.exit_code})" if run is not None and has_ended else "does not run yet"
+        raise ConflictError(f'container "{name}" of pod "{metadata.name}" {how}: minipod describe pod {metadata.name}')
+    return run
+
+
+def _run(state: model.PodState, name: str) -> model.Run | None:
     known = [container.name for container in containers(state.pod)]
     if name not in state.containers and name not in known:
-        raise NotFoundError(f"container {name} is not valid for pod {metadata.name}: it has {', '.join(known)}")
-    run = state.containers[name].run if name in state.containers else None
-    if run is None or run.state != "running":
-        how = (
-            f"ended with exit code {run.exit_code}" if run is not None and run.state == "exited" else "does not run yet"
+        raise NotFoundError(
+            f"container {name} is not valid for pod {state.pod.metadata.name}: it has {', '.join(known)}"
         )
-        raise ConflictError(f"container {name} of pod {metadata.name} {how}: minipod describe pod {metadata.name}")
-    return run
+    return state.containers[name].run if name in state.containers else None
 
 
 def _streams(names: Sequence[str], fds: tuple[int, ...]) -> dict[str, int]:
