@@ -19,6 +19,7 @@ from minipod.agent.registry.read_only import ReadOnly
 from minipod.agent.registry.registry import Registry
 from minipod.agent.registry.store import Store
 from minipod.agent.registry.stored import StoredObjects
+from minipod.agent.registry.unsaved import Unsaved
 from minipod.agent.steady import SteadyClock
 from minipod.agent.turns import Turns
 from minipod.agent.watchdog import Watchdog
@@ -94,6 +95,7 @@ class Node:
         self.config = config
         self.facts = facts
         self.store = store
+        self.unsaved = Unsaved(f"{paths.root}/unsaved", store)
         self.runtime = runtime
         self.planner = planner
         self.clock = clock

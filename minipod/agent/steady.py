@@ -15,7 +15,6 @@ import msgspec
 
 from minipod.agent import processes
 from minipod.agent.registry.store import Store
-from minipod.errors import HostError
 
 log = logging.getLogger("minipod.agent")
 
@@ -52,6 +51,8 @@ class SteadyClock:
         if saved.boot != self._boot:
             return wall_s - saved.ahead_s - since_boot_s, saved.ahead_s
         ahead_s = wall_s - since_boot_s - saved.base_s
+        if abs(ahead_s - saved.ahead_s) <= NOISE_S:
+            return saved.base_s, saved.ahead_s
         if abs(ahead_s - saved.ahead_s) >= JUMP_S:
             log.warning("while no agent ran %s", described(ahead_s - saved.ahead_s))
         return saved.base_s, ahead_s
@@ -80,10 +81,7 @@ class SteadyClock:
         saved = _Saved(self._boot, self._base_s, self._ahead_s)
         if saved == _saved(self._store):
             return
-        try:
-            self._store.set_meta(_SAVED, msgspec.json.encode(saved).decode())
-        except HostError as error:  # a full disk: an agent after this one measures from its own beginning
-            log.error("%s", error)
+        self._store.note(_SAVED, msgspec.json.encode(saved).decode())
 
 
 def _saved(store: Store) -> _Saved | None:

@@ -86,8 +86,11 @@ def _acquire_state(paths: Paths) -> int:
 
 
 def _sign(fd: int, text: str) -> None:
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{text}\n".encode(), 0)
+    """Writes who holds the lock, over what is there: a full disk has no room for more. The lock holds without it."""
+    data = f"{text}\n".encode()
+    with contextlib.suppress(OSError):
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
 
 
 def _open(path: str) -> int:

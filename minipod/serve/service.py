@@ -128,7 +128,7 @@ class Service:
             self._check_idle()
             if node.store.meta(RUNNING):
                 self._sweeping = self._loop.create_task(self._sweep())
-            node.store.set_meta(RUNNING, str(os.getpid()))
+            node.store.note(RUNNING, str(os.getpid()))
             await self._leaving.wait()
             self._manager.notify(sd_notify.STOPPING)
             reached("agent.leaving")
@@ -144,7 +144,7 @@ class Service:
             await node.runtime.close()
             node.watchdog.close()
             reached("agent.closed")
-        node.store.set_meta(RUNNING, "")
+        node.store.note(RUNNING, "")
         log.info("agent %d exits, %d pods keep running", os.getpid(), len(self._pods))
 
     def _end(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -32,7 +33,7 @@ def check_host(paths: Paths) -> list[str]:
             repaired += repair(folder)
         except OSError as error:
             raise HostError(f"{folder}: cannot be made: {_words(error)}: choose another {option}") from error
-        _check_writable(option, folder)
+        repaired += _check_writable(option, folder)
     return repaired
 
 
@@ -66,8 +67,11 @@ def repair(folder: str) -> list[str]:
     return done
 
 
-def _check_writable(option: str, folder: str) -> None:
-    """Writes a file: nothing else detects a full disk and a read-only mount. Raises HostError."""
+def _check_writable(option: str, folder: str) -> list[str]:
+    """Writes a file: nothing else detects a full disk and a read-only mount. Raises HostError.
+
+    With a full disk an agent starts, because pods may run that need it: a line for its log says so.
+    """
     probe = f"{folder}/.probe-{os.getpid()}"
     try:
         fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -77,7 +81,10 @@ def _check_writable(option: str, folder: str) -> None:
             os.close(fd)
             os.unlink(probe)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return [f"{folder}: {_words(error)}: pods go on, but hardly any change can be stored until some is free"]
         raise HostError(f"{folder}: cannot be written: {_words(error)}: choose another {option}") from error
+    return []
 
 
 def _words(error: OSError) -> str:

@@ -57,13 +57,34 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path, monkeypatch: p
         start.check_host(Paths(str(tmp_path / "file" / "r"), str(tmp_path / "s")))
 
 
-def test_a_full_disk_is_reported_before_anything_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "text"), [(28, "No space left on device"), (122, "Disk quota exceeded")])
+def test_a_full_disk_is_reported_and_the_agent_starts_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, text: str
+) -> None:
+    """Pods may run that need it: one that is deleted may be what fills the disk."""
+
     def full(fd: int, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
+        raise OSError(number, text)
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(HostError, match=r"cannot be written: no space left on device"):
+    lines = start.check_host(Paths(str(tmp_path / "r"), str(tmp_path / "s")))
+    assert [line.partition(": pods go on")[0] for line in lines] == [
+        f"{tmp_path}/{folder}: {text.lower()}" for folder in ("r", "s")
+    ]
+    monkeypatch.undo()
+    assert list((tmp_path / "r").iterdir()) == []
+
+
+def test_a_disk_that_cannot_be_written_is_reported_before_anything_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(fd: int, data: bytes) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "write", broken)
+    with pytest.raises(HostError, match=r"cannot be written: input/output error: choose another --root"):
         start.check_host(Paths(str(tmp_path / "r"), str(tmp_path / "s")))
     monkeypatch.undo()
     assert list((tmp_path / "r").iterdir()) == []

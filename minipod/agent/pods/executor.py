@@ -19,7 +19,7 @@ from minipod.agent.pods.steps import Step
 from minipod.agent.probes import hooks
 from minipod.agent.specs import container_spec
 from minipod.api.types import EphemeralContainer, Pod
-from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, VolumeError
+from minipod.errors import ContainerError, HostError, ImageError, MinipodError, NotFoundError, VolumeError
 from minipod.failpoint import reached
 from minipod.lifecycle import model
 from minipod.plan.cgroup import burstable_cgroup, set_burstable_shares
@@ -176,7 +176,8 @@ class Executor:
             # In a thread: an emptyDir may contain very many files.
             await slowly_off_loop(_undo, operations)
             reached("volumes.undone")
-        self._node.store.delete_operations(self._uid)
+        with contextlib.suppress(HostError):  # a full disk: what is undone may be undone again
+            self._node.store.delete_operations(self._uid)
         reached("volumes.forgotten")
         self._report(model.TornDown())
 

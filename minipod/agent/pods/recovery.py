@@ -26,14 +26,16 @@ async def recover(node: Node, pods: Pods) -> None:
     """Creates a worker for every saved pod. A state that cannot be read is logged and skipped."""
     rebooted = _rebooted(node)
     owners = node.store.owners()
-    for uid, data in node.store.states().items():
+    stored = node.store.states()
+    newer = node.unsaved.take_over(stored)
+    for uid, data in (stored | newer).items():
         try:
             state = msgspec.json.decode(data, type=model.PodState)
         except msgspec.DecodeError as error:
             log.error("pod %s: its saved state cannot be read (%s): minipod gc removes what it left", uid, error)
             continue
         try:
-            await _take_over(node, pods, state, owners.get(uid, ""), rebooted)
+            await _take_over(node, pods, state, owners.get(uid, ""), rebooted, uid not in newer)
         except (MinipodError, OSError) as error:
             log.error("pod %s/%s: %s", state.pod.metadata.namespace, state.pod.metadata.name, one_line(error))
     await leftovers.remove_orphans(node)
@@ -43,11 +45,11 @@ def _rebooted(node: Node) -> bool:
     now = processes.boot_id()
     before = node.store.meta("boot_id")
     if before != now:
-        node.store.set_meta("boot_id", now)
+        node.store.note("boot_id", now)
     return before is not None and before != now
 
 
-async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, rebooted: bool) -> None:
+async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, rebooted: bool, saved: bool) -> None:
     executor = Executor(node, state.pod.metadata.uid, lambda: state.pod, _ignore)
     if rebooted and state.stage not in ("finished", "gone"):
         await executor.redo_volumes()
@@ -65,7 +67,7 @@ async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, 
     )
     if owner and rebooted:
         owner = "0 0"  # that process ended with the boot
-    pods.adopt(state, owner, first)
+    pods.adopt(state, owner, first, saved)
     alive = owner and processes.identity(int(owner.split()[0])) == owner
     log.info("pod %s/%s continues%s", state.pod.metadata.namespace, state.pod.metadata.name, _of(owner, bool(alive)))
 

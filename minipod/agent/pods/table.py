@@ -92,6 +92,7 @@ class Pods:
         """
         named = [self._completed(pod) for pod in pods]
         self._check_names(named)
+        self._node.unsaved.flush()
         workers = []
         now = self._node.steady.now()
         ceiling = self._node.config.max_container_restart_period_s
@@ -145,10 +146,11 @@ class Pods:
             f"delete it first: minipod delete pod {worker.name}{option}, or change it: minipod apply -f FILE"
         )
 
-    def adopt(self, state: model.PodState, owner: str, first: model.Event) -> PodWorker:
-        """Takes over a pod of an earlier agent. `first`: the event with what the host has of it."""
+    def adopt(self, state: model.PodState, owner: str, first: model.Event, saved: bool = True) -> PodWorker:
+        """Takes over a pod of an earlier agent. `first`: the event with what the host has of it. `saved`: whether the
+        state is that of the store."""
         worker = PodWorker(self._node, state, on_forgotten=self._forgotten)
-        worker.restore()
+        worker.restore(saved)
         self._add(worker)
         if state.resizing.reason:
             self.deferred.add(worker.uid)
@@ -234,6 +236,7 @@ class Pods:
     async def close(self) -> None:
         for stop in self._owners.values():
             stop()
+        self._node.unsaved.close()
         await asyncio.gather(*(worker.close() for worker in self._by_uid.values()))
         if self.removals:
             await asyncio.wait(list(self.removals), timeout=_REMOVAL_S)

@@ -22,6 +22,7 @@ from minipod.agent.pods.executor import Executor
 from minipod.agent.probes.prober import Prober
 from minipod.agent.registry.history import change_of
 from minipod.agent.registry.store import Record
+from minipod.agent.registry.unsaved import SAVE_AGAIN_S
 from minipod.api.types import Pod
 from minipod.errors import HostError, NotFoundError
 from minipod.failpoint import reached
@@ -31,7 +32,8 @@ from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
 
-SAVE_AGAIN_S = 5.0  # after a failed save (a full disk); the pod continues without
+# What is lost with these is only in the state: they wait until it is kept.
+_DESTRUCTIVE = (model.RemoveContainer, model.CreateSandbox, model.TearDown)
 
 _state_encoder = msgspec.json.Encoder()
 
@@ -60,7 +62,10 @@ class PodWorker:
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._timed = False  # whether `_timer` is the one for the current state (which may be none)
-        self._unsaved = False
+        self._unsaved = False  # the store has not got the state …
+        self._stale = False  # … and `pod` is not what follows from it
+        self._held: list[model.Action] | None = None  # nothing has got it: what waits for that
+        self.trouble = ""  # why something of the pod's end, or its state, cannot be completed for now
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -94,7 +99,8 @@ class PodWorker:
         if self._closed:
             raise NotFoundError(f'pods "{self.name}" not found')
         before = self.state
-        self._take_one(event, _Write(applied))
+        # A deletion is never refused: it may be what frees the disk.
+        self._take_one(event, None if isinstance(event, model.DeleteRequested) else _Write(applied))
         self._follow(before)
         return self.pod
 
@@ -117,8 +123,10 @@ class PodWorker:
         change = change_of("ADDED", None, self.pod, data)
         self._node.store.after_commit(lambda: self._node.history.append(change))
 
-    def restore(self) -> None:
-        """Loads the object that an earlier agent stored, which is shown until the first event."""
+    def restore(self, saved: bool) -> None:
+        """Loads the object that an earlier agent stored, which is shown until the first event. `saved`: the store has
+        the state as well."""
+        self._unsaved = self._stale = not saved
         metadata = self.state.pod.metadata
         record = self._node.store.get("Pod", metadata.namespace, metadata.name)
         if record is not None and record.uid == self.uid:
@@ -126,7 +134,7 @@ class PodWorker:
                 self.pod = msgspec.json.decode(record.data, type=Pod)
             except (msgspec.DecodeError, ValueError) as error:  # ValueError: UTF-8
                 log.error("pod %s/%s: its stored object is damaged (%s): made anew", self.namespace, self.name, error)
-                self._unsaved = True
+                self._unsaved = self._stale = True
 
     def count_again(self) -> None:
         """More time may have passed than the timer has counted."""
@@ -185,32 +193,78 @@ class PodWorker:
         if before is not self.state or actions or self._unsaved:
             self._keep(before, actions, write)
         reached("pod.saved")
+        self._note_trouble(event)
         for action in actions:
-            self._begin(action)
+            if self._held is not None and isinstance(action, _DESTRUCTIVE):
+                self._held.append(action)
+            else:
+                self._begin(action)
+
+    def _note_trouble(self, event: model.Event) -> None:
+        match event:
+            case model.TearDownFailed(message=message) | model.ContainerKillFailed(message=message):
+                self.trouble = message
+            case model.TornDown() | model.ContainerExited() if not self._unsaved:
+                self.trouble = ""
 
     def _keep(self, before: model.PodState, actions: Sequence[model.Action], write: _Write | None) -> None:
         """Saves state and events in one transaction, then publishes them. Raises HostError for a client's change."""
         old, change = self.pod, None
         try:
-            if self._unsaved or before.published != self.state.published or before.pod is not self.state.pod:
+            self._stale |= before.published != self.state.published or before.pod is not self.state.pod
+            if self._stale:
                 self.pod = self._object()
+                self._stale = False
                 change = change_of("MODIFIED", old, self.pod, msgspec.json.encode(self.pod))
+            data = None if change is None else change.encoded
+            if change is None and self._unsaved:
+                data = msgspec.json.encode(self.pod)
             with self._node.store.transaction():
-                self._save(None if change is None else change.encoded, None if write is None else write.applied)
+                self._save(data, None if write is None else write.applied)
                 if change is not None:
                     self._node.store.after_commit(functools.partial(self._node.history.append, change))
                 for action in actions:
                     if isinstance(action, model.RecordEvent):
                         self._record(action)
-            self._unsaved = False
         except HostError as error:
             if write is not None:
                 self.state, self.pod = before, old
                 raise
-            log.error("pod %s/%s: %s", self.namespace, self.name, error)
-            self._unsaved = True
+            self._not_saved(error)
             if change is not None:
                 self._node.history.append(change)
+        else:
+            self._saved()
+
+    def _not_saved(self, error: HostError) -> None:
+        """Keeps the state where a kill -9 leaves it, until the store takes it."""
+        if not self._unsaved:
+            log.error("pod %s/%s: %s", self.namespace, self.name, error)
+        self._unsaved = True
+        try:
+            self._node.unsaved.put(self.uid, self.namespace, self.name, _state_encoder.encode(self.state))
+        except OSError as other:
+            self.trouble = f"{error}; and {other.filename}: {(other.strerror or str(other)).lower()}"
+            if self._held is None:
+                log.error("pod %s/%s: %s", self.namespace, self.name, self.trouble)
+                self._held = []
+        else:
+            self._go_on()
+
+    def _saved(self) -> None:
+        if self._unsaved:
+            log.info("pod %s/%s: its state is stored again", self.namespace, self.name)
+            self._node.unsaved.drop(self.uid)
+            self._unsaved = False
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The state is kept: what waited for that begins."""
+        if self._held is None:
+            return
+        held, self._held, self.trouble = self._held, None, ""
+        for action in held:
+            self._begin(action)
 
     def _save(self, data: bytes | None, applied: bytes | None) -> None:
         """Stores the state, and the object where `data` is not None."""
@@ -247,7 +301,7 @@ class PodWorker:
         task.add_done_callback(self._tasks.discard)
 
     def _forget(self) -> None:
-        """Removes the pod from the store; until that succeeds it stays, as terminating, and its name is not free."""
+        """Removes the pod from the store. Where that cannot be kept it stays, terminating, and keeps its name."""
         self._closed = True
         self._prober.close()
         if self._timer is not None:
@@ -261,13 +315,26 @@ class PodWorker:
                 change = change_of("DELETED", self.pod, gone, msgspec.json.encode(gone))
                 self._node.store.after_commit(lambda: self._node.history.append(change))
         except HostError as error:
-            log.error("pod %s/%s: %s", self.namespace, self.name, error)
-            self._timer = self._loop.call_later(SAVE_AGAIN_S, self._forget)
-            return
+            gone = self.pod
+            if not self._forget_later(error):
+                return
         reached("pod.forgotten")
         self.pod = gone
         self._on_forgotten(self)
         self.forgotten.set_result(None)
+
+    def _forget_later(self, error: HostError) -> bool:
+        """Whether it is kept outside of the store that the pod is gone; else it is tried again."""
+        log.error("pod %s/%s: %s", self.namespace, self.name, error)
+        try:
+            gone = self._object()
+            self._node.unsaved.put_gone(self.uid, self.namespace, self.name)
+        except (OSError, HostError) as other:
+            self.trouble = f"{error}; {other}"
+            self._timer = self._loop.call_later(SAVE_AGAIN_S, self._forget)
+            return False
+        self._node.history.append(change_of("DELETED", self.pod, gone, msgspec.json.encode(gone)))
+        return True
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -8,6 +8,7 @@ last seconds may be missing, which recovery takes as "never happened".
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ import msgspec
 from minipod.agent.registry.schema import SCHEMA_VERSION, refuse_newer
 from minipod.errors import HostError
 from minipod.failpoint import reached
+
+log = logging.getLogger("minipod.agent")
 
 _BUSY_S = 60.0  # a checkpoint holds the writer up for one sync of the disk at most
 LOCKED_MS = 50  # how long a write waits for a process that has locked the file: everything else waits with it
@@ -68,13 +71,26 @@ class Store:
         self._version = self._reserved = 0
         self._after_commit: list[Callable[[], None]] = []
         self._on_rollback: list[Callable[[], None]] = []
+        self.reserve_elsewhere: Callable[[int], None] | None = None  # versions, on a full disk; may raise OSError
         with self._reported("open"):
-            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, cached_statements=64)
             try:
-                self._prepare()
-            except BaseException:
-                self._db.close()
-                raise
+                self._open()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                    raise
+                # A full disk has no room for the index of the log, which is shared memory in a file: then without it.
+                self._open("PRAGMA locking_mode=EXCLUSIVE", "PRAGMA wal_autocheckpoint=1000")
+
+    def _open(self, *modes: str) -> None:
+        self._db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, cached_statements=64)
+        try:
+            self._db.execute("PRAGMA wal_autocheckpoint=0")  # it would wait for the disk: `checkpoints` does
+            for mode in modes:
+                self._db.execute(mode)
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         self._db.close()
@@ -85,7 +101,6 @@ class Store:
         refuse_newer(self.path, found)  # before anything in it is changed
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("PRAGMA wal_autocheckpoint=0")  # it would wait for the disk: `checkpoints` does
         self._db.execute("PRAGMA cache_size=-512")
         if found == 0:
             with self.transaction():
@@ -156,6 +171,13 @@ class Store:
     def set_meta(self, key: str, value: str) -> None:
         self._write("INSERT INTO meta VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value=excluded.value", (key, value))
 
+    def note(self, key: str, value: str) -> None:
+        """`set_meta` of what an agent can do without: where it cannot be stored (a full disk), the log says so."""
+        try:
+            self.set_meta(key, value)
+        except HostError as error:
+            log.error("%s: %s", key, error)
+
     def next_version(self) -> int:
         """The next resourceVersion: grows over all kinds and over restarts. Call it inside a transaction.
 
@@ -163,11 +185,27 @@ class Store:
         lost (a full disk, a crash of the machine): a restart continues after all that were reserved.
         """
         if self._version >= self._reserved:
-            self.set_meta("version", str(self._version + _RESERVED_AT_ONCE))
-            self.on_rollback(partial(setattr, self, "_reserved", self._reserved))
-            self._reserved = self._version + _RESERVED_AT_ONCE
+            self._reserve(self._version + _RESERVED_AT_ONCE)
         self._version += 1
         return self._version
+
+    def _reserve(self, version: int) -> None:
+        in_transaction = self._db.in_transaction
+        try:
+            self.set_meta("version", str(version))
+        except HostError as error:
+            if in_transaction or self.reserve_elsewhere is None:
+                raise
+            try:
+                self.reserve_elsewhere(version)
+            except OSError:
+                raise error from None
+        self.on_rollback(partial(setattr, self, "_reserved", self._reserved))
+        self._reserved = version
+
+    def continue_after(self, version: int) -> None:
+        """The next version is a later one, also than those that the store has reserved."""
+        self._version = self._reserved = max(self._reserved, version)
 
     @property
     def version(self) -> int:
@@ -225,6 +263,11 @@ class Store:
         with self._reported("read"):
             return dict(self._db.execute("SELECT uid, data FROM pod_states"))
 
+    def state(self, uid: str) -> bytes | None:
+        with self._reported("read"):
+            row = self._db.execute("SELECT data FROM pod_states WHERE uid=?", (uid,)).fetchone()
+        return None if row is None else bytes(row[0])
+
     def put_operations(self, uid: str, data: bytes) -> None:
         """Stores the operations executed for the pod's volumes."""
         self._write(
@@ -248,6 +291,12 @@ class Store:
     def owners(self) -> dict[str, str]:
         with self._reported("read"):
             return dict(self._db.execute("SELECT uid, owner FROM pod_owners"))
+
+    def delete_pod_object(self, namespace: str, name: str, uid: str) -> None:
+        """Deletes the object and its manifest, but not those of another pod that has the name now."""
+        for kind in ("Pod", _APPLIED + "Pod"):
+            where = "DELETE FROM objects WHERE kind=? AND namespace=? AND name=? AND uid=?"
+            self._write(where, (kind, namespace, name, uid))
 
     def delete_pod(self, uid: str) -> None:
         """Forgets everything but the object and the events."""

@@ -30,6 +30,8 @@ from minipod.control.verbs.run import Run
 from minipod.control.wire import Connection, Message
 from minipod.errors import ConflictError, NotFoundError
 
+TROUBLE_S = 0.5  # how often a deletion looks at what delays it
+
 
 class DeleteRequest(msgspec.Struct, frozen=True):
     names: list[str]
@@ -141,7 +143,7 @@ class Verbs:
             except NotFoundError as error:
                 missing.append(str(error))
         for worker in going:
-            if await or_gone(connection, _forgotten(worker)) is None:
+            if await or_gone(connection, _forgotten(worker, connection)) is None:
                 return {}
             connection.send({"event": "deleted", "name": worker.name})
         if missing:
@@ -181,6 +183,13 @@ class Verbs:
         return await collect(self._node, self._pods, connection, dry_run=wanted.dry_run)
 
 
-async def _forgotten(worker: PodWorker) -> bool:
-    await asyncio.shield(worker.forgotten)
+async def _forgotten(worker: PodWorker, connection: Connection) -> bool:
+    """Returns when it is: True. Warns of what delays that beyond the grace period."""
+    shown = ""
+    while not worker.forgotten.done():
+        await asyncio.wait([worker.forgotten], timeout=TROUBLE_S)
+        if worker.trouble not in ("", shown) and not worker.forgotten.done():
+            shown = worker.trouble
+            message = f'pod "{worker.name}": its end is delayed: {shown}; it continues by itself'
+            connection.send({"event": "warning", "message": message})
     return True
