@@ -42,7 +42,11 @@ def _serve(device_fd: int, stop_fd: int, asked: threading.Event) -> None:
         ready, _, _ = select.select([device_fd, stop_fd], [], [])
         if stop_fd in ready:
             return
-        _, opcode, unique = _HEADER.unpack_from(os.read(device_fd, 1 << 17))[:3]
+        try:
+            request = os.read(device_fd, 1 << 17)
+        except OSError:  # ENODEV: it was unmounted, and no process had anything open in it
+            return
+        _, opcode, unique = _HEADER.unpack_from(request)[:3]
         if opcode == FUSE_INIT:
             answer = _INIT_OUT.pack(7, 31, 0, 0, 0, 0, 4096, 0, 0, 0, 0)
             os.write(device_fd, struct.pack("=IiQ", 16 + len(answer), 0, unique) + answer)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import _thread
 import asyncio
 import collections
+import contextlib
 import functools
 import queue
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -25,25 +25,44 @@ THREADS = 8  # working at the same time
 MAX_THREADS = 64  # including stuck ones
 STUCK_S = 1.0  # a thread that works for longer on one piece of work does not count as one of THREADS
 ANSWER_S = 10.0  # for an access to a file system: slow ones answer within this time, others are hung
+_MEMORY_S = 0.1  # between two attempts to report a result for which there is no memory
+
+
+class _Answer(Future[T]):
+    """The result of a piece of work. The event loop learns of it by a callback, which may find no memory."""
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        super().add_done_callback(functools.partial(_until_there_is_memory, fn))
+
+
+class _Worker:
+    """What a pool knows of one of its threads: of one that had no memory to begin with, nothing but `since`."""
+
+    __slots__ = ("ended", "ran", "since")
+
+    def __init__(self, now: float) -> None:
+        self.since: float | None = now  # when its start or its current work began; None: it is idle
+        self.ran = False
+        self.ended = False
 
 
 class Pool(Executor):
     """Daemon threads, started when none is idle. `submit` and `relieve` are for the event loop's thread.
 
-    The loop shares no lock with them: a thread that is not running would keep it waiting.
+    The loop shares no lock with them: a thread that is not running would keep it waiting. Where no thread can be
+    started (a limit, no memory), work waits until one can, or until another is idle.
     """
 
     def __init__(self, name: str, threads: int = THREADS, most: int = MAX_THREADS) -> None:
         self._name = name
         self._threads = threads
         self._most = most
-        self._started = 0
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._idle: collections.deque[None] = collections.deque()  # one for each idle thread
-        self._begun: dict[int, float] = {}  # by thread: when its current work began
+        self._workers: list[_Worker] = []
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        future: Future[T] = Future()
+        future: Future[T] = _Answer()
         self._queue.put((future, functools.partial(fn, *args, **kwargs)))
         try:
             self._idle.pop()
@@ -61,22 +80,47 @@ class Pool(Executor):
     def _start(self) -> None:
         """Starts a thread, unless enough work. Not by threading.Thread.start, which waits for the thread to run."""
         now = time.monotonic()
-        working = sum(now - begun < STUCK_S for begun in list(self._begun.values()))
-        starting = self._started - len(self._begun) - len(self._idle)
-        if working + starting < self._threads and self._started < self._most:
-            self._started += 1
-            _thread.start_new_thread(self._run, ())
+        self._workers = [worker for worker in self._workers if not _is_gone(worker, now)]
+        since = [worker.since for worker in self._workers]
+        busy = sum(begun is not None and now - begun < STUCK_S for begun in since)
+        if busy < self._threads and len(self._workers) < self._most:
+            worker = _Worker(now)
+            with contextlib.suppress(RuntimeError, MemoryError):  # `relieve` tries again
+                _thread.start_new_thread(self._run, (worker,))
+                self._workers.append(worker)
 
-    def _run(self) -> None:
-        me = threading.get_ident()
-        while True:
-            future, work = self._queue.get()
-            self._begun[me] = time.monotonic()
-            if future.set_running_or_notify_cancel():
-                _fulfil(future, work)
-            del future, work  # else they would live until the next work is queued
-            del self._begun[me]
-            self._idle.append(None)
+    def _run(self, worker: _Worker) -> None:
+        worker.ran = True
+        try:
+            while True:
+                future, work = self._queue.get()
+                try:
+                    worker.since = time.monotonic()
+                    if future.set_running_or_notify_cancel():
+                        _fulfil(future, work)
+                except MemoryError as error:
+                    _until_there_is_memory(future.set_exception, error)
+                del future, work  # else they would live until the next work is queued
+                worker.since = None
+                self._idle.append(None)
+        finally:  # without memory
+            worker.ended = True
+
+
+def _is_gone(worker: _Worker, now: float) -> bool:
+    """Whether the thread has ended, or has not got as far as its first line."""
+    return worker.ended or (not worker.ran and worker.since is not None and now - worker.since > ANSWER_S)
+
+
+def _until_there_is_memory(function: Callable[[T], object], argument: T) -> None:
+    """Calls it, from a thread of its own: what waits for the report would wait for ever."""
+    while True:
+        try:
+            function(argument)
+        except MemoryError:
+            time.sleep(_MEMORY_S)
+        else:
+            return
 
 
 def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:

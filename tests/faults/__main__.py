@@ -17,7 +17,7 @@ from minipod.runtime.images.store import ImageStore
 from tests import guard
 from tests.faults import storms
 from tests.faults.instance import Instance
-from tests.faults.schedule import STORMS, draw
+from tests.faults.schedule import ALL, draw
 from tests.faults.storms import Report
 
 ROUNDS_OF_ONE = 10  # on one instance; then its agent leaves, and nothing may be left
@@ -47,13 +47,14 @@ class Totals:
 
     def add(self, report: Report) -> None:
         with self._lock:
-            self.figures.update(
-                rounds=1, pods=len(report.round.pods), kills=report.kills, lines=report.lines, attempts=report.attempts
-            )
+            self.figures.update(rounds=1, pods=len(report.round.pods))
+            self.figures.update({name: getattr(report, name) for name in ("kills", "refused", "lines", "attempts")})
             self.by_kind.update(finding.kind for finding in report.findings)
             self.excused.update(finding.kind for finding in report.excused)
             mark = "FAILED" if report.findings else "ok"
             print(f"{report.round.seed:>14} {report.round.storm:<9} {mark:<6} {report.took_s:5.1f} s", flush=True)
+            if self._options.verbose and not report.findings:
+                print("\n".join(f"  {line}" for line in report.happened), flush=True)
             if report.findings:
                 self.failed.append(report.round.seed)
                 print(words_of(report, tuple(self._options.only)), flush=True)
@@ -86,7 +87,11 @@ def work(slot: int, images: str, options: argparse.Namespace, totals: Totals) ->
     """Rounds on one instance after the other, until there are no more."""
     instance, played = Instance(slot, images), 0
     while (seed := totals.next_seed()) is not None:
-        report = storms.play(instance, draw(seed, tuple(options.only)))
+        plan = draw(seed, tuple(options.only))
+        if plan.small != instance.small:
+            _end(instance, totals)
+            instance = Instance(slot, images, plan.small)
+        report = storms.play(instance, plan)
         totals.add(report)
         played += 1
         if report.findings or played % ROUNDS_OF_ONE == 0:  # what one round has left is not found again after the next
@@ -106,7 +111,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--minutes", type=float, default=0, metavar="N", help="for so long")
     made.add_argument("--rounds", type=int, default=0, metavar="N", help="so many rounds (default: 20, or the time)")
     made.add_argument("--seed", default=None, metavar="S", help="what repeats a run, or with --rounds 1 a round")
-    made.add_argument("--only", action="append", default=[], choices=sorted(STORMS), help="this kind; repeatable")
+    made.add_argument("--only", action="append", default=[], choices=ALL, help="this kind; repeatable")
+    made.add_argument("--verbose", action="store_true", help="what was done when, of rounds that pass too")
     made.add_argument("--jobs", type=int, default=4, metavar="N", help="instances at the same time (4)")
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import os
 import shutil
@@ -11,8 +12,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import minipod
+from minipod.kernel.mount import MNT_DETACH, mount, umount
 from minipod.paths import Paths
 from tests import leaks
+from tests.conftest import CHECKOUT
 from tests.faults.ledger import Attempt, attempt_of
 from tests.node_fixtures import Node
 
@@ -24,17 +28,24 @@ ipv4_subnet = "10.{net}.{slot}.0/24"
 ipv6_subnet = "fd6d:7000:{slot:x}::/64"
 """
 NET = 233
+NEWER = "9.9.9"
 PROGRAMS = {"agent": "minipod/serve", "spawner": "runtime.spawner.program"}
 
 
 class Instance(Node):
-    """Pods of at most some hundreds; `slot` tells instances that run at the same time apart (0 to 255)."""
+    """`slot`, 0 to 255, tells instances apart that run at the same time; `small`: its disks can be filled."""
 
-    def __init__(self, slot: int, images: str) -> None:
+    def __init__(self, slot: int, images: str, small: bool = False) -> None:
+        self.small = small
         self.base = Path(tempfile.mkdtemp(prefix="mpf", dir="/tmp"))
         super().__init__(Paths(str(self.base / "r"), str(self.base / "s")))
         for folder in (self.paths.root, self.paths.state, self.truth):
             os.mkdir(folder)
+        self.disks = (
+            {self.paths.root: "size=8m,nr_inodes=2000", self.paths.state: "size=64m,nr_inodes=6000"} if small else {}
+        )
+        for folder, options in self.disks.items():
+            mount("tmpfs", str(folder), "tmpfs", 0, f"{options},mode=755")
         os.symlink(images, f"{self.paths.state}/images")
         self.configure(CONFIGURATION.format(net=NET, slot=slot))
         self.session = leaks.Session("faults", {str(self.base)}, {self.paths.instance})
@@ -83,7 +94,16 @@ class Instance(Node):
         found = leaks.leftover_files(Path(self.paths.root), Path(self.paths.state))
         for part in (leaks.mounts(), leaks.named_netns(), leaks.links(), leaks.nft_tables(), leaks.cgroups()):
             found += [words for words in part.values() if self.session.mentions(words)]
-        return found
+        return [words for words in found if not words.startswith(tuple(f"mount {disk} (" for disk in self.disks))]
+
+    @functools.cached_property
+    def newer(self) -> str:
+        """A checkout of the next version: the same but for its number."""
+        copy = self.base / "newer" / "minipod"
+        shutil.copytree(CHECKOUT / "minipod", copy)
+        text = (copy / "__init__.py").read_text()
+        (copy / "__init__.py").write_text(text.replace(minipod.__version__, NEWER))
+        return str(copy.parent)
 
     def left_processes(self) -> list[str]:
         return [f"process {pid} ({words[:80]})" for pid, words in self._commands()]
@@ -100,6 +120,8 @@ class Instance(Node):
         for pid, _ in list(self._commands()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for disk in self.disks:
+            umount(disk, MNT_DETACH)
         if not left:
             shutil.rmtree(self.base)
         return left

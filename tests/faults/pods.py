@@ -74,7 +74,11 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod of a round. `doomed`: it is deleted in the middle, so that its end is not looked at."""
+    """One pod of a round.
+
+    `doomed`: it is deleted in the middle, so that its end is not looked at. `foreground`: of a `minipod run` that waits
+    for it, and deletes it.
+    """
 
     kind: str
     name: str
@@ -82,6 +86,7 @@ class Pod:
     policy: str = "Never"
     doomed: bool = False
     hooks: bool = False
+    foreground: bool = False
     spec: Object = field(default_factory=dict)
 
     @property
@@ -178,6 +183,11 @@ def server(name: str, dice: random.Random) -> Pod:
     return Pod("server", name, (Container("main", fields={"resources": resources}),), "Always")
 
 
+def foreground(name: str, dice: random.Random) -> Pod:
+    return Pod("foreground", name, (Container("main", (_code(dice),), _lines(dice)),), foreground=True)
+
+
 KINDS: dict[str, Callable[[str, random.Random], Pod]] = {
-    maker.__name__: maker for maker in (job, pair, retry, loop, sidecar, hooks, probes, burst, volumes, server)
+    maker.__name__: maker
+    for maker in (job, pair, retry, loop, sidecar, hooks, probes, burst, volumes, server, foreground)
 }

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tests import builders
 from tests.faults.pods import KINDS, Pod
 
 AGENT, SPAWNER, COMMAND = "agent", "spawner", "command"
 KILL, TERM, STOP = "kill -9", "kill", "stop"
-APPLY, DELETE, EXEC, RESIZE, LABEL, FOLLOW, WAKE = "apply", "delete", "exec", "resize", "label", "logs", "wake"
+APPLY, RUN, DELETE, EXEC, RESIZE, LABEL, FOLLOW = "apply", "run", "delete", "exec", "resize", "label", "logs"
+WAKE, UPGRADE, STARTED, PRESS = "wake", "upgrade", "started", "press"
 WINDOW_S = 2.2  # in which everything happens: the pods' own lives are about as long
 SETTLED_S = 1.0  # between the death of one and that of the other, where not both may be dead at once
 LONGEST_STOP_S = 0.6
+LONGEST_SHORTAGE_S = 2.0
+HUNG_FOLDER = "@HUNG@"  # the instance has it
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Step:
-    """At `at_s` seconds of the round. `target`: a pod, a process or the number of a command; `for_s`: of a stop."""
+    """At `at_s` seconds of the round. `target`: a pod, a process or a pressure; `for_s`: of a stop or a pressure.
+
+    STARTED waits until all pods have begun; what comes later is counted from there.
+    """
 
     at_s: float
     do: str
@@ -40,34 +47,57 @@ class Round:
     steps: tuple[Step, ...]
 
     @property
-    def both_die(self) -> bool:
-        """Agent and spawner dead at once: what docs/reliability.md names may be lost."""
-        return self.storm == "both"
+    def small(self) -> bool:
+        """It needs file systems that can be filled."""
+        return self.storm in SHORTAGES
 
 
 def draw(seed: str, storms: tuple[str, ...] = ()) -> Round:
     """The round of a seed; `storms`: of these kinds only."""
     dice = random.Random(seed)
-    storm = dice.choice(storms or tuple(STORMS))
-    pods = _pods(dice)
-    steps = _client_steps(dice, pods)
-    return Round(storm, seed, pods, tuple(sorted([*steps, *STORMS[storm](dice, steps)])))
-
-
-def _pods(dice: random.Random) -> tuple[Pod, ...]:
-    kinds = dice.sample(sorted(KINDS), 4)
-    made = [KINDS[kind](f"{kind}-{number}", dice) for number, kind in enumerate(kinds)]
+    storm = dice.choice(storms or ALL)
+    if storm in SHORTAGES:
+        return _shortage(storm, seed, dice)
+    pods = _pods(dice, sorted(KINDS), 4)
     if dice.random() < 0.4:
-        doomed = KINDS[dice.choice(("server", "hooks", "loop", "sidecar"))](f"doomed-{len(made)}", dice)
-        made.append(Pod(doomed.kind, doomed.name, doomed.containers, doomed.policy, doomed=True, spec=doomed.spec))
-    return tuple(made)
+        pods.append(_doomed(f"doomed-{len(pods)}", dice))
+    steps = _client_steps(dice, pods)
+    return Round(storm, seed, tuple(pods), tuple(sorted([*steps, *STORMS[storm](dice, steps)])))
 
 
-def _client_steps(dice: random.Random, pods: tuple[Pod, ...]) -> list[Step]:
+def _pods(dice: random.Random, kinds: list[str], count: int) -> list[Pod]:
+    return [KINDS[kind](f"{kind}-{number}", dice) for number, kind in enumerate(dice.sample(kinds, count))]
+
+
+def _doomed(name: str, dice: random.Random) -> Pod:
+    return replace(KINDS[dice.choice(("server", "hooks", "loop", "sidecar"))](name, dice), doomed=True)
+
+
+def _shortage(storm: str, seed: str, dice: random.Random) -> Round:
+    """What runs already must not suffer; what begins or is deleted meanwhile may fail, and must go."""
+    pods = _pods(dice, ["job", "pair", "server", "probes", "burst"], 4)
+    steps = [Step(0.0, APPLY, pod.name) for pod in pods]
+    late = [_doomed(f"late-{number}", dice) for number in range(2)]
+    for_s = dice.uniform(0.3, LONGEST_SHORTAGE_S)
+    steps += [Step(0.1, STARTED, "pods"), Step(0.2, PRESS, dice.choice(SHORTAGES[storm]), for_s)]
+    for pod in late:
+        at_s = 0.2 + dice.uniform(0, for_s)
+        if storm == "hung":
+            pod.spec["volumes"] = [builders.host_path("hung", HUNG_FOLDER)]
+        steps += [Step(at_s, APPLY, pod.name), Step(at_s + dice.uniform(0, 1), DELETE, pod.name)]
+    early = KINDS["server"]("early", dice)
+    steps += [Step(0.0, APPLY, "early"), Step(0.2 + dice.uniform(0, for_s), DELETE, "early")]
+    if storm in ("disk", "inodes") and dice.random() < 0.5:
+        at_s = 0.2 + dice.uniform(0, for_s)
+        steps += [Step(at_s, KILL, AGENT), Step(at_s + dice.uniform(0, 1), WAKE, AGENT)]
+    return Round(storm, seed, (*pods, replace(early, doomed=True), *late), tuple(sorted(steps)))
+
+
+def _client_steps(dice: random.Random, pods: list[Pod]) -> list[Step]:
     steps = []
     for pod in pods:
         at_s = 0.0 if dice.random() < 0.7 else dice.uniform(0, WINDOW_S / 2)
-        steps.append(Step(at_s, APPLY, pod.name))
+        steps.append(Step(at_s, RUN if pod.foreground else APPLY, pod.name))
         if pod.doomed:
             steps.append(Step(at_s + dice.uniform(0, WINDOW_S), DELETE, pod.name))
         elif pod.kind == "server":
@@ -131,6 +161,11 @@ def _mixed(dice: random.Random, clients: list[Step]) -> list[Step]:
     return [*_agent(dice, clients), *_commands(dice, clients)]
 
 
+def _versions(dice: random.Random, clients: list[Step]) -> list[Step]:
+    """A command of the next version replaces the agent, one of this version replaces that."""
+    return [Step(dice.uniform(0.1, WINDOW_S), UPGRADE, AGENT) for _ in range(dice.randint(1, 2))]
+
+
 STORMS: dict[str, Callable[[random.Random, list[Step]], list[Step]]] = {
     "agent": _agent,
     "spawner": _spawner,
@@ -139,4 +174,15 @@ STORMS: dict[str, Callable[[random.Random, list[Step]], list[Step]]] = {
     "stops": _stops,
     "commands": _commands,
     "mixed": _mixed,
+    "versions": _versions,
 }
+#: storm → pressures (tests/faults/pressure.py), of which a round has one
+SHORTAGES = {
+    "disk": ("full state", "full root"),
+    "inodes": ("no inodes in state", "no inodes in root"),
+    "descriptors": ("no descriptors for the agent", "no descriptors for the spawner"),
+    "memory": ("no memory",),
+    "threads": ("no threads",),
+    "hung": ("hung file system",),
+}
+ALL = (*STORMS, *SHORTAGES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -20,17 +21,23 @@ from tests.faults import ledger
 from tests.faults.instance import Instance
 from tests.faults.ledger import Finding, Seen
 from tests.faults.pods import HOOKS, Pod
+from tests.faults.pressure import HUNG, PRESSURES
 from tests.faults.schedule import (
     APPLY,
     COMMAND,
     DELETE,
     EXEC,
     FOLLOW,
+    HUNG_FOLDER,
     KILL,
     LABEL,
+    PRESS,
     RESIZE,
+    RUN,
+    STARTED,
     STOP,
     TERM,
+    UPGRADE,
     WAKE,
     Round,
     Step,
@@ -41,6 +48,12 @@ HANG_S = 60.0 * SLOWNESS
 AGREE_S = 15.0 * SLOWNESS  # a status follows what happened
 POLL_S = 0.1
 SIGNALS = {KILL: signal.SIGKILL, TERM: signal.SIGTERM}
+#: what docs/reliability.md names as lost, by the storm
+EXCUSED = {
+    "both": (ledger.EXIT, ledger.LINES, ledger.RESTARTS, ledger.PHASE),
+    "disk": (ledger.LINES,),
+    "inodes": (ledger.LINES,),
+}
 EXEC_CODE = 9
 EXEC_COMMAND = f"echo one; echo two; exit {EXEC_CODE}"
 
@@ -60,6 +73,9 @@ class Started:
     def text(self) -> str:
         return self.output.read_text(errors="replace")
 
+    def errors(self) -> str:
+        return self.output.with_suffix(".err").read_text(errors="replace")
+
 
 @dataclass
 class Report:
@@ -71,6 +87,7 @@ class Report:
     log: str = ""
     happened: list[str] = field(default_factory=list)
     kills: int = 0
+    refused: int = 0  # commands that ended with an error
     lines: int = 0
     attempts: int = 0
     took_s: float = 0.0
@@ -92,10 +109,14 @@ class Storm:
     def play(self) -> Report:
         """The whole round, its checks and its clean-up."""
         for pod in self.plan.pods:
-            (self.folder / f"{pod.name}.yaml").write_text(manifest(pod.manifest(str(self.instance.truth / pod.name))))
-        for step in self.plan.steps:
-            threading.Event().wait(max(0.0, self.began + step.at_s - time.monotonic()))
-            self._do(step)
+            text = manifest(pod.manifest(str(self.instance.truth / pod.name)))
+            place = str(self.instance.base / HUNG)
+            (self.folder / f"{pod.name}.yaml").write_text(text.replace(HUNG_FOLDER, place))
+        with contextlib.ExitStack() as self.pressures:
+            for step in self.plan.steps:
+                threading.Event().wait(max(0.0, self.began + step.at_s - time.monotonic()))
+                self._do(step)
+            self._let_last()
         self._finish_commands()
         self._make_good()
         self._settle()
@@ -120,8 +141,24 @@ class Storm:
             self.report.kills += len(self.instance.signal(step.target, signal.SIGSTOP))
             again = threading.Timer(step.for_s, self.instance.signal, (step.target, signal.SIGCONT))
             again.start()
+        elif step.do == PRESS:
+            self.pressures.enter_context(PRESSURES[step.target](self.instance))
+        elif step.do == STARTED:
+            self._wait_for_starts()
+            self.began = time.monotonic() - step.at_s
         else:
             self._start(step.do, step.target)
+
+    def _wait_for_starts(self) -> None:
+        pods = [step.target for step in self.plan.steps if step.at_s == 0 and step.do == APPLY]
+        for _ in _until(time.monotonic() + HANG_S):
+            if all(leaks.list_folder(self.instance.truth / pod) for pod in pods):
+                return
+
+    def _let_last(self) -> None:
+        """Until the last stop and the last shortage are over."""
+        end = max((step.at_s + step.for_s for step in self.plan.steps if step.for_s), default=0.0)
+        threading.Event().wait(max(0.0, self.began + end - time.monotonic()))
 
     def _start(self, verb: str, pod: str) -> None:
         words: dict[str, tuple[object, ...]] = {
@@ -131,11 +168,16 @@ class Storm:
             RESIZE: ("resize", "pod", pod, "--limits", "cpu=400m,memory=80Mi"),
             LABEL: ("label", "pod", pod, "--overwrite", f"at={len(self.commands)}"),
             FOLLOW: ("logs", "-f", pod, "--all-containers"),
+            RUN: ("run", self.folder / f"{pod}.yaml"),
             WAKE: ("get", "pods"),
+            UPGRADE: ("get", "pods"),
         }
         output = self.folder / f"command-{len(self.commands)}"
-        with output.open("w") as file:
-            process = self.instance.popen(*words[verb], stdout=file, stderr=subprocess.STDOUT)
+        env = os.environ | self.instance.env
+        if verb == UPGRADE:
+            env["PYTHONPATH"] = self.instance.newer
+        with output.open("w") as file, output.with_suffix(".err").open("w") as errors:
+            process = self.instance.popen(*words[verb], stdout=file, stderr=errors, env=env)
         self.commands.append(Started(verb, pod, process, output, time.monotonic()))
 
     def _kill_command(self, number: int) -> None:
@@ -156,9 +198,6 @@ class Storm:
 
     def _finish_commands(self) -> None:
         """Each ends by itself, `logs -f` when its pod does: those of pods that go on are ended."""
-        with contextlib.suppress(IndexError):
-            longest = max(step.for_s for step in self.plan.steps)
-            threading.Event().wait(longest)
         self.instance.resume_all()
         deadline = time.monotonic() + HANG_S
         for command in self.commands:
@@ -178,7 +217,7 @@ class Storm:
         there = {name.removeprefix("pod/") for name in done.stdout.split()}
         created = {command.pod for command in self.commands if command.verb == APPLY and "created" in command.text()}
         for pod in self.plan.pods:
-            if pod.doomed or pod.name in there:
+            if pod.doomed or pod.foreground or pod.name in there:
                 continue
             if pod.name in created:
                 self._found(ledger.HANG, f"{pod.kind} {pod.name}", "was created and is not there")
@@ -202,8 +241,16 @@ class Storm:
         """Waits until each pod has nothing more to do, then compares; a status may need a moment to follow."""
         deadline = time.monotonic() + HANG_S
         for pod in self.plan.pods:
-            if not pod.doomed:
+            if pod.foreground:
+                self._must_go(pod, deadline)
+            elif not pod.doomed:
                 self._settle_pod(pod, deadline)
+
+    def _must_go(self, pod: Pod, deadline: float) -> None:
+        for _ in _until(deadline):
+            if self._look(pod) is None:
+                return
+        self._found(ledger.HANG, f"{pod.kind} {pod.name}", "is there though its command has ended")
 
     def _settle_pod(self, pod: Pod, deadline: float) -> None:
         waiting = "is not there"
@@ -228,9 +275,8 @@ class Storm:
         self._excuse(found)
 
     def _excuse(self, found: list[Finding]) -> None:
-        lossy = (ledger.EXIT, ledger.LINES, ledger.RESTARTS, ledger.PHASE)
         for finding in found:
-            excused = self.plan.both_die and finding.kind in lossy
+            excused = finding.kind in EXCUSED.get(self.plan.storm, ())
             (self.report.excused if excused else self.report.findings).append(finding)
 
     def _check_commands(self) -> None:
@@ -239,13 +285,33 @@ class Storm:
             code = command.process.poll()
             if command.killed or code is None:
                 continue
-            text = command.text()
-            if command.verb == EXEC and code == EXEC_CODE and text != "one\ntwo\n":
-                self._found(ledger.COMMAND, f"exec {command.pod}", f"exit {code} with {text!r}")
+            what = f"{command.verb} {command.pod}"
+            if "error: " in command.errors():
+                self.report.refused += 1
+                self.report.happened.append(f"{command.began - self.began:6.2f} s  {what}: {command.errors().strip()}")
+            if command.verb == EXEC and code == EXEC_CODE and command.text() != "one\ntwo\n":
+                self._found(ledger.COMMAND, what, f"exit {code} with {command.text()!r}")
             if command.verb == EXEC and code == 0:
-                self._found(ledger.COMMAND, f"exec {command.pod}", f"exit 0, not {EXEC_CODE}: {text!r}")
-            if "Traceback" in text:
-                self._found(ledger.COMMAND, f"{command.verb} {command.pod}", text)
+                self._found(ledger.COMMAND, what, f"exit 0, not {EXEC_CODE}: {command.text()!r}")
+            if "Traceback" in command.errors():
+                self._found(ledger.COMMAND, what, command.errors())
+            if command.verb == RUN:
+                self._check_run(command, code)
+
+    def _check_run(self, command: Started, code: int) -> None:
+        """It has shown all that its pod wrote, and ends as it did, unless it says that it could not go on."""
+        (container,) = self.pods[command.pod].containers
+        shown = [" ".join(line.split(" ", 3)[:3]) for line in command.text().splitlines()]
+        wanted = [f"{container.name} 0 {number + 1}" for number in range(container.lines)]
+        what = f"run {command.pod}"
+        if "error: " in command.errors():
+            if not self.report.kills:
+                self._found(ledger.COMMAND, what, f"exit {code}: {command.errors()}")
+            return
+        if code != container.code(0):
+            self._found(ledger.EXIT, what, f"exit {code}, not {container.code(0)}: {command.errors()}")
+        if shown != wanted:
+            self._found(ledger.LINES, what, f"shows {len(shown)} of {len(wanted)} lines: {shown[-3:]}")
 
     def _clear(self) -> None:
         done = self.instance("delete", "pods", "--all", check=False, timeout_s=HANG_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from tests.faults import ledger, pods
 from tests.faults.ledger import EXIT, LINES, PHASE, RESTARTS, Attempt, Seen
 from tests.faults.pods import KINDS, Container, Pod
-from tests.faults.schedule import AGENT, KILL, SPAWNER, STORMS, TERM, Step, draw
+from tests.faults.schedule import AGENT, APPLY, KILL, SHORTAGES, SPAWNER, STARTED, STORMS, TERM, Step, draw
 
 RETRY = Pod("retry", "r", (Container("main", (5, 0), 2),), "OnFailure")
 
@@ -111,5 +110,13 @@ def test_only_the_storm_that_is_named_both_kills_both_at_once() -> None:
         victims = {frozenset(killed(draw(f"s{number}", (storm,)).steps)) for number in range(40)}
         both = {frozenset({AGENT, SPAWNER})}
         assert (both <= victims) == (storm in ("both", "in-turn")), storm
-        assert draw("s", (storm,)).both_die == (storm == "both")
-    assert replace(draw("s"), storm="both").both_die
+
+
+def test_a_shortage_begins_when_all_pods_have_and_what_comes_in_it_is_doomed() -> None:
+    for storm in SHORTAGES:
+        made = draw("s", (storm,))
+        assert made.small
+        started = next(step.at_s for step in made.steps if step.do == STARTED)
+        late = {step.target for step in made.steps if step.do == APPLY and step.at_s > started}
+        assert late
+        assert late <= {pod.name for pod in made.pods if pod.doomed}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from minipod.runtime import offload
-from minipod.runtime.offload import Pool, off_loop, within
+from minipod.runtime.offload import Pool, in_pool, off_loop, within
 
 
 @pytest.fixture
@@ -63,6 +65,60 @@ def test_what_is_queued_behind_stuck_work_is_served_without_another_submission(
         waiting.cancel()
 
     asyncio.run(main())
+
+
+def test_work_waits_where_no_thread_can_be_started_and_is_done_once_one_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refused = _thread.start_new_thread, []
+
+    def refuse(*args: Any) -> int:
+        refused.append(args)
+        if len(refused) <= 3 * offload.THREADS:
+            raise RuntimeError("can't start new thread")
+        return start(*args)
+
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    monkeypatch.setattr(offload, "STUCK_S", 0.001)
+    pool, done = Pool("test"), list[int]()
+
+    async def main() -> None:
+        await asyncio.gather(*(in_pool(pool, done.append, number) for number in range(20)))
+
+    asyncio.run(main())
+    assert sorted(done) == list(range(20)), "each once"
+
+
+def test_threads_that_had_no_memory_to_begin_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, dead = _thread.start_new_thread, []
+
+    def start_in_vain(*args: Any) -> int:
+        dead.append(args)
+        return 0 if len(dead) <= 2 * offload.MAX_THREADS else start(*args)
+
+    monkeypatch.setattr(_thread, "start_new_thread", start_in_vain)
+    monkeypatch.setattr(offload, "STUCK_S", 0.0)
+    monkeypatch.setattr(offload, "ANSWER_S", 0.0)
+    pool = Pool("test")
+    answer = pool.submit(divmod, 7, 2)
+    for _ in range(3 * offload.MAX_THREADS):
+        pool.relieve()
+    assert answer.result(10) == (3, 1)
+
+
+def test_an_answer_for_which_there_is_no_memory_is_given_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offload, "_MEMORY_S", 0.0)
+    pool, attempts, reported = Pool("test"), [], threading.Event()
+
+    def report(_: object) -> None:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise MemoryError
+        reported.set()
+
+    begin = threading.Event()
+    pool.submit(begin.wait).add_done_callback(report)
+    begin.set()
+    assert reported.wait(10)
+    assert len(attempts) == 3
 
 
 def test_a_place_that_does_not_answer_is_reported_and_not_asked_again_while_it_hangs(stuck: threading.Event) -> None:
