@@ -36,8 +36,8 @@ class AgentLog(logging.StreamHandler):  # type: ignore[type-arg]
                 end = file.read(KEPT_BYTES)
             os.ftruncate(2, 0)
             os.write(2, b"(shortened)\n" + end[end.find(b"\n") + 1 :])
-        except OSError:
-            os.ftruncate(2, 0)  # removed, or the disk is full: better no log than one without end
+        except (OSError, MemoryError):
+            os.ftruncate(2, 0)  # removed, or the disk or the memory is full: better no log than one without end
 
 
 class _OneLine(logging.Formatter):

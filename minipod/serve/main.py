@@ -19,22 +19,21 @@ from minipod.serve.options import Options, parse
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the agent until it exits. Returns its exit status; a failure is one line on stderr and on `ready_fd`."""
-    ready_fd = -1
+    options = None
     try:
         options = parse(arguments)
-        ready_fd = options.ready_fd
         return _run(options)
     except MinipodError as error:
-        _notify(ready_fd, str(error))
+        _notify(options, str(error))
         print(f"minipod agent: {error}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
         message = f"{error.filename or 'agent'}: {(error.strerror or str(error)).lower()}"
-        _notify(ready_fd, message)
+        _notify(options, message)
         print(f"minipod agent: {message}", file=sys.stderr)
         return 3
     except Exception as error:
-        _notify(ready_fd, f"internal error: {type(error).__name__}: {error}: see agent.log")
+        _notify(options, f"internal error: {type(error).__name__}: {error}: see agent.log")
         raise
 
 
@@ -58,7 +57,7 @@ def _run(options: Options) -> int:
     if held is None:
         if not options.auto:
             raise UsageError(f"{options.paths.root}: another agent already serves it: end that one first")
-        _notify(options.ready_fd, "ready")
+        _notify(options, "ready")
         return 0
     try:
         reached("agent.locked")
@@ -73,7 +72,7 @@ def _run(options: Options) -> int:
             gc.freeze()
             gc.enable()
             held.started()
-            _notify(options.ready_fd, "ready")
+            _notify(options, "ready")
 
         return serve(options, ready, notes, manager)
     finally:
@@ -87,14 +86,18 @@ def _check(options: Options) -> int:
 
     load_config(options.config)
     schema.check(f"{options.paths.state}/minipod.db")
-    _notify(options.ready_fd, "ready")
+    _notify(options, "ready")
     return 0
 
 
-def _notify(ready_fd: int, line: str) -> None:
-    """Writes one line to the process that started this one, and closes `ready_fd`. No error if that process is gone."""
-    if ready_fd < 0:
+def _notify(options: Options | None, line: str) -> None:
+    """Writes one line to the process that started this one. No error if that process is gone.
+
+    Once only, as it closes `ready_fd`: whatever is opened next has its number, a container's log for instance.
+    """
+    if options is None or options.ready_fd < 0:
         return
+    ready_fd, options.ready_fd = options.ready_fd, -1
     try:
         os.write(ready_fd, line.encode() + b"\n")
         os.close(ready_fd)

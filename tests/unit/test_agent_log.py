@@ -36,3 +36,17 @@ def test_a_log_that_was_long_before_the_agent_began_is_cut_too(tmp_path: Path) -
     with path.open("ab") as file:
         subprocess.run([sys.executable, "-c", "from minipod.serve.agent_log import AgentLog; AgentLog()"], stderr=file)
     assert KEPT_BYTES - 100 < path.stat().st_size <= KEPT_BYTES + 100
+
+
+def test_a_log_that_there_is_no_memory_to_read_is_cut_altogether_and_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "agent.log"
+    path.write_text("an old line\n" * (MAX_BYTES // 10))
+    text = (
+        "from minipod.serve import agent_log\n"
+        "def full(*_): raise MemoryError\n"
+        "agent_log.open = full\n"
+        "agent_log.AgentLog()\n"
+    )
+    with path.open("ab") as file:
+        subprocess.run([sys.executable, "-c", text], stderr=file, check=True)
+    assert path.read_bytes() == b""

@@ -50,6 +50,26 @@ def test_a_failure_is_one_line_on_the_ready_descriptor(
     assert "needs root" in capsys.readouterr().err
 
 
+def test_a_failure_after_the_start_is_not_written_to_what_has_the_ready_descriptor_s_number_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_fd, write_fd = os.pipe()
+    log = tmp_path / "0.log"
+
+    def run(given: options.Options) -> int:
+        main._notify(given, "ready")
+        assert os.open(log, os.O_CREAT | os.O_WRONLY) == write_fd, "the lowest number that is free"
+        raise ValueError("too late for a notice")
+
+    monkeypatch.setattr(main, "_run", run)
+    with pytest.raises(ValueError, match="too late"):
+        main.main(["--root", str(tmp_path / "r"), "--ready-fd", str(write_fd)])
+    os.close(write_fd)  # it is open still
+    assert log.read_bytes() == b""
+    with open(read_fd) as ready:
+        assert ready.read() == "ready\n"
+
+
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     (tmp_path / "file").touch()
