@@ -80,6 +80,11 @@ class Container:
         )
         self.ended.set()
 
+    def descriptors(self) -> dict[str, int]:
+        """What the agent has of its process, by the names of the spawner's; not copies."""
+        output = self.log.descriptors() if self.log is not None and "terminal" not in self.held else {}
+        return {"pidfd": self.pidfd, **self.held, **output}
+
     def release(self) -> None:
         """Close what it holds; the process is not touched."""
         if self.log is not None:
@@ -94,8 +99,8 @@ class Container:
 
 def end_of(ended: ChildExit | None, out_of_memory: bool, now_ns: int) -> dict[str, object]:
     """The status fields that an end changes. `ended` None: unknown how (the kubelet's ContainerStatusUnknown)."""
-    if ended is None:
-        code, number, finished_at_ns = 137, 0, now_ns
+    if ended is None or not ended.known:
+        code, number, finished_at_ns = 137, 0, ended.finished_at_ns if ended is not None else now_ns
         reason, message = "ContainerStatusUnknown", "it ended while nobody could see how"
     else:
         code, number, finished_at_ns, message = ended.code, ended.signal, ended.finished_at_ns, ""

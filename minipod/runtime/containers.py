@@ -22,7 +22,6 @@ import msgspec
 from minipod.config import Config
 from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, utf8
 from minipod.failpoint import reached
-from minipod.kernel import process
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
@@ -36,7 +35,9 @@ from minipod.runtime.index import Index
 from minipod.runtime.joined import joined_process
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.offload import slowly_off_loop
+from minipod.runtime.orphans import Orphans
 from minipod.runtime.records import ContainerRecord, decode_operations, encode_operations, load_all
+from minipod.runtime.regained import pipe_numbers
 from minipod.runtime.sandboxes import Sandboxes
 from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
@@ -45,7 +46,6 @@ from minipod.runtime.status import ContainerState, ContainerStatus, ContainerUse
 _KILL_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 2.0
 _ADOPT_S = 5.0  # for a child to get to exec: an agent that starts waits so long for it
-_REAP_ATTEMPTS, _REAP_PAUSE_S = 25, 0.02
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,11 @@ class Containers:
         spawners: Spawners,
         report: Callable[[ContainerStatus], None],
         forget_commands: Callable[[str], None],
+        lose: Callable[[Container, str], None],
     ) -> None:
-        """`forget_commands`: called with the id of a container in which no command can run any more."""
+        """`forget_commands`: called with the id of a container in which no command can run any more. `lose`: with what
+        of a container is lost for good.
+        """
         self._paths = paths
         self._config = config
         self._facts = facts
@@ -79,6 +82,8 @@ class Containers:
         self._spawners = spawners
         self._report = report
         self._forget_commands = forget_commands
+        self._lose = lose
+        self._orphans = Orphans(spawners, self._begin, self._finish, lose)
         self._index: Index[Container] = Index(lambda container: container.status.sandbox_id)
         self._making: set[str] = set()  # ids
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,6 +131,8 @@ class Containers:
                 self._begin(self._adopt(container, children))
             elif container.status.id in children or container.status.id in recorded:
                 self._begin(self._spawners.forget(container.status.id))  # its end is saved
+        if orphans := [c for c in self._index if c.pidfd >= 0 and c.status.id not in children]:
+            await self._orphans.hold(orphans)
         while self._tasks:  # before the first request, so that it sees these starts and exits
             await asyncio.wait(self._tasks)
 
@@ -145,9 +152,8 @@ class Containers:
         fds = await self._spawners.reattach(container_id)
         if ended is None:
             ended = self._recorded_exit(container_id)
-        if not fds and ended is None and self._is_alive(container):
-            with contextlib.suppress(ProcessLookupError):
-                fds = {"pidfd": os.pidfd_open(container.status.pid)}
+        if not fds and ended is None and container.status.pid in (pids := self._pids(container)):
+            fds = self._orphans.regain(container, pids)
         self._attach(container, fds)
         if ended is not None:
             self._begin(self._finish(container, ended))
@@ -155,8 +161,6 @@ class Containers:
             self._begin(self._finish(container, None))
         else:
             cgroup.complete(self.cgroup(container), self._facts)
-            if container_id not in children:
-                self._watch(container)
 
     async def _adopt(self, container: Container, children: Mapping[str, ChildExit | None]) -> None:
         """A container that the last agent created: completes its start, where a spawner has the process or its end.
@@ -203,9 +207,9 @@ class Containers:
         except (FileNotFoundError, msgspec.MsgspecError):
             return None
 
-    def _is_alive(self, container: Container) -> bool:
-        """Whether its process is alive: its pid is in the container's cgroup, so it was not reused."""
-        return container.status.pid in cgroup.pids(self.cgroup(container), self._facts)
+    def _pids(self, container: Container) -> list[int]:
+        """A pid that is in the container's cgroup was not reused."""
+        return cgroup.pids(self.cgroup(container), self._facts)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -318,7 +322,9 @@ class Containers:
         """Records the start of its process and follows it."""
         facts = spawned.facts
         user = ContainerUser(facts["uid"], facts["gid"], tuple(facts["groups"]))
-        container.record = msgspec.structs.replace(container.record, home=facts["home"], root=tuple(facts["root"]))
+        container.record = msgspec.structs.replace(
+            container.record, home=facts["home"], root=tuple(facts["root"]), pipes=pipe_numbers(spawned.fds)
+        )
         container.update(state=ContainerState.RUNNING, pid=spawned.pid, started_at_ns=spawned.started_at_ns, user=user)
         reached("container.running")
         self._attach(container, spawned.fds)
@@ -419,6 +425,8 @@ class Containers:
         container.release()
         self._forget_commands(container.status.id)
         container.update(**end_of(ended, out_of_memory, time.time_ns()))
+        if container.status.reason == "ContainerStatusUnknown":
+            self._lose(container, "agent and spawner were dead when it ended: exit code and last output are lost")
         reached("container.exit-saved")
         container.ended.set()
         if not container.unsaved:  # else the next agent has to read the exit status from there
@@ -428,33 +436,10 @@ class Containers:
         reached("container.exit-reported")
 
     def spawner_lost(self) -> None:
-        """A spawner has died: its children are init's now, and their exits are noticed by pidfd."""
-        for container in self._index:
-            if container.status.state == ContainerState.RUNNING and container.pidfd >= 0 and not container.watched:
-                self._watch(container)
-
-    def _watch(self, container: Container) -> None:
-        container.watched = True
-        loop = asyncio.get_running_loop()
-        loop.add_reader(container.pidfd, self._orphan_ended, container)
-        log.warning("container %s has lost its spawner and is watched by its pidfd", container.status.id[:12])
-
-    def _orphan_ended(self, container: Container) -> None:
-        asyncio.get_running_loop().remove_reader(container.pidfd)
-        self._begin(self._finish_orphan(container))
-
-    async def _finish_orphan(self, container: Container) -> None:
-        """Retries, because the status may be unavailable between the exit and its being reaped by init."""
-        ended_at_ns, ended = time.time_ns(), None
-        for _ in range(_REAP_ATTEMPTS):
-            status = process.exit_status(container.pidfd, container.status.pid)
-            if status is not None:
-                number = status & 0x7F
-                code = 128 + number if number else status >> 8
-                ended = ChildExit(container.status.id, container.status.pid, code, number, 0, ended_at_ns)
-                break
-            await asyncio.sleep(_REAP_PAUSE_S)
-        await self._finish(container, ended)
+        """A spawner has died: its children are init's now."""
+        running = [container for container in self._index if container.status.state == ContainerState.RUNNING]
+        if running:
+            self._begin(self._orphans.hold(running))
 
 
 def _undo(container: Container) -> list[str]:

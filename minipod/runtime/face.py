@@ -86,10 +86,12 @@ class Runtime(Protocol):
     """All methods run on the event loop of `open`.
 
     `on_exit` is called once for every end of a container that was running, when its last log line is in the file; also,
-    by `open`, for those that ended while no agent ran.
+    by `open`, for those that ended while no agent ran. `on_loss`: with the sandbox, the container's name and what of it
+    is lost for good, as its exit code.
     """
 
     on_exit: Callable[[ContainerStatus], None] | None
+    on_loss: Callable[[SandboxConfig, str, str], None] | None
 
     @property
     def images(self) -> Images: ...

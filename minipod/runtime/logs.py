@@ -335,6 +335,10 @@ class ContainerLog:
         partial = f"{self._partial_directory}/{stream}.partial"
         self._streams.append(LogStream(_Copy(fd, stream, self._file, partial), stream, self._take_turn))
 
+    def descriptors(self) -> dict[str, int]:
+        """What is read, by stream; not copies."""
+        return {stream.name: stream.copy.fd for stream in self._streams if stream.copy.fd >= 0}
+
     # --- turns in threads
 
     async def _alone(self, work: Callable[[], T]) -> T:

@@ -48,7 +48,9 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`environment`, `home`, `cwd` and `root` (device, inode) are what an exec in it starts from."""
+    """`environment`, `home`, `cwd` and `root` (device, inode) are what an exec in it starts from.
+    `pipes`: the inodes of stdout's and stderr's, by name, for when no process of ours holds them any more.
+    """
 
     status: ContainerStatus
     sandbox: SandboxConfig
@@ -58,6 +60,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     home: str = "/"
     root: tuple[int, int] = (0, 0)
     stop_signal: str = ""
+    pipes: dict[str, int] = {}
 
 
 def save(path: str, record: msgspec.Struct) -> None:

@@ -6,6 +6,7 @@ Knows no Pod and no restart policy. Each part does its own: `sandboxes`, `contai
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from minipod.config import Config
@@ -15,6 +16,7 @@ from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, Sa
 from minipod.runtime import cgroup, leftovers, resize
 from minipod.runtime.attachment import Attachment
 from minipod.runtime.cgroup import CgroupStats
+from minipod.runtime.container import Container
 from minipod.runtime.containers import Containers
 from minipod.runtime.execs import OUTPUT_LIMIT, Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
@@ -26,12 +28,15 @@ from minipod.runtime.spawner.client import ChildExit
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ContainerState, ContainerStatus, ExecResult, SandboxStatus
 
+log = logging.getLogger(__name__)
+
 
 class Runtime:
     """One instance's runtime. All methods run on the event loop of `open`."""
 
     def __init__(self, paths: Paths, config: Config, facts: HostFacts) -> None:
         self.on_exit: Callable[[ContainerStatus], None] | None = None
+        self.on_loss: Callable[[SandboxConfig, str, str], None] | None = None
         self.images = ImageStore(paths, config.image_directories)
         self._paths = paths
         self._facts = facts
@@ -40,7 +45,15 @@ class Runtime:
         self._sandboxes = Sandboxes(paths, facts, self._network, self._spawners)
         self._execs = Execs(self._spawners, facts, paths)
         self._containers = Containers(
-            paths, config, facts, self.images, self._sandboxes, self._spawners, self._report, self._execs.forget
+            paths,
+            config,
+            facts,
+            self.images,
+            self._sandboxes,
+            self._spawners,
+            self._report,
+            self._execs.forget,
+            self._lose,
         )
 
     async def open(self) -> None:
@@ -60,6 +73,11 @@ class Runtime:
     def _report(self, status: ContainerStatus) -> None:
         if self.on_exit is not None:
             self.on_exit(status)
+
+    def _lose(self, container: Container, what: str) -> None:
+        log.warning("container %s: %s", container.status.id[:12], what)
+        if self.on_loss is not None:
+            self.on_loss(container.record.sandbox, container.status.config.name, what)
 
     # --- sandboxes ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from minipod.agent import leftovers
+from minipod.agent import leftovers, losses
 from minipod.agent.clock_watch import ClockWatch
 from minipod.agent.image_gc import ImageCollector
 from minipod.agent.node import Node
@@ -106,6 +106,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)  # not `loop.add_signal_handler`, which loads `inspect` (serve.late)
         node.runtime.on_exit = self._pods.container_exited
+        node.runtime.on_loss = losses.reporter(node)
         await node.runtime.open()
         watchers: list[asyncio.Task[None]] = []
         try:

@@ -150,6 +150,7 @@ class FakeRuntime:
     def __init__(self) -> None:
         self.images = FakeImages()
         self.on_exit: Callable[[ContainerStatus], None] | None = None
+        self.on_loss: Callable[[SandboxConfig, str, str], None] | None = None
         self.sandboxes: dict[str, SandboxStatus] = {}
         self.containers: dict[str, ContainerStatus] = {}
         self.fail: dict[str, Exception] = {}

@@ -79,6 +79,7 @@ class World:
         self.groups = FakeGroups(self)
         self.network = FakeNetwork(self)
         self.reported: list[ContainerStatus] = []
+        self.losses: list[str] = []  # container: what of it
         self._runtimes: list[Runtime] = []
 
     def do(self, entry: str) -> None:
@@ -94,6 +95,7 @@ class World:
         """An agent's runtime on this world; the one before it may have been killed."""
         made = Runtime(self.paths, Config(), FACTS)
         made.on_exit = self.reported.append
+        made.on_loss = lambda _, container, what: self.losses.append(f"{container}: {what}")
         await made.open()
         self._runtimes.append(made)
         return made
@@ -119,6 +121,8 @@ class FakeSpawner:
         self.running: dict[str, int] = {}  # key -> the writing end of its stdout
         self.ended: dict[str, ChildExit] = {}
         self.pidfds: dict[int, str] = {}
+        self.refuses_to_hold = False
+        self.unknown: set[str] = set()  # keys of children of a spawner that has died
         self.joined: dict[str, str] = {}  # key -> whose PID namespace it starts in
 
     @property
@@ -187,7 +191,8 @@ class FakeSpawner:
 
     async def children(self) -> dict[str, ChildExit | None]:
         self._world.do("list children")
-        return {**dict.fromkeys(self.running), **self.ended}
+        found: dict[str, ChildExit | None] = {**dict.fromkeys(self.running), **self.ended}
+        return {key: ended for key, ended in found.items() if key not in self.unknown}
 
     async def adopt(self, key: str) -> Spawned:
         self._world.do(f"adopt {key}")
@@ -196,7 +201,13 @@ class FakeSpawner:
         return Spawned(PID, int(now_s() * 1e9), STARTED, await self.reattach(key))
 
     async def reattach(self, key: str) -> dict[str, int]:
-        return {"pidfd": self._pidfd(key)} if key in self.running else {}
+        return {"pidfd": self._pidfd(key)} if key in self.running.keys() - self.unknown else {}
+
+    async def hold(self, key: str, pid: int, started_at_ns: int, fds: dict[str, int]) -> None:
+        self._world.do(f"hold {key} {' '.join(sorted(fds))}")
+        if self.refuses_to_hold:
+            raise SpawnError("too many open files", errno.EMFILE, "hold")
+        self.unknown.discard(key)
 
     async def forget(self, key: str) -> None:
         self._world.do(f"forget {key}")

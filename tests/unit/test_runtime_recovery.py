@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from minipod.kernel import process
+from minipod.runtime import orphans
 from minipod.runtime.records import ContainerRecord, save
+from minipod.runtime.regained import pipe_numbers, regained
 from minipod.runtime.runtime import Runtime
 from minipod.runtime.spawner.client import ChildExit
 from minipod.runtime.status import ContainerState, ContainerStatus, SandboxState, SandboxStatus
@@ -219,7 +221,23 @@ def test_the_spawner_is_asked_once_for_any_number_of_containers(world: World) ->
     assert world.journal == ["list children"]
 
 
-def test_a_container_whose_spawner_is_lost_is_watched_by_its_pidfd(
+def test_the_next_spawner_holds_what_is_left_of_one_that_died(world: World) -> None:
+    async def main() -> None:
+        made = await world.open()
+        await started(made, "c")
+        await started(made, "other")
+        world.spawner.unknown.add("c")
+        world.spawner.on_lost()
+        await until(lambda: not world.spawner.unknown)
+        world.spawner.end("c", 3)
+        await until(lambda: bool(world.reported))
+        assert world.reported[0].exit_code == 3
+
+    virtually(world, main)
+    assert [entry for entry in world.journal if entry.startswith("hold")] == ["hold c pidfd stdout"]
+
+
+def test_a_container_that_no_spawner_can_hold_is_watched_by_its_pidfd(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
@@ -230,18 +248,71 @@ def test_a_container_whose_spawner_is_lost_is_watched_by_its_pidfd(
         container.pidfd, writer = os.pipe2(os.O_CLOEXEC)  # readable when the process ends, as a pidfd is
         statuses = iter([None, None, 11])  # not reaped at once
         monkeypatch.setattr(process, "exit_status", lambda *_: next(statuses))
+        world.spawner.unknown.add("c")
+        world.spawner.refuses_to_hold = True
         world.spawner.on_lost()
         world.spawner.on_lost()
+        await until(lambda: container.watched)
         assert world.reported == []
         os.close(writer)
         await until(lambda: bool(world.reported))
         assert (world.reported[0].exit_code, world.reported[0].signal) == (139, 11)
 
     virtually(world, main)
-    assert len(world.reported) == 1
 
 
-# ---- records
+def test_after_both_have_died_output_goes_on_and_the_next_spawner_holds_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pidfd_open", world.spawner.open_pidfd)
+    world.groups.members["/k/pod-s/c"] = [PID]
+
+    async def main() -> None:
+        first = await world.open()
+        log_path = (await started(first)).log_path
+        numbers = first._containers.get("c").record.pipes
+        await first.close()
+        world.spawner.unknown.add("c")
+        reader = os.open(f"/proc/self/fd/{world.spawner.running['c']}", os.O_RDONLY | os.O_NONBLOCK)
+        monkeypatch.setattr(orphans, "regained", lambda pids, found: {"stdout": reader} if found == numbers else {})
+        made = await world.open()
+        world.spawner.say("c", b"goes on\n")
+        world.spawner.end("c", 4)
+        await until(lambda: bool(world.reported))
+        assert Path(log_path).read_text().endswith("stdout F goes on\n")
+        assert made.container_status("c").exit_code == 4
+        assert world.losses == ["c: agent and spawner died at once: stderr cannot be found again: output is lost"]
+
+    virtually(world, main)
+    assert "hold c pidfd stdout" in world.journal
+
+
+def test_what_ended_while_both_were_dead_is_reported_as_lost(world: World) -> None:
+    async def main() -> None:
+        first = await world.open()
+        await started(first)
+        await first.close()
+        os.close(world.spawner.running.pop("c"))
+        await world.open()
+        assert world.losses == ["c: agent and spawner were dead when it ended: exit code and last output are lost"]
+
+    virtually(world, main)
+
+
+def test_a_pipe_is_found_again_in_the_processes_that_have_it() -> None:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    other = os.pipe2(os.O_CLOEXEC)
+    numbers = pipe_numbers({"stdout": reader, "pidfd": other[0]})
+    os.write(writer, b"unread")
+    os.close(reader)  # the last reader
+    found = regained([os.getpid()], {**numbers, "stderr": 1})
+    assert list(found) == ["stdout"]
+    assert os.read(found["stdout"], 100) == b"unread"
+    os.close(writer)
+    assert regained([os.getpid()], numbers | {"stdout": 1}) == {}
+    assert regained([2**22], numbers) == {}
+    for fd in (*found.values(), *other):
+        os.close(fd)
 
 
 def test_records_that_the_last_release_wrote_are_read(world: World) -> None:

@@ -25,9 +25,7 @@ def make_stdio(request: Request, named: dict[str, int], null_fd: int) -> tuple[d
     try:
         if request.stdio == "pipes":
             for name in ("stdout", "stderr"):
-                ours[name], theirs[name] = os.pipe2(os.O_CLOEXEC)
-                with contextlib.suppress(OSError):  # the user's limit (pipe(7))
-                    fcntl.fcntl(ours[name], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                ours[name], theirs[name] = _output_pipe()
             if request.stdin:
                 theirs["stdin"], ours["stdin"] = os.pipe2(os.O_CLOEXEC)
         supplied = named if request.stdio == "fds" else {}
@@ -38,3 +36,19 @@ def make_stdio(request: Request, named: dict[str, int], null_fd: int) -> tuple[d
         close_all((*ours.values(), *theirs.values()))
         raise
     return ours, theirs
+
+
+def _output_pipe() -> tuple[int, int]:
+    """(reading end, the child's end). The child's is for reading, too: so the pipe lives as long as the child, and a
+    child whose output is not read by any process waits, and is not killed by SIGPIPE (`runtime.regained`).
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # the user's limit (pipe(7))
+            fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        return reader, os.open(f"/proc/self/fd/{writer}", os.O_RDWR | os.O_CLOEXEC)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)

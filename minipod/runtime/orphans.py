@@ -1,0 +1,104 @@
+"""Containers whose spawner has died (layer 3): the next spawner holds what is left of them, and reports their ends.
+
+Where it cannot, the agent watches them by their pidfds itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from minipod.errors import AgentError
+from minipod.kernel import process
+from minipod.runtime.container import Container
+from minipod.runtime.regained import regained
+from minipod.runtime.spawner.client import ChildExit, SpawnError
+from minipod.runtime.spawner.versions import Spawners
+
+_REAP_ATTEMPTS, _REAP_PAUSE_S = 25, 0.02
+
+log = logging.getLogger(__name__)
+
+
+class Orphans:
+    """Callbacks: `begin` starts a task, `finish` completes an exit, `lose` reports what is lost for good."""
+
+    def __init__(
+        self,
+        spawners: Spawners,
+        begin: Callable[[Coroutine[Any, Any, None]], None],
+        finish: Callable[[Container, ChildExit | None], Awaitable[None]],
+        lose: Callable[[Container, str], None],
+    ) -> None:
+        self._spawners = spawners
+        self._begin = begin
+        self._finish = finish
+        self._lose = lose
+
+    def regain(self, container: Container, pids: list[int]) -> dict[str, int]:
+        """The descriptors of a running container that no spawner has, as far as there still are some."""
+        try:
+            fds = {"pidfd": os.pidfd_open(container.status.pid)}
+        except ProcessLookupError:
+            return {}
+        fds |= regained(pids, container.record.pipes)
+        config = container.status.config
+        if config.tty:
+            self._lose(container, "agent and spawner died at once: its terminal is gone, and what it wrote into it")
+        elif missing := [name for name in ("stdout", "stderr") if name not in fds]:
+            what = " and ".join(missing)
+            self._lose(container, f"agent and spawner died at once: {what} cannot be found again: output is lost")
+        if config.stdin and not config.tty:
+            self._lose(container, "agent and spawner died at once: its standard input has ended")
+        return fds
+
+    async def hold(self, containers: list[Container]) -> None:
+        """The spawner of some of them has died: the next one holds what this agent has of these."""
+        try:
+            known = await self._spawners.children()
+        except SpawnError:  # it is gone as well, which is another call
+            return
+        for container in containers:
+            if container.status.id not in known and container.pidfd >= 0 and not container.watched:
+                await self._hold(container)
+
+    async def _hold(self, container: Container) -> None:
+        status = container.status
+        fds: dict[str, int] = {}
+        try:
+            for name, fd in container.descriptors().items():
+                fds[name] = os.dup(fd)  # while it is sent the container may end
+            await self._spawners.current.hold(status.id, status.pid, status.started_at_ns, fds)
+            log.info("container %s is held by another spawner, its own is gone", status.id[:12])
+        except (SpawnError, AgentError, OSError) as error:
+            log.warning("container %s: no spawner holds it: %s", status.id[:12], error)
+            self._watch(container)
+        finally:
+            for fd in fds.values():
+                os.close(fd)
+
+    def _watch(self, container: Container) -> None:
+        if container.pidfd >= 0:
+            container.watched = True
+            asyncio.get_running_loop().add_reader(container.pidfd, self._ended, container)
+
+    def _ended(self, container: Container) -> None:
+        asyncio.get_running_loop().remove_reader(container.pidfd)
+        self._begin(self._finish_watched(container))
+
+    async def _finish_watched(self, container: Container) -> None:
+        """Retries, because the status may be unavailable between the exit and its being reaped by init."""
+        ended_at_ns, ended = time.time_ns(), None
+        for _ in range(_REAP_ATTEMPTS):
+            status = process.exit_status(container.pidfd, container.status.pid)
+            if status is not None:
+                number = status & 0x7F
+                code = 128 + number if number else status >> 8
+                ended = ChildExit(container.status.id, container.status.pid, code, number, 0, ended_at_ns)
+                break
+            await asyncio.sleep(_REAP_PAUSE_S)
+        await self._finish(container, ended)
