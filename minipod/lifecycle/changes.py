@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TypedDict
 
 from minipod.api.types import Pod, PodStatus, ResourceRequirements
-from minipod.lifecycle.model import ContainerState, Kill, Pass, ProbeState, Run, Sandbox, User, Waiting
-from minipod.lifecycle.values import BackOff, FailedPull, Resizing
+from minipod.lifecycle.model import ContainerState, Kill, Pass, ProbeState, Run, Sandbox
+from minipod.lifecycle.values import BackOff, FailedPull, Resizing, User, Waiting
 
 
 class PodChanges(TypedDict, total=False):
@@ -38,6 +38,8 @@ class PodChanges(TypedDict, total=False):
     start_time: float | None
     volume_failures: int
     retry_at: float | None
+    halted: bool
+    halt_grace_s: float | None
 
 
 class PassChanges(TypedDict, total=False):

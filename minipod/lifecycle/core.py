@@ -31,6 +31,7 @@ from minipod.lifecycle.model import (
     ImageFailed,
     ImagePulling,
     ImageReady,
+    NodeHalted,
     PodAdded,
     PodState,
     PodUpdated,
@@ -95,7 +96,7 @@ def step(state: PodState, event: Event, now: float, ahead_s: float = 0.0) -> tup
 def next_wakeup(state: PodState) -> float | None:
     """When a Tick is wanted at the latest; None: only events bring the pod on."""
     times: list[float | None] = [*kill.wakeups(state), state.retry_at]
-    if state.stage == "syncing" and passes.at_rest(state):
+    if state.stage == "syncing" and passes.at_rest(state) and not passes.is_halted(state):
         times += [state.pass_at, state.publish_at, *probes.still_started(state).values()]
         if not state.evicted_reason:
             times.append(passes.deadline(state))
@@ -155,6 +156,8 @@ def _on(work: Work, event: Event) -> None:
             _on_condition(work, event)
         case SourcesChanged():
             _on_sources(work)
+        case NodeHalted():
+            work.set(halted=event.halted, halt_grace_s=event.grace_s, changed=True)
         case Evict():
             _on_evict(work, event)
         case DeleteRequested():

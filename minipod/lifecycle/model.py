@@ -30,20 +30,12 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.types import Pod, PodStatus, ResourceRequirements
-from minipod.lifecycle.values import BackOff, FailedPull, Resizing, Value
+from minipod.lifecycle.values import BackOff, FailedPull, Resizing, User, Value, Waiting
 
 EVICTED = "Evicted"  # the reason of a pod that took more of the node than it may
 
 
 # --- state ------------------------------------------------------------
-
-
-class User(Value, frozen=True, kw_only=True):
-    """v1 LinuxContainerUser: what the first process really runs as."""
-
-    uid: int
-    gid: int
-    supplemental_groups: tuple[int, ...] = ()
 
 
 class Run(Value, frozen=True, kw_only=True):
@@ -82,13 +74,6 @@ class Run(Value, frozen=True, kw_only=True):
     def ended(self) -> float:
         """When it ended, in the lifecycle's time."""
         return self.finished_at - self.ahead_s
-
-
-class Waiting(Value, frozen=True, kw_only=True):
-    """Why the last try to start a container failed (the kubelet's reason cache)."""
-
-    reason: str
-    message: str = ""
 
 
 class ProbeState(Value, frozen=True, kw_only=True):
@@ -187,6 +172,8 @@ class PodState(Value, frozen=True, kw_only=True):
     start_time: float | None = None  # when the status was first published: status.startTime, in the lifecycle's time
     volume_failures: int = 0
     retry_at: float | None = None  # volumes or tearing down failed: try again then
+    halted: bool = False  # the node stops its pods: what runs is ended, nothing is started
+    halt_grace_s: float | None = None  # at most so long; None: the pod's own grace period
 
     @property
     def starting(self) -> str:
@@ -217,6 +204,14 @@ class AgentStarted(Event, frozen=True, kw_only=True):
     ips: tuple[str, ...] = ()
     runs: dict[str, Run] = {}
     max_backoff_s: float = 300.0
+    halted: bool = False  # see NodeHalted
+
+
+class NodeHalted(Event, frozen=True, kw_only=True):
+    """The node stops its pods, as before a shutdown, each container within `grace_s`, or lets them run again."""
+
+    halted: bool = True
+    grace_s: float | None = None
 
 
 class PodUpdated(Event, frozen=True, kw_only=True):

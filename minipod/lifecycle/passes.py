@@ -20,10 +20,10 @@ from minipod.lifecycle.model import (
     StartContainer,
     StopSandbox,
     TearDown,
-    Waiting,
 )
 from minipod.lifecycle.publish import has_initialized, publish
 from minipod.lifecycle.spec import image_of, is_regular_init, kind_of, pod_words, volume_images
+from minipod.lifecycle.values import Waiting
 from minipod.lifecycle.work import Work
 
 RELIST_S = 1.0  # the kubelet learns within about a second what it has done itself
@@ -96,6 +96,8 @@ def _sync(work: Work) -> bool:
         return False
     if state.pod.metadata.deletion_timestamp is not None:
         return begin_termination(work)
+    if is_halted(state):
+        return _halt(work)
     if state.starting or kill.killing(state):
         return False
     if state.current_pass is not None:
@@ -108,6 +110,31 @@ def _sync(work: Work) -> bool:
     if _due(state.publish_at, work.now):
         publish(work)
     return False
+
+
+def is_halted(state: PodState) -> bool:
+    """The node has stopped the pod: no time brings it on. A deletion goes on."""
+    return state.halted and state.pod.metadata.deletion_timestamp is None
+
+
+def is_alive(state: PodState) -> bool:
+    """Whether a container runs, or something is being started."""
+    return bool(kill.running(state)) or (state.stage == "syncing" and _waits_for_runtime(state))
+
+
+def _halt(work: Work) -> bool:
+    """The node stops its pods: containers end in their order and nothing is started until it lets them run again."""
+    work.set(current_pass=None, pass_at=None, publish_at=None)
+    own, most = kill.pod_grace_s(work.state), work.state.halt_grace_s
+    grace = own if most is None else min(own, most)
+    for name in kill.running(work.state):
+        kill.shorten(work, name, grace)
+        kill.start_kill(work, name, grace_s=grace, ordered=_has_sidecars(work.state))
+    if kill.killing(work.state) or not work.state.changed:
+        return False
+    work.set(changed=False)
+    publish(work)
+    return work.state.phase in TERMINAL_PHASES and begin_termination(work)
 
 
 def _begin(work: Work) -> bool:

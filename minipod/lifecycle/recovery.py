@@ -22,6 +22,7 @@ def recover(work: Work, event: AgentStarted) -> None:
     _bound(work)
     work.set(
         max_backoff_s=event.max_backoff_s,
+        halted=event.halted,
         current_pass=None,
         pass_at=None,
         publish_at=None,

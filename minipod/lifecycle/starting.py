@@ -22,11 +22,10 @@ from minipod.lifecycle.model import (
     RemoveContainer,
     Run,
     RunHook,
-    Waiting,
 )
 from minipod.lifecycle.passes import start_failed, start_succeeded
 from minipod.lifecycle.spec import find_container, image_of
-from minipod.lifecycle.values import FailedPull
+from minipod.lifecycle.values import FailedPull, Waiting
 from minipod.lifecycle.work import Work
 
 PULL_BACK_OFF = "ImagePullBackOff"

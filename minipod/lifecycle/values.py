@@ -1,4 +1,4 @@
-"""What the lifecycle remembers of delays and of a resize, as values (layer 4). Decides nothing."""
+"""What the lifecycle remembers of users, of failed starts, of delays and of a resize (layer 4). Decides nothing."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ class FailedPull(Value, frozen=True, kw_only=True):
 
     backoff: BackOff
     error: str = ""
+
+
+class User(Value, frozen=True, kw_only=True):
+    """v1 LinuxContainerUser: what the first process really runs as."""
+
+    uid: int
+    gid: int
+    supplemental_groups: tuple[int, ...] = ()
+
+
+class Waiting(Value, frozen=True, kw_only=True):
+    """Why the last try to start a container failed (the kubelet's reason cache)."""
+
+    reason: str
+    message: str = ""

@@ -128,7 +128,7 @@ def of_the_caller(facts: HostFacts, lines: str | None = None) -> list[str]:
     while path != "/":
         directory = controller_directory(path, "memory", facts)
         limit = _number(directory, "memory.max" if facts.cgroup_version == 2 else "memory.limit_in_bytes")
-        if 0 < limit < _NO_LIMIT:
+        if 0 < limit < _NO_LIMIT and not path.endswith(".service"):  # a unit's own limit is meant for the agent
             found.append(
                 f"cgroup {path}: its memory limit of {limit} bytes holds for the agent and the spawner: {_UNIT}"
             )

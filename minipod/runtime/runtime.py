@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from minipod.config import Config
 from minipod.failpoint import reached
 from minipod.paths import Paths
+from minipod.plan.cgroup import hierarchies
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, SandboxConfig
 from minipod.runtime import cgroup, leftovers, resize
 from minipod.runtime.attachment import Attachment
@@ -41,7 +42,7 @@ class Runtime:
         self._paths = paths
         self._facts = facts
         self._network = Network(paths, config)
-        self._spawners = Spawners(paths, self._child_ended, lambda: self._containers.spawner_lost())
+        self._spawners = Spawners(paths, self._child_ended, lambda: self._containers.spawner_lost(), hierarchies(facts))
         self._sandboxes = Sandboxes(paths, facts, self._network, self._spawners)
         self._execs = Execs(self._spawners, facts, paths)
         self._containers = Containers(

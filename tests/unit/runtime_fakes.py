@@ -287,7 +287,9 @@ class FakeImages:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path)
 
-    def spawners(paths: Paths, on_exit: Callable[[ChildExit], None], on_lost: Callable[[], None]) -> FakeSpawner:
+    def spawners(
+        paths: Paths, on_exit: Callable[[ChildExit], None], on_lost: Callable[[], None], *_: object
+    ) -> FakeSpawner:
         made.spawner.on_exit, made.spawner.on_lost = on_exit, on_lost
         return made.spawner
 

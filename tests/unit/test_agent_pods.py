@@ -295,6 +295,27 @@ def test_after_a_reboot_the_pod_starts_anew_with_its_init_containers(
     virtually(main())
 
 
+@pytest.mark.parametrize(("boot", "runs"), [("one", False), ("two", True)])
+def test_pods_that_were_stopped_run_again_after_the_next_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: str, runs: bool
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(processes, "boot_id", lambda: "one")
+        first = await Agent(tmp_path).recover()
+        first.start(make_pod("web", "a"))
+        await until(lambda: first.runtime.is_running("a"))
+        first.pods.halt(None)
+        await until(lambda: not first.pods.running())
+        await first.crash()
+        monkeypatch.setattr(processes, "boot_id", lambda: boot)
+        second = await Agent(tmp_path, FakeRuntime()).recover()
+        assert second.pods.halted is not runs
+        await asyncio.sleep(1000)
+        assert second.runtime.is_running("a") == runs
+
+    virtually(main())
+
+
 def test_a_clock_that_is_set_back_delays_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         agent = Agent(tmp_path)

@@ -344,6 +344,34 @@ def test_status_counts_and_shutdown_leaves(tmp_path: Path) -> None:
     with_agent(tmp_path, test)
 
 
+def test_halt_ends_the_containers_of_all_pods_and_resume_starts_them_again(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached(MANIFEST.replace("Never", "Always"))
+        assert (await agent.ask(verb="halt", grace_period=5))[-1]["stopped"] == ["default/web"]
+        assert not agent.runtime.is_running("main")
+        (refused,) = await agent.run_detached(MANIFEST.replace("web", "db"))
+        assert "minipod agent start-pods" in refused["error"]["message"]
+        await asyncio.sleep(1000)
+        assert not agent.runtime.is_running("main")
+        assert (await agent.ask(verb="resume"))[-1]["ok"]
+        await until(lambda: agent.runtime.is_running("main"))
+
+    with_agent(tmp_path, test)
+
+
+def test_containers_continue_to_end_where_the_client_of_halt_has_gone(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        agent.runtime.stop_takes_s = 15
+        client = agent.client()
+        await client.send(verb="halt", grace_period=20)
+        await until(lambda: agent.pods.halted)
+        client.close()
+        await until(lambda: not agent.runtime.is_running("main"))
+
+    with_agent(tmp_path, test)
+
+
 def test_after_a_sudden_end_only_what_has_no_sandbox_is_swept(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         await agent.run_detached()

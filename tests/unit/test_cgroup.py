@@ -323,6 +323,10 @@ def test_what_the_caller_s_groups_do_to_the_agent_is_said(tmp_path: Path) -> Non
     v1 = msgspec.structs.replace(HYBRID, cgroup_mounts={"memory": str(tmp_path)})
     assert runtime.of_the_caller(v1, f"4:memory:{slice_}\n0::/\n") == []
     assert runtime.of_the_caller(v2, "0::/\n") == []
+    unit = "/system.slice/minipod.service"
+    (tmp_path / unit[1:]).mkdir(parents=True)
+    (tmp_path / unit[1:] / "memory.max").write_text("2147483648\n")
+    assert runtime.of_the_caller(v2, f"0::{unit}\n") == [], "a unit's own limit is the agent's"
 
 
 def test_a_hierarchy_that_is_mounted_nowhere_is_reported() -> None:

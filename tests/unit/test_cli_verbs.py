@@ -358,3 +358,25 @@ def test_exec_shows_which_container_was_chosen(run: Run) -> None:
         "",
         'Defaulted container "app" out of: app, side\n',
     )
+
+
+def test_stop_pods_waits_and_names_what_was_stopped(run: Run) -> None:
+    asked: list[Object] = []
+
+    def halt(peer: Peer, request: Object) -> None:
+        asked.append(request)
+        peer.ok(stopped=["default/web"])
+
+    assert run("agent", "stop-pods", "--grace-period", "9", halt=halt) == (0, "pod/default/web stopped\n", "")
+    assert asked[0]["grace_period"] == 9
+
+
+def test_start_pods_is_silent(run: Run) -> None:
+    assert run("agent", "start-pods", resume=lambda peer, _: peer.ok()) == (0, "", "")
+
+
+@pytest.mark.parametrize("words", [("start-pods", "--grace-period=1"), ("stop-pods", "--grace-period=-1"), ("stop",)])
+def test_wrong_words_for_the_agent_are_refused(run: Run, words: tuple[str, ...]) -> None:
+    status, out, err = run("agent", *words)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")

@@ -11,6 +11,7 @@ import pytest
 from minipod.control.verbs.apply import ApplyRequest
 from minipod.control.verbs.debug import AttachRequest, DebugRequest
 from minipod.control.verbs.execute import ExecRequest
+from minipod.control.verbs.halt import HaltRequest
 from minipod.control.verbs.listing import GetRequest
 from minipod.control.verbs.metadata import MetadataRequest
 from minipod.control.verbs.patch import EditRequest, PatchRequest
@@ -38,6 +39,8 @@ REQUESTS: dict[str, type[msgspec.Struct] | None] = {
     "annotate": MetadataRequest,
     "status": None,
     "shutdown": ShutdownRequest,
+    "halt": HaltRequest,
+    "resume": None,
     "gc": GcRequest,
 }
 

@@ -65,8 +65,8 @@ def test_a_spawner_is_known_by_its_folder(monkeypatch: pytest.MonkeyPatch) -> No
     def process(pid: int, name: str, *command: str) -> SimpleNamespace:
         return SimpleNamespace(pid=pid, name=lambda: name, cmdline=lambda: list(command))
 
-    ours = "from minipod.runtime.spawner.program import main; main(8, '/run/minipod/exits')"
-    others = "from minipod.runtime.spawner.program import main; main(8, '/run/minipod/exits2')"
+    ours = "from minipod.runtime.spawner import group, program; program.main(8, '/run/minipod/exits'); group.leave()"
+    others = ours.replace("exits", "exits2")
     table = [
         process(9, "minipod-spawner", "python", "-c", ours),
         process(4, "minipod-spawner", "python", "-c", ours),

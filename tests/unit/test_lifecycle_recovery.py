@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from minipod.lifecycle import core, model
+from minipod.lifecycle.values import User
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
 Spec = dict[str, Any]
@@ -258,7 +259,7 @@ def test_a_start_that_was_not_reported_is_reported_and_its_post_start_hook_runs(
     hook = {"postStart": {"exec": {"command": ["true"]}}}
     container = {"name": "c", "command": ["sh", "-c", "sleep 1000"], "lifecycle": hook}
     sim, run = created(containers=[container, {"name": "d", "command": ["sh", "-c", "sleep 1000"]}])
-    user = model.User(uid=7, gid=7)
+    user = User(uid=7, gid=7)
     take_over(sim, {"c": msgspec.structs.replace(run, state="running", pid=5, user=user, started_at=sim.now)})
     hooks = [action for _, action in sim.actions if isinstance(action, model.RunHook)]
     assert [(hook.name, hook.hook) for hook in hooks] == [("c", "postStart")]

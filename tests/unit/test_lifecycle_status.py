@@ -7,6 +7,7 @@ import pytest
 
 from minipod.api.types import PodCondition, PodStatus
 from minipod.lifecycle import core, model
+from minipod.lifecycle.values import User
 from minipod.plan.configs import HostFacts
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
@@ -73,7 +74,7 @@ def test_user_of_the_process_is_reported() -> None:
     sim.hangs = {"c"}
     sim.run(1)
     sim.send(model.ContainerCreated(name="c", container_id="x"))
-    user = model.User(uid=7, gid=8, supplemental_groups=(8, 9))
+    user = User(uid=7, gid=8, supplemental_groups=(8, 9))
     sim.send(model.ContainerStarted(name="c", container_id="x", pid=1, at=sim.now, user=user))
     linux = sim.container("c").user.linux
     assert (linux.uid, linux.gid, linux.supplemental_groups) == (7, 8, (8, 9))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.tools import CHECKOUT, DidNotRunError, cache_folder, install_tools, locked, say
 from tests.vm.boot import accelerator_for, run_in_vm
-from tests.vm.image import root_image
+from tests.vm.image import KINDS, root_image
 from tests.vm.kernel import RELEASES, kernel_of
 
 #: Debian package → a program of it
@@ -42,6 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/vm-test", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--kernel", choices=RELEASES, default="trixie", help="whose kernel (default trixie's, 6.12)")
     parser.add_argument("--all", action="store_true", help="all node tests, not only those marked vm")
+    parser.add_argument("--systemd", action="store_true", help="instead tests/systemd, in a Debian that systemd boots")
     parser.add_argument("--time-limit", type=float, default=5400, metavar="S", help="for the tests (default 5400)")
     parser.add_argument("--rebuild", action="store_true", help="first remove what was downloaded and built")
     parser.add_argument("--prepare", action="store_true", help="only download and build")
@@ -61,21 +62,27 @@ def run(args: argparse.Namespace, pytest_arguments: list[str]) -> int:
     cache = cache_folder()
     with locked(cache):
         if args.rebuild:
-            for part in (*cache.glob("root-*"), *cache.glob("kernel-*")):
-                shutil.rmtree(part)
+            for kind in (*KINDS, "kernel"):
+                for part in cache.glob(f"{kind}-*"):
+                    shutil.rmtree(part)
         kernel = kernel_of(args.kernel, cache)
-        root = root_image(cache)
+        root = root_image(cache, "systemd" if args.systemd else "root")
         accelerator = accelerator_for(kernel, cache)
     if args.prepare:
         return 0
     slow = ": software emulation, 20 to 30 times slower" if accelerator == "tcg" else ""
     say(f"booting Linux {kernel.version}, accelerator {accelerator}{slow}")
     begun = time.monotonic()
+    slowness = SLOWNESS[accelerator]
+    wanted = (
+        under_systemd(pytest_arguments, slowness) if args.systemd else command(args.all, pytest_arguments, slowness)
+    )
     status = run_in_vm(
-        command(args.all, pytest_arguments, SLOWNESS[accelerator]),
+        wanted,
         kernel=kernel,
         root=root,
         accelerator=accelerator,
+        systemd=args.systemd,
         timeout_s=args.time_limit,
     )
     say(f"Linux {kernel.version}: status {status} after {time.monotonic() - begun:.0f} s")
@@ -93,6 +100,11 @@ def command(every: bool, arguments: list[str], slowness: int) -> str:
     if not chosen and not every:
         words += ["-m", "vm"]
     return f"export MINIPOD_TEST_SLOWNESS={slowness}\n{shlex.join(words)}\n"
+
+
+def under_systemd(arguments: list[str], slowness: int) -> str:
+    """What the guest's service runs at each boot: tests/systemd, which reboots the machine in between."""
+    return f"export MINIPOD_TEST_SLOWNESS={slowness}\nexec python3 -m tests.systemd {shlex.join(arguments)}\n"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.tools import CHECKOUT, LEFT_OUT, DidNotRunError, program, say
@@ -36,19 +36,18 @@ ACCELERATORS = {
 class Machine:
     """QEMU with this kernel; what the guest writes to its second serial line comes out of `output_fd`."""
 
-    def __init__(self, accelerator: str, kernel: Kernel, folder: Path, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(self, accelerator: str, kernel: Kernel, folder: Path, words: str, arguments: Sequence[str]) -> None:
         initrd = folder / "initramfs"
         initrd.write_bytes(initramfs(kernel))
         self.console = folder / "console.log"
-        words = "minipod.probe" if not arguments else ""
         self.process = subprocess.Popen(
             [
                 program("qemu-system-x86_64"), *ACCELERATORS[accelerator], "-machine", "q35",
                 "-smp", str(min(2, os.cpu_count() or 1)), "-m", str(MEMORY_MIB),
-                "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-nodefaults", "-no-user-config", "-display", "none",
                 "-serial", f"file:{self.console}", "-serial", "stdio",
                 "-kernel", str(kernel.image), "-initrd", str(initrd),
-                "-append", f"console=ttyS0 loglevel=4 panic=-1 mitigations=off {words}", *arguments,
+                "-append", f"console=ttyS0 loglevel=4 mitigations=off {words}", *arguments,
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
         )  # fmt: skip
@@ -91,8 +90,11 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(accelerator: str, kernel: Kernel, folder: Path, arguments: tuple[str, ...] = ()) -> Iterator[Machine]:
-    made = Machine(accelerator, kernel, folder, arguments)
+def machine(
+    accelerator: str, kernel: Kernel, folder: Path, words: str, arguments: Sequence[str] = ()
+) -> Iterator[Machine]:
+    """`words`: for the kernel's command line, on which `init` finds them. `arguments`: QEMU's."""
+    made = Machine(accelerator, kernel, folder, words, arguments)
     try:
         yield made
     finally:
@@ -113,16 +115,23 @@ def accelerator_for(kernel: Kernel, cache: Path) -> str:
         if known == boot_id:
             return found
     say(f"trying whether KVM works here (at most {PROBE_TIMEOUT_S} s)")
-    with tempfile.TemporaryDirectory(prefix="minipod-vm") as folder, machine("kvm", kernel, Path(folder)) as probe:
+    with (
+        tempfile.TemporaryDirectory(prefix="minipod-vm") as folder,
+        machine("kvm", kernel, Path(folder), "minipod.probe") as probe,
+    ):
         found = "tcg" if probe.wait_ready(PROBE_TIMEOUT_S) is None else "kvm"
     memory.write_text(f"{boot_id} {found}\n")
     return found
 
 
-def run_in_vm(command: str, *, kernel: Kernel, root: Path, accelerator: str, timeout_s: float) -> int:
+def run_in_vm(
+    command: str, *, kernel: Kernel, root: Path, accelerator: str, timeout_s: float, systemd: bool = False
+) -> int:
     """Runs a shell command in a copy of the checkout in the VM, its output on stdout; returns its status.
 
-    Boots again where the guest does not report in time, never once the command has begun. Raises DidNotRunError.
+    `systemd`: it is the image's first process, the command is a service of it and may reboot the machine
+    (`systemd-guest`). Boots again where the guest does not report in time, never once the command has begun. Raises
+    DidNotRunError.
     """
     with tempfile.TemporaryDirectory(prefix="minipod-vm", dir="/var/tmp") as name:
         folder = Path(name)
@@ -135,9 +144,12 @@ def run_in_vm(command: str, *, kernel: Kernel, root: Path, accelerator: str, tim
             _disk(folder / "checkout.tar", "readonly=on"),
             _disk(answer),
         )
-        arguments = tuple(word for disk in disks for word in ("-drive", disk))
+        # a panic ends QEMU; systemd's machine may reboot, and one that panics hangs until its time is over
+        arguments = [] if systemd else ["-no-reboot"]
+        words = "minipod.systemd systemd.getty_auto=no" if systemd else "panic=-1"
+        arguments += [word for disk in disks for word in ("-drive", disk)]
         for attempt in range(1, BOOTS + 1):
-            with machine(accelerator, kernel, folder, arguments) as vm:
+            with machine(accelerator, kernel, folder, words, arguments) as vm:
                 first = vm.wait_ready(READY_TIMEOUT_S)
                 if first is not None:
                     _relay(vm, first, timeout_s)

@@ -11,6 +11,8 @@ from tests.vm.kernel import Kernel
 
 HERE = Path(__file__).parent
 REGULAR, FOLDER, CHARACTER_DEVICE = 0o100000, 0o040000, 0o020000
+#: what continues in the root image: a first process, or a service of systemd
+GUESTS = ("guest", "systemd-guest", "minipod-vm.service")
 FOLDERS = ("bin", "dev", "modules", "proc", "root", "run")
 
 
@@ -21,7 +23,7 @@ def initramfs(kernel: Kernel) -> bytes:
         _entry("dev/console", CHARACTER_DEVICE | 0o600, device=(5, 1)),
         _entry("bin/busybox", REGULAR | 0o755, Path(program("busybox")).read_bytes()),
         _entry("init", REGULAR | 0o755, (HERE / "init").read_bytes()),
-        _entry("guest", REGULAR | 0o755, (HERE / "guest").read_bytes()),
+        *(_entry(name, REGULAR | 0o755, (HERE / name).read_bytes()) for name in GUESTS),
     ]
     entries += [
         _entry(f"modules/{module.name}", REGULAR | 0o644, module.read_bytes()) for module in kernel.boot_modules

@@ -22,6 +22,7 @@ from minipod.api.types import EphemeralContainer, Pod
 from minipod.errors import ContainerError, HostError, ImageError, MinipodError, NotFoundError, VolumeError
 from minipod.failpoint import reached
 from minipod.lifecycle import model
+from minipod.lifecycle.values import User
 from minipod.plan.cgroup import burstable_cgroup, set_burstable_shares
 from minipod.plan.configs import ContainerConfig, Image
 from minipod.plan.operation import HostOperation
@@ -409,11 +410,11 @@ def image_id(status: ContainerStatus) -> str:
     return status.image_ref or status.image_id
 
 
-def user_of(status: ContainerStatus) -> model.User | None:
+def user_of(status: ContainerStatus) -> User | None:
     user = status.user
     if user is None:
         return None
-    return model.User(uid=user.uid, gid=user.gid, supplemental_groups=user.supplemental_groups)
+    return User(uid=user.uid, gid=user.gid, supplemental_groups=user.supplemental_groups)
 
 
 def run_of(status: ContainerStatus, message: str) -> model.Run:

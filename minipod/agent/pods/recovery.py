@@ -64,6 +64,7 @@ async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, 
         ips=sandbox.ips if sandbox is not None else (),
         runs={name: run_of(status, _message(state, status)) for name, status in found.items()},
         max_backoff_s=node.config.max_container_restart_period_s,
+        halted=pods.halted,
     )
     if owner and rebooted:
         owner = "0 0"  # that process ended with the boot

@@ -20,18 +20,20 @@ from minipod.api.kinds import POD, Kind
 from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
 from minipod.api.validation.prepare import created_metadata
-from minipod.errors import ConflictError, NotFoundError
+from minipod.errors import ConflictError, HostError, NotFoundError
 from minipod.failpoint import reached
 from minipod.kernel.regular import opened_folder
 from minipod.kernel.remove import remove_tree_at
 from minipod.lifecycle import core, model
 from minipod.lifecycle.allocation import allocated_pod
+from minipod.lifecycle.passes import is_alive
 from minipod.paths import LOG_FOLDERS
 from minipod.runtime.offload import slowly_off_loop
 from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
 
+_HALTED = "halted"  # key in the store: the id of the boot in which the pods were stopped
 _REMOVAL_S = 10.0  # how long an exiting agent waits for removals of logs; gc finds the rest
 
 
@@ -52,6 +54,31 @@ class Pods:
 
     def __len__(self) -> int:
         return len(self._workers)
+
+    # -- the node's shutdown ------------------------------------------------------------------------------------
+
+    @property
+    def halted(self) -> bool:
+        """Whether the pods of this node are stopped: since `halt`, also under a later agent, until the next boot."""
+        return self._node.store.meta(_HALTED) == processes.boot_id()
+
+    def halt(self, grace_s: float | None) -> None:
+        """All containers begin to end, with at most `grace_s`; none is started, and no pod created, until `resume`."""
+        self._node.store.set_meta(_HALTED, processes.boot_id())
+        for worker in self._by_uid.values():
+            worker.post(model.NodeHalted(grace_s=grace_s))
+
+    def resume(self) -> None:
+        """The pods that were halted run again, as their restart policies say."""
+        if not self.halted:
+            return
+        self._node.store.set_meta(_HALTED, "")
+        for worker in self._by_uid.values():
+            worker.post(model.NodeHalted(halted=False))
+
+    def running(self) -> list[str]:
+        """`namespace/name` of the pods that have a running container, or one that is being started."""
+        return [f"{worker.namespace}/{worker.name}" for worker in self._by_uid.values() if is_alive(worker.state)]
 
     # -- finding ------------------------------------------------------------------------------------------------
 
@@ -88,8 +115,11 @@ class Pods:
         """Creates all of them or none. `owner`: the `processes.identity` of the process that owns them. `applied`: the
         manifest, where `apply` created them.
 
-        Raises ConflictError naming the pod that has the name, and HostError where the store cannot take them.
+        Raises ConflictError naming the pod that has the name, and HostError where the store cannot take them or the
+        node's pods are stopped.
         """
+        if self.halted:
+            raise HostError("the pods of this host are stopped: minipod agent start-pods lets them run again")
         named = [self._completed(pod) for pod in pods]
         self._check_names(named)
         self._node.unsaved.flush()

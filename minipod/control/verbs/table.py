@@ -21,6 +21,7 @@ from minipod.control.verbs.apply import apply
 from minipod.control.verbs.changes import kind_wanted
 from minipod.control.verbs.execute import execute
 from minipod.control.verbs.gc import collect
+from minipod.control.verbs.halt import halt
 from minipod.control.verbs.listing import Get, GetRequest
 from minipod.control.verbs.metadata import change_metadata
 from minipod.control.verbs.objects import DeleteObjects
@@ -85,6 +86,8 @@ class Verbs:
             "annotate": self.change_metadata,
             "status": self.status,
             "shutdown": self.shutdown,
+            "halt": self.halt,
+            "resume": self.resume,
             "gc": self.collect,
         }
 
@@ -176,6 +179,13 @@ class Verbs:
                 f"{SCHEMA_VERSION}, that version knows {wanted.schema}): use minipod {__version__}"
             )
         asyncio.get_running_loop().call_soon(self._leave)
+        return {"pods": len(self._pods)}
+
+    async def halt(self, connection: Connection, request: Message) -> dict[str, Any]:
+        return await halt(self._pods, connection, request)
+
+    async def resume(self, connection: Connection, request: Message) -> dict[str, Any]:
+        self._pods.resume()
         return {"pods": len(self._pods)}
 
     async def collect(self, connection: Connection, request: Message) -> dict[str, Any]:

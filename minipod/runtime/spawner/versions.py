@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable
 
 import minipod
 from minipod.errors import AgentError
+from minipod.kernel.cgroup import Hierarchy
 from minipod.paths import Paths
+from minipod.runtime.spawner import group
 from minipod.runtime.spawner.client import Child, ChildExit, Spawned, SpawnerClient, SpawnError
 from minipod.runtime.spawner.start import reap, start_spawner
+
+log = logging.getLogger(__name__)
 
 _REAP_AFTER_S = 0.2  # its socket closes a moment before it is a zombie
 
@@ -24,7 +29,16 @@ _REAP_AFTER_S = 0.2  # its socket closes a moment before it is a zombie
 class Spawners:
     """Connections by socket path. `current` makes the new children."""
 
-    def __init__(self, paths: Paths, on_exit: Callable[[ChildExit], None], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        on_exit: Callable[[ChildExit], None],
+        on_lost: Callable[[], None],
+        hierarchies: tuple[Hierarchy, ...] = (),
+    ) -> None:
+        """`hierarchies`: in which a service's spawners have a group of their own."""
+        self._hierarchies = hierarchies
+        self._cgroup_root = paths.cgroup_root
         self._folder = f"{paths.root}/spawners"
         self._exits = f"{paths.root}/exits"
         self._own = f"{self._folder}/{minipod.__version__}.sock"
@@ -49,6 +63,13 @@ class Spawners:
                     os.unlink(path)
         if self._own not in self._clients:
             self._start()
+        self._separate()
+
+    def _separate(self) -> None:
+        try:
+            group.separate(self._exits, self._cgroup_root, self._hierarchies)
+        except OSError as error:
+            log.warning("%s: %s: the spawner stays in the agent's group", error.filename, error.strerror)
 
     def _start(self) -> None:
         start_spawner(self._own, self._exits)
@@ -70,6 +91,7 @@ class Spawners:
             os.unlink(path)
         if path == self._own:
             self._start()
+            self._separate()
         asyncio.get_running_loop().call_later(_REAP_AFTER_S, reap)
         self._on_lost()
 
