@@ -28,11 +28,11 @@ _IDENTITY = "node"  # key in the store: the uid, and the time at which this node
 
 
 def host_node(facts: HostFacts, store: Store, now_s: float) -> Node:
-    """`now_s`: the time at which the agent started, seconds since the epoch. May raise HostError (the store)."""
+    """`now_s`: the time at which the agent started, seconds since the epoch."""
     known = store.meta(_IDENTITY)
     if known is None:
         known = f"{uuid.uuid4()} {timestamp(now_s)}"
-        store.set_meta(_IDENTITY, known)
+        store.note(_IDENTITY, known)
     uid, _, created = known.partition(" ")
     name, machine = facts.node_name, os.uname().machine
     architecture = ARCHITECTURES.get(machine, machine)

@@ -6,9 +6,9 @@ import logging
 import os
 
 from minipod.agent.node import Node
-from minipod.agent.pods.executor import one_line
 from minipod.agent.pods.table import Pods
 from minipod.errors import MinipodError, NotFoundError
+from minipod.kernel.error_text import text_of
 from minipod.kernel.mount import mounts_below, umount_if_mounted
 from minipod.kernel.remove import remove_tree
 from minipod.runtime.face import Leftover
@@ -28,7 +28,7 @@ async def remove_container(node: Node, container_id: str) -> list[str]:
     try:
         await node.runtime.remove_container(container_id)
     except (MinipodError, OSError) as error:
-        return [f"container {container_id[:12]}: {one_line(error)}"]
+        return [f"container {container_id[:12]}: {text_of(error)}"]
     return []
 
 
@@ -46,14 +46,14 @@ async def sweep(node: Node, pods: Pods) -> None:
     try:
         found: list[Leftover] = [*await node.runtime.find_leftovers(), *await folders(node, pods, keep_sandboxed=True)]
     except (MinipodError, OSError) as error:
-        log.warning("what the last agent left cannot be found: %s", one_line(error))
+        log.warning("what the last agent left cannot be found: %s", text_of(error))
         return
     for leftover in found:
         try:
             await slowly_off_loop(leftover.undo)
             log.info("the last agent left a %s: removed", leftover.describe())
         except (MinipodError, OSError) as error:
-            log.warning("the last agent left a %s: %s", leftover.describe(), one_line(error))
+            log.warning("the last agent left a %s: %s", leftover.describe(), text_of(error))
 
 
 async def remove_sandbox(node: Node, sandbox_id: str) -> list[str]:
@@ -62,7 +62,7 @@ async def remove_sandbox(node: Node, sandbox_id: str) -> list[str]:
     except NotFoundError:
         pass
     except (MinipodError, OSError) as error:
-        return [f"sandbox {sandbox_id[:12]}: {one_line(error)}"]
+        return [f"sandbox {sandbox_id[:12]}: {text_of(error)}"]
     return []
 
 

@@ -20,8 +20,9 @@ from typing import Any, Protocol
 import msgspec
 
 from minipod.config import Config
-from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError, utf8
+from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError
 from minipod.failpoint import reached
+from minipod.kernel.error_text import limit_of, text_of
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
@@ -176,7 +177,9 @@ class Containers:
             async with asyncio.timeout(_ADOPT_S):
                 spawned = await self._spawners.adopt(container_id)
         except (SpawnError, TimeoutError) as error:
-            log.warning("container %s: its start was interrupted: %s", container_id[:12], _text(error) or "no exec yet")
+            log.warning(
+                "container %s: its start was interrupted: %s", container_id[:12], text_of(error) or "no exec yet"
+            )
             cgroup.kill(self.cgroup(container), self._facts)
             await self._spawners.forget(container_id)
             return
@@ -256,7 +259,7 @@ class Containers:
             reached("container.made")
         except (OSError, MinipodError) as error:
             reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
-            failure = ContainerError(_text(error), reason)
+            failure = ContainerError(text_of(error), reason)
             notes = await slowly_off_loop(_undo, container)
             _discard(container, notes)
             for note in notes:
@@ -304,7 +307,7 @@ class Containers:
                     fds=fds,
                 )
         except (SpawnError, ContainerError, ImageError, OSError) as error:
-            message = _text(error)
+            message = _of_start(error)
             if cgroup.oom_kills(self.cgroup(container), self._facts):
                 message += ": out of memory, its memory limit is too low"
             container.release()
@@ -450,7 +453,7 @@ def _undo(container: Container) -> list[str]:
             operation.undo()
             reached("undone", operation)
         except OSError as error:
-            failures.append(f"{type(operation).__name__}: {_text(error)}")
+            failures.append(f"{type(operation).__name__}: {text_of(error)}")
     return failures
 
 
@@ -465,8 +468,7 @@ def _discard(container: Container, failures: Sequence[str]) -> None:
             os.rmdir(container.directory)
 
 
-def _text(error: BaseException) -> str:
-    if not isinstance(error, OSError):
-        return str(error)
-    text = (error.strerror or str(error)).lower()
-    return utf8(f"{error.filename}: {text}" if error.filename else text)
+def _of_start(error: BaseException) -> str:
+    """With the limit that a failure of the spawner's means."""
+    why = limit_of(OSError(error.errno, ""), error.operation) if isinstance(error, SpawnError) else ""
+    return f"{text_of(error)}: {why}" if why else text_of(error)

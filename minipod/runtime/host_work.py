@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import ParamSpec, TypeVar
 
-from minipod.errors import ContainerError, ImageError, MinipodError, VolumeError
+from minipod.errors import ContainerError, ImageError, MinipodError, RuntimeFailure, VolumeError
 from minipod.failpoint import reached
+from minipod.kernel.error_text import limit_of, text_of
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes.host_paths import CheckHostPath
 from minipod.plan.volumes.mounted import BindFolder, GiveToGroup, LinkDevice
@@ -78,5 +79,11 @@ def _failure(operation: HostOperation, why: str) -> MinipodError:
 
 def _execute(operations: Sequence[HostOperation]) -> None:
     for operation in operations:
-        operation.execute()
+        try:
+            operation.execute()
+        except (OSError, RuntimeError) as error:
+            name = type(operation).__name__
+            if not limit_of(error, name):
+                raise
+            raise RuntimeFailure(text_of(error, name)) from error
         reached("executed", operation)

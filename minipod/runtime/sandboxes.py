@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from minipod.errors import ContainerError, MinipodError, NotFoundError, SandboxError, utf8
+from minipod.errors import ContainerError, MinipodError, NotFoundError, SandboxError
 from minipod.failpoint import reached
+from minipod.kernel.error_text import text_of
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts, NetworkFacts, SandboxConfig
@@ -124,7 +125,7 @@ class Sandboxes:
             await self._start_pause(config)
             reached("sandbox.ready")
         except (OSError, MinipodError) as error:
-            failure = error if isinstance(error, SandboxError) else SandboxError(_one_line(error))
+            failure = error if isinstance(error, SandboxError) else SandboxError(text_of(error))
             for note in await self._clean_up(config.id, operations):
                 failure.add_note(note)
             raise failure from error
@@ -290,7 +291,7 @@ class Sandboxes:
             async with self._leasing:
                 await off_loop(self._network.release, sandbox_id)
         except (OSError, MinipodError) as error:
-            failures.append(_one_line(error))
+            failures.append(text_of(error))
 
 
 def _pause_key(sandbox_id: str) -> str:
@@ -305,12 +306,5 @@ def _undo(operations: Iterable[HostOperation]) -> list[str]:
             operation.undo()
             reached("undone", operation)
         except Exception as error:  # also a MemoryError or no thread: the other operations are undone all the same
-            failures.append(f"{type(operation).__name__}: {_one_line(error)}")
+            failures.append(f"{type(operation).__name__}: {text_of(error)}")
     return failures
-
-
-def _one_line(error: BaseException) -> str:
-    text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-    if isinstance(error, OSError) and error.filename:
-        text = f"{error.filename}: {text}"
-    return utf8(" ".join(text.split()))

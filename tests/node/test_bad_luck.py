@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from typing import Any
 import psutil
 import pytest
 
+from minipod.agent import processes
 from minipod.kernel.mount import mount, umount
 from tests import builders
 from tests.builders import container, empty_dir
 from tests.builders import mount as volume_mount
 from tests.node_fixtures import Node
+from tests.volume_pods import wait_for
 
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
 NOBODY = 65534
@@ -201,6 +204,38 @@ def test_a_full_state_costs_log_lines_and_nothing_else(node: Node, tmp_path: Pat
         assert numbers == sorted(set(numbers))
         assert numbers[-1] > len(numbers), "what was lost is lost, and it goes on"
         node("delete", "pod", "talker", "--force")
+        node.close()
+
+
+def test_an_agent_starts_after_a_boot_on_a_full_disk_and_stores_the_boot_once_there_is_room(
+    node: Node, tmp_path: Path
+) -> None:
+    images = os.readlink(f"{node.paths.state}/images")
+    with small_disk(Path(node.paths.state), "3m") as state:
+        (state / "images").symlink_to(images)
+        node("run", "-d", manifest(tmp_path, "p", container("a", "exec sleep 1000")))
+        kill_all(node, "serve")
+        wait_for(lambda: processes_of(node, "serve") == [])
+        with contextlib.closing(sqlite3.connect(state / "minipod.db")) as database, database:
+            database.execute("UPDATE meta SET value='an earlier one' WHERE key='boot_id'")
+        rest = state / "rest"
+        with contextlib.suppress(OSError), rest.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        assert node("get", "pod", "p", "-o", "jsonpath={.status.phase}").stdout == "Running"
+        assert node("exec", "p", "--", "echo", "alive").stdout == "alive\n"
+        log = Path(node.paths.root, "agent.log").read_text()
+        assert f"{state}: no space left on device: pods go on, but hardly any change can be stored" in log
+        refused = node("run", "-d", manifest(tmp_path, "second", container("a", "true")), check=False)
+        assert f"no space left on the device: free some on the file system of {state}" in refused.stderr
+        rest.unlink()
+        node("run", "-d", manifest(tmp_path, "second", container("a", "true")))
+        kill_all(node, "serve")
+        wait_for(lambda: processes_of(node, "serve") == [])
+        with contextlib.closing(sqlite3.connect(state / "minipod.db")) as database:
+            stored = database.execute("SELECT value FROM meta WHERE key='boot_id'").fetchone()
+        assert stored == (processes.boot_id(),), "the next agent takes this for the same boot"
+        node("delete", "pod", "p", "second", "--force")
         node.close()
 
 

@@ -72,7 +72,7 @@ def test_what_a_set_up_will_do_is_saved_before_it_is_done(tmp_path: Path) -> Non
     async def work(on: Scene) -> None:
         on.pod = with_uid(make_pod(volumes=(Volume(name="not/there", empty_dir=EmptyDirVolumeSource()),)))
         assert await on(model.SetUpVolumes()) == ["VolumesFailed"]
-        assert "No such file" in on.last.message
+        assert "no such file" in on.last.message
         assert on.node.store.operations(on.pod.metadata.uid) is not None
 
     scene(tmp_path, work)

@@ -124,6 +124,23 @@ def test_a_database_of_a_newer_minipod_is_left_alone(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+def test_what_an_agent_notes_of_itself_waits_for_the_next_transaction_that_is_possible(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    with sqlite3.connect(tmp_path / "minipod.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.note("boot_id", "b")
+        assert store.meta("boot_id") == "b"
+        other.execute("ROLLBACK")
+        assert other.execute("SELECT value FROM meta WHERE key='boot_id'").fetchone() is None
+        with store.transaction():
+            store.put_state("uid", b"of something else")
+        assert other.execute("SELECT value FROM meta WHERE key='boot_id'").fetchone() == ("b",)
+    other.close()
+    store.note("boot_id", "c")
+    assert store._unstored == {}
+    store.close()
+
+
 def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="the folder must exist"):
         Store(str(tmp_path / "missing" / "minipod.db"))

@@ -50,7 +50,7 @@ def test_a_run_that_fails_at_any_step_is_undone_backwards_and_gives_its_lease_ba
 
     async def main() -> None:
         made = await world.open()
-        with pytest.raises(SandboxError, match="No space left"):
+        with pytest.raises(SandboxError, match="no space left"):
             await made.run_pod_sandbox(sandbox_config())
         assert made.list_pod_sandboxes() == []
         assert not Path(f"{world.paths.root}/sandboxes/s").exists()
@@ -68,7 +68,7 @@ def test_what_a_failed_run_cannot_undo_is_a_note_of_its_error(world: World) -> N
         made = await world.open()
         with pytest.raises(SandboxError) as failure:
             await made.run_pod_sandbox(sandbox_config())
-        notes = ["cleaning up: Step: No space left on device", "cleaning up: No space left on device"]
+        notes = ["cleaning up: Step: no space left on device", "cleaning up: no space left on device"]
         assert failure.value.__notes__ == notes
 
     virtually(world, main)
@@ -106,7 +106,7 @@ def test_a_stop_that_fails_names_what_is_left_and_tries_again_when_it_is_repeate
         made = await world.open()
         await made.run_pod_sandbox(sandbox_config())
         world.broken = {"undo netns"}
-        with pytest.raises(SandboxError, match="stopping the sandbox: Step: No space left on device") as failure:
+        with pytest.raises(SandboxError, match="stopping the sandbox: Step: no space left on device") as failure:
             await made.stop_pod_sandbox("s")
         assert failure.value.reason == "FailedKillPod"
         assert saved(world) == ("SANDBOX_NOTREADY", ["group", "netns", "files"])

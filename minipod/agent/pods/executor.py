@@ -21,6 +21,7 @@ from minipod.agent.specs import container_spec
 from minipod.api.types import EphemeralContainer, Pod
 from minipod.errors import ContainerError, HostError, ImageError, MinipodError, NotFoundError, VolumeError
 from minipod.failpoint import reached
+from minipod.kernel.error_text import text_of
 from minipod.lifecycle import model
 from minipod.lifecycle.values import User
 from minipod.plan.cgroup import burstable_cgroup, set_burstable_shares
@@ -55,7 +56,7 @@ class Executor:
         except Exception as error:
             if not isinstance(error, (MinipodError, OSError)):
                 log.exception("pod %s: %s", self._pod().metadata.name, type(action).__name__)
-            answer = _failure(action, one_line(error), self._node.clock())
+            answer = _failure(action, text_of(error), self._node.clock())
             if answer is not None:
                 self._report(answer)
 
@@ -219,7 +220,7 @@ class Executor:
             await host_work.execute(host_paths(pod, container_spec(pod, config.name)))
             return await self._node.runtime.create_container(sandbox.id, config)
         except ImageError as error:
-            self._report(model.ImageFailed(name=config.name, reason=error.reason, message=one_line(error)))
+            self._report(model.ImageFailed(name=config.name, reason=error.reason, message=text_of(error)))
         except (MinipodError, OSError) as error:
             reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
             if reason == ContainerError.reason:
@@ -233,7 +234,7 @@ class Executor:
         except (MinipodError, OSError) as error:
             now = self._node.clock()
             self._report(
-                model.ContainerStartFailed(name=name, container_id=container_id, at=now, message=one_line(error))
+                model.ContainerStartFailed(name=name, container_id=container_id, at=now, message=text_of(error))
             )
             return
         self._report(
@@ -278,7 +279,7 @@ class Executor:
         except ImageError as error:
             volume = wanted.reference if wanted.is_volume else ""
             failed = model.ImageFailed(
-                name=wanted.container, reason=error.reason, message=one_line(error), reference=volume
+                name=wanted.container, reason=error.reason, message=text_of(error), reference=volume
             )
             self._report(failed)
             return None
@@ -384,11 +385,7 @@ def _failure(action: model.Action, message: str, now: float) -> model.Event | No
 
 
 def _create_failed(name: str, reason: str, error: BaseException) -> model.ContainerCreateFailed:
-    return model.ContainerCreateFailed(name=name, reason=reason, message=one_line(error))
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return model.ContainerCreateFailed(name=name, reason=reason, message=text_of(error))
 
 
 def _undo(operations: tuple[HostOperation, ...]) -> None:

@@ -13,9 +13,10 @@ import msgspec
 from minipod.agent import leftovers, processes
 from minipod.agent.node import Node
 from minipod.agent.pods import termination
-from minipod.agent.pods.executor import Executor, one_line, run_of
+from minipod.agent.pods.executor import Executor, run_of
 from minipod.agent.pods.table import Pods
 from minipod.errors import MinipodError, NotFoundError
+from minipod.kernel.error_text import text_of
 from minipod.lifecycle import model
 from minipod.runtime.status import ContainerState, ContainerStatus, SandboxState
 
@@ -37,7 +38,7 @@ async def recover(node: Node, pods: Pods) -> None:
         try:
             await _take_over(node, pods, state, owners.get(uid, ""), rebooted, uid not in newer)
         except (MinipodError, OSError) as error:
-            log.error("pod %s/%s: %s", state.pod.metadata.namespace, state.pod.metadata.name, one_line(error))
+            log.error("pod %s/%s: %s", state.pod.metadata.namespace, state.pod.metadata.name, text_of(error))
     await leftovers.remove_orphans(node)
 
 

@@ -14,6 +14,8 @@ SCHEMA_VERSION = 1
 #: the number that versions know which do not send it: 0.1
 FIRST = 1
 
+_LOCKED_S = 1.0
+
 
 def refuse_newer(path: str, found: int) -> None:
     """Raises HostError where the database was written by a minipod that is newer than this one."""
@@ -34,11 +36,21 @@ def check(path: str) -> None:
     import sqlite3
 
     try:
-        database = sqlite3.connect(f"file:{os.path.abspath(path)}?mode=ro", uri=True, timeout=5)
+        database = sqlite3.connect(f"file:{os.path.abspath(path)}?mode=ro", uri=True, timeout=_LOCKED_S)
         try:
             found = database.execute("PRAGMA user_version").fetchone()[0]
         finally:
             database.close()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise HostError(f"state database {path}: cannot be read: {error}") from None
+        found = _in_header(path)  # the agent has it alone: it was started on a full disk
     except sqlite3.Error as error:
         raise HostError(f"state database {path}: cannot be read: {error}") from None
     refuse_newer(path, found)
+
+
+def _in_header(path: str) -> int:
+    """The number without SQLite's locks: 4 bytes at 60 (sqlite.org/fileformat2.html)."""
+    with open(path, "rb") as file:
+        return int.from_bytes(file.read(64)[60:], "big")

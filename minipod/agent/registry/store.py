@@ -71,6 +71,7 @@ class Store:
         self._version = self._reserved = 0
         self._after_commit: list[Callable[[], None]] = []
         self._on_rollback: list[Callable[[], None]] = []
+        self._unstored: dict[str, str] = {}  # of `note`
         self.reserve_elsewhere: Callable[[int], None] | None = None  # versions, on a full disk; may raise OSError
         with self._reported("open"):
             try:
@@ -119,6 +120,9 @@ class Store:
         with self._reported("write"):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                unstored = dict(self._unstored)
+                for key, value in unstored.items():
+                    self.set_meta(key, value)
                 yield
                 reached("store.written")
                 self._db.execute("COMMIT")
@@ -128,6 +132,8 @@ class Store:
                     self._db.execute("ROLLBACK")
                 self._end(self._on_rollback[::-1])
                 raise
+        for key in unstored:
+            del self._unstored[key]
         reached("store.committed")
         self._end(self._after_commit)
         reached("store.announced")
@@ -164,6 +170,8 @@ class Store:
     # -- meta ---------------------------------------------------------------------------------------------------
 
     def meta(self, key: str) -> str | None:
+        if key in self._unstored:
+            return self._unstored[key]
         with self._reported("read"):
             row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
         return None if row is None else str(row[0])
@@ -172,9 +180,13 @@ class Store:
         self._write("INSERT INTO meta VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value=excluded.value", (key, value))
 
     def note(self, key: str, value: str) -> None:
-        """`set_meta` of what an agent can do without: where it cannot be stored (a full disk), the log says so."""
+        """`set_meta` of what an agent can do without. Where it cannot be stored (a full disk), the log says so, and it
+        is stored with the next transaction that is possible: an earlier boot id would be taken for a boot.
+        """
+        self._unstored[key] = value
         try:
-            self.set_meta(key, value)
+            with self.transaction():
+                pass
         except HostError as error:
             log.error("%s: %s", key, error)
 

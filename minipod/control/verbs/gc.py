@@ -6,10 +6,10 @@ from typing import Any
 
 from minipod.agent import leftovers
 from minipod.agent.node import Node
-from minipod.agent.pods.executor import one_line
 from minipod.agent.pods.table import Pods
 from minipod.control.wire import Connection
 from minipod.errors import MinipodError, RuntimeFailure
+from minipod.kernel.error_text import text_of
 from minipod.runtime.face import Leftover
 from minipod.runtime.offload import slowly_off_loop
 
@@ -40,7 +40,7 @@ async def collect(node: Node, pods: Pods, connection: Connection, *, dry_run: bo
             try:
                 await slowly_off_loop(leftover.undo)
             except (MinipodError, OSError) as error:
-                failures.append(f"{leftover.describe()}: {one_line(error)}")
+                failures.append(f"{leftover.describe()}: {text_of(error)}")
     if failures:
         raise RuntimeFailure("gc: not everything could be removed: " + "; ".join(failures))
     return {"found": count, "removed": 0 if dry_run else count}
