@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from minipod import __version__
+from minipod.cli.patience import patience, wait_of
 from minipod.cli.values import TYPE_CHECKING, Object
 from minipod.errors import (
     AgentError,
@@ -145,6 +146,7 @@ class Request:
         self._retries = 3
         self.result: Object | None = None
         self.channel = channel
+        self._wait = patience.begin(wait_of(message, channel.sock))
         channel.send(self._message, fds)
 
     def fileno(self) -> int:
@@ -154,6 +156,7 @@ class Request:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        patience.end(self._wait)
         self.channel.close()
 
     def send(self, message: Object) -> None:
@@ -189,6 +192,7 @@ class Request:
         message = self.channel.pending() if self.result is None else None
         if message is None:
             return None
+        self._wait.heard()
         if "error" in message:
             if message["error"].get("kind") == "VersionMismatch" and not self._started and self._replaces:
                 self._replace_agent(str(message["error"].get("version", "of another version")))
@@ -198,6 +202,7 @@ class Request:
         if "event" in message:
             return message
         self.result = message
+        patience.end(self._wait)
         return None
 
     def _replace_agent(self, theirs: str) -> None:
@@ -207,6 +212,8 @@ class Request:
     def _ask_again(self, connect: Callable[[], Channel]) -> None:
         self.channel.close()
         self.channel = connect()
+        patience.end(self._wait)
+        self._wait = patience.begin(wait_of(self._message, self.channel.sock))
         self.channel.send(self._message, self._fds)
 
 
@@ -252,7 +259,8 @@ class Client:
         self.paths.check_length()
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
-            sock.connect(self.paths.agent_socket)
+            with patience.during("it accepts no more connections"):
+                sock.connect(self.paths.agent_socket)
         except (FileNotFoundError, ConnectionRefusedError):
             sock.close()
             return None
@@ -273,7 +281,8 @@ class Client:
             raise self._no_root()
         from minipod.cli.start import start_agent
 
-        start_agent(self.paths, self._config)
+        with patience.during("it starts"):
+            start_agent(self.paths, self._config)
         channel = self.try_connect()
         if channel is None:
             raise AgentError(f"the agent started and went away again; see {self.paths.root}/agent.log")
@@ -296,8 +305,9 @@ class Client:
         old = self.try_connect()
         if old is not None:
             old.send({"verb": "shutdown", "version": __version__, "schema": SCHEMA_VERSION})
-            while old.fill():
-                pass
+            with patience.during("the one of another version exits", old.sock):
+                while old.fill():
+                    pass
             answer = old.pending() or {}
             old.close()
             if "error" in answer:

@@ -35,7 +35,7 @@ VERBS: dict[str, str] = {
     "completion": "print a completion script for bash, zsh or fish",
 }
 #: the global options that take a value
-VALUE_OPTIONS = ("--root", "--state", "--config", "-n", "--namespace")
+VALUE_OPTIONS = ("--root", "--state", "--config", "-n", "--namespace", "--request-timeout")
 
 
 def find_verb(argv: list[str]) -> tuple[str | None, list[str]]:

@@ -11,6 +11,7 @@ import os
 import sys
 
 from minipod.cli.commands import VERBS, find_verb
+from minipod.cli.patience import patience
 from minipod.cli.show.output import escaping_streams
 from minipod.errors import MinipodError, UsageError
 from minipod.terminal import indented
@@ -34,6 +35,7 @@ def usage() -> str:
         "  --state DIR        what survives it (MINIPOD_STATE; /var/lib/minipod)",
         "  --config FILE      the configuration (MINIPOD_CONFIG; /etc/minipod/config.toml)",
         "  -n, --namespace N  the namespace of the pods (default)",
+        "  --request-timeout D  give up on a request that has no answer after 5s, 2m …",
         "  -v, --verbose      show what is sent to the agent",
         "",
         'Use "minipod COMMAND --help" for the options of a command. Try: minipod run examples/localhost.yaml',
@@ -122,6 +124,7 @@ def entry() -> None:
     sys.modules["typing_extensions"] = None  # type: ignore[assignment]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no locale may turn a name into a failure
+    patience.arm()
     status = guarded(sys.argv[1:])
     try:
         sys.stdout.flush()

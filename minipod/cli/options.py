@@ -7,6 +7,7 @@ import importlib
 import os
 
 from minipod.cli.commands import VALUE_OPTIONS
+from minipod.cli.patience import patience
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
 from minipod.paths import Paths
@@ -118,6 +119,11 @@ def parser_for(verb: str, module: VerbModule) -> Parser:
     group.add_argument("--state", metavar="DIR", help="what survives it (MINIPOD_STATE; /var/lib/minipod)")
     group.add_argument("--config", metavar="FILE", help="the configuration (MINIPOD_CONFIG; /etc/minipod/config.toml)")
     group.add_argument("-n", "--namespace", metavar="N", help="the namespace of the pods (default)")
+    group.add_argument(
+        "--request-timeout",
+        metavar="D",
+        help="give up on a request that has no answer after 5s, 2m …; 0: never (the default)",
+    )
     group.add_argument("-v", "--verbose", action="count", default=0, help="show what is sent to the agent")
     return parser
 
@@ -132,6 +138,9 @@ def parse(verb: str, module: VerbModule, words: list[str]) -> argparse.Namespace
     words = parser.normalized(words)
     args = parser.parse_args(hoisted(words) if parser.has_sub_verbs() else parser.permuted(words))
     args.command = command
+    patience.limit_s = duration_s(args.request_timeout) if args.request_timeout else 0.0
+    if patience.limit_s < 0:
+        parser.error("--request-timeout must not be negative")
     for name in parser.switched_off:
         setattr(args, name, False)
     if command and not getattr(module, "TAKES_COMMAND", False):

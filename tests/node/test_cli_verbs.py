@@ -246,3 +246,21 @@ def test_a_run_without_its_agent_is_still_interrupted_gracefully(node: Node, wri
         run.send_signal(signal.SIGINT)
         assert "told\n" in run.stdout.read()
     assert node("get", "pods", "-o", "name").stdout == ""
+
+
+def test_a_stopped_agent_is_given_up_after_the_timeout_and_works_on_once_it_is_continued(node: Node) -> None:
+    node("create", "configmap", "one")  # an agent starts
+    pid = node.agent_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = node("get", "pods", "--request-timeout=1s", check=False)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 3
+    remedy = f"it is stopped: kill -CONT {pid} continues it"
+    assert done.stderr == (
+        "error: no answer within 1 s (--request-timeout): "
+        f"still waiting for the agent (process {pid}): get pods; {remedy}\n"
+    )
+    node("get", "pods")

@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import os
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,49 @@ def test_a_line_without_end_goes_on_in_parts() -> None:
 def test_what_is_no_cri_line_is_printed_as_it_stands() -> None:
     data = b"garbage\n" + lines("good") + b"2026-01-02T03:04:05Z stdout X what\n"
     assert crilog.plain_text(data) == b"garbage\ngood\n2026-01-02T03:04:05Z stdout X what\n"
+
+
+def own(text: str, tag: str = "F", stream: str = "stdout") -> bytes:
+    """A line as our agent writes it: all stamps have the same length."""
+    return f"2026-01-02T03:04:05.123456789Z {stream} {tag} {text}\n".encode()
+
+
+def test_whole_lines_of_our_own_are_not_taken_apart_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop over lines and fields would be a third of the speed."""
+    data = own("one") + own("") + own("t stdout P o", stream="stderr")
+    slow = b"".join(line.text + b"\n" for line in crilog.parse(data))
+    monkeypatch.setattr(crilog, "parse", None)
+    assert crilog.plain_text(data) == slow == b"one\n\nt stdout P o\n"
+    assert crilog.stdout_text(own("one") + own("two")) == b"one\ntwo\n"
+    assert crilog.stdout_text(data) is None
+    assert crilog.decorated_text(own("one") + own("two"), b"[p] ", False) == b"[p] one\n[p] two\n"
+    stamp = b"2026-01-02T03:04:05.123456789Z"
+    assert crilog.decorated_text(own("one") + own("two"), b"", True) == stamp + b" one\n" + stamp + b" two\n"
+
+
+@pytest.mark.parametrize("other", [own("x", "P"), b"garbage\n", b"\n", lines("short stamp"), own("x")[:39] + b"\n"])
+def test_one_line_of_another_kind_makes_all_of_a_chunk_read_with_care(other: bytes) -> None:
+    data = own("one") + other + own("two")
+    parsed = crilog.parse(data)
+    assert crilog.plain_text(data) == b"".join(line.text + (b"\n" if line.whole else b"") for line in parsed)
+    assert crilog.decorated_text(data, b"", True) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_last_lines_are_found_however_the_file_is_read_in_blocks(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = random.Random(seed)
+    pieces = [own("x" * choose.randrange(60), choose.choice("FFFP")) for _ in range(60)]
+    pieces[choose.randrange(60)] = b"other\n"
+    (tmp_path / "0.log").write_bytes(b"".join(pieces))
+    monkeypatch.setattr(crilog, "TAIL_CHUNK", choose.randrange(1, 400))
+    parsed = [crilog.parse(piece)[0].whole for piece in pieces]
+    starts = [place for place in range(60) if place == 0 or parsed[place - 1]]
+    for count in range(70):
+        first = 0 if count >= len(starts) else 60 if count == 0 else starts[-count]
+        wanted = (sum(map(len, pieces[:first])), min(count, len(starts)))
+        assert crilog.tail_offset(str(tmp_path / "0.log"), count) == wanted
 
 
 def test_stamps_sort_as_times_although_zeros_are_dropped() -> None:

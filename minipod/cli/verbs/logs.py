@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import select
 import sys
@@ -20,6 +21,7 @@ from minipod.runtime.log_history import chunks, generations
 from minipod.terminal import behind
 
 SELECTED_TAIL = 10  # lines of each container, where pods are chosen by labels
+PIPE_BYTES = 1 << 20
 WATCHED = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM
 
 
@@ -59,9 +61,18 @@ def run(args: argparse.Namespace) -> int:
     if args.follow:
         follow(client, sources)
     else:
+        widen_pipe(1)
         for source in sources:
             source.print_all()
     return 0
+
+
+def widen_pipe(fd: int) -> None:
+    """A reader that is woken for each 64 KiB costs a quarter of the speed."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:
+        pass  # no pipe, or its user may not have a larger one
 
 
 def check(args: argparse.Namespace) -> None:
@@ -204,8 +215,13 @@ class Source:
                 return
         if self._plain:
             self._write(crilog.plain_text(data))
-        else:
-            self._write(b"".join(map(self._decorated, self._joiner.feed(crilog.parse(data)))))
+            return
+        text = None
+        if self._joiner.is_idle and not self._in_line and not (self._prefix and self._is_terminal):
+            text = crilog.decorated_text(data, self._prefix, self._args.timestamps)
+        if text is None:
+            text = b"".join(map(self._decorated, self._joiner.feed(crilog.parse(data))))
+        self._write(text)
 
     def _newer(self, data: bytes) -> bytes:
         """What is not older than --since; lines are in order, so the first new one ends the search."""
