@@ -23,7 +23,7 @@ _LASTING = ("run", "exec", "attach")
 class Wait:
     """One thing that is waited for."""
 
-    __slots__ = ("began_s", "has_answer", "heard_s", "is_lasting", "pid", "told", "what")
+    __slots__ = ("began_s", "has_answer", "has_word", "heard_s", "is_lasting", "pid", "what")
 
     def __init__(self, what: str, pid: int = 0, is_lasting: bool = False) -> None:
         """`pid`: the agent's; 0 where there is none yet."""
@@ -32,12 +32,12 @@ class Wait:
         self.is_lasting = is_lasting
         self.has_answer = False
         self.began_s = self.heard_s = time.monotonic()
-        self.told = False
+        self.has_word = False
 
     def heard(self) -> None:
         """The agent has sent something."""
         self.has_answer = True
-        self.told = False
+        self.has_word = False
         self.heard_s = time.monotonic()
 
     def deadline_s(self, limit_s: float) -> float:
@@ -99,8 +99,8 @@ class Patience:
         for wait in self._waits:
             if wait.deadline_s(self.limit_s) <= now_s:
                 raise AgentError(f"no answer within {self.limit_s:g} s (--request-timeout): {wait.word() or wait.what}")
-            if not wait.told and now_s - wait.heard_s >= SILENCE_S and (word := wait.word()):
-                wait.told = True
+            if not wait.has_word and now_s - wait.heard_s >= SILENCE_S and (word := wait.word()):
+                wait.has_word = True
                 print(word, file=sys.stderr, flush=True)
         if self._waits:
             self._set_timer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from minipod.api.types import (
 from minipod.api.types import ContainerStatus as ApiStatus
 from minipod.lifecycle import model
 from minipod.plan.configs import ContainerConfig, SandboxConfig
+from minipod.runtime import offload
 from minipod.runtime.status import ContainerState as RuntimeState
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxState, SandboxStatus
 from tests.unit.agent_fakes import FakeRuntime, make_node, make_pod, run_virtually
@@ -161,29 +163,56 @@ def falling_back(pod: Pod) -> Pod:
 
 def test_the_termination_message_is_the_file_s_end(tmp_path: Path) -> None:
     (tmp_path / "termination-log").write_bytes(b"a" * 10_000 + b"x" * 4000 + b"end")
-    assert termination.message_of(make_pod(), ended(tmp_path)) == "a" * 93 + "x" * 4000 + "end"
+    assert asyncio.run(termination.message_of(make_pod(), ended(tmp_path))) == "a" * 93 + "x" * 4000 + "end"
 
 
 def test_logs_are_the_message_only_of_failures_whose_policy_says_so(tmp_path: Path) -> None:
     lines = [f"2026-01-01T00:00:00.0Z stdout F line {number}" for number in range(200)]
     (tmp_path / "0.log").write_text("\n".join(lines) + "\n")
     (tmp_path / "termination-log").touch()
-    assert termination.message_of(make_pod(), ended(tmp_path)) == ""
-    assert termination.message_of(falling_back(make_pod()), ended(tmp_path, 0)) == ""
-    text = termination.message_of(falling_back(make_pod()), ended(tmp_path))
+    assert asyncio.run(termination.message_of(make_pod(), ended(tmp_path))) == ""
+    assert asyncio.run(termination.message_of(falling_back(make_pod()), ended(tmp_path, 0))) == ""
+    text = asyncio.run(termination.message_of(falling_back(make_pod()), ended(tmp_path)))
     assert text.splitlines()[0] == "line 120"
     assert text.splitlines()[-1] == "line 199"
     (tmp_path / "termination-log").write_text("its own")
-    assert termination.message_of(falling_back(make_pod()), ended(tmp_path)) == "its own"
+    assert asyncio.run(termination.message_of(falling_back(make_pod()), ended(tmp_path))) == "its own"
+
+
+def test_a_log_that_is_not_answered_leaves_an_end_without_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hung file system under the logs keeps neither the loop nor the report of the end waiting."""
+    answers = threading.Event()
+
+    def hung(*_args: object) -> str:
+        assert answers.wait(30)
+        return "late"
+
+    async def main() -> list[str]:
+        asked = asyncio.gather(*(termination.message_of(falling_back(make_pod()), ended(tmp_path)) for _ in range(2)))
+        await asyncio.sleep(0)  # the loop goes on
+        messages = await asked
+        answers.set()
+        while offload._hung:
+            await asyncio.sleep(0.001)
+        return list(messages)
+
+    monkeypatch.setattr(logtail, "ANSWER_S", 0.05)
+    monkeypatch.setattr(logtail, "tail_text", hung)
+    try:
+        assert asyncio.run(main()) == ["", ""]
+    finally:
+        answers.set()
 
 
 def test_a_termination_file_that_is_none_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     os.symlink(tmp_path / "secret", tmp_path / "termination-log")
-    assert termination.message_of(make_pod(), ended(tmp_path)) == ""
+    assert asyncio.run(termination.message_of(make_pod(), ended(tmp_path))) == ""
     os.unlink(tmp_path / "termination-log")
     os.mkfifo(tmp_path / "termination-log")
-    assert termination.message_of(make_pod(), ended(tmp_path)) == ""
+    assert asyncio.run(termination.message_of(make_pod(), ended(tmp_path))) == ""
 
 
 def test_the_last_lines_are_those_of_the_newest_log(tmp_path: Path) -> None:

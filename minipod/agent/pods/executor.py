@@ -6,6 +6,7 @@ host is read from the runtime and not kept here, so that the same code works aft
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -48,6 +49,7 @@ class Executor:
         self._uid = uid
         self._pod = pod
         self._report = report
+        self._reading: set[asyncio.Future[None]] = set()  # ends whose message is being read from the log
 
     async def execute(self, action: model.Action) -> None:
         """Runs one action to its end and reports its result. Raises nothing but CancelledError."""
@@ -324,12 +326,25 @@ class Executor:
                 )
             )
             return
-        self.report_exit(status)
+        if status.state == ContainerState.EXITED:
+            self._report_end(status, await termination.message_of(self._pod(), status))
 
     def report_exit(self, status: ContainerStatus) -> None:
         """Reports the end of a container. It may be reported twice; the core uses the first."""
         if status.state != ContainerState.EXITED:
             return
+        message = termination.message_in_file(self._pod(), status)
+        if message is not None:
+            self._report_end(status, message)
+            return
+        reading = asyncio.ensure_future(self._report_with_log(status))
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
+
+    async def _report_with_log(self, status: ContainerStatus) -> None:
+        self._report_end(status, await termination.message_of(self._pod(), status))
+
+    def _report_end(self, status: ContainerStatus, message: str) -> None:
         self._report(
             model.ContainerExited(
                 name=status.config.name,
@@ -337,7 +352,7 @@ class Executor:
                 exit_code=status.exit_code,
                 signal=status.signal,
                 reason=status.reason,
-                message=termination.message_of(self._pod(), status),
+                message=message,
                 started_at=status.started_at_ns / NS,
                 finished_at=status.finished_at_ns / NS,
             )

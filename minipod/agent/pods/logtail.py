@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
 from minipod.kernel.regular import open_regular, opened_folder
 from minipod.paths import LOG_FOLDERS
+from minipod.runtime.offload import within
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 TAIL_BYTES = 16_384
 MAX_LINE = 200
+ANSWER_S = 2.0  # a failure is not reported later than this because of its explanation
+
+
+async def read(look: Callable[Concatenate[str, P], T], path: str, *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """`last_lines` or `tail_text` in a thread; None where the file system of the logs does not answer."""
+    try:
+        return await within(ANSWER_S, "the logs' file system", look, path, *args, **kwargs)
+    except TimeoutError:
+        return None
 
 
 def last_lines(directory: str, count: int = 3) -> list[str]:

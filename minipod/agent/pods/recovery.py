@@ -63,7 +63,7 @@ async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, 
         sandbox_id=sandbox.id if sandbox is not None else "",
         sandbox_ready=sandbox is not None and sandbox.state == SandboxState.READY,
         ips=sandbox.ips if sandbox is not None else (),
-        runs={name: run_of(status, _message(state, status)) for name, status in found.items()},
+        runs={name: run_of(status, await _message(state, status)) for name, status in found.items()},
         max_backoff_s=node.config.max_container_restart_period_s,
         halted=pods.halted,
     )
@@ -80,8 +80,8 @@ def _of(owner: str, alive: bool) -> str:
     return f", owned by process {owner.split()[0]}" if alive else " to its end: its minipod run is gone"
 
 
-def _message(state: model.PodState, status: ContainerStatus) -> str:
-    return termination.message_of(state.pod, status) if status.state == ContainerState.EXITED else ""
+async def _message(state: model.PodState, status: ContainerStatus) -> str:
+    return await termination.message_of(state.pod, status) if status.state == ContainerState.EXITED else ""
 
 
 def newest(statuses: list[ContainerStatus]) -> dict[str, ContainerStatus]:

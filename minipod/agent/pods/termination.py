@@ -19,15 +19,29 @@ MAX_LOG_BYTES = 2048
 MAX_LOG_LINES = 80
 
 
-def message_of(pod: Pod, status: ContainerStatus) -> str:
-    """The end of its message file; without one, for a failed container with that policy, the end of its log."""
-    own = status.message
+def message_in_file(pod: Pod, status: ContainerStatus) -> str | None:
+    """The end of its message file, which is in memory; None where the log has to be read (`message_of`)."""
     text = _file_text(status.config.termination_message_host_path)
     if not text and status.exit_code != 0 and _falls_back(pod, status.config.name):
-        text = logtail.tail_text(status.log_path, MAX_LOG_LINES, MAX_LOG_BYTES)
-    if own and text:
-        return f"{text}: {own}"
-    return text or own
+        return None
+    return _joined(text, status)
+
+
+async def message_of(pod: Pod, status: ContainerStatus) -> str:
+    """The end of its message file; without one, for a failed container with that policy, the end of its log.
+
+    A log whose file system does not answer is left out.
+    """
+    message = message_in_file(pod, status)
+    if message is not None:
+        return message
+    return _joined(await logtail.read(logtail.tail_text, status.log_path, MAX_LOG_LINES, MAX_LOG_BYTES) or "", status)
+
+
+def _joined(text: str, status: ContainerStatus) -> str:
+    if status.message and text:
+        return f"{text}: {status.message}"
+    return text or status.message
 
 
 def _falls_back(pod: Pod, name: str) -> bool:

@@ -116,10 +116,10 @@ class Run:
             if change is None:
                 return {}
             self._record(change)
-            self._check_detached(change)
+            await self._check_detached(change)
         return self._result()
 
-    def _check_detached(self, change: Change | PodStep) -> None:
+    async def _check_detached(self, change: Change | PodStep) -> None:
         if isinstance(change, PodStep):
             if change.step.fatal:
                 raise self._fatal(change)
@@ -131,7 +131,7 @@ class Run:
         failure = failure_of(followed.pod)
         if failure is not None and not reached(followed.pod, self._until):
             status = 3 if failure.by_runtime else 1
-            last = self._last_logs(followed.pod, failure.container)
+            last = await self._last_logs(followed.pod, failure.container)
             hint = f"; it keeps retrying: minipod describe pod {name}" if failure.retried else ""
             raise StartFailure(f'pod "{name}": {failure.message}{last}{hint}', status)
 
@@ -145,7 +145,7 @@ class Run:
                 if change is None:
                     return {}
                 self._record(change)
-                self._check_foreground(change)
+                await self._check_foreground(change)
         finally:
             listener.cancel()
         answer = {"ok": True, **self._result()} if self._failure is None else error_body(self._failure)
@@ -153,7 +153,7 @@ class Run:
         await self._connection.gone
         return {}
 
-    def _check_foreground(self, change: Change | PodStep) -> None:
+    async def _check_foreground(self, change: Change | PodStep) -> None:
         if isinstance(change, PodStep):
             if change.step.fatal:
                 self._fail(self._fatal(change))
@@ -167,7 +167,7 @@ class Run:
             return
         failure = failure_of(followed.pod)
         if failure is not None and failure.by_runtime and not followed.deletion_requested:
-            last = self._last_logs(followed.pod, failure.container)
+            last = await self._last_logs(followed.pod, failure.container)
             self._fail(StartFailure(f'pod "{followed.worker.name}": {failure.message}{last}'))
 
     def _fail(self, failure: StartFailure) -> None:
@@ -230,8 +230,10 @@ class Run:
         outcomes: Sequence[Outcome] = [_outcome(followed) for followed in self._followed.values()]
         return {"pods": outcomes, "elapsed_ms": round((time.monotonic() - self._begun) * 1000, 1)}
 
-    def _last_logs(self, pod: Pod, container: str) -> str:
-        lines = logtail.last_lines(f"{self._pods.log_directory(pod)}/{container}") if container else []
+    async def _last_logs(self, pod: Pod, container: str) -> str:
+        if not container:
+            return ""
+        lines = await logtail.read(logtail.last_lines, f"{self._pods.log_directory(pod)}/{container}")
         return "; it last logged: " + " | ".join(lines) if lines else ""
 
 
