@@ -13,7 +13,7 @@ import pytest
 
 from minipod.agent.registry.store import Store
 from minipod.agent.registry.unsaved import SAVE_AGAIN_S
-from minipod.api.types import Pod
+from minipod.api.types import EmptyDirVolumeSource, Pod, Volume
 from minipod.errors import HostError
 from tests.unit.agent_client import Agent as ControlledAgent
 from tests.unit.agent_client import with_agent
@@ -135,6 +135,51 @@ def test_a_pod_is_deleted_at_once_and_its_rows_go_when_there_is_space(tmp_path: 
         await asyncio.sleep(SAVE_AGAIN_S)
         assert rows(tmp_path) == [0, 0, 0, 0]
         assert not list((tmp_path / "root/unsaved").iterdir())
+
+    virtually(main())
+
+
+class Damaged:
+    """A connection to a file that was overwritten."""
+
+    in_transaction = False
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def test_a_damaged_database_stops_no_pod_and_what_happened_is_known_without_it(tmp_path: Path) -> None:
+    """The operator moves it away, as the next agent says: pods to which something happened since are still known."""
+
+    async def main() -> None:
+        first = await Agent(tmp_path).recover()
+        volumes = (Volume(name="data", empty_dir=EmptyDirVolumeSource()),)
+        ends = first.start(make_pod("ends", "a", restart_policy="Never"))
+        stays = first.start(make_pod("stays", "b", volumes=volumes))
+        await until(lambda: phase(ends) == phase(stays) == "Running")
+        store: Any = first.node.store
+        store._db = Damaged(store._db)
+        first.runtime.end(first.runtime.find("a").id, 7)
+        await until(lambda: phase(ends) == "Failed")
+        first.pods.delete("default", "stays")
+        await asyncio.wait_for(stays.forgotten, 1)
+        assert not (tmp_path / "volume-data").exists()
+        await first.crash()
+        for file in (tmp_path / "state").glob("minipod.db*"):
+            file.unlink()
+        second = await Agent(tmp_path, first.runtime).recover()
+        await asyncio.sleep(5)
+        (status,) = second.pods.find("default", "ends").pod.status.container_statuses
+        assert status.state.terminated is not None
+        assert status.state.terminated.exit_code == 7
+        assert [worker.name for worker in second.pods.select(None, None)] == ["ends"]
+        assert rows(tmp_path)[:2] == [1, 1]
 
     virtually(main())
 

@@ -131,6 +131,14 @@ class Executor:
         data = self._node.store.operations(self._uid)
         return () if data is None else self._node.planner.decode_operations(data)
 
+    async def _to_undo(self) -> tuple[HostOperation, ...]:
+        """The operations for the volumes; planned anew where the store is damaged. Raises MinipodError."""
+        try:
+            return self._operations()
+        except HostError:
+            pod = self._pod()
+            return self._node.planner.volume_operations(pod, await self._node.find_sources(pod))
+
     # -- sandbox ------------------------------------------------------------------------------------------------
 
     async def _create_sandbox(self, attempt: int) -> None:
@@ -175,7 +183,7 @@ class Executor:
     async def _tear_down(self) -> None:
         for found in self.sandboxes():
             await self._remove_sandbox(found.id)
-        operations = self._operations()
+        operations = await self._to_undo()
         if operations:
             # In a thread: an emptyDir may contain very many files.
             await slowly_off_loop(_undo, operations)
