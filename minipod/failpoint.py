@@ -104,6 +104,8 @@ POINTS = {
     "sent.close_stdin": "that to close the input of a child",
     "sent.forget": "that to forget a child",
     # logs
+    "log.read": "output is taken out of the pipe, the log does not have it",
+    "log.written": "the log has it, the unfinished line is not kept",
     "log.renamed": "the full log has its rotated name, there is no new one",
     "log.reopened": "the new log is open, nothing is compressed",
     "log.trimmed": "the oldest logs are removed, the full one is not renamed",

@@ -42,6 +42,7 @@ from minipod.runtime.regained import pipe_numbers
 from minipod.runtime.sandboxes import Sandboxes
 from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
+from minipod.runtime.staged import Stages, recover, staged_folder
 from minipod.runtime.status import ContainerState, ContainerStatus, ContainerUser
 
 _KILL_TIMEOUT_S = 10.0
@@ -84,6 +85,7 @@ class Containers:
         self._report = report
         self._forget_commands = forget_commands
         self._lose = lose
+        self._stages = Stages(staged_folder(paths))
         self._orphans = Orphans(spawners, self._begin, self._finish, lose)
         self._index: Index[Container] = Index(lambda container: container.status.sandbox_id)
         self._making: set[str] = set()  # ids
@@ -120,6 +122,7 @@ class Containers:
 
     async def open(self) -> None:
         """Load the records, follow running containers, report those that have exited since."""
+        recover(staged_folder(self._paths))
         folder = f"{self._paths.root}/containers"
         for container_id, record in load_all(folder, "container.json", ContainerRecord).items():
             self._index[container_id] = Container(record, f"{folder}/{container_id}")
@@ -145,6 +148,7 @@ class Containers:
         for container in self._index:
             container.release()
             self._forget_commands(container.status.id)
+        self._stages.remove()
 
     async def _take_over(self, container: Container, children: Mapping[str, ChildExit | None]) -> None:
         """Follow a container that ran when the last agent ended. `children`: those of the spawners."""
@@ -340,9 +344,8 @@ class Containers:
         await self._spawners.forget(container.status.id)
 
     def _log_of(self, container: Container) -> ContainerLog:
-        return ContainerLog(
-            container.status.log_path, self._config.log_max_size, self._config.log_max_files, container.directory
-        )
+        config, path = self._config, container.status.log_path
+        return ContainerLog(path, config.log_max_size, config.log_max_files, container.directory, self._stages)
 
     def _attach(self, container: Container, fds: dict[str, int]) -> None:
         """Take over what the spawner holds of a running container and follow its output."""

@@ -77,6 +77,14 @@ def _split(line: bytes) -> list[bytes]:
     return pieces or [b""]
 
 
+#: called with the log's inode and size before an append, and which part of the text it writes
+Appends = Callable[[int, int, int, int], None]
+
+
+def _unnoted(*_: int) -> None:
+    """For a writer that loses what it has not written when it is killed."""
+
+
 class LogFile:
     """One container's log file. Appends, and rotates as the kubelet does: newest rotated plain, older ones gzipped.
 
@@ -91,6 +99,7 @@ class LogFile:
         self._max_size = max_size
         self._max_files = max_files
         self._fd = -1
+        self._inode = 0
         self._size = 0
         self._rotated_at = 0
         self._failures: dict[str, str] = {}  # by what failed: what is logged already
@@ -102,12 +111,13 @@ class LogFile:
         os.makedirs(self._folder.rsplit("/", LOG_FOLDERS)[0], exist_ok=True)
         with opened_folder(self._folder, LOG_FOLDERS, make=True) as folder_fd:
             self._fd = make_regular(self._name, os.O_WRONLY | os.O_APPEND, MODE, folder_fd, self.path)
-        self._size = os.fstat(self._fd).st_size
+        found = os.fstat(self._fd)
+        self._inode, self._size = found.st_ino, found.st_size
 
-    def write(self, text: bytes) -> bytes:
+    def write(self, text: bytes, appends: Appends = _unnoted) -> bytes:
         """Append lines. Returns those for which there is no space: the caller writes them again later, or a quota's.
 
-        Other failures lose lines, which is logged once; raises nothing.
+        `appends`: called before each write(2). Other failures lose lines, which is logged once; raises nothing.
         """
         start, rotated = 0, False
         while start < len(text):
@@ -115,7 +125,7 @@ class LogFile:
             if end == start:
                 rotated = not self._rotate() or self._size > 0  # no second time: then it grows
                 continue
-            if not self._append(text[start:end]):
+            if not self._append(text[start:end], start, appends):
                 return text[start:]
             start, rotated = end, False
         return b""
@@ -130,12 +140,13 @@ class LogFile:
             return cut
         return start if self._size else text.index(b"\n", start) + 1
 
-    def _append(self, lines: bytes) -> bool:
+    def _append(self, lines: bytes, start: int, appends: Appends) -> bool:
         """False where there is no space: then nothing of them is in the file."""
         view = memoryview(lines)
         try:
             if self._fd < 0:
                 self.open()
+            appends(self._inode, self._size, start, start + len(lines))
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:

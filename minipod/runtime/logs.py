@@ -13,19 +13,15 @@ import functools
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
-from enum import Enum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from minipod.runtime.log_file import LogFile, format_lines, last_line, raw_output
+from minipod.runtime.log_copy import Copy, State, Turn
+from minipod.runtime.log_file import LogFile
 from minipod.runtime.log_history import History
 from minipod.runtime.offload import ANSWER_S, Pool, in_pool, slowly_off_loop
+from minipod.runtime.staged import CHUNK, Stages
 
-_CHUNK = 64 * 1024  # larger ones leave the processor's cache between being read and being written
-_TURN_CHUNKS = 8  # of one stream, then it is another container's turn
-_LAST_TURNS = 2  # a mebibyte, as much as a pipe holds (fs.pipe-max-size)
-_MORE = 2048  # after a read of less there is hardly more; a pty never has more than 4095 bytes at once
 _BUSY_S = 0.01  # a stream with new output after less than this …
 _PAUSE_S = 0.002  # … is not read for this long, unless there was much: a read for each write would cost more
 _RETRY_S = 0.5  # after a write found no space
@@ -46,134 +42,6 @@ log = logging.getLogger(__name__)
 @functools.cache
 def _pool() -> Pool:
     return Pool("logs", _THREADS, _THREADS)
-
-
-class _State(Enum):
-    MORE = "there is more to read"
-    EMPTY = "nothing more to read now"
-    FULL = "no space for what was read"
-    ENDED = "ended, and everything is written"
-
-
-class _Turn(NamedTuple):
-    """What one turn of a stream has brought. `rest`: its unfinished line then."""
-
-    chunks: list[bytes]
-    rest: bytes
-    state: _State
-
-
-class _Copy:
-    """Copies one pipe (or pty master) into the log file. Only one thread at a time uses it."""
-
-    def __init__(self, fd: int, stream: str, file: LogFile, partial_path: str) -> None:
-        """`partial_path`: where the unfinished line is kept."""
-        self.fd = fd
-        self._stream = stream.encode()
-        self._file = file
-        self._partial_path = partial_path
-        self._partial_fd = -1
-        self._rest = b""
-        self._unwritten, self._rest = format_lines(self._kept(), self._stream, time.time_ns())
-        self._at_end = False
-
-    @property
-    def rest(self) -> bytes:
-        return self._rest
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether there are lines that an earlier agent could not write."""
-        return bool(self._unwritten)
-
-    def turn(self, may_go_on: Callable[[], bool]) -> _Turn:
-        """Writes what could not be written before, then what there is to read, up to a limit."""
-        chunks: list[bytes] = []
-        state = self._written() if may_go_on() else _State.EMPTY
-        while state is None and may_go_on():
-            chunk = self._read()
-            if chunk is None:
-                state = _State.EMPTY
-            elif not chunk:
-                state = self._end()
-            else:
-                chunks.append(chunk)
-                state = self._take(chunk)
-                if state is None and len(chunk) < _MORE:
-                    state = _State.EMPTY
-                elif state is None and len(chunks) == _TURN_CHUNKS:
-                    state = _State.MORE
-        return _Turn(chunks, self._rest, state or _State.EMPTY)
-
-    def last_turn(self, may_go_on: Callable[[], bool]) -> _Turn:
-        """The rest of a stream that has ended: what is in the pipe and no more, as a process may still hold it open."""
-        chunks: list[bytes] = []
-        for _ in range(_LAST_TURNS):
-            turn = self.turn(may_go_on)
-            chunks += turn.chunks
-            if turn.state is not _State.MORE:
-                break
-        ends = turn.state in (_State.EMPTY, _State.MORE) and may_go_on()
-        return _Turn(chunks, self._rest, self._end() if ends else turn.state)
-
-    def _read(self) -> bytes | None:
-        """None where there is nothing now, nothing at the end."""
-        try:
-            return os.read(self.fd, _CHUNK)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            if error.errno != errno.EIO:  # a pty whose last slave was closed
-                log.warning("log %s: %s", self._file.path, error.strerror)
-            return b""
-
-    def _take(self, chunk: bytes) -> _State | None:
-        before = self._rest
-        text, self._rest = format_lines(before + chunk, self._stream, time.time_ns())
-        self._unwritten = self._file.write(text) if text else b""
-        if self._rest or before or self._unwritten:
-            self._keep()
-        return _State.FULL if self._unwritten else None
-
-    def _written(self) -> _State | None:
-        """Tries again what there was no space for."""
-        if self._unwritten:
-            self._unwritten = self._file.write(self._unwritten)
-            self._keep()
-        if self._unwritten:
-            return _State.FULL
-        return _State.ENDED if self._at_end else None
-
-    def _end(self) -> _State:
-        """Completes an unfinished line."""
-        self._at_end = True
-        if self._rest:
-            self._unwritten = self._file.write(last_line(self._rest, self._stream, time.time_ns()))
-            self._rest = b""
-            self._keep()
-        return _State.FULL if self._unwritten else _State.ENDED
-
-    def _kept(self) -> bytes:
-        try:
-            with open(self._partial_path, "rb") as file:
-                return file.read()
-        except FileNotFoundError:
-            return b""
-
-    def _keep(self) -> None:
-        kept = raw_output(self._unwritten) + self._rest if self._unwritten else self._rest
-        try:
-            if self._partial_fd < 0:
-                self._partial_fd = os.open(self._partial_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.ftruncate(self._partial_fd, os.pwrite(self._partial_fd, kept, 0))
-        except OSError:
-            pass  # a full /run: only a killed agent would miss it
-
-    def close(self) -> None:
-        for fd in (self.fd, self._partial_fd):
-            if fd >= 0:
-                os.close(fd)
-        self.fd = self._partial_fd = -1
 
 
 class Listener:
@@ -213,7 +81,7 @@ class Listener:
 class LogStream:
     """One stream on the event loop: when it is read, and who listens."""
 
-    def __init__(self, copy: _Copy, name: str, ready: Callable[[LogStream], None]) -> None:
+    def __init__(self, copy: Copy, name: str, ready: Callable[[LogStream], None]) -> None:
         """`ready`: called when it can be read."""
         os.set_blocking(copy.fd, False)
         self.name = name
@@ -253,25 +121,25 @@ class LogStream:
         self.stop_listening()
         self._ready(self)
 
-    def took(self, turn: _Turn) -> None:
+    def took(self, turn: Turn) -> None:
         """Passes on what a turn has brought, and decides when the next one is."""
         for chunk in turn.chunks:
             for listener in list(self.listeners):
                 listener(chunk)
         self.rest = turn.rest
-        if turn.state is _State.ENDED:
+        if turn.state is State.ENDED:
             self.end()
             return
         if self.is_draining:
             return
         before, self._read_at = self._read_at, self._loop.time()
-        if turn.state is _State.FULL:
+        if turn.state is State.FULL:
             self._later(_RETRY_S, self._readable)
         elif self._has_full_listener():
             self._later(_FULL_TAP_S, self._when_read)
-        elif turn.state is _State.MORE:
+        elif turn.state is State.MORE:
             self._ready(self)
-        elif sum(map(len, turn.chunks)) < _CHUNK // 2 and self._read_at - before < _BUSY_S:
+        elif sum(map(len, turn.chunks)) < CHUNK // 2 and self._read_at - before < _BUSY_S:
             self._later(_PAUSE_S, self.listen)
         else:
             self.listen()
@@ -306,8 +174,11 @@ class LogStream:
 class ContainerLog:
     """All streams of one container and their file."""
 
-    def __init__(self, path: str, max_size: int, max_files: int, partial_directory: str) -> None:
-        """The file is opened by `open`, or when it is written to."""
+    def __init__(
+        self, path: str, max_size: int, max_files: int, partial_directory: str, stages: Stages | None = None
+    ) -> None:
+        """The file is opened by `open`, or when it is written to. Without `stages` a kill may lose what is read."""
+        self._stages = stages
         self._path = path
         self._file = LogFile(path, max_size, max_files)
         self._partial_directory = partial_directory
@@ -333,7 +204,7 @@ class ContainerLog:
     def add(self, fd: int, stream: str) -> None:
         """Takes `fd` over."""
         partial = f"{self._partial_directory}/{stream}.partial"
-        self._streams.append(LogStream(_Copy(fd, stream, self._file, partial), stream, self._take_turn))
+        self._streams.append(LogStream(Copy(fd, stream, self._file, partial, self._stages), stream, self._take_turn))
 
     def descriptors(self) -> dict[str, int]:
         """What is read, by stream; not copies."""
@@ -446,7 +317,7 @@ class ContainerLog:
             turns = await self._alone(lambda: [s.copy.last_turn(self._may_go_on) for s in left])  # noqa: B023
             for stream, turn in zip(left, turns, strict=True):
                 stream.took(turn)
-            left = [stream for stream, turn in zip(left, turns, strict=True) if turn.state is _State.FULL]
+            left = [stream for stream, turn in zip(left, turns, strict=True) if turn.state is State.FULL]
             if left and self._file.is_removed():
                 break
             if left:

@@ -13,7 +13,15 @@ from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 
 #: directories in the root and state directories -> whether only the root user may read them
-_PRIVATE = {"spawners": True, "exits": True, "leases": True, "sandboxes": False, "containers": False, "cache": True}
+_PRIVATE = {
+    "spawners": True,
+    "exits": True,
+    "staged": True,
+    "leases": True,
+    "sandboxes": False,
+    "containers": False,
+    "cache": True,
+}
 _OTHERS_WRITE, _OTHERS = 0o022, 0o077
 
 

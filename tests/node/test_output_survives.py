@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from minipod.cli.figures import spawners
 from tests.builders import container, host_path, manifest, mount, pod
+from tests.failpoints import armed
 from tests.node.test_spawner_ends import KNOWS_ENDS_OF_OTHERS
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
@@ -153,3 +155,32 @@ def test_what_ends_while_both_are_dead_ran_to_its_end_and_an_event_says_what_is_
     assert "container c: agent and spawner were dead when it ended: exit code and last output are lost" in (
         node("events").stdout
     )
+
+
+#: lines in two halves, so that there is an unfinished one at each moment
+HALVES = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo -n $i; sleep 0.002; echo ' .'; done; echo -n end; exit 4"
+
+
+@pytest.mark.parametrize("nth", [1, 40])
+@pytest.mark.parametrize("point", ["log.read", "log.written"])
+def test_the_agent_dies_between_pipe_and_log(node: Node, tmp_path: Path, point: str, nth: int) -> None:
+    (tmp_path / "pod.yaml").write_text(manifest(pod("numbers", container("c", HALVES))))
+    with armed(node, point, nth=nth) as hit:
+        node("run", "-d", tmp_path / "pod.yaml", check=False)
+        hit.wait()
+    node("wait", "pod/numbers", "--for=jsonpath={.status.containerStatuses[0].state.terminated}")
+    assert node("logs", "numbers").stdout.split("\n") == [*(f"{number} ." for number in range(1, 301)), "end", ""]
+
+
+def test_the_agent_dies_many_times_while_there_is_much_output(node: Node, tmp_path: Path) -> None:
+    script = f'i=0; while [ $i -lt 60000 ]; do i=$((i+1)); echo "$i {"." * 40}"; done; exit 4'
+    (tmp_path / "pod.yaml").write_text(manifest(pod("numbers", container("c", script))))
+    node("run", "-d", tmp_path / "pod.yaml")
+    for _ in range(8):
+        pid = node.agent_pid()
+        if pid is not None:
+            kill(pid)
+        node("get", "pods")
+    node("wait", "pod/numbers", "--for=jsonpath={.status.containerStatuses[0].state.terminated}")
+    numbers = [int(line.split()[0]) for line in node("logs", "numbers").stdout.splitlines()]
+    assert numbers == list(range(1, 60001))
