@@ -90,6 +90,8 @@ def host(outside: Namespace) -> Iterator[None]:
                     )
                 ]
             )  # fmt: skip
+            # its link-local address would appear at some later moment, and belongs to nobody
+            Path("/proc/sys/net/ipv6/conf/wire/disable_ipv6").write_text("1")
             here.apply([netlink.set_up(here.index("wire"))])
             configure(there, "eth0", f"{OUTSIDE[socket.AF_INET]}/24", f"{OUTSIDE[socket.AF_INET6]}/64")
             uplink = here.index("uplink")

@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface
 from typing import Any, TypeVar
 
 import msgspec
@@ -40,9 +40,9 @@ _SIOCGIFINDEX = 0x8933
 _POLL_S = 0.0003
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
-_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 20, 22, 24, 25, 26
+_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 22, 24, 26
 _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
-_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, _RTN_UNREACHABLE = 254, 3, 0, 1, 7
+_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 3, 0, 1
 _NUD_PERMANENT, _NDA_DST, _NDA_LLADDR = 0x80, 1, 2
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
 _ATTRIBUTE = struct.Struct("=HH")
@@ -63,9 +63,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A route to a network. `destination` in CIDR form, 0.0.0.0/0 or ::/0 for the default route; `oif` may be 0, as it
-    is where the destination is unreachable.
-    """
+    """A route to a network. `destination` in CIDR form, 0.0.0.0/0 or ::/0 for the default route; `oif` may be 0."""
 
     destination: str
     oif: int
@@ -165,17 +163,17 @@ class Netlink:
         ]
 
     def routes(self) -> list[Route]:
-        """The unicast and unreachable routes of every table, IPv4 and IPv6; neither local nor multicast ones."""
+        """The unicast routes of every table, IPv4 and IPv6; neither local nor multicast ones."""
         found = []
         for family, everything in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
             message = messages().route()
             message["family"] = family
             for m in self._ask(_RTM_GETROUTE, _NLM_F_DUMP, message, "list of routes"):
-                if m["family"] == family and m["type"] in (_RTN_UNICAST, _RTN_UNREACHABLE):
+                if m["family"] == family and m["type"] == _RTN_UNICAST:
                     found.append(
                         Route(
                             destination=f"{m.get_attr('RTA_DST') or everything}/{m['dst_len']}",
-                            oif=_out_interface(m) if m["type"] == _RTN_UNICAST else 0,
+                            oif=_out_interface(m),
                             gateway=m.get_attr("RTA_GATEWAY") or "",
                             table=m.get_attr("RTA_TABLE") or m["table"],
                             metric=m.get_attr("RTA_PRIORITY") or 0,
@@ -354,28 +352,6 @@ def add_default_route(index: int, gateway: str) -> Request:
     message["scope"], message["type"] = _RT_SCOPE_UNIVERSE, _RTN_UNICAST
     message["attrs"] = [("RTA_GATEWAY", gateway), ("RTA_OIF", index)]
     return Request(f"add default route via {gateway}", _RTM_NEWROUTE, _NLM_F_CREATE_EXCL, message, (errno.EEXIST,))
-
-
-def add_unreachable(cidr: str) -> Request:
-    """What no other route leads into this network is refused, in place of leaving by the default route."""
-    return Request(
-        f"add route unreachable {cidr}", _RTM_NEWROUTE, _NLM_F_CREATE_EXCL, _unreachable(cidr), (errno.EEXIST,)
-    )
-
-
-def delete_unreachable(cidr: str) -> Request:
-    return Request(f"delete route unreachable {cidr}", _RTM_DELROUTE, 0, _unreachable(cidr), (errno.ESRCH,))
-
-
-def _unreachable(cidr: str) -> Any:
-    network = ip_network(cidr)
-    message = messages().route()
-    message["family"] = socket.AF_INET if network.version == 4 else socket.AF_INET6
-    message["dst_len"] = network.prefixlen
-    message["table"], message["proto"] = _RT_TABLE_MAIN, _RTPROT_BOOT
-    message["scope"], message["type"] = _RT_SCOPE_UNIVERSE, _RTN_UNREACHABLE
-    message["attrs"] = [("RTA_DST", str(network.network_address))]
-    return message
 
 
 def add_neighbour(index: int, address: str, mac: str) -> Request:

@@ -56,8 +56,9 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def bridges(self) -> set[int]:
-        """The numbers of the bridges that sandboxes need."""
-        return {self.bridge(lease.offset) for lease in self.sandboxes.values() if lease.offset}
+        """The numbers of the bridges that sandboxes need. The first is there for all."""
+        needed = {self.bridge(lease.offset) for lease in self.sandboxes.values() if lease.offset}
+        return {0, *needed} if needed else needed
 
     def addresses(self, offset: int) -> tuple[str, str]:
         """IPv4 and IPv6 address at `offset`, in CIDR form with the prefix of its bridge; empty where there is none."""

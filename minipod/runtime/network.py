@@ -1,9 +1,9 @@
 """The pods' network (layer 3): subnets, leases, the part that all pods share. `plan.network.pod_network` has the
 operations.
 
-The shared part (nftables table, reserved subnets, forwarding) is made with the first lease and removed with the last,
-a bridge with the first and the last of its pods; the leases are the reference count, so that it is right after a crash
-too. All is done under the lock of the lease file.
+The shared part (nftables table, first bridge, forwarding) is made with the first lease and removed with the last,
+another bridge with the first and the last of its pods; the leases are the reference count, so that it is right after a
+crash too. All is done under the lock of the lease file.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Network:
         if leases.addressed:
             self._mend(leases)
             return leases
-        # No other instance chooses a subnet until the subnets are reserved, which it then sees.
+        # No other instance chooses a subnet until the bridge exists, whose routes it then sees.
         with host_lock():
             self._remove_bridges(leases)  # a crash may have left it all, with other subnets
             self._undo_shared(leases)
@@ -231,12 +231,14 @@ class Network:
 
     def _mend(self, leases: Leases) -> None:
         """Restore what another program removed, as a firewall does by `flush ruleset`; hostPorts too."""
-        if not self._is_flushed():
+        flushed = self._is_flushed()
+        if not flushed and netlink.exists(self._paths.bridge(0)):
             return
         for operation in self._shared(leases):
             operation.execute()
-        for mappings in self._mappings(leases, leases.sandboxes):
-            mappings.execute()
+        if flushed:
+            for mappings in self._mappings(leases, leases.sandboxes):
+                mappings.execute()
 
     def _is_flushed(self) -> bool:
         """Whether the table is gone; looked up only where the host's rules have changed since the last call."""
@@ -366,6 +368,7 @@ def _execute(operations: Iterable[HostOperation]) -> None:
         for operation in operations:
             done.append(operation)
             operation.execute()
+            reached("executed", operation)
     except BaseException as error:
         _undo(done, error)
         raise

@@ -29,8 +29,7 @@ def choose(leases: Leases, config: Config, instance: str, warn: Callable[[str], 
         return leases
     with netlink.Netlink() as socket:
         links, routes, addresses = socket.links(), socket.routes(), socket.addresses()
-    own = {leases.ipv4_subnet, leases.ipv6_subnet}
-    used = _used(links, [route for route in routes if route.destination not in own], addresses, instance)
+    used = _used(links, routes, addresses, instance)
     ipv4 = _pick(ipv4_candidates(config.ipv4_subnet), used, "ipv4_subnet", warn)
     ipv6 = ""
     if has_ipv6():

@@ -22,7 +22,6 @@ from minipod.plan.network.pod_network import (
     ConfigureInterface,
     CreateVeth,
     EnsureBridge,
-    ReserveSubnets,
     bridge_network,
     mac_address,
     pod_network,
@@ -42,6 +41,14 @@ FACTS = NetworkFacts(
     table="minipod",
     host_interface="minipodabc1234",
     mtu=1400,
+)
+OTHER = msgspec.structs.replace(
+    FACTS,
+    ipv4="10.86.0.66/26",
+    ipv4_gateway="10.86.0.65",
+    ipv6="fd12::42/122",
+    ipv6_gateway="fd12::41",
+    bridge="minipod1",
 )
 
 
@@ -80,11 +87,11 @@ def test_pod_on_the_hosts_network_needs_nothing() -> None:
 
 def test_table_with_the_loopback_guard_comes_before_the_bridge() -> None:
     operations = shared_network(FACTS)
-    assert [type(operation) for operation in operations] == [EnsureNat, ReserveSubnets, EnableForwarding]
-    assert [operation.describe() for operation in [*operations[:2], bridge_network(FACTS)]] == [
+    assert [type(operation) for operation in operations] == [EnsureNat, EnsureBridge, EnableForwarding]
+    assert [operation.describe() for operation in [*operations[:2], bridge_network(OTHER)]] == [
         "nft table inet minipod: masquerade 10.86.0.0/20 fd12::/64 leaving other than by minipod*",
-        "route unreachable 10.86.0.0/20 fd12::/64, but for the bridges' parts",
-        "bridge minipod0 mtu 1400 address 10.86.0.1/26 fd12::1/122 stp off forward-delay 0 up",
+        "bridge minipod0 mtu 1400 address 10.86.0.1/20 fd12::1/64 stp off forward-delay 0 up",
+        "bridge minipod1 mtu 1400 address 10.86.0.65/26 fd12::41/122 stp off forward-delay 0 up",
     ]
 
 
@@ -92,8 +99,7 @@ def test_network_without_ipv6_mentions_none() -> None:
     facts = msgspec.structs.replace(FACTS, subnets=FACTS.subnets[:1], ipv6="", ipv6_gateway="")
     ports = PortMapping(container_port=80, host_port=8080)
     text = " ".join(
-        operation.describe()
-        for operation in (*shared_network(facts), bridge_network(facts), *pod_network(sandbox(ports), facts, NETNS))
+        operation.describe() for operation in (*shared_network(facts), *pod_network(sandbox(ports), facts, NETNS))
     )
     assert "fd12" not in text
     assert "IPv6" not in text
@@ -103,10 +109,9 @@ def test_network_without_ipv6_mentions_none() -> None:
 def test_operations_survive_being_saved() -> None:
     operations = [
         *shared_network(FACTS),
-        bridge_network(FACTS),
         *pod_network(sandbox(PortMapping(container_port=80, host_port=80)), FACTS, NETNS),
     ]
-    shared = EnsureNat | ReserveSubnets | EnsureBridge | EnableForwarding
+    shared = EnsureNat | EnsureBridge | EnableForwarding
     own = CreateVeth | ConfigureInterface | AddPortMappings
     assert msgspec.json.decode(msgspec.json.encode(operations), type=list[shared | own]) == operations
     assert all(isinstance(operation, HostOperation) for operation in operations)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 
 from minipod.kernel import netlink, sysctl
 from minipod.plan.configs import NetworkFacts, SandboxConfig
@@ -24,18 +24,23 @@ INTERFACE = "eth0"  # what every pod calls its own end
 def shared_network(facts: NetworkFacts) -> list[HostOperation]:
     """What all pods of an instance share, in the order in which it is made.
 
-    The table comes before the first bridge: it keeps pods off the host's 127.0.0.0/8 from the bridge's first moment.
+    `facts`: of a pod of the first bridge, which stands as long as any pod. The table comes before it: it keeps pods off
+    the host's 127.0.0.0/8 from the bridge's first moment.
     """
     return [
         EnsureNat(table=facts.table, bridges=f"{facts.table}*", subnets=facts.subnets),
-        ReserveSubnets(subnets=facts.subnets),
+        bridge_network(facts),
         EnableForwarding(instance=facts.table, ipv6=bool(facts.ipv6)),
     ]
 
 
 def bridge_network(facts: NetworkFacts) -> EnsureBridge:
-    """What the pods of one bridge share."""
-    return EnsureBridge(name=facts.bridge, addresses=_with_prefix(facts), mtu=facts.mtu)
+    """What the pods of one bridge share.
+
+    The first one has the prefixes of the whole subnets, which the others' are more specific than: so another instance
+    sees all of them in use, and nothing that is sent to an address without a pod leaves the host by its default route.
+    """
+    return EnsureBridge(name=facts.bridge, addresses=_bridge_addresses(facts), mtu=facts.mtu)
 
 
 def pod_network(config: SandboxConfig, facts: NetworkFacts, netns: str) -> list[HostOperation]:
@@ -80,31 +85,13 @@ def mac_address(address: str) -> str:
     return ":".join(f"{byte:02x}" for byte in (0x0A, 0x58, *ip_interface(address).ip.packed[-4:]))
 
 
-def _with_prefix(facts: NetworkFacts) -> tuple[str, ...]:
-    """The bridge's own addresses in CIDR form: the gateways, in the subnets of its pods."""
+def _bridge_addresses(facts: NetworkFacts) -> tuple[str, ...]:
+    """The bridge's own addresses in CIDR form: the gateways of its pods."""
+    whole = dict(zip((ip_network(subnet)[1] for subnet in facts.subnets), facts.subnets, strict=True))
     pairs = ((facts.ipv4_gateway, facts.ipv4), (facts.ipv6_gateway, facts.ipv6))
-    return tuple(f"{gateway}/{address.partition('/')[2]}" for gateway, address in pairs if gateway)
-
-
-class ReserveSubnets(HostOperation, frozen=True, kw_only=True):
-    """The pods' subnets lead nowhere but to the bridges, whose parts of them are routed more specifically.
-
-    So another instance sees that they are in use, and what is sent to an address that no pod has does not leave the
-    host by its default route.
-    """
-
-    subnets: tuple[str, ...]  # CIDR
-
-    def describe(self) -> str:
-        return f"route unreachable {' '.join(self.subnets)}, but for the bridges' parts"
-
-    def execute(self) -> None:
-        with netlink.Netlink() as socket:
-            socket.apply([netlink.add_unreachable(subnet) for subnet in self.subnets])
-
-    def undo(self) -> None:
-        with netlink.Netlink() as socket:
-            socket.apply([netlink.delete_unreachable(subnet) for subnet in self.subnets])
+    return tuple(
+        f"{gateway}/{whole.get(ip_address(gateway), own).partition('/')[2]}" for gateway, own in pairs if gateway
+    )
 
 
 class EnsureBridge(HostOperation, frozen=True, kw_only=True):
