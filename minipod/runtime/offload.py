@@ -38,9 +38,10 @@ class _Answer(Future[T]):
 class _Worker:
     """What a pool knows of one of its threads: of one that had no memory to begin with, nothing but `since`."""
 
-    __slots__ = ("ended", "ran", "since")
+    __slots__ = ("ended", "is_free", "ran", "since")
 
     def __init__(self, now: float) -> None:
+        self.is_free = True  # it has no work: it is about to take some, or idle
         self.since: float | None = now  # when its start or its current work began; None: it is idle
         self.ran = False
         self.ended = False
@@ -71,11 +72,18 @@ class Pool(Executor):
         return future
 
     def relieve(self) -> bool:
-        """Starts threads in place of stuck ones. Returns whether work is waiting for a thread."""
+        """Starts threads in place of stuck ones. Returns whether work is waiting for a thread.
+
+        Not for work that free threads are about to take: each piece of work would add a thread, up to the limit.
+        """
         waiting = self._queue.qsize()
-        for _ in range(min(waiting, self._threads)):
+        for _ in range(min(waiting - self._free(), self._threads)):
             self._start()
         return waiting > 0
+
+    def _free(self) -> int:
+        now = time.monotonic()
+        return sum(_is_free(worker, now) for worker in self._workers)
 
     def _start(self) -> None:
         """Starts a thread, unless enough work. Not by threading.Thread.start, which waits for the thread to run."""
@@ -95,16 +103,24 @@ class Pool(Executor):
             while True:
                 future, work = self._queue.get()
                 try:
-                    worker.since = time.monotonic()
+                    worker.since, worker.is_free = time.monotonic(), False
                     if future.set_running_or_notify_cancel():
                         _fulfil(future, work)
                 except MemoryError as error:
                     _until_there_is_memory(future.set_exception, error)
                 del future, work  # else they would live until the next work is queued
-                worker.since = None
+                worker.since, worker.is_free = None, True
+                if self._free() > self._threads:  # those that took the place of stuck ones go again
+                    return
                 self._idle.append(None)
-        finally:  # without memory
+        finally:  # also without memory
             worker.ended = True
+
+
+def _is_free(worker: _Worker, now: float) -> bool:
+    """Whether the thread is about to take work, or idle."""
+    begins = worker.since is not None and now - worker.since < STUCK_S
+    return worker.is_free and not worker.ended and (worker.ran or begins)
 
 
 def _is_gone(worker: _Worker, now: float) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from minipod.agent import events as agent_events
 from minipod.agent.events import LIFETIME_S, EventRecorder, PodReference
 from minipod.agent.registry.history import Change, History
 from minipod.agent.registry.store import Record, Store
@@ -194,6 +195,70 @@ def test_events_go_after_an_hour(tmp_path: Path) -> None:
     events.record(POD, "Normal", "Started", "young", 1000.0)
     assert [event.message for event in events.all(LIFETIME_S + 1)] == ["young"]
     assert len(store.events()) == 1
+    store.close()
+
+
+def other_pod(number: int) -> PodReference:
+    return PodReference("default", f"pod-{number}", f"uid-{number}")
+
+
+def test_the_oldest_events_go_where_there_are_too_many_or_too_large_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand pods that fail with long messages take no more memory than any others."""
+    store = opened(tmp_path)
+    changes: list[str] = []
+    events = recorder(store, changes)
+    monkeypatch.setattr(agent_events, "MAX_EVENTS", 20)
+    for number in range(25):
+        events.record(other_pod(number), "Normal", "Pulled", "x", float(number))
+    assert [event.involved_object.name for event in events.all(30.0)] == [f"pod-{number}" for number in range(5, 25)]
+    monkeypatch.setattr(agent_events, "MAX_BYTES", 10_000)
+    for number in range(30, 45):
+        events.record(other_pod(number), "Warning", "Failed", "y" * 1000, float(number))
+        assert sum(len(record.data) for record in store.events()) <= 10_000
+    assert events.all(50.0)[-1].involved_object.name == "pod-44"
+    assert len(store.events()) == len(events.all(50.0)) >= 5
+    assert len(changes) - 2 * changes.count("DELETED") == len(store.events())
+    again = recorder(store, now_s=50.0)
+    again.record(other_pod(50), "Warning", "Failed", "y" * 1000, 50.0)  # the bytes of stored ones count too
+    assert sum(len(record.data) for record in store.events()) <= 10_000
+    store.close()
+
+
+def test_the_events_of_one_object_take_no_place_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(tmp_path)
+    events = recorder(store)
+    monkeypatch.setattr(agent_events, "MAX_POD_EVENTS", 3)
+    events.record(other_pod(99), "Normal", "Pulled", "first of all", 0.0)
+    for number in range(10):
+        events.record(POD, "Normal", f"Reason{number}", "x", float(number))
+    assert [event.reason for event in events.all(30.0)] == ["Pulled", "Reason7", "Reason8", "Reason9"]
+    store.close()
+
+
+def test_what_correlates_events_is_bounded_also_for_objects_that_are_never_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path)
+    events = recorder(store)
+    monkeypatch.setattr(agent_events, "MAX_CORRELATED", 5)
+    for number in range(20):
+        events.record(other_pod(number), "Normal", "Pulled", "x", float(number))
+    assert list(events._correlations) == [f"uid-{number}" for number in range(15, 20)]
+    store.close()
+
+
+def test_events_of_an_earlier_agent_share_what_they_have_in_common(tmp_path: Path) -> None:
+    """Decoded one by one they would take twice the memory of recorded ones."""
+    store = opened(tmp_path)
+    events = recorder(store)
+    for reason in ("Pulled", "Started"):
+        events.record(other_pod(1), "Normal", reason, reason, 1.0)
+    one, two = recorder(store, now_s=2.0).all(2.0)
+    assert one.involved_object.uid is two.involved_object.uid
+    assert one.involved_object.name is two.involved_object.name
+    assert one.source.host is two.source.host
     store.close()
 
 

@@ -7,6 +7,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,36 @@ def test_threads_are_used_again_and_no_more_are_started_than_work() -> None:
     pool = Pool("test")
     names = {pool.submit(threading.get_ident).result() for _ in range(20)}
     assert len(names) == 1
+
+
+def test_work_in_turn_adds_no_thread_for_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle thread needs a moment to take what was queued: that is no reason to start another."""
+    pool = Pool("test")
+    monkeypatch.setattr(offload, "_quick", lambda: pool)
+
+    async def main() -> None:
+        for _ in range(300):
+            await off_loop(divmod, 7, 2)
+
+    asyncio.run(main())
+    assert len(pool._workers) <= offload.THREADS
+
+
+def test_threads_that_took_the_place_of_stuck_ones_end_when_those_are_free(
+    stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offload, "STUCK_S", 0.01)
+    pool = Pool("test", threads=2)
+    held = [pool.submit(stuck.wait) for _ in range(10)]
+    while pool.relieve():
+        pass
+    stuck.set()
+    for future in held:
+        future.result()
+    deadline = time.monotonic() + 10
+    while sum(not worker.ended for worker in pool._workers) > 3:
+        assert pool.submit(divmod, 7, 2).result() == (3, 1)
+        assert time.monotonic() < deadline
 
 
 def test_a_result_and_an_error_reach_the_caller() -> None:

@@ -18,8 +18,8 @@ import msgspec
 from minipod.agent.registry.selection import Place, Selection, places_of
 from minipod.errors import ExpiredError
 
-MAX_CHANGES = 4096
-MAX_BYTES = 8 << 20  # of the changed objects, as JSON
+MAX_CHANGES = 1024
+MAX_BYTES = 2 << 20  # of the changed objects, as JSON; in memory they take twice as much
 MAX_ENCODED_BYTES = 256 << 10  # of JSON that is kept for the newest changes; of older ones it is made again when wanted
 
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
