@@ -312,6 +312,10 @@ class Client:
             old.close()
             if "error" in answer:
                 raise error_of(answer["error"])
+            if answer.get("restarts"):
+                from minipod.cli.start import wait_restarted
+
+                wait_restarted(self.paths, answer["pid"])
         return self.connect()
 
     def _no_root(self) -> HostError:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import _socket
+import contextlib
 import os
+import select
 import signal
 import sys
+import time
 
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import AgentError, HostError
@@ -13,6 +17,9 @@ if TYPE_CHECKING:
     from minipod.paths import Paths
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+_RESTART_S = 20.0  # of a service: RestartSec= of its unit, and what an agent takes to recover its pods
+_LOOK_S = 0.1
 
 #: dispositions and masks survive exec: the agent begins with the default ones, and sets all else that it has from
 #: its caller by itself (`agent.inheritance`)
@@ -34,6 +41,25 @@ def start_agent(paths: Paths, config: str | None) -> None:
 def check_start(paths: Paths, config: str | None) -> None:
     """Return when an agent of this version could take the place of a running one. Raises as `start_agent`."""
     _run_to_ready(paths, config, "--check")
+
+
+def wait_restarted(paths: Paths, pid: int) -> None:
+    """Return when a service manager has started another agent after `pid`, or has not for a while."""
+    deadline = time.monotonic() + _RESTART_S
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        select.select([pidfd], [], [], _RESTART_S)
+        os.close(pidfd)
+    while not _listens(paths.agent_socket) and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+
+
+def _listens(path: str) -> bool:
+    sock = _socket.socket(_socket.AF_UNIX)
+    try:
+        return sock.connect_ex(path) == 0
+    finally:
+        sock.close()
 
 
 def _run_to_ready(paths: Paths, config: str | None, *options: str) -> None:

@@ -142,5 +142,15 @@ def _answers(path: str) -> bool:
     return True
 
 
+def holder(paths: Paths) -> int:
+    """The pid of the agent that holds this root's lock, as it signed; 0 where it has not."""
+    fd = _open(f"{paths.root}/agent.lock")
+    try:
+        text = _holder(fd)
+    finally:
+        os.close(fd)
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
 def _holder(fd: int) -> str:
     return os.pread(fd, 4096, 0).decode("utf-8", "replace").strip() or "?"

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from minipod.errors import MinipodError, UsageError
+from minipod.errors import MinipodError
 from minipod.failpoint import reached
 from minipod.serve.options import Options, parse
 
@@ -41,7 +41,7 @@ def _run(options: Options) -> int:
     from minipod.agent.inheritance import limit_own_memory, take_over
     from minipod.kernel.memory import one_arena
     from minipod.kernel.sd_notify import ServiceManager
-    from minipod.serve import lock, start
+    from minipod.serve import lock, start, takeover
     from minipod.serve.late import lean_imports
 
     start.check_rights(options.paths)
@@ -52,13 +52,15 @@ def _run(options: Options) -> int:
         os.set_inheritable(options.ready_fd, False)  # an open copy in the spawner would keep the caller waiting
     notes += start.check_host(options.paths)
     if options.check:
-        return _check(options)
-    held = lock.acquire(options.paths)
-    if held is None:
-        if not options.auto:
-            raise UsageError(f"{options.paths.root}: another agent already serves it: end that one first")
+        _check(options)
         _notify(options, "ready")
         return 0
+    held = lock.acquire(options.paths)
+    if held is None:
+        if options.auto:
+            _notify(options, "ready")
+            return 0
+        held = takeover.acquire(options.paths, _check(options))
     try:
         reached("agent.locked")
         start.begin_spawner(options.paths)
@@ -80,14 +82,15 @@ def _run(options: Options) -> int:
 
 
 def _check(options: Options) -> int:
-    """Before an agent of another version is asked to exit: whether one of this version could take its place."""
+    """Before another agent is asked to exit: whether this one could take its place. Returns the newest format of the
+    state that it reads. Raises MinipodError.
+    """
     from minipod.agent.registry import schema
     from minipod.config import load_config
 
     load_config(options.config)
     schema.check(f"{options.paths.state}/minipod.db")
-    _notify(options, "ready")
-    return 0
+    return schema.SCHEMA_VERSION
 
 
 def _notify(options: Options | None, line: str) -> None:

@@ -114,7 +114,8 @@ class Service:
             node.find_sources = claims.sources  # before any pod is continued
             await recovery.recover(node, self._pods)
             reached("agent.recovered")
-            verbs = Verbs(node, self._pods, self._leaving.set, self._connections, claims)
+            restarts = bool(self._manager)
+            verbs = Verbs(node, self._pods, self._leaving.set, self._connections, claims, restarts=restarts)
             watchers += [self._loop.create_task(watcher.run()) for watcher in self._watchers(claims)]
             for task in watchers:
                 task.add_done_callback(_log_broken)

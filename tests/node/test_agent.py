@@ -339,6 +339,27 @@ def test_an_agent_for_systemd_says_when_it_is_ready_and_leaves_its_pods_alone(no
     assert main_pid(node, "web") == pid
 
 
+def test_an_agent_for_systemd_takes_the_place_of_one_that_a_command_started(node: Node, tmp_path: Path) -> None:
+    node("run", "-d", "--until", "ready", manifest(tmp_path))
+    before, pid = node.agent_pid(), main_pid(node, "web")
+    with subprocess.Popen(
+        node.command("agent"), env=os.environ | node.env, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    ) as agent:
+        try:
+            until(lambda: node.agent_pid() == agent.pid, "the service's agent serves")
+            until(lambda: not psutil.pid_exists(before or 0), "the other one has gone")
+            assert main_pid(node, "web") == pid
+            assert container_of(node, "web")["restartCount"] == 0
+            second = subprocess.run(
+                node.command("agent"), env=os.environ | node.env, capture_output=True, text=True, check=False
+            )
+            assert second.returncode == 2, "never one service the other's"
+            assert "another agent already serves it" in second.stderr
+            node("delete", "pod", "web")
+        finally:
+            agent.terminate()
+
+
 @pytest.mark.vm
 def test_gc_finds_what_a_lost_store_left_behind(node: Node, tmp_path: Path) -> None:
     node("run", "-d", "--until", "ready", manifest(tmp_path))

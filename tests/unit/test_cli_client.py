@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,42 @@ def test_an_agent_of_another_version_is_replaced_and_asked_again(
         Path(old.paths.agent_socket).touch()
         old.close()
     assert [request["verb"] for request in old.requests] == ["status", "shutdown"]
+
+
+def test_the_agent_of_a_service_is_started_again_by_its_manager_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[FakeAgent] = []
+    old = FakeAgent(Paths(f"{tmp_path}/root", f"{tmp_path}/state"))
+    old.version = "0.0.1"
+
+    def restart(_seconds: float) -> None:
+        if not started:
+            started.append(FakeAgent(old.paths))
+            started[0].handlers["status"] = lambda peer, _: peer.ok(version="new")
+
+    def refused(*_: object) -> None:
+        raise AssertionError("an agent beside the service")
+
+    with subprocess.Popen(["true"]) as process:
+
+        def shutdown(peer: Peer, _request: Object) -> None:
+            os.unlink(old.paths.agent_socket)
+            peer.ok(restarts=True, pid=process.pid)
+
+        old.handlers["shutdown"] = shutdown
+        monkeypatch.setattr(start, "check_start", lambda *_: None)
+        monkeypatch.setattr(start, "start_agent", refused)
+        monkeypatch.setattr("minipod.cli.start.time.sleep", restart)
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        try:
+            with Client(old.paths).request({"verb": "status"}) as request:
+                assert request.next() is None
+                assert request.result == {"ok": True, "version": "new"}
+        finally:
+            started[0].close()
+            Path(old.paths.agent_socket).touch()
+            old.close()
 
 
 def test_an_agent_of_another_version_stays_where_none_of_this_one_could_start(

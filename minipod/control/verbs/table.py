@@ -53,7 +53,9 @@ class ShutdownRequest(msgspec.Struct, frozen=True):
 
 
 class Verbs:
-    """`leave` makes the agent exit; `connections` counts the open ones."""
+    """`leave` makes the agent exit; `connections` counts the open ones. `restarts`: a service manager starts another
+    agent then.
+    """
 
     def __init__(
         self,
@@ -62,12 +64,15 @@ class Verbs:
         leave: Callable[[], None],
         connections: Callable[[], int],
         claims: Claims | None = None,
+        *,
+        restarts: bool = False,
     ) -> None:
         self._node = node
         self._pods = pods
         self._claims = claims or Claims(node, pods)
         self._leave = leave
         self._connections = connections
+        self._restarts = restarts
 
     def table(self) -> Mapping[str, Verb]:
         return {
@@ -179,7 +184,7 @@ class Verbs:
                 f"{SCHEMA_VERSION}, that version knows {wanted.schema}): use minipod {__version__}"
             )
         asyncio.get_running_loop().call_soon(self._leave)
-        return {"pods": len(self._pods)}
+        return {"pods": len(self._pods), "pid": os.getpid(), "restarts": self._restarts}
 
     async def halt(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await halt(self._pods, connection, request)
