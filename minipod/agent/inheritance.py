@@ -47,7 +47,12 @@ LIMITS = {
 #: kill, this is a MemoryError: the request that asked for too much fails, and the agent serves the next.
 AGENT_DATA_BYTES = 1 << 30
 #: a hard limit of the caller below this keeps the agent from its own work, where it may not be raised
-LEAST_FILE_BYTES = 64 << 20
+LEAST = {
+    "file size": (64 << 20, "bytes in a file", "ulimit -f"),
+    "open files": (128, "open files", "ulimit -n"),
+    "address space": (256 << 20, "bytes of address space", "ulimit -v"),
+    "data size": (256 << 20, "bytes of data", "ulimit -d"),
+}
 
 NAMESPACES = {
     "net": "pods reach the outside through it, and probes reach no other",
@@ -113,18 +118,19 @@ def _missing_capabilities() -> int:
 
 
 def limits() -> str:
-    """Sets LIMITS; returns which could not be raised. Raises HostError where files could not be written."""
+    """Sets LIMITS; returns which could not be raised. Raises HostError where an agent cannot work with what is left."""
     low = []
     for name, (soft, hard) in LIMITS.items():
         number = inherit.LIMITS[name]
         if not inherit.set_limit(number, soft, hard):
             low.append(f"{name} {resource.getrlimit(number)[1]} (should be {_words(hard)})")
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    if UNLIMITED != most < LEAST_FILE_BYTES:
-        raise HostError(
-            f"the caller's limit on the size of files is {most} bytes, and this host's root may not raise it "
-            "(CAP_SYS_RESOURCE): start the agent without ulimit -f"
-        )
+    for name, (least, what, option) in LEAST.items():
+        most = resource.getrlimit(inherit.LIMITS[name])[1]
+        if UNLIMITED != most < least:
+            raise HostError(
+                f"the caller's limit is {most} {what}, an agent needs {least}, and this host's root may not raise it "
+                f"(CAP_SYS_RESOURCE): start the agent without {option}"
+            )
     return f"stay the caller's, this host's root may not raise them (CAP_SYS_RESOURCE): {', '.join(low)}" if low else ""
 
 

@@ -179,6 +179,27 @@ def links() -> list[Finding]:
 
 
 def room() -> list[Finding]:
+    """Whether a thousand pods would meet a limit of this host: by its present value and what each pod takes."""
+    from minipod.config import load_config
+    from minipod.errors import MinipodError
+    from minipod.runtime.room import PODS, host_rooms, shortfalls
+
+    try:
+        config = load_config(None)
+    except MinipodError as error:
+        return [Finding(f"room for {PODS} pods", None, str(error), needed=False)]
+    found = shortfalls(config)
+    first = host_rooms(config)[0]
+    if not found:
+        return [Finding(f"room for {PODS} pods", True, first.describe(), needed=False)]
+    name = f"room for {PODS} pods"
+    return [
+        Finding(name, False, line.partition(": for ")[0], f"{PODS} pods meet it", line.rpartition(": ")[2], False)
+        for line in found
+    ]
+
+
+def inotify() -> list[Finding]:
     """inotify instances, which `run` and `logs -f` use one of each."""
     limit = _read("/proc/sys/fs/inotify/max_user_instances")
     ok = not limit.isdigit() or int(limit) >= 16
@@ -257,5 +278,6 @@ ALL = (
     links,
     forwarding,
     room,
+    inotify,
     default_image,
 )

@@ -6,6 +6,7 @@ manifests, talks to the agent or imports more than the verb asked for.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -17,6 +18,14 @@ from minipod.errors import MinipodError, UsageError
 from minipod.terminal import indented
 
 EXIT_INTERRUPTED = 130
+#: of limits of the command itself; what the agent meets has an explanation of its own (`kernel.limits`)
+_REMEDIES = {
+    errno.EMFILE: ": raise the limit: ulimit -n",
+    errno.ENFILE: ": raise fs.file-max",
+    errno.EFBIG: ": raise the limit: ulimit -f",
+    errno.ENOSPC: ": free some space and inodes (df, df -i)",
+    errno.ENOMEM: ": free some, or raise the limits: ulimit -v, ulimit -d",
+}
 
 
 def usage() -> str:
@@ -100,7 +109,11 @@ def _guarded(argv: list[str]) -> int:
         return EXIT_INTERRUPTED
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        print(f"error: {name}{(error.strerror or str(error)).lower()}", file=sys.stderr)
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        print(f"error: {name}{(error.strerror or str(error)).lower()}{remedy}", file=sys.stderr)
+        return 3
+    except MemoryError:
+        print(f"error: not enough memory{_REMEDIES[errno.ENOMEM]}", file=sys.stderr)
         return 3
     except Exception as error:
         if any(word in ("-v", "--verbose") for word in argv):

@@ -150,15 +150,23 @@ class Server:
                 sock.close()
                 continue
             connection = Connection(sock, self._loop, self._held)
-            if len(self._tasks) >= self._limit or descriptors.count() > descriptors.limit() - _PER_COMMAND:
-                busy = HostError(f"the agent serves {len(self._tasks)} commands, as many as it can: try again")
-                connection.send(error_body(busy))
+            if busy := self._busy():
+                connection.send(error_body(HostError(busy)))
                 connection.close()
                 continue
             task = self._loop.create_task(self._serve(connection))
             self._tasks.add(task)
             task.add_done_callback(functools.partial(self._ended, connection))
             self._on_change()
+
+    def _busy(self) -> str:
+        """Why no other command can be served; empty where one can."""
+        if len(self._tasks) >= self._limit:
+            return f"the agent serves {len(self._tasks)} commands, as many as it can: try again"
+        used, most = descriptors.count(), descriptors.limit()
+        if used <= most - _PER_COMMAND:
+            return ""
+        return f"the agent has {used} of {most} descriptors open, too few are left for a command: {descriptors.REMEDY}"
 
     def _resume(self) -> None:
         if not self._stopping:

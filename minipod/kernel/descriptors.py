@@ -20,6 +20,11 @@ def limit() -> int:
     return soft if soft != resource.RLIM_INFINITY else 1 << 30
 
 
+def hard_limit() -> int:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard if hard != resource.RLIM_INFINITY else 1 << 30
+
+
 def count() -> int:
     """How many are open, the caller's included. Before Linux 6.2 the lowest free number: at most as many."""
     try:

@@ -27,6 +27,7 @@ _MPOL_DEFAULT = 0
 _SCHED_FLAG_UTIL_CLAMP = 0x60
 _KEEP_SCHEDULER = 0x18  # SCHED_FLAG_KEEP_POLICY | SCHED_FLAG_KEEP_PARAMS
 _UNSET = 0xFFFFFFFF
+_CAP_SYS_RESOURCE = 24
 
 OPEN_FILES = 524288  # systemd's DefaultLimitNOFILE, the hard one
 
@@ -60,6 +61,11 @@ def set_limit(number: int, soft: int, hard: int) -> bool:
         there = resource.getrlimit(number)[1]
     resource.setrlimit(number, (_lower(soft, there), there))
     return False
+
+
+def may_raise_limits() -> bool:
+    """CAP_SYS_RESOURCE, without which root may not raise a hard limit."""
+    return bool(int(status_field("self", "CapEff") or "0", 16) >> _CAP_SYS_RESOURCE & 1)
 
 
 def _lower(first: int, second: int) -> int:

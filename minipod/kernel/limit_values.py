@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 from minipod.kernel import descriptors
 from minipod.kernel.limits import LIMITS, Value
@@ -13,6 +14,13 @@ def read(name: str, path: str = "/") -> Value:
     match name:
         case "descriptors":
             return Value(descriptors.count(), descriptors.limit())
+        case "address space":
+            most = resource.getrlimit(resource.RLIMIT_AS)[0]
+            pages = _number(_text("/proc/self/statm").partition(" ")[0])
+            used = None if pages is None else pages * resource.getpagesize() // 1024
+            return Value(used, None if most == resource.RLIM_INFINITY else most // 1024)
+        case "groups":
+            return Value(None, 65535)  # MEM_CGROUP_ID_MAX
         case "files":
             fields = _text("/proc/sys/fs/file-nr").split() or ["", "", ""]
             return Value(_number(fields[0]), _number(fields[-1]))

@@ -36,7 +36,7 @@ class Limit(NamedTuple):
 
 
 class Value(NamedTuple):
-    """Present values; None where they cannot be known."""
+    """Present values: `used` None where it cannot be known, `most` None where there is no such limit here."""
 
     used: int | None = None
     most: int | None = None
@@ -47,6 +47,8 @@ class Value(NamedTuple):
 
 LIMITS = {
     "descriptors": Limit("descriptors in one process", "ulimit -n", 4, descriptors.REMEDY),
+    "address space": Limit("address space in this process", "ulimit -v", remedy="raise it", unit=" KiB"),
+    "addresses": Limit("addresses for pods", "ipv4_subnet in the configuration", 1, remedy="set a larger one"),
     "files": Limit("open files on this host", "fs.file-max", 8),
     "threads": Limit("processes and threads on this host", "kernel.threads-max", 1),
     "pids": Limit("process numbers", "kernel.pid_max", 1),
@@ -61,7 +63,7 @@ LIMITS = {
     "mounts": Limit("mounts in one mount namespace", "fs.mount-max", 4),
     "keys": Limit("keyrings of root", "kernel.keys.root_maxkeys", 1),
     "key bytes": Limit("room for keyrings of root", "kernel.keys.root_maxbytes", 32, unit=" bytes"),
-    "groups": Limit("cgroups", "65535 with a memory controller, cgroup.max.descendants", remedy="delete pods"),
+    "groups": Limit("cgroups", "with a memory controller, or cgroup.max.descendants", remedy="delete pods"),
     "inotify instances": Limit("inotify instances", "fs.inotify.max_user_instances", remedy="raise it"),
     "inotify watches": Limit("inotify watches", "fs.inotify.max_user_watches", remedy="raise it"),
     "neighbours": Limit("entries for neighbours", "net.ipv4.neigh.default.gc_thresh3", remedy="raise it"),
@@ -76,7 +78,7 @@ _MEANINGS: tuple[tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]], ...] 
     ((errno.EMFILE,), ("inotify_init1",), ("inotify instances", "descriptors")),
     ((errno.EMFILE,), (), ("descriptors",)),
     ((errno.ENFILE,), (), ("files",)),
-    ((errno.EAGAIN,), _FORKS, ("threads", "pids", "group pids")),
+    ((errno.EAGAIN,), _FORKS, ("threads", "pids", "group pids", "address space")),
     ((errno.EAGAIN,), ("CreateCgroup",), ("groups",)),
     ((errno.ENOSPC,), ("inotify_add_watch",), ("inotify watches",)),
     ((errno.ENOSPC,), ("CreateNamespaces",), ("net namespaces", "ipc namespaces", "uts namespaces", "mounts")),
@@ -88,7 +90,7 @@ _MEANINGS: tuple[tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]], ...] 
     ((errno.ENOSPC, errno.EDQUOT), (), ("blocks", "inodes")),
     ((errno.ENOBUFS,), _NEIGHBOURS, ("neighbours",)),
     ((errno.ENOMEM,), ("CreateCgroup", "Exec"), ()),  # they have words of their own: a limit of the pod
-    ((errno.ENOMEM,), (), ("memory",)),
+    ((errno.ENOMEM,), (), ("memory", "address space")),
 )
 
 
@@ -107,7 +109,7 @@ def explanation(code: int, operation: str, values: Callable[[str], Value], path:
     """
     found = [(name, values(name)) for name in meant(code, operation) if path or "{path}" not in LIMITS[name].what]
     reached = [(name, value) for name, value in found if value.is_reached()]
-    unknown = [(name, value) for name, value in found if None in value]
+    unknown = [(name, value) for name, value in found if value.used is None and value.most is not None]
     return "; or ".join(_sentence(name, value, path) for name, value in reached or unknown)
 
 
@@ -117,17 +119,27 @@ def _sentence(name: str, value: Value, path: str) -> str:
     if value.used is not None and value.most is not None:
         figures = f"{value.used} of {value.most}{limit.unit}"
     where = f"({limit.where})" if limit.where else ""
-    words = " ".join(filter(None, (figures, where)))
-    parts = (f"no more {limit.what.format(path=path)}", words, limit.remedy)
-    return ": ".join(filter(None, parts))
+    return f"no more {limit.what.format(path=path)}: {' '.join(filter(None, (figures, where)))}: {limit.remedy}"
 
 
-def shortfalls(pods: int, values: Callable[[str], Value]) -> list[tuple[str, int]]:
-    """The limits that `pods` more pods of one container would meet, and how many pods there is room for. Pure."""
+class Room(NamedTuple):
+    """For how many more pods of one container a limit has room."""
+
+    pods: int
+    name: str
+    value: Value
+
+    def describe(self) -> str:
+        """`room for 250 pods: at most 1024 descriptors in one process (ulimit -n)`."""
+        limit = LIMITS[self.name]
+        return f"room for {self.pods} more pods: at most {self.value.most} {limit.what} ({limit.where})"
+
+
+def rooms(values: Callable[[str], Value]) -> list[Room]:
+    """Of each limit that pods use up, the lowest first. Pure."""
     found = []
     for name, limit in LIMITS.items():
-        used, most = values(name)
-        if limit.a_pod and most is not None:
-            room = max(0, int((most - (used or 0)) / limit.a_pod))
-            found += [(name, room)] if room < pods else []
-    return sorted(found, key=lambda entry: entry[1])
+        value = values(name)
+        if limit.a_pod and value.most is not None:
+            found.append(Room(max(0, int((value.most - (value.used or 0)) / limit.a_pod)), name, value))
+    return sorted(found)

@@ -28,7 +28,14 @@ def main(arguments: Sequence[str]) -> int:
         print(f"minipod agent: {error}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
-        message = f"{error.filename or 'agent'}: {(error.strerror or str(error)).lower()}"
+        from minipod.kernel.error_text import text_of
+
+        message = text_of(error) if error.filename else f"agent: {text_of(error)}"
+        _notify(options, message)
+        print(f"minipod agent: {message}", file=sys.stderr)
+        return 3
+    except MemoryError:
+        message = "not enough memory to start the agent: free some, or start it without ulimit -v and ulimit -d"
         _notify(options, message)
         print(f"minipod agent: {message}", file=sys.stderr)
         return 3

@@ -32,6 +32,7 @@ from minipod.failpoint import reached
 from minipod.kernel import sd_notify
 from minipod.kernel.memory import give_back
 from minipod.kernel.sd_notify import ServiceManager
+from minipod.runtime import room
 from minipod.runtime.cgroup import of_the_caller
 from minipod.runtime.facts import host_facts
 from minipod.runtime.runtime import Runtime
@@ -74,7 +75,7 @@ async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog
         facts = host_facts(config)
         if not facts.cgroup_mounts:
             raise HostError("no cgroup file system is mounted: mount -t cgroup2 none /sys/fs/cgroup (minipod check)")
-        for note in of_the_caller(facts):
+        for note in (*of_the_caller(facts), *room.shortfalls(config)):
             log.warning("%s", note)
         runtime = Runtime(paths, config, facts)
         node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts), watchdog=watchdog)

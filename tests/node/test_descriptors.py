@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import subprocess
 from pathlib import Path
 
 import psutil
+import pytest
 
+from minipod.kernel import inherit
 from tests import builders
 from tests.builders import container
-from tests.node_fixtures import Node
+from tests.node_fixtures import COMMAND_TIMEOUT_S, Node
 from tests.volume_pods import wait_for
 
 PODS = 24
@@ -99,3 +103,46 @@ def test_a_spawner_that_cannot_accept_waits_and_serves_the_agent_once_it_can(nod
     resource.prlimit(spawner.pid, resource.RLIMIT_NOFILE, before)
     assert waiting.communicate(timeout=30)[0] == "hi\n"
     assert spawner.is_running()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--nofile=20:20", "the caller's limit is 20 open files, an agent needs 128"),
+        ("--as=100000000:100000000", "100000000 bytes of address space, an agent needs 268435456"),
+        ("--data=30000000:30000000", "30000000 bytes of data, an agent needs 268435456"),
+    ],
+)
+def test_a_caller_with_a_tiny_hard_limit_learns_which_it_is(node: Node, option: str, words: str) -> None:
+    """It may be one that this host's root can raise."""
+    command = ["prlimit", option, *node.command("run", "-d", "--timeout=20s", "-")]
+    done = subprocess.run(
+        command, input=crowd(1), capture_output=True, text=True, env=os.environ | node.env, check=False,
+        timeout=COMMAND_TIMEOUT_S,
+    )  # fmt: skip
+    if done.returncode == 0:
+        assert inherit.may_raise_limits()
+    else:
+        assert done.returncode == 3
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_command_that_waits_for_an_agent_learns_what_the_agent_waits_for(node: Node) -> None:
+    node("run", "-d", "-", input=crowd(1))
+    agent = node.agent_pid()
+    assert agent is not None
+    spawner = spawner_of(agent)
+    spawner.suspend()
+    try:
+        process = psutil.Process(agent)
+        process.kill()
+        psutil.wait_procs([process], timeout=10)
+        waiting = node.popen("exec", "p0", "--", "echo", "hi", stderr=subprocess.PIPE)
+        assert waiting.stderr is not None
+        line = waiting.stderr.readline()
+        assert line.startswith(f"minipod: the agent is not ready after 5 s: {node.paths.root}/agent.log ends with: ")
+        assert "has not answered for 4 s: a process that is stopped or hangs cannot" in line
+    finally:
+        spawner.resume()
+    assert waiting.communicate(timeout=30)[0] == "hi\n"

@@ -166,7 +166,7 @@ def test_a_file_size_limit_that_cannot_be_raised_is_refused_with_its_remedy(node
         capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S,
     )  # fmt: skip
     assert done.returncode == 3
-    assert "limit on the size of files is 4096 bytes" in done.stderr
+    assert "the caller's limit is 4096 bytes in a file, an agent needs 67108864" in done.stderr
     assert "start the agent without ulimit -f" in done.stderr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from minipod.cli import main as cli_main
 from minipod.cli import options, reference
 from minipod.cli.commands import VERBS, find_verb
 from minipod.cli.habits import COMMANDS
@@ -184,3 +186,26 @@ def test_a_limit_on_the_size_of_files_leaves_no_module_cut_off(tmp_path: Path) -
     for preexec in (limited, None):
         done = subprocess.run(command, preexec_fn=preexec, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "error: too many open files: raise the limit: ulimit -n\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x"),
+            "error: /x: no space left on device: free some space and inodes (df, df -i)\n",
+        ),
+        (MemoryError(), "error: not enough memory: free some, or raise the limits: ulimit -v, ulimit -d\n"),
+        (OSError(errno.ENOTDIR, "Not a directory", "/x"), "error: /x: not a directory\n"),
+    ],
+)
+def test_a_limit_of_the_command_itself_is_one_line_with_the_remedy(
+    error: Exception, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli_main, "main", fails)
+    assert cli_main.guarded([]) == 3
+    assert capsys.readouterr().err == text

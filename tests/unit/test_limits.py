@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
 
 import pytest
 
-from minipod.kernel import limit_values, limits
-from minipod.kernel.limits import LIMITS, Value, explanation, shortfalls
+from minipod.cli import check_host
+from minipod.config import Config
+from minipod.kernel import descriptors, limit_values, limits
+from minipod.kernel.error_text import text_of
+from minipod.kernel.limits import LIMITS, Value, explanation, rooms
+from minipod.runtime import room
 
 FULL, FREE = Value(100, 100), Value(1, 100)
 
@@ -55,11 +61,11 @@ def test_an_error_names_the_limit_that_is_reached_its_value_and_the_remedy(
 
 
 def test_where_the_use_is_unknown_each_limit_that_it_may_be_is_named() -> None:
-    text = said(errno.ENOSPC, "CreateNamespaces", net_namespaces=Value(None, 7), mounts=FREE)
+    unknown = Value(None, 7)
+    text = said(errno.ENOSPC, "CreateNamespaces", net_namespaces=unknown, uts_namespaces=unknown, mounts=FREE)
     assert text == (
         "no more network namespaces: at most 7 (user.max_net_namespaces): raise it, or delete pods; or "
-        "no more IPC namespaces: (user.max_ipc_namespaces): raise it, or delete pods; or "
-        "no more UTS namespaces: (user.max_uts_namespaces): raise it, or delete pods"
+        "no more UTS namespaces: at most 7 (user.max_uts_namespaces): raise it, or delete pods"
     )
 
 
@@ -73,10 +79,48 @@ def test_what_is_known_not_to_be_reached_is_not_the_reason() -> None:
     assert said(errno.ENOSPC, "") == "", "on which file system"
 
 
-def test_the_limits_that_a_thousand_pods_would_meet_are_found_by_what_each_takes() -> None:
+def test_there_is_room_for_as_many_pods_as_the_lowest_limit_by_what_each_takes() -> None:
     values = {"descriptors": Value(24, 1024), "mounts": Value(100, 2100), "pids": Value(500, 32768)}
-    assert shortfalls(1000, lambda name: values.get(name, Value())) == [("descriptors", 250), ("mounts", 500)]
-    assert shortfalls(250, lambda name: values.get(name, Value())) == []
+    found = rooms(lambda name: values.get(name, Value()))
+    assert [(room.pods, room.name) for room in found] == [(250, "descriptors"), (500, "mounts"), (32268, "pids")]
+    assert found[0].describe() == "room for 250 more pods: at most 1024 descriptors in one process (ulimit -n)"
+
+
+def test_a_host_without_room_for_a_thousand_pods_names_every_limit_that_they_meet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = {"net namespaces": Value(None, 300), "connections": Value(90, 100), "neighbours": Value(1, 1024)}
+    monkeypatch.setattr(room, "read", lambda name: values.get(name, Value()))
+    monkeypatch.setattr(room, "may_raise_limits", lambda: True)
+    lines = room.shortfalls(Config(ipv4_subnet="10.9.0.0/24"))
+    assert lines[0] == (
+        "room for 244 more pods: at most 256 addresses for pods (ipv4_subnet in the configuration): for 1000: "
+        "set a larger one"
+    )
+    assert lines[1] == (
+        "room for 300 more pods: at most 300 network namespaces (user.max_net_namespaces): for 1000: raise it, or "
+        "delete pods"
+    )
+    assert lines[2:] == ["90 of 100 tracked connections (net.netfilter.nf_conntrack_max): raise it"]
+    values.clear()
+    assert room.shortfalls(Config()) == []
+    monkeypatch.setattr(room, "may_raise_limits", lambda: False)
+    monkeypatch.setattr(descriptors, "hard_limit", lambda: 1024)
+    [line] = room.shortfalls(Config())
+    assert line.startswith("room for 224 more pods: at most 1024 descriptors in one process (ulimit -n): for 1000: ")
+
+
+def test_check_shows_what_a_thousand_pods_would_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        room, "shortfalls", lambda config: ["room for 9 more pods: at most 9 keys (k): for 1000: raise it"]
+    )
+    [finding] = check_host.room()
+    assert (finding.name, finding.ok, finding.needed) == ("room for 1000 pods", False, False)
+    assert (finding.detail, finding.remedy) == ("room for 9 more pods: at most 9 keys (k)", "raise it")
+    monkeypatch.setattr(room, "shortfalls", lambda config: [])
+    [finding] = check_host.room()
+    assert finding.ok
+    assert finding.detail.startswith("room for ")
 
 
 def test_every_meaning_is_of_a_limit_and_every_limit_is_read() -> None:
@@ -86,3 +130,27 @@ def test_every_meaning_is_of_a_limit_and_every_limit_is_read() -> None:
         assert value.used is None or value.used >= 0
     for name in ("descriptors", "files", "threads", "pids", "mounts", "memory", "net namespaces", "blocks"):
         assert (limit_values.read(name).most or 0) > 0, name
+
+
+def test_any_error_is_one_line_with_its_object() -> None:
+    assert text_of(OSError(errno.ENOENT, "No such file or directory", "/Some/File")) == (
+        "/Some/File: no such file or directory"
+    )
+    assert text_of(OSError(errno.EPERM, "mount /A on /B: Operation not permitted")) == (
+        "mount /A on /B: operation not permitted"
+    )
+    assert text_of(KeyError()) == "KeyError"
+    assert text_of(ValueError("two\nlines")) == "two lines"
+
+
+def test_an_error_of_this_process_descriptors_names_their_number() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as failure:
+            os.dup(0)
+        assert f" of {free} (ulimit -n): delete pods, or start the agent with a higher" in text_of(failure.value)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

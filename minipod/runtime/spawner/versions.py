@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import minipod
 from minipod.errors import AgentError
@@ -23,6 +23,7 @@ from minipod.runtime.spawner.start import reap, start_spawner
 
 log = logging.getLogger(__name__)
 
+_SILENCE_S = 4.0  # less than what the command line waits for before it shows the log (`cli.start`)
 _REAP_AFTER_S = 0.2  # its socket closes a moment before it is a zombie
 
 
@@ -116,10 +117,11 @@ class Spawners:
 
     async def _list(self, path: str) -> list[Child]:
         """A spawner that was about to end when it was connected to has saved what it knew for the one after it."""
-        try:
-            return await self._clients[path].list()
-        except SpawnError:
-            return await self._clients[path].list() if path in self._clients else []
+        with _noticed(path):
+            try:
+                return await self._clients[path].list()
+            except SpawnError:
+                return await self._clients[path].list() if path in self._clients else []
 
     async def adopt(self, key: str) -> Spawned:
         """A child whose start an earlier agent asked for, once it has exec'ed. Raises SpawnError: none has it."""
@@ -174,3 +176,14 @@ class Spawners:
             for fd in fds.values():
                 os.close(fd)
         await self.forget(key)
+
+
+@contextlib.contextmanager
+def _noticed(path: str) -> Iterator[None]:
+    """Logs that a spawner is silent: an agent that starts waits for it, and commands wait for that agent."""
+    text = "the spawner at %s has not answered for %d s: a process that is stopped or hangs cannot: see its state in ps"
+    timer = asyncio.get_running_loop().call_later(_SILENCE_S, log.warning, text, path, _SILENCE_S)
+    try:
+        yield
+    finally:
+        timer.cancel()
