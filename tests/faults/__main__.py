@@ -88,9 +88,9 @@ def work(slot: int, images: str, options: argparse.Namespace, totals: Totals) ->
     instance, played = Instance(slot, images), 0
     while (seed := totals.next_seed()) is not None:
         plan = draw(seed, tuple(options.only))
-        if plan.small != instance.small:
+        if plan.host != instance.host:
             _end(instance, totals)
-            instance = Instance(slot, images, plan.small)
+            instance = Instance(slot, images, plan.host)
         report = storms.play(instance, plan)
         totals.add(report)
         played += 1

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import minipod
 from minipod.kernel.mount import MNT_DETACH, mount, umount
 from minipod.paths import Paths
 from tests import leaks
@@ -29,26 +28,50 @@ ipv6_subnet = "fd6d:7000:{slot:x}::/64"
 """
 NET = 233
 NEWER = "9.9.9"
+PLAIN, SMALL, CLOCK = "plain", "small", "clock"
+SMALL_DISKS = {"r": "size=8m,nr_inodes=2000", "s": "size=64m,nr_inodes=6000"}
+#: for the package's __init__: a wall clock that a file moves; that of the host is everybody's
+SHIFTED_CLOCK = """
+import time
+
+def _shift(_open=open) -> float:
+    with _open("{file}") as file:
+        return float(file.read())
+
+_time, _time_ns = time.time, time.time_ns
+time.time = lambda: _time() + _shift()
+time.time_ns = lambda: _time_ns() + int(_shift() * 1e9)
+"""
 PROGRAMS = {"agent": "minipod/serve", "spawner": "runtime.spawner.program"}
 
 
 class Instance(Node):
-    """`slot`, 0 to 255, tells instances apart that run at the same time; `small`: its disks can be filled."""
+    """`slot`, 0 to 255, tells instances apart that run at the same time. `host`: what can be done to it.
 
-    def __init__(self, slot: int, images: str, small: bool = False) -> None:
-        self.small = small
+    PLAIN; SMALL, its file systems can be filled; CLOCK, `set_clock` moves the wall clock of all its processes.
+    """
+
+    def __init__(self, slot: int, images: str, host: str = PLAIN) -> None:
+        self.host = host
         self.base = Path(tempfile.mkdtemp(prefix="mpf", dir="/tmp"))
         super().__init__(Paths(str(self.base / "r"), str(self.base / "s")))
         for folder in (self.paths.root, self.paths.state, self.truth):
             os.mkdir(folder)
-        self.disks = (
-            {self.paths.root: "size=8m,nr_inodes=2000", self.paths.state: "size=64m,nr_inodes=6000"} if small else {}
-        )
-        for folder, options in self.disks.items():
-            mount("tmpfs", str(folder), "tmpfs", 0, f"{options},mode=755")
+        self.disks = SMALL_DISKS if host == SMALL else {}
+        for name, options in self.disks.items():
+            mount("tmpfs", str(self.base / name), "tmpfs", 0, f"{options},mode=755")
         os.symlink(images, f"{self.paths.state}/images")
         self.configure(CONFIGURATION.format(net=NET, slot=slot))
+        if host == CLOCK:
+            self.set_clock(0)
+            self.env["PYTHONPATH"] = self._checkout("moved", SHIFTED_CLOCK.format(file=self.base / "clock"))
         self.session = leaks.Session("faults", {str(self.base)}, {self.paths.instance})
+
+    def set_clock(self, seconds: float) -> None:
+        """The wall clock of CLI, agent and spawner differs so much from the host's, from now on."""
+        place = self.base / "clock"
+        place.with_suffix(".new").write_text(str(seconds))
+        place.with_suffix(".new").rename(place)
 
     @property
     def truth(self) -> Path:
@@ -94,15 +117,23 @@ class Instance(Node):
         found = leaks.leftover_files(Path(self.paths.root), Path(self.paths.state))
         for part in (leaks.mounts(), leaks.named_netns(), leaks.links(), leaks.nft_tables(), leaks.cgroups()):
             found += [words for words in part.values() if self.session.mentions(words)]
-        return [words for words in found if not words.startswith(tuple(f"mount {disk} (" for disk in self.disks))]
+        return [
+            words
+            for words in found
+            if not words.startswith(tuple(f"mount {self.base / name} (" for name in self.disks))
+        ]
 
     @functools.cached_property
     def newer(self) -> str:
         """A checkout of the next version: the same but for its number."""
-        copy = self.base / "newer" / "minipod"
+        return self._checkout("newer", f'__version__ = "{NEWER}"\n')
+
+    def _checkout(self, name: str, addition: str) -> str:
+        """A copy of this one, `minipod/__init__.py` with some lines more."""
+        copy = self.base / name / "minipod"
         shutil.copytree(CHECKOUT / "minipod", copy)
-        text = (copy / "__init__.py").read_text()
-        (copy / "__init__.py").write_text(text.replace(minipod.__version__, NEWER))
+        with (copy / "__init__.py").open("a") as file:
+            file.write(addition)
         return str(copy.parent)
 
     def left_processes(self) -> list[str]:
@@ -120,8 +151,8 @@ class Instance(Node):
         for pid, _ in list(self._commands()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for disk in self.disks:
-            umount(disk, MNT_DETACH)
+        for name in self.disks:
+            umount(str(self.base / name), MNT_DETACH)
         if not left:
             shutil.rmtree(self.base)
         return left

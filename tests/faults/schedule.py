@@ -12,7 +12,7 @@ from tests.faults.pods import KINDS, Pod
 AGENT, SPAWNER, COMMAND = "agent", "spawner", "command"
 KILL, TERM, STOP = "kill -9", "kill", "stop"
 APPLY, RUN, DELETE, EXEC, RESIZE, LABEL, FOLLOW = "apply", "run", "delete", "exec", "resize", "label", "logs"
-WAKE, UPGRADE, STARTED, PRESS = "wake", "upgrade", "started", "press"
+WAKE, UPGRADE, STARTED, PRESS, SET_CLOCK = "wake", "upgrade", "started", "press", "clock"
 WINDOW_S = 2.2  # in which everything happens: the pods' own lives are about as long
 SETTLED_S = 1.0  # between the death of one and that of the other, where not both may be dead at once
 LONGEST_STOP_S = 0.6
@@ -47,9 +47,9 @@ class Round:
     steps: tuple[Step, ...]
 
     @property
-    def small(self) -> bool:
-        """It needs file systems that can be filled."""
-        return self.storm in SHORTAGES
+    def host(self) -> str:
+        """What must be possible on its instance: `tests.faults.instance`."""
+        return "small" if self.storm in SHORTAGES else "clock" if self.storm == "clock" else "plain"
 
 
 def draw(seed: str, storms: tuple[str, ...] = ()) -> Round:
@@ -166,6 +166,13 @@ def _versions(dice: random.Random, clients: list[Step]) -> list[Step]:
     return [Step(dice.uniform(0.1, WINDOW_S), UPGRADE, AGENT) for _ in range(dice.randint(1, 2))]
 
 
+def _clock(dice: random.Random, clients: list[Step]) -> list[Step]:
+    """The wall clock jumps, and it is another agent that finds it so or the same."""
+    shifts = (-3600.0, 3600.0, -86400.0, 30 * 86400.0, -1.0)
+    steps = [Step(dice.uniform(0.1, WINDOW_S), SET_CLOCK, str(dice.choice(shifts))) for _ in range(dice.randint(1, 3))]
+    return [*steps, *(_agent(dice, clients) if dice.random() < 0.5 else [])]
+
+
 STORMS: dict[str, Callable[[random.Random, list[Step]], list[Step]]] = {
     "agent": _agent,
     "spawner": _spawner,
@@ -175,6 +182,7 @@ STORMS: dict[str, Callable[[random.Random, list[Step]], list[Step]]] = {
     "commands": _commands,
     "mixed": _mixed,
     "versions": _versions,
+    "clock": _clock,
 }
 #: storm → pressures (tests/faults/pressure.py), of which a round has one
 SHORTAGES = {

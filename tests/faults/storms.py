@@ -34,6 +34,7 @@ from tests.faults.schedule import (
     PRESS,
     RESIZE,
     RUN,
+    SET_CLOCK,
     STARTED,
     STOP,
     TERM,
@@ -143,6 +144,8 @@ class Storm:
             again.start()
         elif step.do == PRESS:
             self.pressures.enter_context(PRESSURES[step.target](self.instance))
+        elif step.do == SET_CLOCK:
+            self.instance.set_clock(float(step.target))
         elif step.do == STARTED:
             self._wait_for_starts()
             self.began = time.monotonic() - step.at_s

@@ -27,7 +27,7 @@ SLOT = 200
 
 def weather(storm: str, session: leaks.Session, images: str) -> None:
     """Rounds of one kind of storm: nothing is found in any of them, nothing is left after them."""
-    instance = Instance(SLOT, images, draw("ci", (storm,)).small)
+    instance = Instance(SLOT, images, draw("ci", (storm,)).host)
     session.folders |= instance.session.folders
     session.instances |= instance.session.instances
     try:

@@ -115,7 +115,7 @@ def test_only_the_storm_that_is_named_both_kills_both_at_once() -> None:
 def test_a_shortage_begins_when_all_pods_have_and_what_comes_in_it_is_doomed() -> None:
     for storm in SHORTAGES:
         made = draw("s", (storm,))
-        assert made.small
+        assert made.host == "small"
         started = next(step.at_s for step in made.steps if step.do == STARTED)
         late = {step.target for step in made.steps if step.do == APPLY and step.at_s > started}
         assert late
