@@ -272,8 +272,16 @@ def kill_all(directory: str) -> None:
         if error.errno == errno.ENODEV:
             return
         raise
-    if not os.path.isdir(directory):
-        return
+    if os.path.isdir(directory):
+        kill_each(directory)
+
+
+def kill_each(directory: str) -> None:
+    """The same without `cgroup.kill`, for a group that is used again.
+
+    Since Linux 6.14 clone3(2) with CLONE_INTO_CGROUP compares how often `cgroup.kill` was written to the group of the
+    parent and to that of the child, and kills the child where they differ (cgroup_css_set_fork).
+    """
     _freeze(directory, True)
     killed: set[int] = set()
     try:

@@ -83,6 +83,13 @@ def kill(path: str, facts: HostFacts) -> None:
     thaw(path, facts)
 
 
+def kill_each(path: str, facts: HostFacts) -> None:
+    """As `kill`, for the group of a container that is to be started in it afterwards."""
+    for directory in directories(path, facts):
+        if cgroup.populated(directory):
+            cgroup.kill_each(directory)
+
+
 def thaw(path: str, facts: HostFacts) -> None:
     """What a container froze by itself in the v1 freezer, so that it can die."""
     cgroup.thaw(directories(path, facts))

@@ -28,7 +28,7 @@ from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.container import ContainerPlan
 from minipod.plan.process.identity import Exec
-from minipod.runtime import cgroup, host_work
+from minipod.runtime import cgroup, host_work, respawn
 from minipod.runtime.cgroup import kept_thawed
 from minipod.runtime.container import Container, checked_plan, end_of, signal_number, start_plan
 from minipod.runtime.descriptors import ROOM
@@ -184,7 +184,7 @@ class Containers:
             log.warning(
                 "container %s: its start was interrupted: %s", container_id[:12], text_of(error) or "no exec yet"
             )
-            cgroup.kill(self.cgroup(container), self._facts)
+            cgroup.kill_each(self.cgroup(container), self._facts)
             await self._spawners.forget(container_id)
             return
         container.early_exit = container.early_exit or children[container_id]
@@ -199,7 +199,7 @@ class Containers:
             container.update(state=ContainerState.RUNNING, pid=ended.pid, started_at_ns=ended.started_at_ns)
             await self._finish(container, ended)
         elif cgroup.populated(path, self._facts):
-            cgroup.kill(path, self._facts)
+            cgroup.kill_each(path, self._facts)
 
     def _recorded_exits(self) -> frozenset[str]:
         try:
@@ -295,21 +295,11 @@ class Containers:
         container = self.get(container_id)
         if container.status.state != ContainerState.CREATED:
             raise ContainerError(f'container "{container_id[:12]}" was started already', "RunContainerError")
-        config, status = container.status.config, container.status
         try:
-            plan = await host_work.look_at_image(status.image_id, self._plan_of_start, container.record)
+            plan = await host_work.look_at_image(container.status.image_id, self._plan_of_start, container.record)
             container.log = self._log_of(container)
             await container.log.open()
-            joined = joined_process(config, status.sandbox_id, self._sandboxes, self._index)
-            with ROOM.of_a_container(), joined as fds:
-                spawned = await self._spawners.current.spawn(
-                    container_id,
-                    plan.clone,
-                    list(plan.child),
-                    stdio="terminal" if config.tty else "pipes",
-                    stdin=config.stdin,
-                    fds=fds,
-                )
+            spawned = await respawn.spawned(lambda: self._spawn(container, plan), self.cgroup(container), self._facts)
         except (SpawnError, ContainerError, ImageError, OSError) as error:
             message = _of_start(error)
             if cgroup.oom_kills(self.cgroup(container), self._facts):
@@ -324,6 +314,19 @@ class Containers:
         self._started(container, spawned)
         reached("container.started")
         return container.status
+
+    async def _spawn(self, container: Container, plan: ContainerPlan) -> Spawned:
+        status, config = container.status, container.status.config
+        joined = joined_process(config, status.sandbox_id, self._sandboxes, self._index)
+        with ROOM.of_a_container(), joined as fds:
+            return await self._spawners.current.spawn(
+                status.id,
+                plan.clone,
+                list(plan.child),
+                stdio="terminal" if config.tty else "pipes",
+                stdin=config.stdin,
+                fds=fds,
+            )
 
     def _started(self, container: Container, spawned: Spawned) -> None:
         """Records the start of its process and follows it."""

@@ -31,6 +31,13 @@ class SpawnError(ContainerError):
         self.operation = operation
 
 
+class SpawnerGoneError(SpawnError):
+    """The spawner died before it answered: what it was asked for may have happened, or not."""
+
+    def __init__(self, errno: int = 0, why: str = "") -> None:
+        super().__init__(f"the spawner is gone{why}", errno, "")
+
+
 class Spawned(msgspec.Struct, frozen=True):
     """A child that has exec'ed. `fds`, the caller's own: pidfd, and stdin, stdout, stderr, terminal where there are."""
 
@@ -128,7 +135,7 @@ class SpawnerClient:
             sock.close()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(SpawnError("the spawner is gone", 0, ""))
+                future.set_exception(SpawnerGoneError())
         self._waiting.clear()
 
     def _readable(self) -> None:
@@ -185,7 +192,7 @@ class SpawnerClient:
         self, message: dict[str, Any], kind: type[T], fds: dict[str, int] | None = None
     ) -> tuple[T, dict[str, int]]:
         if self._socket is None:
-            raise SpawnError("the spawner is gone", 0, "")
+            raise SpawnerGoneError()
         self._next_id += 1
         number = self._next_id
         message = {"id": number, "fds": list(fds or ()), **message}
@@ -199,7 +206,7 @@ class SpawnerClient:
             except BlockingIOError:
                 await _writable(self._socket)
             except OSError as error:
-                raise SpawnError(f"the spawner is gone: {error.strerror}", error.errno or 0, "") from None
+                raise SpawnerGoneError(error.errno or 0, f": {error.strerror}") from None
         reached("sent", message["do"])
         # Only now can an answer come, or the notice that the spawner is gone.
         future: asyncio.Future[tuple[bytes, dict[str, int]]] = asyncio.get_running_loop().create_future()

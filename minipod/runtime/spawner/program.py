@@ -49,6 +49,7 @@ from minipod.plan.operation import ChildContext, ChildOperation
 from minipod.plan.process import entry, kernel_mounts, namespaces, rootfs
 from minipod.plan.process import identity as plan_process
 from minipod.plan.process.namespaces import Clone, EnterPidNamespace
+from minipod.runtime.spawner import PROCESS_NAME
 from minipod.runtime.spawner.adopted import PAUSE_S, Adopted
 from minipod.runtime.spawner.child import Child, part_of_list
 from minipod.runtime.spawner.evidence import RETRY_S, Evidence
@@ -476,7 +477,7 @@ def main(listener_fd: int, exits: str) -> None:
     os.closerange(4, 256)
     os.setsid()
     os.chdir("/")
-    process.set_name("minipod-spawner")
+    process.set_name(PROCESS_NAME)
     process.set_dumpable(False)
     process.set_child_subreaper()
     process.reset_internal_signals()
