@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import signal
 import sys
 import tempfile
 import threading
@@ -35,6 +36,10 @@ class Totals:
         self.by_kind: Counter[str] = Counter()
         self.excused: Counter[str] = Counter()
         self.failed: list[str] = []
+
+    def stop(self, *_: object) -> None:
+        """No round after those that are being played."""
+        self.deadline = 0.0
 
     def next_seed(self) -> str | None:
         """Of the round that is to come; None: no other."""
@@ -126,6 +131,8 @@ def main() -> int:
     options.seed = options.seed or secrets.token_hex(4)
     totals, began = Totals(options), time.monotonic()
     print(f"seed {options.seed}", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, totals.stop)
     with tempfile.TemporaryDirectory(prefix="mpi") as folder:
         ImageStore(Paths(f"{folder}/root", folder)).load_layout(guard.write_marked_busybox(Path(folder, "layout")))
         threads = [

@@ -246,6 +246,9 @@ class FakeGroups:
     def kill(self, path: str, facts: HostFacts) -> None:
         self._world.do(f"kill {path}")
 
+    def kill_each(self, path: str, facts: HostFacts) -> None:
+        self._world.do(f"kill each of {path}")
+
     def complete(self, path: str, facts: HostFacts) -> None:
         pass
 

@@ -131,7 +131,7 @@ def test_a_start_that_never_gets_to_exec_is_killed_and_did_not_happen(world: Wor
         assert status.state == ContainerState.CREATED
 
     virtually(world, main)
-    assert world.journal[-3:] == ["adopt c", "kill /k/pod-s/c", "forget c"]
+    assert world.journal[-3:] == ["adopt c", "kill each of /k/pod-s/c", "forget c"]
     assert world.reported == []
 
 
