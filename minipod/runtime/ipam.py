@@ -1,13 +1,16 @@
 """Leases of addresses (layer 3): one file under a lock. `runtime.network` makes the interfaces.
 
-The file is replaced by rename, so a crash leaves the old leases or the new ones; the functions on leases are pure.
-Without a lease there is no file in `<root>/leases`; subnets and the next offset are then in `<root>/network.json`.
+The file's first line is all leases as they were at some moment, each further line what one sandbox has got or given
+back since: so a change costs the same however many leases there are. The file is replaced by rename before it gets
+long; a last line that is not whole (the writer was killed, the disk is full) never happened. The functions on leases
+are pure. Without a lease there is no file in `<root>/leases`; subnets and the next offset are then in
+`<root>/network.json`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -20,6 +23,7 @@ from minipod.kernel.rename import replace
 from minipod.plan.configs import PortMapping
 
 _FIRST_OFFSET = 2  # 0 is the network, 1 the bridge
+_FURTHER_MIN = 100  # lines after the first, and as many as there are leases: what reading them takes is then bounded
 #: 64 addresses a bridge. The kernel looks at every port when one comes or goes, copies what is sent to all to each, and
 #: has at most 1,024 of them: with bridges of this size a pod costs the same whether ten or two thousand run.
 BRIDGE_BITS = 6
@@ -46,19 +50,18 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sandboxes: dict[str, Lease] = {}
 
     @property
-    def addressed(self) -> int:
-        """How many sandboxes have an address."""
-        return sum(1 for lease in self.sandboxes.values() if lease.offset)
+    def is_addressed(self) -> bool:
+        """Whether a sandbox has an address."""
+        return any(lease.offset for lease in self.sandboxes.values())
+
+    def needs_bridge(self, number: int) -> bool:
+        """Whether a sandbox is on this bridge. The first bridge is there for all."""
+        latest = reversed(self.sandboxes.values())  # the neighbours of a pod began when it did
+        return any(lease.offset and number in (0, self.bridge(lease.offset)) for lease in latest)
 
     def bridge(self, offset: int) -> int:
         """The number of the bridge that the pod at `offset` is a port of."""
         return offset >> self.bridge_bits if self.bridge_bits else 0
-
-    @property
-    def bridges(self) -> set[int]:
-        """The numbers of the bridges that sandboxes need. The first is there for all."""
-        needed = {self.bridge(lease.offset) for lease in self.sandboxes.values() if lease.offset}
-        return {0, *needed} if needed else needed
 
     def addresses(self, offset: int) -> tuple[str, str]:
         """IPv4 and IPv6 address at `offset`, in CIDR form with the prefix of its bridge; empty where there is none."""
@@ -81,6 +84,13 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.bridge_bits == 0 or _FIRST_OFFSET <= offset % size < size - 1
 
 
+class _Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A further line: what a sandbox holds now."""
+
+    sandbox: str
+    lease: Lease | None = None
+
+
 class LeaseFile:
     """`<root>/leases/leases.json`. What was there before the last boot counts as empty."""
 
@@ -89,6 +99,7 @@ class LeaseFile:
         self._path = f"{self._directory}/leases.json"
         self._memory = f"{root}/network.json"
         self._known: tuple[tuple[int, int, int], Leases] | None = None
+        self._further: int | None = None  # lines after the first; None: the file has to be written whole
 
     @contextmanager
     def locked(self) -> Iterator[Leases]:
@@ -111,29 +122,56 @@ class LeaseFile:
             version = _version(file.fileno())
             if self._known is not None and self._known[0] == version:
                 return self._known[1]
-            data = file.read()
+            first, *further = file.read().split(b"\n")
         leases = Leases()
-        if data:  # a power cut may have left the name without the bytes
+        is_whole = bool(further) and not further.pop()
+        if first:  # a power cut may have left the name without the bytes
             try:
-                leases = msgspec.json.decode(data, type=Leases)
+                leases = _after(msgspec.json.decode(first, type=Leases), further)
             except msgspec.MsgspecError as error:
                 raise HostError(f"{path}: damaged: {error}: remove it when no pod runs") from None
+        self._further = len(further) if is_whole and path == self._path else None
         if leases.boot_id != _boot_id():
             leases = msgspec.structs.replace(leases, boot_id=_boot_id(), sandboxes={})
+            self._further = None
         self._known = (version, leases)
         return leases
+
+    def write_one(self, leases: Leases, sandbox_id: str) -> None:
+        """`leases` differ from those that `locked` returned in what this sandbox holds. Only inside `locked`."""
+        if not leases.sandboxes or self._further is None or self._further > _FURTHER_MIN + len(leases.sandboxes):
+            self.write(leases)
+            return
+        change = _Change(sandbox=sandbox_id, lease=leases.sandboxes.get(sandbox_id))
+        with open(self._path, "ab", buffering=0) as file:
+            file.write(msgspec.json.encode(change) + b"\n")
+            self._known = (_version(file.fileno()), leases)
+        self._further += 1
 
     def write(self, leases: Leases) -> None:
         """Only inside `locked`."""
         path = self._path if leases.sandboxes else self._memory
         with open(f"{path}.new", "wb") as file:
-            file.write(msgspec.json.encode(leases))
+            file.write(msgspec.json.encode(leases) + b"\n")
             file.flush()
             self._known = (_version(file.fileno()), leases)
         replace(f"{path}.new", path)
+        self._further = 0 if path == self._path else None
         if path == self._memory:
             with suppress(FileNotFoundError):
                 os.unlink(self._path)
+
+
+def _after(leases: Leases, lines: Iterable[bytes]) -> Leases:
+    """The leases after these changes. Raises msgspec.MsgspecError."""
+    sandboxes, next_offset = dict(leases.sandboxes), leases.next_offset
+    for line in lines:
+        change = msgspec.json.decode(line, type=_Change)
+        sandboxes.pop(change.sandbox, None)
+        if change.lease is not None:
+            sandboxes[change.sandbox] = change.lease
+            next_offset = change.lease.offset + 1 if change.lease.offset else next_offset
+    return msgspec.structs.replace(leases, sandboxes=sandboxes, next_offset=next_offset)
 
 
 def _version(fd: int) -> tuple[int, int, int]:
@@ -173,7 +211,7 @@ def grant(leases: Leases, sandbox_id: str, lease: Lease) -> tuple[Leases, Lease]
             )
         offset += 1
     raise SandboxError(
-        f"no address left in {leases.ipv4_subnet}: {leases.addressed} pods hold one: "
+        f"no address left in {leases.ipv4_subnet}: {len(taken - {0})} pods hold one: "
         "delete a pod or set a larger ipv4_subnet in the configuration"
     )
 

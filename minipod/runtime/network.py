@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import ip_address
 
 import msgspec
@@ -75,9 +75,8 @@ class Network:
                     self._warn_of_loopback(wanted)
                     self._warn_of_listeners(wanted)
             if on_host:
-                self._file.write(
-                    msgspec.structs.replace(leases, sandboxes={**leases.sandboxes, config.id: wanted}),
-                )
+                leases = msgspec.structs.replace(leases, sandboxes={**leases.sandboxes, config.id: wanted})
+                self._file.write_one(leases, config.id)
                 return NetworkFacts()
             leases = self._with_shared(leases)
             if held is not None:
@@ -87,7 +86,7 @@ class Network:
             try:
                 return self._grant(leases, config.id, wanted)
             except BaseException as error:
-                if not leases.addressed:
+                if not leases.is_addressed:
                     _undo(self._shared(leases), error)
                 raise
 
@@ -98,7 +97,7 @@ class Network:
         facts = self._facts(leases, held)
         self._ensure_bridge(facts)
         reached("network.bridged")
-        self._file.write(leases)
+        self._file.write_one(leases, sandbox_id)
         reached("network.leased")
         return facts
 
@@ -163,7 +162,7 @@ class Network:
             links = socket.links()
         found += [f"interface {name}" for name in self._veths(links) if name not in interfaces]
         found += [f"bridge {name}" for name in self._needless_bridges(links, rest)]
-        if not rest.addressed:
+        if not rest.is_addressed:
             with nft.Nftables() as nftables:
                 if exists(nftables, self._paths.instance):
                     found.append(f"nftables table inet {self._paths.instance}")
@@ -188,17 +187,21 @@ class Network:
                     netlink.remove_link(name)
         return found
 
-    def _drop(self, leases: Leases, sandbox_ids: Iterable[str]) -> Leases:
+    def _drop(self, leases: Leases, sandbox_ids: Sequence[str]) -> Leases:
         """The leases without those of these sandboxes, as they are in the file now."""
         rest = leases
         for sandbox_id in sandbox_ids:
             rest = revoke(rest, sandbox_id)
-        for number in leases.bridges - rest.bridges:
-            netlink.remove_link(self._paths.bridge(number))
-        if not rest.addressed:
+        for number in {leases.bridge(leases.sandboxes[sandbox_id].offset) for sandbox_id in sandbox_ids}:
+            if number and not rest.needs_bridge(number):
+                netlink.remove_link(self._paths.bridge(number))
+        if not rest.is_addressed:
             self._undo_shared(leases)
             reached("network.unshared")
-        self._file.write(rest)
+        if len(sandbox_ids) == 1:
+            self._file.write_one(rest, sandbox_ids[0])
+        else:
+            self._file.write(rest)
         reached("network.released")
         return rest
 
@@ -211,7 +214,7 @@ class Network:
 
     def _with_shared(self, leases: Leases) -> Leases:
         """The leases with subnets. Makes the shared part for the first pod, repairs it for others if need be."""
-        if leases.addressed:
+        if leases.is_addressed:
             self._mend(leases)
             return leases
         # No other instance chooses a subnet until the bridge exists, whose routes it then sees.
@@ -297,8 +300,9 @@ class Network:
 
     def _needless_bridges(self, links: list[netlink.Link], leases: Leases) -> list[str]:
         """The bridges of this instance that no lease is on, recognised by their names."""
-        needed = {self._paths.bridge(number) for number in leases.bridges}
-        return [link.name for link in links if is_bridge(self._paths.instance, link.name) and link.name not in needed]
+        bridges = [link.name for link in links if is_bridge(self._paths.instance, link.name)]
+        numbers = (int(name[len(self._paths.instance) :]) for name in bridges)
+        return [name for name, number in zip(bridges, numbers, strict=True) if not leases.needs_bridge(number)]
 
     def _veths(self, links: list[netlink.Link]) -> list[str]:
         """The outer veth ends of this instance, recognised by their names."""

@@ -25,7 +25,7 @@ def choose(leases: Leases, config: Config, instance: str, warn: Callable[[str], 
 
     `warn` gets messages for the user: another subnet than the first was chosen, no IPv6.
     """
-    if leases.addressed:
+    if leases.is_addressed:
         return leases
     with netlink.Netlink() as socket:
         links, routes, addresses = socket.links(), socket.routes(), socket.addresses()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -38,8 +37,6 @@ from tests.network_fixtures import (
 )
 
 __all__ = ["cluster", "host", "outside"]
-
-SUBNETS = {socket.AF_INET: "ipv4_subnet", socket.AF_INET6: "ipv6_subnet"}
 
 
 @FAMILIES
@@ -114,7 +111,7 @@ def test_address_that_no_pod_has_does_not_leave_by_the_default_route(
     cluster: Cluster, family: socket.AddressFamily
 ) -> None:
     _, facts = cluster.pod("one")
-    subnet = ip_network(json.loads(Path(f"{cluster.paths.root}/leases/leases.json").read_text())[SUBNETS[family]])
+    subnet = ip_network(facts.subnets[family == socket.AF_INET6])
     done = subprocess.run(["ip", "route", "get", str(subnet[500])], capture_output=True, text=True, check=True)
     assert f"dev {facts.bridge} " in done.stdout
 

@@ -37,7 +37,7 @@ def test_64_addresses_share_a_bridge_and_three_of_them_are_no_pods() -> None:
     leases = msgspec.structs.replace(LARGE, next_offset=62)
     leases = fill(leases, "a", "b")
     assert offsets(leases) == [62, 66]  # 63 is for broadcasts, 64 the next bridge's network, 65 the bridge
-    assert leases.bridges == {0, 1}
+    assert [number for number in range(4) if leases.needs_bridge(number)] == [0, 1]
     assert leases.addresses(62) == ("10.86.0.62/26", "fd00::3e/122")
     assert leases.addresses(66) == ("10.86.0.66/26", "fd00::42/122")
     assert leases.gateways(62) == ("10.86.0.1/26", "fd00::1/122")
@@ -55,7 +55,7 @@ def test_bridge_of_an_earlier_release_keeps_its_pods() -> None:
     leases = msgspec.structs.replace(LARGE, bridge_bits=0, next_offset=63)
     leases = fill(leases, "a", "b")
     assert offsets(leases) == [63, 64]
-    assert leases.bridges == {0}
+    assert [number for number in range(4) if leases.needs_bridge(number)] == [0]
     assert leases.addresses(64) == ("10.86.0.64/20", "fd00::40/64")
     assert leases.gateways(64) == ("10.86.0.1/20", "fd00::1/64")
 
@@ -135,6 +135,57 @@ def test_last_lease_leaves_an_empty_folder_and_the_next_address_is_remembered(tm
         file.write(revoke(leases, "a"))
     assert os.listdir(tmp_path / "leases") == []
     assert offsets(fill(LeaseFile(str(tmp_path)).read(), "b")) == [3]
+
+
+def test_a_change_costs_one_line_until_there_are_many(tmp_path: Path) -> None:
+    file, path = LeaseFile(str(tmp_path)), tmp_path / "leases/leases.json"
+    with file.locked() as leases:
+        leases = fill(
+            msgspec.structs.replace(LARGE, boot_id=leases.boot_id), *(f"{number:064x}" for number in range(9))
+        )
+        file.write(leases)
+    first = path.read_bytes()
+    for number in range(300):
+        before = path.stat()
+        with file.locked() as leases:
+            leases, _ = grant(leases, "x", Lease(pod="default/x"))
+            file.write_one(leases, "x")
+        with file.locked() as leases:
+            file.write_one(revoke(leases, "x"), "x")
+        after = path.stat()
+        assert after.st_size - before.st_size < 200
+        assert after.st_size < len(first) + 200 * 120
+        if number == 3:
+            assert path.read_bytes().startswith(first)
+    again = LeaseFile(str(tmp_path)).read()
+    assert again == file.read()
+    assert len(again.sandboxes) == 9
+    assert again.next_offset == leases.next_offset
+
+
+@pytest.mark.parametrize("kept", [-1, -20])
+def test_line_that_was_cut_never_happened(tmp_path: Path, kept: int) -> None:
+    """By a kill -9 or a full disk in the middle of it; what comes next is written whole."""
+    file, path = LeaseFile(str(tmp_path)), tmp_path / "leases/leases.json"
+    with file.locked() as leases:
+        leases = fill(msgspec.structs.replace(LARGE, boot_id=leases.boot_id), "a")
+        file.write(leases)
+        file.write_one(fill(leases, "b"), "b")
+    path.write_bytes(path.read_bytes()[:kept])
+    assert list(file.read().sandboxes) == ["a"]
+    with file.locked() as leases:
+        file.write_one(fill(leases, "c"), "c")
+    assert list(LeaseFile(str(tmp_path)).read().sandboxes) == ["a", "c"]
+
+
+def test_file_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    """It was one line without an end."""
+    file, path = LeaseFile(str(tmp_path)), tmp_path / "leases/leases.json"
+    with file.locked() as leases:
+        path.write_bytes(msgspec.json.encode(fill(msgspec.structs.replace(SMALL, boot_id=leases.boot_id), "a")))
+    with file.locked() as leases:
+        file.write_one(fill(leases, "b"), "b")
+    assert list(LeaseFile(str(tmp_path)).read().sandboxes) == ["a", "b"]
 
 
 def test_leases_of_an_earlier_boot_are_void(tmp_path: Path) -> None:

@@ -121,8 +121,10 @@ def _share(folder: str) -> None:
 
 def _unshare(folder: str) -> None:
     """With the last network namespace that has a name; `ip netns add` makes it again where it is missing."""
-    with contextlib.suppress(OSError):  # in use, or no mount point
-        if not os.listdir(folder):
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # in use, or no mount point
+        is_empty = next(entries, None) is None
+        entries.close()
+        if is_empty:
             umount(folder)
 
 
