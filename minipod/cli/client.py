@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from minipod import __version__
 from minipod.cli.patience import patience, wait_of
+from minipod.cli.trouble import problem
 from minipod.cli.values import TYPE_CHECKING, Object
 from minipod.errors import (
     AgentError,
@@ -269,7 +270,7 @@ class Client:
             raise self._no_root() from None
         except OSError as error:
             sock.close()
-            raise AgentError(f"{self.paths.agent_socket}: {error.strerror or error}") from None
+            raise AgentError(problem(error, self.paths.agent_socket)) from None
         return Channel(sock, self._trace)
 
     def connect(self) -> Channel:

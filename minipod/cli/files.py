@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from minipod.cli.trouble import problem
 from minipod.errors import UsageError
 
 
@@ -39,6 +40,6 @@ def read_text(name: str) -> str:
                 data = source.read()
         return data.decode()
     except OSError as error:
-        raise UsageError(f"{name}: {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(problem(error, name)) from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}") from None

@@ -13,7 +13,7 @@ import sys
 
 from minipod.cli.commands import VERBS, find_verb
 from minipod.cli.patience import patience
-from minipod.cli.show.output import escaping_streams
+from minipod.cli.show.output import escaping_streams, flush
 from minipod.errors import MinipodError, UsageError
 from minipod.terminal import indented
 
@@ -97,7 +97,7 @@ def guarded(argv: list[str]) -> int:
 def _guarded(argv: list[str]) -> int:
     try:
         status = main(argv)
-        sys.stdout.flush()
+        flush(1)
         return status
     except MinipodError as error:
         return report(error)

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 
+from minipod.cli.trouble import problem
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import AgentError, HostError
 
@@ -76,7 +77,7 @@ def _run_to_ready(paths: Paths, config: str | None, *options: str) -> None:
 
 def _cannot_start(paths: Paths, error: OSError) -> HostError:
     where = error.filename or paths.root
-    return HostError(f"{where}: cannot start the agent: {(error.strerror or str(error)).lower()}")
+    return HostError(f"cannot start the agent: {problem(error, where)}")
 
 
 def _make_root(root: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from minipod.failpoint import reached
+from minipod.kernel.error_text import limit_of
 from minipod.kernel.regular import make_regular, open_regular, opened_folder
 from minipod.paths import LOG_FOLDERS
 
@@ -102,7 +103,7 @@ class LogFile:
         self._inode = 0
         self._size = 0
         self._rotated_at = 0
-        self._failures: dict[str, str] = {}  # by what failed: what is logged already
+        self._failures: dict[str, int | None] = {}  # by what failed: the error that is logged already
 
     def open(self) -> None:
         """Open the file, again if it was renamed (CRI ReopenContainerLog). Raises OSError."""
@@ -153,7 +154,7 @@ class LogFile:
             no_space = error.errno in NO_SPACE
             self._keep_whole_lines(b"" if no_space else lines[: len(lines) - len(view)])
             loss = "its container's output waits until there is space" if no_space else "lines are lost"
-            self._report("write", f"{error.strerror}: {loss}")
+            self._report("write", error, loss)
             return not no_space
         self._size += len(lines)
         self._failures.pop("write", None)
@@ -166,10 +167,12 @@ class LogFile:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
 
-    def _report(self, what: str, problem: str) -> None:
-        if self._failures.get(what) != problem:  # it is tried again with each write
-            log.warning("log %s: %s", self.path, problem)
-            self._failures[what] = problem
+    def _report(self, what: str, error: OSError, loss: str = "") -> None:
+        if self._failures.get(what) != error.errno:  # it is tried again with each write
+            why = limit_of(OSError(error.errno, error.strerror, self._folder))
+            parts = filter(None, (what, error.strerror or str(error), why, loss))
+            log.warning("log %s: %s", self.path, ": ".join(parts))
+            self._failures[what] = error.errno
 
     def is_removed(self) -> bool:
         """Whether the file was deleted: nothing that is written any more can be read."""
@@ -198,7 +201,7 @@ class LogFile:
                 self.open()
                 reached("log.reopened")
         except OSError as error:
-            self._report("rotation", f"rotation: {error.strerror}")
+            self._report("rotation", error)
             return False
         self._failures.pop("rotation", None)
         for name in earlier[too_many:]:

@@ -135,22 +135,22 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._over.is_set() or len(self.status) < 2:
-            waited, begun = self._waited_s(), time.monotonic()
+            before, begun = self._waited_s(), time.monotonic()
             self.status.append(self._ask())
             took = time.monotonic() - begun
-            waited = self._waited_s() - waited
+            waited = sum(waited_s - before.get(thread, 0) for thread, waited_s in self._waited_s().items())
             self.answers_s.append(took - waited)
             self.waited_s.append(waited)
             self._over.wait(0.01)
 
-    def _waited_s(self) -> float:
-        """How long threads were ready and had no processor (schedstat): on a busy machine, no fault of the agent's."""
+    def _waited_s(self) -> dict[str, float]:
+        """How long each thread was ready without a processor (schedstat): no fault of the agent's."""
         threads = [*Path(f"/proc/{self._agent}/task").glob("*/schedstat"), Path("/proc/thread-self/schedstat")]
-        waited = 0
+        waited = {}
         for thread in threads:
             with suppress(OSError):  # has ended
-                waited += int(thread.read_text().split()[1])
-        return waited / 1e9
+                waited[str(thread)] = int(thread.read_text().split()[1]) / 1e9
+        return waited
 
     def _ask(self) -> dict[str, object]:
         with socket.socket(socket.AF_UNIX) as connection:

@@ -19,7 +19,10 @@ from minipod.cli.commands import VERBS, find_verb
 from minipod.cli.habits import COMMANDS
 from minipod.cli.main import guarded
 from minipod.cli.options import duration_s, load_verb, parse, parser_for, pod_names
+from minipod.cli.trouble import problem
 from minipod.errors import UsageError
+from minipod.kernel import error_text
+from minipod.kernel.limits import Value
 from tests.conftest import CHECKOUT
 
 HEAVY = {"msgspec", "asyncio", "typing", "pathlib", "socket", "subprocess", "yaml", "shutil", "pyroute2"}
@@ -209,3 +212,22 @@ def test_a_limit_of_the_command_itself_is_one_line_with_the_remedy(
     monkeypatch.setattr(cli_main, "main", fails)
     assert cli_main.guarded([]) == 3
     assert capsys.readouterr().err == text
+
+
+def test_a_full_disk_under_standard_output_is_named_with_its_remedy() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "minipod", "explain", "pod"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: standard output: no space left on device")
+
+
+def test_an_error_of_the_kernel_has_its_object_its_words_and_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_text, "read", lambda name, _path: Value(7, 7))
+    assert problem(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "pod.yaml").startswith(
+        "pod.yaml: too many open files: no more descriptors in one process: 7 of 7"
+    )
+    assert problem(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.yaml")) == (
+        "a.yaml: no such file or directory"
+    )

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from minipod.kernel import error_text
+from minipod.kernel.limits import Value
 from minipod.runtime import log_file, logs
 from minipod.runtime.log_file import LINE_LIMIT, LogFile, format_lines, raw_output, timestamp
 from minipod.runtime.logs import ContainerLog
@@ -144,6 +146,28 @@ def test_what_the_disk_has_no_space_for_is_returned_and_written_later(
     assert log.write(text) == b""
     log.close()
     assert (tmp_path / "0.log").read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_a_full_disk_is_logged_once_with_its_place_and_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(log_file.log, "warning", lambda form, *words: logged.append(form % words))
+    monkeypatch.setattr(error_text, "read", lambda name, _path: Value(100, 100) if name == "blocks" else Value(1, 100))
+    log = LogFile(str(tmp_path / "0.log"), max_size=0, max_files=4)
+    log.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        for _ in range(3):
+            log.write(b"two\n")
+    log.close()
+    full_disk = f"No space left on device: no more space on the file system of {tmp_path}: 100 of 100 KiB: free some"
+    loss = "its container's output waits until there is space"
+    assert logged == [f"log {tmp_path}/0.log: write: {full_disk}: {loss}"]
 
 
 def test_the_output_of_a_log_text_is_what_the_container_wrote() -> None:

@@ -19,7 +19,10 @@ class Escaping:
         self.unescaped = stream
 
     def write(self, text: str) -> int:
-        return self.unescaped.write(escaped(text))
+        try:
+            return self.unescaped.write(escaped(text))
+        except OSError as error:
+            raise _named(error, self.unescaped.fileno()) from None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.unescaped, name)
@@ -51,8 +54,11 @@ def write_exact(text: str) -> None:
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of `data`, after what Python still holds for the same descriptor. Raises BrokenPipeError."""
-    (sys.stdout if fd == 1 else sys.stderr).flush()
+    """All of `data`, after what Python still holds for the same descriptor.
+
+    Raises BrokenPipeError; another OSError (a full disk) names the stream.
+    """
+    flush(fd)
     view = memoryview(data)
     while view:
         try:
@@ -61,6 +67,20 @@ def write(fd: int, data: bytes) -> None:
             import select
 
             select.select([], [fd], [])
+        except OSError as error:
+            raise _named(error, fd) from None
+
+
+def flush(fd: int) -> None:
+    """Writes what Python still holds for the descriptor. Raises as `write`."""
+    try:
+        (sys.stdout if fd == 1 else sys.stderr).flush()
+    except OSError as error:
+        raise _named(error, fd) from None
+
+
+def _named(error: OSError, fd: int) -> OSError:
+    return OSError(error.errno, error.strerror, "standard output" if fd == 1 else "standard error")
 
 
 def warn(message: str) -> None:

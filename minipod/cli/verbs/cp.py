@@ -15,6 +15,7 @@ from minipod.cli.copying import Copier
 from minipod.cli.options import namespace_of
 from minipod.cli.pods import default_container, get_pod
 from minipod.cli.show.output import warn
+from minipod.cli.trouble import problem
 from minipod.cli.values import Object
 from minipod.errors import AgentError, UsageError
 from minipod.kernel.path import open_in_root
@@ -167,4 +168,4 @@ class _Folder:
 
 
 def _usage_error(error: OSError, place: str) -> UsageError:
-    return UsageError(f"{place}: {os.strerror(error.errno or 0).lower()}")
+    return UsageError(problem(error, place))

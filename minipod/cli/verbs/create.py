@@ -7,6 +7,7 @@ import json
 import os
 
 from minipod.cli.files import read_files
+from minipod.cli.trouble import problem
 from minipod.cli.values import Any, Object
 from minipod.cli.verbs.apply import send
 from minipod.errors import UsageError
@@ -227,4 +228,4 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as source:
             return source.read()
     except OSError as error:
-        raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(problem(error, path)) from None

@@ -12,6 +12,7 @@ from minipod.cli.manifests import parsed
 from minipod.cli.options import namespace_of
 from minipod.cli.resources import resources
 from minipod.cli.show.yamlout import to_yaml
+from minipod.cli.trouble import problem
 from minipod.cli.values import Object
 from minipod.cli.verbs.get import fetch
 from minipod.cli.verbs.label import target_of
@@ -80,7 +81,7 @@ def edit_text(text: str) -> str:
         try:
             status = subprocess.run([*shlex.split(editor), file.name], check=False).returncode
         except OSError as error:
-            raise UsageError(f"editor {editor}: {(error.strerror or str(error)).lower()}: set EDITOR") from None
+            raise UsageError(f"{problem(error, f'editor {editor}')}: set EDITOR") from None
         if status:
             raise UsageError(f"editor {editor}: ended with exit status {status}; nothing was changed")
         with open(file.name, encoding="utf-8") as changed:  # by its name: many editors rename a new file there

@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from minipod.cli.files import with_folders
+from minipod.cli.trouble import problem
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
 
@@ -68,7 +69,7 @@ def read(name: str) -> bytes:
         with open(name, "rb") as source:
             return source.read(MAX_TEXT_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{name}: {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(problem(error, name)) from None
 
 
 def _print_text(documents: list[Document], defaulted: bool) -> None:
