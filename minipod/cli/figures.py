@@ -47,7 +47,7 @@ def spawners(exits: str) -> list[int]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess):
-            if process.name() == _SPAWNER and repr(exits) in process.cmdline()[-1]:
+            if process.name() == _SPAWNER and repr(exits) in "".join(process.cmdline()[-1:]):
                 found.append(process.pid)
     return sorted(found)
 

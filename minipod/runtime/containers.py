@@ -135,8 +135,8 @@ class Containers:
                 self._begin(self._adopt(container, children))
             elif container.status.id in children or container.status.id in recorded:
                 self._begin(self._spawners.forget(container.status.id))  # its end is saved
-        if orphans := [c for c in self._index if c.pidfd >= 0 and c.status.id not in children]:
-            await self._orphans.hold(orphans)
+        if any(c.pidfd >= 0 and c.status.id not in children for c in self._index):
+            await self._orphans.hold(self._index)
         while self._tasks:  # before the first request, so that it sees these starts and exits
             await asyncio.wait(self._tasks)
 
@@ -446,9 +446,7 @@ class Containers:
 
     def spawner_lost(self) -> None:
         """A spawner has died: its children are init's now."""
-        running = [container for container in self._index if container.status.state == ContainerState.RUNNING]
-        if running:
-            self._begin(self._orphans.hold(running))
+        self._begin(self._orphans.hold(self._index))
 
 
 def _undo(container: Container) -> list[str]:

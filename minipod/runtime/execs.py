@@ -13,7 +13,8 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from minipod.errors import ContainerError
 from minipod.failpoint import reached
@@ -32,6 +33,7 @@ from minipod.plan.process.passwd import refuse_root
 from minipod.runtime.container import Container, seccomp_filter
 from minipod.runtime.ended import unless_ended
 from minipod.runtime.offload import off_loop
+from minipod.runtime.orphans import end_by_pidfd, until_readable
 from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ContainerState, ExecResult
@@ -75,6 +77,10 @@ class ExecSession:
                 os.close(self._pidfd)
                 self._pidfd = -1
 
+    def pidfd(self) -> int:
+        """A copy for the caller; -1 where there is none."""
+        return os.dup(self._pidfd) if self._pidfd >= 0 else -1
+
     def signal(self, number: int) -> None:
         """Signals the command; no error if it has ended."""
         if self._pidfd >= 0:
@@ -92,15 +98,53 @@ class Execs:
         self._facts = facts
         self._paths = paths
         self._ends: dict[str, asyncio.Future[ChildExit]] = {}
+        self._sessions: dict[str, ExecSession] = {}  # that have begun and not ended
+        self._watches: set[asyncio.Task[None]] = set()
         self._can_launch = launcher.is_known()
         self._programs: dict[str, dict[tuple[str, ...], int]] = {}  # by container, of repeated commands: probes
 
     def ended(self, ended: ChildExit) -> None:
         """Handles an exit of a child that is no container's first process."""
         future = self._ends.pop(ended.key, None)
+        self._sessions.pop(ended.key, None)
         reached("exec.ended")
         if future is not None and not future.done():
             future.set_result(ended)
+
+    def spawner_lost(self) -> None:
+        """A spawner has died: the ends of its commands are seen by their pidfds."""
+        self._begin(self._watch_all())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._watches.add(task)
+        task.add_done_callback(self._watches.discard)
+
+    async def _watch_all(self) -> None:
+        for key, session in self._sessions.items():  # also of a command whose start was the last that it answered
+            self._begin(self._watch(key, session))
+
+    async def _watch(self, key: str, session: ExecSession) -> None:
+        ended, pidfd = None, session.pidfd()
+        if pidfd >= 0:
+            try:
+                await until_readable(pidfd)
+                ended = await end_by_pidfd(key, session.pid, pidfd)
+            finally:
+                os.close(pidfd)
+        future = self._ends.pop(key, None)
+        self._sessions.pop(key, None)
+        if future is None or future.done():
+            return
+        if ended is not None:
+            future.set_result(ended)
+        else:
+            future.set_exception(ContainerError("the spawner has died: how the command ended cannot be known"))
+
+    async def close(self) -> None:
+        for task in self._watches:
+            task.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
 
     def forget(self, container_id: str) -> None:
         """The container has ended: closes the programs that were kept for its commands."""
@@ -161,7 +205,10 @@ class Execs:
         except BaseException:
             self._ends.pop(key, None)
             raise
-        return ExecSession(spawned.pid, spawned.fds.pop("pidfd", -1), spawned.fds.pop("terminal", -1), end)
+        session = ExecSession(spawned.pid, spawned.fds.pop("pidfd", -1), spawned.fds.pop("terminal", -1), end)
+        if key in self._ends:  # else it has ended already
+            self._sessions[key] = session
+        return session
 
     def _operations(
         self, container: Container, command: tuple[str, ...], tty: Terminal

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from minipod.errors import AgentError
@@ -18,6 +18,7 @@ from minipod.runtime.container import Container
 from minipod.runtime.regained import regained
 from minipod.runtime.spawner.client import ChildExit, SpawnError
 from minipod.runtime.spawner.versions import Spawners
+from minipod.runtime.status import ContainerState
 
 _REAP_ATTEMPTS, _REAP_PAUSE_S = 25, 0.02
 
@@ -56,14 +57,15 @@ class Orphans:
             self._lose(container, "agent and spawner died at once: its standard input has ended")
         return fds
 
-    async def hold(self, containers: list[Container]) -> None:
-        """The spawner of some of them has died: the next one holds what this agent has of these."""
+    async def hold(self, containers: Iterable[Container]) -> None:
+        """The spawner of some of them has died: the next one holds what this agent has of those that run."""
         try:
             known = await self._spawners.children()
         except SpawnError:  # it is gone as well, which is another call
             return
-        for container in containers:
-            if container.status.id not in known and container.pidfd >= 0 and not container.watched:
+        for container in list(containers):  # also one whose start was the last that it answered
+            running = container.status.state == ContainerState.RUNNING and container.pidfd >= 0
+            if running and container.status.id not in known and not container.watched:
                 await self._hold(container)
 
     async def _hold(self, container: Container) -> None:
@@ -91,14 +93,30 @@ class Orphans:
         self._begin(self._finish_watched(container))
 
     async def _finish_watched(self, container: Container) -> None:
-        """Retries, because the status may be unavailable between the exit and its being reaped by init."""
-        ended_at_ns, ended = time.time_ns(), None
-        for _ in range(_REAP_ATTEMPTS):
-            status = process.exit_status(container.pidfd, container.status.pid)
-            if status is not None:
-                number = status & 0x7F
-                code = 128 + number if number else status >> 8
-                ended = ChildExit(container.status.id, container.status.pid, code, number, 0, ended_at_ns)
-                break
-            await asyncio.sleep(_REAP_PAUSE_S)
-        await self._finish(container, ended)
+        await self._finish(container, await end_by_pidfd(container.status.id, container.status.pid, container.pidfd))
+
+
+async def end_by_pidfd(key: str, pid: int, pidfd: int) -> ChildExit | None:
+    """How a process that has ended, and is not our child, did so; None where that cannot be known.
+
+    Retries, because the status may be unavailable between the exit and its being reaped by init.
+    """
+    ended_at_ns = time.time_ns()
+    for _ in range(_REAP_ATTEMPTS):
+        status = process.exit_status(pidfd, pid)
+        if status is not None:
+            number = status & 0x7F
+            return ChildExit(key, pid, 128 + number if number else status >> 8, number, 0, ended_at_ns)
+        await asyncio.sleep(_REAP_PAUSE_S)
+    return None
+
+
+async def until_readable(fd: int) -> None:
+    """Until the process of a pidfd has ended."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)

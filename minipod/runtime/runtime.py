@@ -42,7 +42,7 @@ class Runtime:
         self._paths = paths
         self._facts = facts
         self._network = Network(paths, config)
-        self._spawners = Spawners(paths, self._child_ended, lambda: self._containers.spawner_lost(), hierarchies(facts))
+        self._spawners = Spawners(paths, self._child_ended, self._spawner_lost, hierarchies(facts))
         self._sandboxes = Sandboxes(paths, facts, self._network, self._spawners)
         self._execs = Execs(self._spawners, facts, paths)
         self._containers = Containers(
@@ -65,6 +65,7 @@ class Runtime:
 
     async def close(self) -> None:
         await self._containers.close()
+        await self._execs.close()
         self._spawners.close()
 
     def _child_ended(self, ended: ChildExit) -> None:
@@ -74,6 +75,10 @@ class Runtime:
     def _report(self, status: ContainerStatus) -> None:
         if self.on_exit is not None:
             self.on_exit(status)
+
+    def _spawner_lost(self) -> None:
+        self._containers.spawner_lost()
+        self._execs.spawner_lost()
 
     def _lose(self, container: Container, what: str) -> None:
         log.warning("container %s: %s", container.status.id[:12], what)

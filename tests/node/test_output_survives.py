@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +170,8 @@ def test_the_agent_dies_between_pipe_and_log(node: Node, tmp_path: Path, point: 
         node("run", "-d", tmp_path / "pod.yaml", check=False)
         hit.wait()
     node("wait", "pod/numbers", "--for=jsonpath={.status.containerStatuses[0].state.terminated}")
+    (status,) = node.pod("numbers")["status"]["containerStatuses"]  # type: ignore[index]
+    assert (status["state"]["terminated"]["exitCode"], status["restartCount"]) == (4, 0), status
     assert node("logs", "numbers").stdout.split("\n") == [*(f"{number} ." for number in range(1, 301)), "end", ""]
 
 
@@ -184,3 +187,30 @@ def test_the_agent_dies_many_times_while_there_is_much_output(node: Node, tmp_pa
     node("wait", "pod/numbers", "--for=jsonpath={.status.containerStatuses[0].state.terminated}")
     numbers = [int(line.split()[0]) for line in node("logs", "numbers").stdout.splitlines()]
     assert numbers == list(range(1, 60001))
+
+
+@pytest.mark.parametrize("point", ["spawner.cloned", "spawner.answered", "spawner.recorded"])
+def test_the_spawner_dies_during_a_start_or_an_end(node: Node, tmp_path: Path, point: str) -> None:
+    (tmp_path / "pod.yaml").write_text(manifest(pod("numbers", container("c", "seq 1 100; sleep 0.2; exit 5"))))
+    with armed(node, point) as hit:
+        node("run", "-d", tmp_path / "pod.yaml")
+        hit.wait()
+        node("wait", "pod/numbers", "--for=jsonpath={.status.containerStatuses[0].state.terminated}")
+    (status,) = node.pod("numbers")["status"]["containerStatuses"]  # type: ignore[index]
+    assert (status["state"]["terminated"]["exitCode"], status["restartCount"]) == (5, 0)
+    assert node("logs", "numbers").stdout.split() == [str(number) for number in range(1, 101)]
+
+
+def test_a_command_goes_on_when_the_spawner_dies(node: Node, tmp_path: Path) -> None:
+    short = Pod(node, tmp_path)
+    command = node.popen("exec", "numbers", "--", "sh", "-c", "echo begun; cat /t/fifo; exit 6", stderr=subprocess.PIPE)
+    assert command.stdout is not None
+    os.mkfifo(short.truth / "fifo")
+    assert command.stdout.readline() == "begun\n"
+    kill(short.spawner())
+    (short.truth / "fifo").write_text("more\n")
+    output, errors = command.communicate(timeout=WAIT_S)
+    if KNOWS_ENDS_OF_OTHERS:
+        assert (output, errors, command.returncode) == ("more\n", "", 6)
+    else:
+        assert "how the command ended cannot be known" in errors

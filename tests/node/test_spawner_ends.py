@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from minipod.paths import Paths
-from minipod.plan.process.identity import NewSession, OpenTerminal
+from minipod.plan.process.identity import AssumeUser, NewSession, OpenTerminal
 from tests.spawner_host import (
     HERE,
     Host,
@@ -48,6 +48,25 @@ def test_output_that_no_agent_has_read_outlives_the_last_child_and_its_spawner(p
             assert whole(fds["stderr"]) == b"error\n"
             closed(fds)
         assert not list(Path(paths.root, "exits").glob("*.std*"))
+
+    on_host(paths, body)
+
+
+def test_a_start_that_no_agent_saw_is_adopted_from_the_spawner_after_its_own(paths: Paths) -> None:
+    async def body(host: Host) -> None:
+        script = [*shell(f"{gate(paths, 'k')} echo last")]
+        operations = [AssumeUser(uid=0, gid=0, groups=(7,), home="/x"), *script]
+        closed((await host.spawners.current.spawn("k", HERE, operations)).fds)
+        await next_agent_after_the_spawner(host, "k")
+        assert list(await host.spawners.children()) == ["k"]
+        adopted = await host.spawners.adopt("k")
+        assert {name: adopted.facts[name] for name in ("uid", "groups", "home")} == {
+            "uid": 0,
+            "groups": [7],
+            "home": "/x",
+        }
+        assert whole(adopted.fds["stdout"]) == b"last\n"
+        closed(adopted.fds)
 
     on_host(paths, body)
 

@@ -1,6 +1,6 @@
 """What an ended child leaves (layer 3): its exit record and unread output, on disk before the spawner ends.
 
-    <exits>/<key>           how it ended (JSON), from its end until an agent has saved it
+    <exits>/<key>           its facts and how it ended (JSON), from its end until an agent has saved it
     <exits>/<key>.stdout    output that no agent has read, from the end of the spawner to the start of the next
     <exits>/<key>.stderr
 
@@ -40,7 +40,7 @@ class Evidence:
         path = f"{self._exits}/{child.key}"
         try:
             with open(path + ".new", "wb") as file:
-                file.write(encode(child.exit))
+                file.write(encode({**(child.exit or {}), "facts": child.facts}))
             os.rename(path + ".new", path)
         except OSError as error:
             if child.key not in self.unrecorded:
@@ -109,7 +109,7 @@ class Evidence:
             with open(f"{self._exits}/{key}", "rb") as file:
                 found = json.loads(file.read())
             child = Child(key, found["pid"])
-            child.started_at_ns = found["started_at_ns"]
+            child.started_at_ns, child.facts = found["started_at_ns"], found.get("facts", {})
             child.end(found["code"], found["signal"], found["finished_at_ns"], found.get("known", True))
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log(f"exit record {key}: {error}")
