@@ -280,9 +280,9 @@ class Client:
             return channel
         if os.geteuid() != 0:
             raise self._no_root()
-        from minipod.cli.start import start_agent
+        from minipod.cli.start import last_logged, start_agent
 
-        with patience.during("it starts"):
+        with patience.during("it starts", why=lambda: last_logged(self.paths)):
             start_agent(self.paths, self._config)
         channel = self.try_connect()
         if channel is None:

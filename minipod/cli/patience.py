@@ -10,6 +10,7 @@ import _socket
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 from minipod.cli.values import Object
 from minipod.errors import AgentError
@@ -23,11 +24,12 @@ _LASTING = ("run", "exec", "attach")
 class Wait:
     """One thing that is waited for."""
 
-    __slots__ = ("began_s", "has_answer", "has_word", "heard_s", "is_lasting", "pid", "what")
+    __slots__ = ("began_s", "has_answer", "has_word", "heard_s", "is_lasting", "pid", "what", "why")
 
-    def __init__(self, what: str, pid: int = 0, is_lasting: bool = False) -> None:
-        """`pid`: the agent's; 0 where there is none yet."""
+    def __init__(self, what: str, pid: int = 0, is_lasting: bool = False, why: Callable[[], str] | None = None) -> None:
+        """`pid`: the agent's; 0 where there is none yet. `why`: asked when there is something to print."""
         self.what = what
+        self.why = why
         self.pid = pid
         self.is_lasting = is_lasting
         self.has_answer = False
@@ -52,7 +54,8 @@ class Wait:
             return ""
         agent = f" (process {self.pid})" if self.pid else ""
         remedy = f"; it is stopped: kill -CONT {self.pid} continues it" if is_stopped else ""
-        return f"still waiting for the agent{agent}: {self.what}{remedy}"
+        why = f"; {self.why()}" if self.why is not None else ""
+        return f"still waiting for the agent{agent}: {self.what}{remedy}{why}"
 
 
 class Patience:
@@ -81,9 +84,9 @@ class Patience:
         if self._is_armed and not self._waits:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def during(self, what: str, sock: _socket.socket | None = None) -> _During:
-        """A context in which `what` is waited for; `sock`: a connection to who is waited for."""
-        return _During(self, Wait(what, _peer(sock) if sock is not None else 0))
+    def during(self, what: str, sock: _socket.socket | None = None, why: Callable[[], str] | None = None) -> _During:
+        """A context in which `what` is waited for; `sock`: a connection to who is waited for. `why`: see `Wait`."""
+        return _During(self, Wait(what, _peer(sock) if sock is not None else 0, why=why))
 
     def _set_timer(self) -> None:
         now_s = time.monotonic()

@@ -27,9 +27,6 @@ _LOOK_S = 0.1
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
 
-SILENCE_S = 5  # after which, again and again, a caller learns why it waits
-
-
 def start_agent(paths: Paths, config: str | None) -> None:
     """Start an agent and return when one answers. Raises AgentError with the agent's reason, HostError.
 
@@ -136,22 +133,13 @@ def _spawn(paths: Paths, config: str | None, *options: str) -> str:
         os.close(back_fd)
         os.close(child_fd)
         os.close(log_fd)
-    return _first_line(ready_fd, f"{paths.root}/agent.log")
-
-
-def _first_line(ready_fd: int, log: str) -> str:
-    """What the agent writes when it is ready, or cannot be. While it does not, what it logged last is why."""
     with open(ready_fd, "rb") as ready:
-        poll = select.poll()
-        poll.register(ready, select.POLLIN)
-        waited_s = 0
-        while not poll.poll(SILENCE_S * 1000):
-            waited_s += SILENCE_S
-            print(f"minipod: the agent is not ready after {waited_s} s: {_last_line(log)}", file=sys.stderr)
         return ready.readline().decode(errors="replace").strip()
 
 
-def _last_line(path: str) -> str:
+def last_logged(paths: Paths) -> str:
+    """The last line of the agent's log: what an agent waits for that is not ready yet."""
+    path = f"{paths.root}/agent.log"
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 
 from minipod.errors import utf8
 from minipod.kernel.limit_values import read
-from minipod.kernel.limits import explanation
+from minipod.kernel.limits import Value, explanation
+
+_places = [""]
 
 
 def text_of(error: BaseException, operation: str = "") -> str:
@@ -31,4 +34,14 @@ def limit_of(error: BaseException, operation: str = "") -> str:
         code, path = error.errno or 0, error.filename if isinstance(error.filename, str) else ""
     else:
         return ""
-    return explanation(code, operation, lambda name: read(name, path or "/"), path)
+    found = [explanation(code, operation, partial(_read, place), place) for place in ([path] if path else _places)]
+    return "; or ".join(dict.fromkeys(filter(None, found)))
+
+
+def expect_errors_at(*places: str) -> None:
+    """The file systems of `places` may be meant by an error that names no file, as that of a write(2)."""
+    _places[:] = places
+
+
+def _read(place: str, name: str) -> Value:
+    return read(name, place or "/")

@@ -62,6 +62,12 @@ def stats(path: str, facts: HostFacts) -> CgroupStats:
     return CgroupStats(cpu, usage, max(0, usage - inactive), pids)
 
 
+def processes(path: str, facts: HostFacts) -> tuple[int, int]:
+    """(processes and threads in the group, how many there may be), 0 for a group without such a limit."""
+    directory = controller_directory(path, "pids", facts)
+    return _number(directory, "pids.current"), _number(directory, "pids.max")
+
+
 def pids(path: str, facts: HostFacts) -> list[int]:
     """Every process in the group or below it, in any hierarchy, ascending."""
     found: set[int] = set()

@@ -22,7 +22,7 @@ import msgspec
 from minipod.config import Config
 from minipod.errors import ContainerError, ImageError, MinipodError, NotFoundError
 from minipod.failpoint import reached
-from minipod.kernel.error_text import limit_of, text_of
+from minipod.kernel.error_text import text_of
 from minipod.paths import Paths
 from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
@@ -43,6 +43,7 @@ from minipod.runtime.sandboxes import Sandboxes
 from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.staged import Stages, recover, staged_folder
+from minipod.runtime.start_failure import described
 from minipod.runtime.status import ContainerState, ContainerStatus, ContainerUser
 
 _KILL_TIMEOUT_S = 10.0
@@ -301,7 +302,7 @@ class Containers:
             await container.log.open()
             spawned = await respawn.spawned(lambda: self._spawn(container, plan), self.cgroup(container), self._facts)
         except (SpawnError, ContainerError, ImageError, OSError) as error:
-            message = _of_start(error)
+            message = described(error, self.cgroup(container), self._facts)
             if cgroup.oom_kills(self.cgroup(container), self._facts):
                 message += ": out of memory, its memory limit is too low"
             container.release()
@@ -470,9 +471,3 @@ def _discard(container: Container, failures: Sequence[str]) -> None:
                 os.unlink(f"{container.directory}/{name}")
         with contextlib.suppress(OSError):
             os.rmdir(container.directory)
-
-
-def _of_start(error: BaseException) -> str:
-    """With the limit that a failure of the spawner's means."""
-    why = limit_of(OSError(error.errno, ""), error.operation) if isinstance(error, SpawnError) else ""
-    return f"{text_of(error)}: {why}" if why else text_of(error)

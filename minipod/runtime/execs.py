@@ -22,6 +22,7 @@ from minipod.kernel import launcher
 from minipod.kernel.chance import random_hex
 from minipod.kernel.process import last_capability, permitted_capabilities
 from minipod.paths import Paths
+from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import HostFacts
 from minipod.plan.container import ExecPlace, exec_operations
 from minipod.plan.launch import launch_calls
@@ -36,6 +37,7 @@ from minipod.runtime.offload import off_loop
 from minipod.runtime.orphans import end_by_pidfd, until_readable
 from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
+from minipod.runtime.start_failure import described
 from minipod.runtime.status import ContainerState, ExecResult
 
 OUTPUT_LIMIT = 16 << 20  # bytes kept of a stream of exec_sync (CRI's maximum message)
@@ -193,7 +195,9 @@ class Execs:
         except SpawnError as error:
             if error.operation in (CheckProgram.__name__, Exec.__name__):
                 raise CannotExecute(str(error), error.errno) from error
-            raise
+            group = container_cgroup_path(container.record.sandbox.cgroup_parent, container.status.id)
+            text = described(error, group, self._facts)
+            raise SpawnError(text, error.errno, error.operation, error.reason) from error
 
     async def _session(self, container: Container, begin: Callable[[str], Awaitable[Spawned]]) -> ExecSession:
         key = _new_key(container)

@@ -30,6 +30,7 @@ from minipod.control.verbs.table import Verbs
 from minipod.errors import HostError
 from minipod.failpoint import reached
 from minipod.kernel import sd_notify
+from minipod.kernel.error_text import expect_errors_at
 from minipod.kernel.memory import give_back
 from minipod.kernel.sd_notify import ServiceManager
 from minipod.runtime import room
@@ -70,6 +71,7 @@ def serve(options: Options, ready: Callable[[], None], notes: Sequence[str], man
 async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog, manager: ServiceManager) -> int:
     paths = options.paths
     config = load_config(options.config)
+    expect_errors_at(paths.root, paths.state)
     store = Store(f"{paths.state}/minipod.db")
     try:
         facts = host_facts(config)

@@ -94,7 +94,7 @@ def test_a_spawner_that_cannot_accept_waits_and_serves_the_agent_once_it_can(nod
     process = psutil.Process(agent)
     process.kill()
     psutil.wait_procs([process], timeout=10)
-    waiting = node.popen("exec", "p0", "--", "echo", "hi")
+    waiting = node.popen("exec", "p0", "--", "echo", "hi", stderr=subprocess.DEVNULL)
     log = Path(node.paths.root, "agent.log")
     wait_for(lambda: log.read_text().count("spawner: accept: Too many open files") >= 5)
     used = spawner.cpu_times()
@@ -141,8 +141,35 @@ def test_a_command_that_waits_for_an_agent_learns_what_the_agent_waits_for(node:
         waiting = node.popen("exec", "p0", "--", "echo", "hi", stderr=subprocess.PIPE)
         assert waiting.stderr is not None
         line = waiting.stderr.readline()
-        assert line.startswith(f"minipod: the agent is not ready after 5 s: {node.paths.root}/agent.log ends with: ")
-        assert "has not answered for 4 s: a process that is stopped or hangs cannot" in line
+        log = f"{node.paths.root}/agent.log"
+        assert line.startswith(f"still waiting for the agent: it starts; {log} ends with: ")
+        assert "has not answered for 2 s: a process that is stopped or hangs cannot" in line
     finally:
         spawner.resume()
     assert waiting.communicate(timeout=30)[0] == "hi\n"
+
+
+OPEN_FILES = "echo $(ulimit -Sn) $(ulimit -Hn)"
+
+
+@pytest.mark.parametrize("soft", [256, 1024, 4096])
+def test_what_runs_in_a_pod_may_open_as_many_files_whatever_the_caller_s_soft_limit(node: Node, soft: int) -> None:
+    """Agent and spawner may open as many as the hard limit says; containers, hooks, execs and debug containers have a
+    service's limits."""
+    hook = {"postStart": {"exec": {"command": ["sh", "-c", f"{OPEN_FILES} > /tmp/hook"]}}}
+    main = container("a", f"{OPEN_FILES}; exec sleep 1000", lifecycle=hook)
+    pod = builders.pod("p", main, terminationGracePeriodSeconds=0)
+    command = ["prlimit", f"--nofile={soft}:", *node.command("run", "-d", "--until", "ready", "-")]
+    subprocess.run(command, input=builders.manifest(pod), text=True, env=os.environ | node.env, check=True,
+                   timeout=COMMAND_TIMEOUT_S)  # fmt: skip
+    agent = node.agent_pid()
+    assert agent is not None
+    hard = resource.prlimit(agent, resource.RLIMIT_NOFILE)[1]
+    for process in (agent, spawner_of(agent).pid):
+        assert resource.prlimit(process, resource.RLIMIT_NOFILE) == (hard, hard)
+    expected = f"1024 {min(hard, inherit.OPEN_FILES)}\n"
+    assert node("logs", "p").stdout == expected
+    assert node("exec", "p", "--", "sh", "-c", OPEN_FILES).stdout == expected
+    assert node("exec", "p", "--", "cat", "/tmp/hook").stdout == expected
+    debugged = node("debug", "p", "--image=busybox", "-i", "--", "sh", "-c", OPEN_FILES)
+    assert expected in debugged.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from minipod.kernel.mount import mount, umount
 from minipod.runtime.facts import host_facts
 from tests import builders
 from tests.node_fixtures import COMMAND_TIMEOUT_S, Node
@@ -153,3 +155,46 @@ def test_a_command_that_no_kernel_takes_is_no_work_for_the_agent(node: Node, con
     assert "argument list too long" in ended["message"]
     assert agent.memory_info().rss - before < 64 << 20
     assert sum(agent.cpu_times()[:2]) - used < 2
+
+
+def test_a_pod_that_has_all_its_processes_is_named_with_the_limit_and_the_remedy(node: Node, tmp_path: Path) -> None:
+    node.configure("pod_pids_limit = 1")
+    node("run", "-d", "-", input=builders.manifest(builders.pod("p", builders.container("a", "exec sleep 1000"))))
+    done = node("exec", "p", "--", "true", check=False)
+    assert done.returncode != 0
+    assert "Resource temporarily unavailable: no more processes in cgroup /" in done.stderr
+    assert "(pids.max): end some, or raise pod_pids_limit in the configuration" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("size=1m", "no more space on the file system of "),
+        ("size=8m,nr_inodes=30", "no more inodes on the file system of "),
+    ],
+)
+def test_a_full_file_system_of_the_root_is_named_by_what_it_lacks(
+    node: Node, tmp_path: Path, options: str, words: str
+) -> None:
+    root = Path(node.paths.root)
+    root.mkdir(parents=True, exist_ok=True)
+    mount("tmpfs", str(root), "tmpfs", 0, f"{options},mode=755")
+    try:
+        node(
+            "run", "-d", "-", input=builders.manifest(builders.pod("first", builders.container("a", "exec sleep 1000")))
+        )
+        number = 0
+        with contextlib.suppress(OSError):
+            while True:
+                (root / f"rest{number}").write_bytes(bytes(4096))
+                number += 1
+        second = builders.pod("second", builders.container("a", "true"))
+        refused = node("run", "-d", "--timeout=10s", "-", input=builders.manifest(second), check=False)
+        assert refused.returncode != 0
+        assert f"no space left on device: {words}" in refused.stderr
+        for rest in root.glob("rest*"):
+            rest.unlink()
+        node("delete", "pod", "first", "second", "--force", "--ignore-not-found")
+        node.close()
+    finally:
+        umount(str(root), 2)

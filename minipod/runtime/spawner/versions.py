@@ -23,7 +23,7 @@ from minipod.runtime.spawner.start import reap, start_spawner
 
 log = logging.getLogger(__name__)
 
-_SILENCE_S = 4.0  # less than what the command line waits for before it shows the log (`cli.start`)
+_SILENCE_S = 2.0  # long before the command line shows the log's last line (`cli.patience`)
 _REAP_AFTER_S = 0.2  # its socket closes a moment before it is a zombie
 
 
