@@ -10,7 +10,8 @@ import sys
 import time
 from typing import Any
 
-_MOVE = """import time
+#: to be executed: `file` is what FILE is above
+MOVE = """import time
 def _move(real, real_ns):
     def ahead():
         with open({file!r}) as file:
@@ -23,7 +24,7 @@ _move(time.time, time.time_ns)
 
 def move(file: str) -> None:
     """Moves the clock of this process, and of the interpreters that it starts with `-c` as the agent does."""
-    code = _MOVE.format(file=file)
+    code = MOVE.format(file=file)
     exec(code, {})
     spawn = os.posix_spawn
 

@@ -11,6 +11,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from minipod.paths import Paths
@@ -19,6 +21,7 @@ from tests import guard
 from tests.faults import storms
 from tests.faults.instance import Instance
 from tests.faults.schedule import ALL, draw
+from tests.faults.soak import soak
 from tests.faults.storms import Report
 
 ROUNDS_OF_ONE = 10  # on one instance; then its agent leaves, and nothing may be left
@@ -117,9 +120,30 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, default=0, metavar="N", help="so many rounds (default: 20, or the time)")
     made.add_argument("--seed", default=None, metavar="S", help="what repeats a run, or with --rounds 1 a round")
     made.add_argument("--only", action="append", default=[], choices=ALL, help="this kind; repeatable")
+    made.add_argument(
+        "--soak", type=int, default=0, metavar="N", help="instead: creates and deletes N pods, 20 at a time"
+    )
     made.add_argument("--verbose", action="store_true", help="what was done when, of rounds that pass too")
     made.add_argument("--jobs", type=int, default=4, metavar="N", help="instances at the same time (4)")
     return made
+
+
+@contextmanager
+def _images() -> Iterator[str]:
+    """An image store with busybox in it."""
+    with tempfile.TemporaryDirectory(prefix="mpi") as folder:
+        ImageStore(Paths(f"{folder}/root", folder)).load_layout(guard.write_marked_busybox(Path(folder, "layout")))
+        yield f"{folder}/images"
+
+
+def _soak(pods: int) -> int:
+    with _images() as images:
+        instance = Instance(0, images)
+        began = time.monotonic()
+        found = soak(instance, pods, lambda line: print(f"{time.monotonic() - began:6.0f} s {line}", flush=True))
+        left = instance.end()
+    print("\n".join(map(str, [*found, *left])) or "nothing has grown, nothing is left")
+    return 1 if found or left else 0
 
 
 def main() -> int:
@@ -130,13 +154,14 @@ def main() -> int:
     options.rounds = options.rounds or (0 if options.minutes else 20)
     options.seed = options.seed or secrets.token_hex(4)
     totals, began = Totals(options), time.monotonic()
+    if options.soak:
+        return _soak(options.soak)
     print(f"seed {options.seed}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, totals.stop)
-    with tempfile.TemporaryDirectory(prefix="mpi") as folder:
-        ImageStore(Paths(f"{folder}/root", folder)).load_layout(guard.write_marked_busybox(Path(folder, "layout")))
+    with _images() as images:
         threads = [
-            threading.Thread(target=work, args=(slot, f"{folder}/images", options, totals))
+            threading.Thread(target=work, args=(slot, images, options, totals))
             for slot in range(min(options.jobs, options.rounds or options.jobs))
         ]
         for thread in threads:

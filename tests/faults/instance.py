@@ -18,6 +18,7 @@ from tests import leaks
 from tests.conftest import CHECKOUT
 from tests.faults.ledger import Attempt, attempt_of
 from tests.node_fixtures import Node
+from tests.set_clock import MOVE
 
 #: a crash loop is quick, and a log is rotated many times without losing a file
 CONFIGURATION = """max_container_restart_period_s = 1.0
@@ -30,19 +31,7 @@ NET = 233
 NEWER = "9.9.9"
 PLAIN, SMALL, CLOCK = "plain", "small", "clock"
 SMALL_DISKS = {"r": "size=8m,nr_inodes=2000", "s": "size=64m,nr_inodes=6000"}
-#: for the package's __init__: a wall clock that a file moves; that of the host is everybody's
-SHIFTED_CLOCK = """
-import time
-
-def _shift(_open=open) -> float:
-    with _open("{file}") as file:
-        return float(file.read())
-
-_time, _time_ns = time.time, time.time_ns
-time.time = lambda: _time() + _shift()
-time.time_ns = lambda: _time_ns() + int(_shift() * 1e9)
-"""
-PROGRAMS = {"agent": "minipod/serve", "spawner": "runtime.spawner.program"}
+PROGRAMS = {"agent": "minipod/serve", "spawner": "minipod.runtime.spawner"}
 
 
 class Instance(Node):
@@ -64,7 +53,7 @@ class Instance(Node):
         self.configure(CONFIGURATION.format(net=NET, slot=slot))
         if host == CLOCK:
             self.set_clock(0)
-            self.env["PYTHONPATH"] = self._checkout("moved", SHIFTED_CLOCK.format(file=self.base / "clock"))
+            self.env["PYTHONPATH"] = self._checkout("moved", MOVE.format(file=str(self.base / "clock")))
         self.session = leaks.Session("faults", {str(self.base)}, {self.paths.instance})
 
     def set_clock(self, seconds: float) -> None:

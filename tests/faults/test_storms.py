@@ -22,6 +22,7 @@ STORMS_AND_ROUNDS = {
     "threads": 1,
     "hung": 1,
 }
+DEADLY = ("agent", "spawner", "in-turn", "both", "mixed", "commands", "stops")
 SLOT = 200
 
 
@@ -34,6 +35,7 @@ def weather(storm: str, session: leaks.Session, images: str) -> None:
         for number in range(STORMS_AND_ROUNDS[storm]):
             report = storms.play(instance, draw(f"ci.{number}", (storm,)))
             assert not report.findings, words_of(report, (storm,))
+            assert report.kills or storm not in DEADLY, "nothing was there to kill"
     finally:
         left = instance.end()
     assert left == []

@@ -67,7 +67,7 @@ def test_whatever_is_killed_at_any_moment_the_next_command_finds_all_in_order(
     node: Node, tmp_path: Path, seed: int
 ) -> None:
     dice = random.Random(seed)
-    words = ("run", "minipod/serve", "runtime.spawner.program")
+    words = ("run", "minipod/serve", "minipod.runtime.spawner")
     for number in range(5):
         volumes = [empty_dir("d"), empty_dir("m", medium="Memory", sizeLimit="1Mi")]
         mounts = [volume_mount("d", "/d"), volume_mount("m", "/m")]
