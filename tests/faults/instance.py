@@ -8,6 +8,7 @@ import gzip
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,9 +143,20 @@ class Instance(Node):
                 os.kill(pid, signal.SIGKILL)
         for name in self.disks:
             umount(str(self.base / name), MNT_DETACH)
-        if not left:
-            shutil.rmtree(self.base)
-        return left
+        if left:
+            self._clear_host()
+            return [*left, f"(its folders are kept: {self.base})"]
+        shutil.rmtree(self.base)
+        return []
+
+    def _clear_host(self) -> None:
+        """What was left is reported; the host is not to keep it."""
+        for name in leaks.links().values():
+            if self.session.mentions(name):
+                subprocess.run(["ip", "link", "delete", name.rpartition(" ")[2]], check=False, capture_output=True)
+        if any(self.session.mentions(words) for words in leaks.nft_tables().values()):
+            table = ["nft", "delete", "table", "inet", self.paths.instance]
+            subprocess.run(table, check=False, capture_output=True)
 
 
 def lines_of(folder: Path, attempt: int) -> list[str] | None:
