@@ -42,6 +42,23 @@ def test_the_rules_name_tests_that_exist() -> None:
     assert missing == []
 
 
+def test_what_is_reliable_names_tests_that_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py): (test_\w+)`", (CHECKOUT / "docs" / "reliability.md").read_text())
+    assert len(named) > 20
+    assert [
+        f"{file}: {test}"
+        for file, test in named
+        if not (CHECKOUT / file).exists() or f"def {test}(" not in (CHECKOUT / file).read_text()
+    ] == []
+
+
+def test_each_line_of_what_is_reliable_names_its_test() -> None:
+    tables = (CHECKOUT / "docs" / "reliability.md").read_text().partition("## What cannot survive")[0]
+    rows = [line for line in tables.splitlines() if line.startswith("| ") and not line.startswith("| what")]
+    assert len(rows) > 20
+    assert [row for row in rows if not re.search(r"`tests/[\w/]+\.py: test_\w+` ?[|,]", row)] == []
+
+
 def indented_lines() -> list[str]:
     return [line for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("    ")]
 
