@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -292,6 +293,32 @@ def _overlay(lower: tuple[str, ...], upper: tuple[tuple[str, str], ...], target:
 def _escape(path: str) -> str:
     """overlayfs splits its options at comma and colon."""
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def isolate(folder: str) -> None:
+    """Make `folder` a mount of its own, private, unless it is one or has mounts in it, which would be covered.
+
+    Mounts in it are then no children of the mount around it: the kernel goes through all children of a mount for each
+    overlay whose layers are on it, and copies what is mounted in a shared one, as systemd makes all, to every mount
+    namespace of the host's services.
+    """
+    try:
+        mount(None, folder, None, MS_PRIVATE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        if not mounts_below(folder):
+            mount(folder, folder, None, MS_BIND)
+            mount(None, folder, None, MS_PRIVATE)
+
+
+def reunite(folder: str) -> None:
+    """Undo `isolate` where nothing is in the folder. No error where it is in use, no mount, or not there."""
+    with contextlib.suppress(OSError):
+        with os.scandir(folder) as entries:
+            if next(entries, None) is not None:
+                return
+        umount(folder)
 
 
 def mounts_below(path: str) -> list[str]:

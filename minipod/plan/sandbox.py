@@ -48,15 +48,16 @@ PAUSE_USER = 65535  # of registry.k8s.io/pause
 
 
 class MakeSandboxFolder(HostOperation, frozen=True):
-    """The sandbox's directory below <root>/sandboxes."""
+    """The sandbox's directory below <root>/sandboxes, which becomes a mount for all of them."""
 
     directory: str
 
     def describe(self) -> str:
-        return f"mkdir {self.directory}"
+        return f"mkdir {self.directory}; bind {os.path.dirname(self.directory)} on itself, private, if it is no mount"
 
     def execute(self) -> None:
         os.makedirs(f"{self.directory}/ns", mode=0o700, exist_ok=True)
+        kmount.isolate(os.path.dirname(self.directory))
 
     def undo(self) -> None:
         remove_tree(self.directory)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
-from minipod.kernel.mount import mounts_below, umount_if_mounted
+from minipod.kernel.mount import mounts_below, reunite, umount_if_mounted
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts
@@ -89,6 +89,7 @@ def _remove_folder(path: str) -> None:
     for mounted in mounts_below(path):
         umount_if_mounted(mounted)
     remove_tree(path)
+    reunite(os.path.dirname(path))
 
 
 def _namespaces(paths: Paths) -> list[Leftover]:

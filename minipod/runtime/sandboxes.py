@@ -15,6 +15,7 @@ import msgspec
 from minipod.errors import ContainerError, MinipodError, NotFoundError, SandboxError
 from minipod.failpoint import reached
 from minipod.kernel.error_text import text_of
+from minipod.kernel.mount import reunite
 from minipod.kernel.remove import remove_tree
 from minipod.paths import Paths
 from minipod.plan.configs import HostFacts, NetworkFacts, SandboxConfig
@@ -76,6 +77,7 @@ class Sandboxes:
     def load(self) -> None:
         for record in load_all(self._folder, "sandbox.json", SandboxRecord).values():
             self._keep(record)
+        reunite(self._folder)  # the last one may have gone with the agent
 
     def statuses(self, pod_uid: str | None = None) -> list[SandboxStatus]:
         """The sandboxes of a pod, or all."""
@@ -266,6 +268,7 @@ class Sandboxes:
         if self._drop(sandbox_id) is not None:
             await slowly_off_loop(remove_tree, sandbox_directory(sandbox_id, self._paths))
             reached("sandbox.removed")
+            await self._reunite()
 
     async def _end_pause(self, record: SandboxRecord) -> None:
         if record.pause_pid or record.status.config.namespaces.pid == "pod":  # it may run unrecorded
@@ -284,7 +287,14 @@ class Sandboxes:
         self._drop(sandbox_id)
         with contextlib.suppress(OSError):
             await slowly_off_loop(remove_tree, sandbox_directory(sandbox_id, self._paths))
+        await self._reunite()
         return [f"cleaning up: {failure}" for failure in failures]
+
+    async def _reunite(self) -> None:
+        """With the last sandbox their folder ceases to be a mount of its own."""
+        if not self._records:
+            async with self._host:  # none is being made: another's directory would be covered by its own new mount
+                await off_loop(reunite, self._folder)
 
     async def _release(self, sandbox_id: str, failures: list[str]) -> None:
         try:
