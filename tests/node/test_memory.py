@@ -18,7 +18,11 @@ PSS_KIB = 34 << 10
 OWN_KIB = 29 << 10 if sys.version_info < (3, 12) else 36 << 10
 #: of both, for a pod with one container, with its events and the history of its changes
 POD_KIB = 140
+#: what is left of one that is gone: its events, for an hour, and its last changes, which are bounded
+GONE_KIB = 60
 PODS = 20
+#: the loop's own and the idle ones of three pools
+THREADS = 24
 
 
 def processes(node: Node) -> list[psutil.Process]:
@@ -63,6 +67,20 @@ def test_idle_after_a_pod_they_are_within_the_budget(node: Node, tmp_path: Path)
     print(f"agent and spawner: PSS {pss} KiB, anonymous {own} KiB")
     assert pss <= PSS_KIB
     assert own <= OWN_KIB
+
+
+def test_pods_that_came_and_went_leave_little(node: Node, tmp_path: Path) -> None:
+    """Neither threads nor their events and changes without bound: both pools had 64 threads after a hundred pods."""
+    for number in range(10):
+        node("run", written(tmp_path, f"warm{number}", "true"))
+    _, before = settled(node)
+    for number in range(PODS):
+        node("run", written(tmp_path, f"p{number}", "true"))
+    _, now = settled(node)
+    threads = processes(node)[0].num_threads()
+    print(f"left of a pod: {(now - before) / PODS:.0f} KiB; {threads} threads")
+    assert threads <= THREADS
+    assert (now - before) / PODS <= GONE_KIB
 
 
 def test_a_pod_takes_little(node: Node, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from minipod.errors import ContainerError, NotFoundError
 from minipod.kernel import cgroup as kernel_cgroup
 from minipod.plan.configs import CgroupResources, NamespaceOptions, SecurityContext
 from minipod.runtime.container import Container
+from minipod.runtime.status import ContainerState
 from tests.unit.agent_fakes import until
 from tests.unit.runtime_fakes import World, container_config, sandbox_config, started, virtually, world
 
@@ -46,6 +47,28 @@ def test_nothing_is_attached_to_what_does_not_run(world: World) -> None:
             made.attach("c")
         with pytest.raises(NotFoundError):
             made.attach("other")
+
+    virtually(world, main)
+
+
+def test_one_that_wants_all_of_it_gets_the_output_of_a_container_that_has_ended(world: World) -> None:
+    """As `debug -i` of a command that is over before it is attached to: what it printed, then its end."""
+
+    async def main() -> None:
+        made = await world.open()
+        await started(made)
+        world.spawner.say("c", b"one\ntwo")
+        world.spawner.end("c", 4)
+        await until(lambda: made.container_status("c").state == ContainerState.EXITED)
+        attached, seen = made.attach("c", whole=True), list[bytes]()
+        stop = attached.tap("stdout", seen.append)
+        assert await attached.wait() == 4
+        assert await attached.take_input() == -1
+        await until(lambda: seen[-1:] == [b""])
+        assert b"".join(seen) == b"one\ntwo\n"
+        stop()
+        with pytest.raises(ContainerError, match=r'container "c" has ended \(exit code 4\)'):
+            made.attach("c")
 
     virtually(world, main)
 

@@ -6,6 +6,7 @@ which the container prepared cannot lead outside. Only the root user can connect
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 from typing import Any
@@ -17,7 +18,9 @@ from minipod.agent.pods.table import Pods
 from minipod.control.verbs.execute import default_container, running
 from minipod.control.verbs.requests import converted
 from minipod.control.wire import Connection, Message
-from minipod.errors import ConflictError
+from minipod.errors import ConflictError, MinipodError
+
+_STATUS_S = 5.0  # from the end of the process to its status
 
 
 class RootRequest(msgspec.Struct, frozen=True):
@@ -33,7 +36,10 @@ async def send_root(node: Node, pods: Pods, connection: Connection, message: Mes
     name = request.container or default_container(state.pod)
     run = running(state, name)
     status = node.runtime.container_status(run.id)
-    root_fd = _open_root(status.pid, name)
+    try:
+        root_fd = _open_root(status.pid, name)
+    except ProcessLookupError:
+        raise await _ended(node, run.id, name) from None
     try:
         user = status.user
         body = {
@@ -50,18 +56,33 @@ async def send_root(node: Node, pods: Pods, connection: Connection, message: Mes
     return {}
 
 
+async def _ended(node: Node, container_id: str, name: str) -> ConflictError:
+    """The error for a container that has ended, with its exit code as soon as its status has it."""
+    try:
+        async with asyncio.timeout(_STATUS_S):
+            code = await node.runtime.attach(container_id, whole=True).wait()
+    except (TimeoutError, MinipodError):
+        return ConflictError(f'container "{name}" has ended')
+    return ConflictError(f'container "{name}" has ended (exit code {code})')
+
+
 def _open_root(pid: int, name: str) -> int:
-    """The process's root directory. A pidfd ensures that the pid was not reused. Raises ConflictError."""
+    """The process's root directory. A pidfd ensures that the pid was not reused.
+
+    Raises ProcessLookupError where the process has ended, ConflictError.
+    """
     try:
         pid_fd = os.pidfd_open(pid)
     except (OSError, ValueError):
-        raise ConflictError(f"container {name} has just ended") from None
+        raise ProcessLookupError from None
     try:
         root_fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if select.select([pid_fd], [], [], 0)[0] or _is_the_hosts(root_fd):
             os.close(root_fd)
-            raise ConflictError(f"container {name} has just ended")
+            raise ProcessLookupError
         return root_fd
+    except ProcessLookupError:
+        raise
     except OSError as error:
         raise ConflictError(f"container {name}: its root directory: {error.strerror}") from None
     finally:
