@@ -16,7 +16,7 @@ from minipod.lifecycle.model import (
     EVICTED,
     Action,
     AgentStarted,
-    ConditionSet,
+    ConditionsSet,
     ContainerCreated,
     ContainerCreateFailed,
     ContainerExited,
@@ -152,8 +152,8 @@ def _on(work: Work, event: Event) -> None:
             resize.asked(work, event)
         case ResizeDone():
             resize.done(work, event)
-        case ConditionSet():
-            _on_condition(work, event)
+        case ConditionsSet():
+            _on_conditions(work, event)
         case SourcesChanged():
             _on_sources(work)
         case NodeHalted():
@@ -208,20 +208,22 @@ def _on_updated(work: Work, pod: Pod) -> None:
         work.set(changed=True)
 
 
-def _on_condition(work: Work, event: ConditionSet) -> None:
-    """A readiness gate's condition, or any other that is not the kubelet's."""
+def _on_conditions(work: Work, event: ConditionsSet) -> None:
+    """Those of readiness gates, or any others that are not the kubelet's."""
     status = work.state.status
-    old = next((c for c in status.conditions if c.type == event.type), None)
-    same = old is not None and old.status == event.status
-    condition = PodCondition(
-        type=event.type,
-        status=event.status,
-        reason=event.reason,
-        message=event.message,
-        last_transition_time=old.last_transition_time if old is not None and same else timestamp(work.wall),
-    )
-    others = tuple(c for c in status.conditions if c.type != event.type)
-    set_status(work, msgspec.structs.replace(status, conditions=(condition, *others)))
+    conditions = status.conditions
+    for wanted in event.conditions:
+        old = next((c for c in conditions if c.type == wanted.type), None)
+        same = old is not None and old.status == wanted.status
+        condition = PodCondition(
+            type=wanted.type,
+            status=wanted.status,
+            reason=wanted.reason,
+            message=wanted.message,
+            last_transition_time=old.last_transition_time if old is not None and same else timestamp(work.wall),
+        )
+        conditions = (condition, *(c for c in conditions if c.type != wanted.type))
+    set_status(work, msgspec.structs.replace(status, conditions=conditions))
     if work.state.stage in ("syncing", "terminating") and status.start_time is not None:
         publish_readiness(work)
 

@@ -235,13 +235,19 @@ class ResizeDone(Event, frozen=True, kw_only=True):
     message: str = ""
 
 
-class ConditionSet(Event, frozen=True, kw_only=True):
-    """A condition was set that is not the kubelet's, such as a readiness gate's. `status`: True | False | Unknown."""
+class SetCondition(Value, frozen=True, kw_only=True):
+    """One condition that is not the kubelet's, such as a readiness gate's. `status`: True | False | Unknown."""
 
     type: str
     status: str
     reason: str = ""
     message: str = ""
+
+
+class ConditionsSet(Event, frozen=True, kw_only=True):
+    """A client has set them, with one update."""
+
+    conditions: tuple[SetCondition, ...]
 
 
 class VolumesReady(Event, frozen=True, kw_only=True):

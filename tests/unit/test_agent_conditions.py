@@ -36,6 +36,23 @@ def test_a_readiness_gate_holds_the_pod_until_its_condition_is_true(tmp_path: Pa
     with_agent(tmp_path, test)
 
 
+def test_several_conditions_are_one_change(tmp_path: Path) -> None:
+    """As it is stored, a watch sees it; and none of it where it cannot be stored."""
+
+    async def test(agent: Agent) -> None:
+        await agent.run_detached()
+        worker = agent.pods.find("default", "web")
+        before = agent.node.store.version
+        conditions = [{"type": f"example.com/{name}", "status": "True"} for name in "abc"]
+        target = {"kind": "pods", "name": "web"}
+        patched = {"status": {"conditions": conditions}}
+        assert "ok" in (await agent.ask(verb="patch", target=target, patch=patched, subresource="status"))[-1]
+        assert agent.node.store.version == before + 1
+        assert [c.type for c in worker.pod.status.conditions][:3] == [f"example.com/{name}" for name in "cba"]
+
+    with_agent(tmp_path, test)
+
+
 @pytest.mark.parametrize(
     ("patched", "words"),
     [

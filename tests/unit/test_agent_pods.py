@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from minipod.agent import processes
 from minipod.agent.node import Node
-from minipod.agent.pods import recovery
+from minipod.agent.pods import recovery, table
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.selection import Selection
@@ -312,6 +312,57 @@ def test_pods_that_were_stopped_run_again_after_the_next_boot(
         assert second.pods.halted is not runs
         await asyncio.sleep(1000)
         assert second.runtime.is_running("a") == runs
+
+    virtually(main())
+
+
+def test_many_pods_are_created_in_slices_and_their_names_are_taken_from_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "SLICE_S", 0.0)
+
+    async def main() -> None:
+        agent = Agent(tmp_path)
+        others = 0
+        creation = asyncio.ensure_future(agent.pods.create_many([make_pod(f"p{number}") for number in range(100)]))
+        while not creation.done():
+            await asyncio.sleep(0)
+            if others == 50:
+                assert len(agent.pods) == 0
+                assert agent.node.store.objects("Pod") == []
+                with pytest.raises(ConflictError, match='pod "p3" is being created by another command'):
+                    agent.start(make_pod("p3"))
+            others += 1
+        assert others > 90
+        assert [worker.name for worker in creation.result()] == [f"p{number}" for number in range(100)]
+        assert len(agent.node.store.objects("Pod")) == len(agent.pods) == 100
+        versions = [int(worker.pod.metadata.resource_version) for worker in creation.result()]
+        assert versions == sorted(versions)
+
+    virtually(main())
+
+
+def test_of_many_pods_all_are_created_or_none_and_their_names_are_free_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        agent = Agent(tmp_path)
+        many = [make_pod(f"p{number}") for number in range(20)]
+        with monkeypatch.context() as patched:
+            patched.setattr(agent.node.store, "put_owner", full)
+            with pytest.raises(HostError):
+                await agent.pods.create_many(many, "1 1")
+        assert agent.node.store.objects("Pod") == []
+        assert agent.node.store.states() == {}
+        with pytest.raises(ConflictError):
+            await agent.pods.create_many([*many, many[3]])
+        assert len(await agent.pods.create_many(many)) == 20
+        with pytest.raises(ConflictError, match="already exists"):
+            await agent.pods.create_many([make_pod("new"), many[3]])
+        assert agent.start(make_pod("new")).name == "new"
+
+    def full(uid: str, owner: str) -> None:
+        raise HostError("no space left on the device")
 
     virtually(main())
 

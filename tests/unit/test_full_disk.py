@@ -32,11 +32,18 @@ class Disk:
         self.writes = 0
 
     def execute(self, sql: str, *values: Any) -> Any:
+        self._count(sql)
+        return self._db.execute(sql, *values)
+
+    def executemany(self, sql: str, values: Any) -> Any:
+        self._count(sql)
+        return self._db.executemany(sql, values)
+
+    def _count(self, sql: str) -> None:
         if sql.startswith(("INSERT", "DELETE", "COMMIT")):
             self.writes += 1
             if self.writes - 1 in self.failing:
                 raise sqlite3.OperationalError("database or disk is full")
-        return self._db.execute(sql, *values)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._db, name)

@@ -18,7 +18,7 @@ from minipod.api.types import ConfigMap, ObjectMeta
 from minipod.control.verbs import listing
 from minipod.control.verbs.requests import or_gone
 from minipod.control.wire import Connection
-from minipod.errors import ConflictError, HostError
+from minipod.errors import ConflictError, HostError, NotFoundError
 from tests.unit.agent_client import Agent, with_agent
 
 
@@ -251,6 +251,12 @@ def test_a_damaged_object_stops_neither_the_agent_nor_the_other_objects(tmp_path
         with pytest.raises(HostError, match="ConfigMap default/bad is damaged"):
             agent.node.registry.get(CONFIG_MAP, "default", "bad")
         assert len(agent.node.registry.objects(EVENT)) >= events - 1
+        gone, last = await agent.ask(verb="delete", kind="configmaps", names=["bad"])
+        assert (gone["event"], gone["name"]) == ("deleted", "bad")
+        assert "ok" in last
+        with pytest.raises(NotFoundError):
+            agent.node.registry.get(CONFIG_MAP, "default", "bad")
+        await apply(agent, config_map(name="bad"))
         await asyncio.sleep(10)
         record = agent.node.store.get("Pod", "default", "web")
         assert record is not None

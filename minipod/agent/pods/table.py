@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +18,7 @@ from minipod.agent import processes
 from minipod.agent.node import Node
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.names import named
+from minipod.agent.turns import SLICE_S
 from minipod.api.kinds import POD, Kind
 from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
@@ -46,6 +49,7 @@ class Pods:
         self._workers: dict[tuple[str, str], PodWorker] = {}
         self._namespaces: dict[str, dict[str, PodWorker]] = {}
         self._by_uid: dict[str, PodWorker] = {}
+        self._coming: set[tuple[str, str]] = set()  # names of pods that are about to be stored
         self._owners: dict[str, Callable[[], None]] = {}
         self.deferred: set[str] = set()  # uids of pods whose resize is deferred until there is room
         node.registry.add_keeper(POD, _Keeper(self))
@@ -118,23 +122,54 @@ class Pods:
         Raises ConflictError naming the pod that has the name, and HostError where the store cannot take them or the
         node's pods are stopped.
         """
-        if self.halted:
-            raise HostError("the pods of this host are stopped: minipod agent start-pods lets them run again")
+        self._check_halted()
         named = [self._completed(pod) for pod in pods]
         self._check_names(named)
+        return self._begin([self._worker(pod) for pod in named], owner, applied)
+
+    async def create_many(self, pods: Sequence[Pod], owner: str = "") -> list[PodWorker]:
+        """The same for hundreds: the loop is free in between, their names are taken from the beginning on."""
+        self._check_halted()
+        self._check_names([pod for pod in pods if pod.metadata.name])
+        workers: list[PodWorker] = []
+        taken: set[tuple[str, str]] = set()
+        until = time.monotonic() + SLICE_S
+        try:
+            for pod in pods:
+                completed = self._completed(pod)
+                self._check_names([completed])
+                key = (completed.metadata.namespace, completed.metadata.name)
+                taken.add(key)
+                self._coming.add(key)
+                workers.append(self._worker(completed))
+                if time.monotonic() >= until:
+                    await asyncio.sleep(0)
+                    until = time.monotonic() + SLICE_S
+            return self._begin(workers, owner)
+        finally:
+            self._coming -= taken
+
+    def _check_halted(self) -> None:
+        if self.halted:
+            raise HostError("the pods of this host are stopped: minipod agent start-pods lets them run again")
+
+    def _worker(self, pod: Pod) -> PodWorker:
+        now, ceiling = self._node.steady.now(), self._node.config.max_container_restart_period_s
+        return PodWorker(self._node, core.new_state(pod, now, max_backoff_s=ceiling), on_forgotten=self._forgotten)
+
+    def _begin(self, workers: list[PodWorker], owner: str, applied: bytes | None = None) -> list[PodWorker]:
+        """Stores all of them or none. Raises HostError."""
+        store, history = self._node.store, self._node.history
         self._node.unsaved.flush()
-        workers = []
-        now = self._node.steady.now()
-        ceiling = self._node.config.max_container_restart_period_s
-        with self._node.store.transaction():
-            for pod in named:
-                worker = PodWorker(
-                    self._node, core.new_state(pod, now, max_backoff_s=ceiling), on_forgotten=self._forgotten
-                )
-                worker.store_new(applied)
+        with store.transaction():
+            made = [worker.as_new() for worker in workers]
+            store.put_pods([record for record, _, _ in made], [(record.uid, state) for record, state, _ in made])
+            for record, _, change in made:
+                if applied is not None:
+                    store.put_applied("Pod", record.namespace, record.name, record.uid, applied)
                 if owner:
-                    self._node.store.put_owner(worker.uid, owner)
-                workers.append(worker)
+                    store.put_owner(record.uid, owner)
+                store.after_commit(partial(history.append, change))
         reached("pod.stored")
         for worker in workers:
             self._add(worker)
@@ -145,13 +180,16 @@ class Pods:
     def _completed(self, pod: Pod) -> Pod:
         """The pod with the fields that the API server and the scheduler set at creation."""
         namespace = POD.place(pod.metadata.namespace)
-        metadata = named(pod, lambda name: (namespace, name) in self._workers).metadata
+        metadata = named(pod, lambda name: self._is_taken((namespace, name))).metadata
         created = timestamp(self._node.clock())
         metadata = created_metadata(metadata, namespace, str(uuid.uuid4()), created, generation=1)
         spec = pod.spec
         if not spec.node_name and not spec.scheduling_gates:
             spec = msgspec.structs.replace(spec, node_name=self._node.facts.node_name)
         return msgspec.structs.replace(pod, metadata=metadata, spec=spec)
+
+    def _is_taken(self, key: tuple[str, str]) -> bool:
+        return key in self._workers or key in self._coming
 
     def check_free(self, pods: Sequence[Pod]) -> None:
         """Raises ConflictError for a name that exists or is there twice."""
@@ -166,6 +204,8 @@ class Pods:
             seen.add(key)
             if (worker := self._workers.get(key)) is not None:
                 raise ConflictError(self._in_use(worker))
+            if key in self._coming:
+                raise ConflictError(f'pod "{key[1]}" is being created by another command')
 
     def _in_use(self, worker: PodWorker) -> str:
         age = human_duration(self._node.steady.now() - worker.state.added_at)

@@ -20,7 +20,7 @@ from minipod.agent.node import Node
 from minipod.agent.pods import steps
 from minipod.agent.pods.executor import Executor
 from minipod.agent.probes.prober import Prober
-from minipod.agent.registry.history import change_of
+from minipod.agent.registry.history import Change, change_of
 from minipod.agent.registry.store import Record
 from minipod.agent.registry.unsaved import SAVE_AGAIN_S
 from minipod.api.types import Pod
@@ -112,16 +112,13 @@ class PodWorker:
     def container_exited(self, status: ContainerStatus) -> None:
         self.executor.report_exit(status)
 
-    def store_new(self, applied: bytes | None = None) -> None:
-        """Stores a new pod, inside the caller's transaction; watches see it once that is committed.
-
-        `applied`: the manifest, where it comes from `apply`.
-        """
+    def as_new(self) -> tuple[Record, bytes, Change]:
+        """What is to be stored of a new pod, its state, and the change that watches see once that is committed."""
         self.pod = self._object()
-        data = msgspec.json.encode(self.pod)
-        self._save(data, applied)
-        change = change_of("ADDED", None, self.pod, data)
-        self._node.store.after_commit(lambda: self._node.history.append(change))
+        data, metadata = msgspec.json.encode(self.pod), self.pod.metadata
+        version = int(metadata.resource_version)
+        record = Record("Pod", metadata.namespace, metadata.name, metadata.uid, version, data)
+        return record, _state_encoder.encode(self.state), change_of("ADDED", None, self.pod, data)
 
     def restore(self, saved: bool) -> None:
         """Loads the object that an earlier agent stored, which is shown until the first event. `saved`: the store has

@@ -16,7 +16,7 @@ import msgspec
 
 from minipod.agent.registry.names import named
 from minipod.agent.registry.store import Store
-from minipod.agent.registry.stored import BUILT_IN_NAMESPACES, StoredObjects
+from minipod.agent.registry.stored import BUILT_IN_NAMESPACES, DamagedError, StoredObjects
 from minipod.api.defaults import defaulted
 from minipod.api.field_error import FieldError
 from minipod.api.kinds import NAMESPACE, WRITABLE_KINDS, Kind, kind_named, kind_of
@@ -181,7 +181,10 @@ class Registry:
         """
         if kind.refused:
             raise UsageError(f"{kind.plural}: cannot be deleted: {kind.refused}")
-        stored = self.get(kind, namespace, name)
+        try:
+            stored = self.get(kind, namespace, name)
+        except DamagedError:
+            return self._others.remove_damaged(kind, kind.place(namespace), name)
         check_preconditions(kind, stored, preconditions)
         if kind is NAMESPACE and name in BUILT_IN_NAMESPACES:
             raise ConflictError(f'{kind.plural} "{name}" is forbidden: this namespace may not be deleted')

@@ -28,6 +28,10 @@ MAX_DECODED_BYTES = 8 << 20  # of the objects that are kept decoded, as JSON
 _Key = tuple[str, str, str]
 
 
+class DamagedError(HostError):
+    """What is stored of the object cannot be read; it can be deleted."""
+
+
 class _Decoded(NamedTuple):
     version: int
     size: int  # in bytes, as JSON
@@ -81,7 +85,9 @@ class StoredObjects:
             return msgspec.json.decode(record.data, type=kind_named(record.kind).struct)
         except (msgspec.DecodeError, ValueError) as error:  # ValueError: UTF-8
             name = f"{record.kind} {record.namespace}/{record.name}"
-            raise HostError(f"state database {self._store.path}: {name} is damaged ({error})") from None
+            raise DamagedError(
+                f"state database {self._store.path}: {name} is damaged ({error}): delete it and create it anew"
+            ) from None
 
     def _dropped(self, key: _Key) -> _Decoded | None:
         """Forgets the decoded object: what was known of it."""
@@ -133,6 +139,14 @@ class StoredObjects:
             change = change_of("DELETED", thing, gone, msgspec.json.encode(gone))
             self._store.after_commit(lambda: self._publish(change))
         self._dropped(key)
+
+    def remove_damaged(self, kind: Kind, namespace: str, name: str) -> Any:
+        """Removes what cannot be read. Returns an object that has nothing but its identity."""
+        record = self._store.get(kind.name, namespace, name)
+        uid = "" if record is None else record.uid
+        thing = kind.struct(metadata=ObjectMeta(name=name, namespace=namespace, uid=uid))
+        self.remove(thing)
+        return thing
 
     def _with_version(self, thing: Any) -> tuple[Any, int]:
         version = self._store.next_version()

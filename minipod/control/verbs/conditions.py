@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.api.types import Pod
+from minipod.api.types import Pod, PodCondition
 from minipod.errors import UsageError
 from minipod.lifecycle import model
 from minipod.lifecycle.conditions import KUBELET_CONDITIONS
@@ -29,10 +29,12 @@ def set_status(_node: Node, _pods: Pods, worker: PodWorker, new: Pod) -> dict[st
             raise UsageError(f'condition "{condition.type}": the agent writes this one; set that of a readiness gate')
         if condition.status not in _STATUSES:
             raise UsageError(f'condition "{condition.type}": status must be one of {", ".join(_STATUSES)}')
-    for condition in changed:
-        worker.update(
-            model.ConditionSet(
-                type=condition.type, status=condition.status, reason=condition.reason, message=condition.message
-            )
-        )
+    if changed:
+        worker.update(model.ConditionsSet(conditions=tuple(_set(condition) for condition in changed)))
     return {}
+
+
+def _set(condition: PodCondition) -> model.SetCondition:
+    return model.SetCondition(
+        type=condition.type, status=condition.status, reason=condition.reason, message=condition.message
+    )

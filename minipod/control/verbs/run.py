@@ -86,7 +86,7 @@ class Run:
             self._connection.send({"event": "applied", **applied})
         self._compare_configuration()
         owner = "" if self._request.detach else processes.identity(self._connection.peer_pid)
-        workers = self._pods.create(manifests.pods, owner)
+        workers = await self._pods.create_many(manifests.pods, owner)
         self._followed = {worker.uid: _FollowedPod(worker) for worker in workers}
         # Workers act on later turns of the loop, so no change can have been missed so far.
         current = {worker.uid: partial(_current, worker) for worker in workers}
