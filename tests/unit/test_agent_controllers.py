@@ -27,6 +27,7 @@ from minipod.api.types import (
     VolumeMount,
     VolumeResourceRequirements,
 )
+from minipod.errors import HostError
 from minipod.plan.volumes import claims as plan
 from tests.unit.agent_fakes import make_node, make_pod, run_virtually, until
 
@@ -47,6 +48,14 @@ def with_node(folder: Path, test: Callable[[Node, Pods], Coroutine[Any, Any, Non
 
 def config_map(name: str, text: str) -> ConfigMap:
     return defaulted(ConfigMap(metadata=ObjectMeta(name=name, namespace="default"), data={"key": text}))
+
+
+def claim(name: str) -> PersistentVolumeClaim:
+    resources = VolumeResourceRequirements(requests={"storage": "1Gi"})
+    spec = PersistentVolumeClaimSpec(access_modes=("ReadWriteOnce",), resources=resources)
+    made = PersistentVolumeClaim(metadata=ObjectMeta(name=name, namespace="default"), spec=spec)
+    admitted: PersistentVolumeClaim = plan.admitted(defaulted(made))
+    return admitted
 
 
 def change(node: Node, name: str, text: str) -> None:
@@ -101,15 +110,34 @@ def test_a_claim_is_bound_though_its_creation_is_not_kept_any_more(tmp_path: Pat
     async def test(node: Node, pods: Pods) -> None:
         controller = asyncio.ensure_future(Claims(node, pods).run())
         await asyncio.sleep(0)
-        claim = PersistentVolumeClaim(
-            metadata=ObjectMeta(name="data", namespace="default"),
-            spec=PersistentVolumeClaimSpec(
-                access_modes=("ReadWriteOnce",), resources=VolumeResourceRequirements(requests={"storage": "1Gi"})
-            ),
-        )
-        node.registry.create(plan.admitted(defaulted(claim)))
+        node.registry.create(claim("data"))
         flood(node)
         await until(lambda: node.registry.get(PERSISTENT_VOLUME_CLAIM, "default", "data").status.phase == "Bound")
         controller.cancel()
+
+    with_node(tmp_path, test)
+
+
+def test_a_claim_that_cannot_be_removed_goes_once_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(node: Node, pods: Pods) -> None:
+        claims = Claims(node, pods)
+        run = asyncio.ensure_future(claims.run())
+        node.registry.create(claim("c"))
+        await asyncio.sleep(1)
+
+        def full(thing: Any) -> None:
+            raise HostError("no space left on the device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(node.registry, "remove", full)
+            node.registry.delete(PERSISTENT_VOLUME_CLAIM, "default", "c")
+            await asyncio.sleep(20)
+            assert claims.trouble == "no space left on the device"
+            assert node.registry.find(PersistentVolumeClaim, "default", "c") is not None
+        await asyncio.sleep(6)
+        assert claims.trouble == ""
+        assert node.registry.find(PersistentVolumeClaim, "default", "c") is None
+        run.cancel()
+        await asyncio.wait([run])
 
     with_node(tmp_path, test)

@@ -8,6 +8,7 @@ get lost in a crash.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 import msgspec
@@ -18,6 +19,7 @@ from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.history import Change
 from minipod.agent.registry.selection import Selection
+from minipod.agent.registry.unsaved import SAVE_AGAIN_S
 from minipod.api.kinds import PERSISTENT_VOLUME_CLAIM
 from minipod.api.timestamps import timestamp
 from minipod.api.types import ObjectMeta, OwnerReference, PersistentVolume, PersistentVolumeClaim, Pod, Volume
@@ -42,13 +44,17 @@ class Claims:
         self._removing: set[str] = set()
         self._reported: dict[str, plan.Pending] = {}  # by a claim's uid: the last reported reason for its being pending
         self._tasks: set[asyncio.Task[None]] = set()
+        self.trouble = ""  # why the last pass was not completed
 
     async def run(self) -> None:
-        """Reconciles whenever a claim, a volume or a pod was created, changed or deleted."""
+        """Reconciles whenever a claim, a volume or a pod was created, changed or deleted, and again after a failure."""
         watch = self._node.history.watch(Selection.of("PersistentVolumeClaim", "PersistentVolume", "Pod"))
         self._look()
         while True:
-            changes = await watch.changed()
+            changes = None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_AGAIN_S if self.trouble else None):
+                    changes = await watch.changed()
             if changes is None or any(map(_may_matter, changes)):
                 self._look()
 
@@ -56,7 +62,11 @@ class Claims:
         try:
             self.reconcile()
         except MinipodError as error:
-            log.error("claims: %s", error)
+            if str(error) != self.trouble:
+                log.error("claims: %s", error)
+            self.trouble = str(error)
+        else:
+            self.trouble = ""
 
     # -- binding and reclaiming ---------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,12 @@ from minipod.api.kinds import Kind
 from minipod.control.verbs.requests import or_gone
 from minipod.control.wire import Connection
 from minipod.errors import ConflictError, NotFoundError
+
+TROUBLE_S = 0.5  # how often a deletion looks at what delays it
+
+
+def delayed(name: str, trouble: str) -> str:
+    return f'"{name}": its end is delayed: {trouble}; it continues by itself'
 
 
 class DeleteObjects:
@@ -70,8 +78,14 @@ class DeleteObjects:
         """Returns when it is: True."""
         metadata = thing.metadata
         watch = self._node.history.watch(Selection.of(thing.kind, name=metadata.name, uid=metadata.uid))
+        shown = ""
         while True:
             found = self._node.registry.find(type(thing), metadata.namespace, metadata.name)
             if found is None or found.metadata.uid != metadata.uid:
                 return True
-            await watch.changed()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TROUBLE_S):
+                    await watch.changed()
+            if self._claims.trouble not in ("", shown):
+                shown = self._claims.trouble
+                self._connection.send({"event": "warning", "message": delayed(thing.metadata.name, shown)})

@@ -24,14 +24,12 @@ from minipod.control.verbs.gc import collect
 from minipod.control.verbs.halt import halt
 from minipod.control.verbs.listing import Get, GetRequest
 from minipod.control.verbs.metadata import change_metadata
-from minipod.control.verbs.objects import DeleteObjects
+from minipod.control.verbs.objects import TROUBLE_S, DeleteObjects, delayed
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.verbs.roots import send_root
 from minipod.control.verbs.run import Run
 from minipod.control.wire import Connection, Message
 from minipod.errors import ConflictError, NotFoundError
-
-TROUBLE_S = 0.5  # how often a deletion looks at what delays it
 
 
 class DeleteRequest(msgspec.Struct, frozen=True):
@@ -205,6 +203,5 @@ async def _forgotten(worker: PodWorker, connection: Connection) -> bool:
         await asyncio.wait([worker.forgotten], timeout=TROUBLE_S)
         if worker.trouble not in ("", shown) and not worker.forgotten.done():
             shown = worker.trouble
-            message = f'pod "{worker.name}": its end is delayed: {shown}; it continues by itself'
-            connection.send({"event": "warning", "message": message})
+            connection.send({"event": "warning", "message": f"pod {delayed(worker.name, shown)}"})
     return True
