@@ -9,7 +9,6 @@ from minipod.agent.events import PodReference
 from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
 from minipod.agent.steady import described
-from minipod.errors import HostError
 from minipod.kernel.clock import ClockChange
 
 log = logging.getLogger("minipod.agent")
@@ -49,7 +48,4 @@ class ClockWatch:
     def _record(self, moved_s: float) -> None:
         node, name = self._node, self._node.facts.node_name
         about = PodReference("default", name, name, kind="Node")  # its uid is the name, as the kubelet writes it
-        try:
-            node.events.record(about, "Warning", "ClockSet", described(moved_s), node.clock())
-        except HostError as error:
-            log.error("%s", error)
+        node.events.note(about, "Warning", "ClockSet", described(moved_s), node.clock())

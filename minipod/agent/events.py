@@ -204,6 +204,13 @@ class EventRecorder:
         if known is None:
             self._bound(pod.uid)
 
+    def note(self, pod: PodReference, kind: str, reason: str, message: str, now_s: float) -> None:
+        """`record`, of what goes on also where no event can be stored (a full disk): the log has it then."""
+        try:
+            self.record(pod, kind, reason, message, now_s)
+        except HostError as error:
+            log.warning("%s %s/%s: %s: %s: not recorded: %s", pod.kind, pod.namespace, pod.name, reason, message, error)
+
     def _put(self, key: _Key, event: Event, before: _Kept | None, now_s: float) -> None:
         """Stores and publishes the event; removes it again if the surrounding transaction is rolled back."""
         known = before.event if before is not None else None

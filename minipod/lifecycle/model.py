@@ -30,7 +30,7 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.types import Pod, PodStatus, ResourceRequirements
-from minipod.lifecycle.values import BackOff, FailedPull, Resizing, User, Value, Waiting
+from minipod.lifecycle.values import BackOff, FailedPull, Resizing, SetCondition, User, Value, Waiting
 
 EVICTED = "Evicted"  # the reason of a pod that took more of the node than it may
 
@@ -232,15 +232,6 @@ class ResizeDone(Event, frozen=True, kw_only=True):
     """Answers ResizePod. `resized`: ids of the containers that have what is allocated. `message`: of a failure."""
 
     resized: tuple[str, ...] = ()
-    message: str = ""
-
-
-class SetCondition(Value, frozen=True, kw_only=True):
-    """One condition that is not the kubelet's, such as a readiness gate's. `status`: True | False | Unknown."""
-
-    type: str
-    status: str
-    reason: str = ""
     message: str = ""
 
 

@@ -59,3 +59,12 @@ class Waiting(Value, frozen=True, kw_only=True):
 
     reason: str
     message: str = ""
+
+
+class SetCondition(Value, frozen=True, kw_only=True):
+    """One condition that is not the kubelet's, such as a readiness gate's. `status`: True | False | Unknown."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""

@@ -338,6 +338,7 @@ def test_many_pods_are_created_in_slices_and_their_names_are_taken_from_the_begi
         assert len(agent.node.store.objects("Pod")) == len(agent.pods) == 100
         versions = [int(worker.pod.metadata.resource_version) for worker in creation.result()]
         assert versions == sorted(versions)
+        await until(lambda: all(phase(worker) == "Running" for worker in creation.result()))
 
     virtually(main())
 
@@ -359,7 +360,8 @@ def test_of_many_pods_all_are_created_or_none_and_their_names_are_free_again(
         assert len(await agent.pods.create_many(many)) == 20
         with pytest.raises(ConflictError, match="already exists"):
             await agent.pods.create_many([make_pod("new"), many[3]])
-        assert agent.start(make_pod("new")).name == "new"
+        agent.start(make_pod("new"))
+        await until(lambda: all(phase(worker) == "Running" for worker in agent.pods.select(None, None)))
 
     def full(uid: str, owner: str) -> None:
         raise HostError("no space left on the device")

@@ -27,6 +27,7 @@ LIVES: dict[str, tuple[dict[str, Any], dict[str, Any], float | None]] = {
         {"terminationGracePeriodSeconds": 45},
         30.0,
     ),
+    "pull": ({}, {}, None),
     "liveness": ({"livenessProbe": {**EXEC, "initialDelaySeconds": 20, "periodSeconds": 7}}, {}, None),
     "startup": ({"startupProbe": {**EXEC, "initialDelaySeconds": 15, "periodSeconds": 4}}, {}, None),
 }
@@ -38,6 +39,8 @@ def live(name: str, jumps: dict[float, float]) -> Simulator:
     sim = Simulator(
         make_pod({"containers": [{"name": "c", "command": ["sh", "-c", "sleep 1000"], **container}], **spec})
     )
+    if name == "pull":
+        sim.fail["c"] = model.ImageFailed(name="c", reason="ErrImagePull", message="no such host")
     sim.hook = lambda name, hook: (100.0, True)
     if deleted_at is not None:
         sim.at(deleted_at, lambda: sim.send(model.DeleteRequested()))

@@ -7,7 +7,7 @@ import pytest
 
 from minipod.api.types import PodCondition, PodStatus
 from minipod.lifecycle import core, model
-from minipod.lifecycle.values import User
+from minipod.lifecycle.values import SetCondition, User
 from minipod.plan.configs import HostFacts
 from tests.unit.lifecycle_simulator import Simulator, make_pod
 
@@ -149,16 +149,16 @@ def test_readiness_gates_are_part_of_ready_only() -> None:
     assert sim.condition("Ready") == "False:ReadinessGatesNotReady"
     message = 'corresponding condition of pod readiness gate "example.com/g" does not exist.'
     assert condition(sim.state.status, "Ready").message == message
-    sim.send(model.ConditionsSet(conditions=(model.SetCondition(type="example.com/g", status="True"),)))
+    sim.send(model.ConditionsSet(conditions=(SetCondition(type="example.com/g", status="True"),)))
     assert sim.condition("Ready") == "True"
-    sim.send(model.ConditionsSet(conditions=(model.SetCondition(type="example.com/g", status="False"),)))
+    sim.send(model.ConditionsSet(conditions=(SetCondition(type="example.com/g", status="False"),)))
     message = 'the status of pod readiness gate "example.com/g" is not "True", but False'
     assert condition(sim.state.status, "Ready").message == message
 
 
 def test_condition_of_another_controller_stays() -> None:
     sim = simulate()
-    sim.send(model.ConditionsSet(conditions=(model.SetCondition(type="example.com/x", status="True", reason="R"),)))
+    sim.send(model.ConditionsSet(conditions=(SetCondition(type="example.com/x", status="True", reason="R"),)))
     sim.end("c", 1)
     sim.run(5)
     assert sim.condition("example.com/x") == "True:R"

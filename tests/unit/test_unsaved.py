@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import sys
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from minipod.agent.registry.store import Store
+from minipod.agent.registry.store import LOCKED_MS, Store
 from minipod.agent.registry.unsaved import SAVE_AGAIN_S
+from minipod.api.timestamps import timestamp
 from minipod.api.types import EmptyDirVolumeSource, Pod, Volume
 from minipod.errors import HostError
 from tests.unit.agent_client import Agent as ControlledAgent
 from tests.unit.agent_client import with_agent
-from tests.unit.agent_fakes import make_pod, until
+from tests.unit.agent_fakes import FakeRuntime, make_pod, now_s, until
 from tests.unit.test_agent_pods import Agent, phase, virtually
 from tests.unit.test_full_disk import Disk
 
@@ -313,6 +315,63 @@ def test_a_deletion_that_cannot_be_kept_says_why_within_a_second(
         assert deleted["event"] == "deleted"
 
     with_agent(tmp_path, test)
+
+
+def test_events_of_that_time_are_recorded_later_with_their_times(tmp_path: Path, disks: Disks) -> None:
+    async def main() -> None:
+        agent = await Agent(tmp_path).recover()
+        worker = agent.start(make_pod(restart_policy="Never"))
+        await until(lambda: phase(worker) == "Running")
+        disks.fill()
+        agent.pods.delete("default", "web", 60)
+        agent.runtime.stop_takes_s = 50
+        await asyncio.sleep(20)
+        assert "Killing" not in agent.events()
+        at_s = now_s() - 20
+        disks.free()
+        await asyncio.sleep(2 * SAVE_AGAIN_S)
+        (killing,) = [event for event in agent.node.events.all(now_s()) if event.reason == "Killing"]
+        assert killing.last_timestamp == timestamp(at_s)
+
+    virtually(main())
+
+
+def test_a_sandbox_is_made_though_its_warnings_cannot_be_recorded(tmp_path: Path, disks: Disks) -> None:
+    """The last agent died with the boot, before the disk was full."""
+
+    async def main() -> None:
+        first = await Agent(tmp_path).recover()
+        volumes = (Volume(name="data", empty_dir=EmptyDirVolumeSource()),)
+        worker = first.start(make_pod(volumes=volumes))
+        await until(lambda: phase(worker) == "Running")
+        await first.crash()
+        disks.fill()
+        runtime = FakeRuntime()
+        runtime.warnings = ["a limit is lower than usual"]
+        second = await Agent(tmp_path, runtime).recover()
+        await until(lambda: runtime.is_running("main"), 10)
+        assert phase(second.pods.find("default", "web")) == "Running"
+
+    virtually(main())
+
+
+def test_only_the_first_write_waits_for_a_process_that_has_locked_the_file(tmp_path: Path) -> None:
+    store = Store(f"{tmp_path}/minipod.db")
+
+    def patience_ms() -> int:
+        return int(store._db.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(HostError, match="another process holds it open"), store.transaction():
+                store.set_meta("a", "b")
+            assert patience_ms() == 0
+        other.execute("ROLLBACK")
+    with store.transaction():
+        store.set_meta("a", "b")
+    assert patience_ms() == LOCKED_MS
+    store.close()
 
 
 def test_nothing_is_shown_as_changed_while_only_saving_is_tried_again(tmp_path: Path, disks: Disks) -> None:

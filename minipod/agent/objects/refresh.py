@@ -117,7 +117,7 @@ class Refresher:
             if known != str(error):
                 reference = PodReference(worker.namespace, worker.name, worker.uid)
                 with contextlib.suppress(MinipodError):
-                    self._node.events.record(reference, "Warning", "FailedMount", str(error), self._node.clock())
+                    self._node.events.note(reference, "Warning", "FailedMount", str(error), self._node.clock())
 
 
 _KINDS = ("ConfigMap", "Secret", "PersistentVolumeClaim")

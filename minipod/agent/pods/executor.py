@@ -110,7 +110,10 @@ class Executor:
         found = await self._node.find_sources(pod)
         operations = self._node.planner.volume_operations(pod, found)
         # Saved before they are executed: an interrupted set-up is undone completely, as undo is idempotent.
-        self._node.store.put_operations(self._uid, self._node.planner.encode_operations(operations))
+        # After a reboot they are there already, and a full disk prevents nothing.
+        data = self._node.planner.encode_operations(operations)
+        if data != self._node.store.operations(self._uid):
+            self._node.store.put_operations(self._uid, data)
         reached("volumes.recorded")
         await host_work.execute(operations)
         reached("volumes.made")
@@ -159,7 +162,7 @@ class Executor:
         """Records an event, and warns a `run` that waits for the pod unless `quietly`: most pods get such a warning."""
         node, metadata = self._node, self._pod().metadata
         reference = PodReference(metadata.namespace, metadata.name, self._uid)
-        node.events.record(reference, "Warning", reason, message, node.clock())
+        node.events.note(reference, "Warning", reason, message, node.clock())
         if not quietly:
             node.pod_steps.publish(self._uid, Step(step="warning", message=message))
 

@@ -126,7 +126,7 @@ def pull_secrets(node: Node, pod: Pod) -> list[tuple[str, AuthFile]]:
             "attempting to pull the image may not succeed."
         )
         reference = PodReference(pod.metadata.namespace, pod.metadata.name, pod.metadata.uid)
-        node.events.record(reference, "Warning", "FailedToRetrieveImagePullSecret", message, node.clock())
+        node.events.note(reference, "Warning", "FailedToRetrieveImagePullSecret", message, node.clock())
     return found
 
 

@@ -32,6 +32,7 @@ from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
 
+MAX_UNRECORDED = 50  # events that wait until a state can be stored again
 # What is lost with these is only in the state: they wait until it is kept.
 _DESTRUCTIVE = (model.RemoveContainer, model.CreateSandbox, model.TearDown)
 
@@ -64,6 +65,8 @@ class PodWorker:
         self._timed = False  # whether `_timer` is the one for the current state (which may be none)
         self._unsaved = False  # the store has not got the state …
         self._stale = False  # … and `pod` is not what follows from it
+        self._kept: model.PodState | None = None  # the state that `node.unsaved` has
+        self._unrecorded: deque[tuple[PodReference, model.RecordEvent, float]] = deque(maxlen=MAX_UNRECORDED)
         self._held: list[model.Action] | None = None  # nothing has got it: what waits for that
         self.trouble = ""  # why something of the pod's end, or its state, cannot be completed for now
         self._tasks: set[asyncio.Task[None]] = set()
@@ -228,6 +231,8 @@ class PodWorker:
                 self.state, self.pod = before, old
                 raise
             self._not_saved(error)
+            at_s = self._node.clock()
+            self._unrecorded.extend((self.reference, a, at_s) for a in actions if isinstance(a, model.RecordEvent))
             if change is not None:
                 self._node.history.append(change)
         else:
@@ -238,6 +243,8 @@ class PodWorker:
         if not self._unsaved:
             log.error("pod %s/%s: %s", self.namespace, self.name, error)
         self._unsaved = True
+        if self._kept is self.state:
+            return
         try:
             self._node.unsaved.put(self.uid, self.namespace, self.name, _state_encoder.encode(self.state))
         except OSError as other:
@@ -246,14 +253,18 @@ class PodWorker:
                 log.error("pod %s/%s: %s", self.namespace, self.name, self.trouble)
                 self._held = []
         else:
+            self._kept = self.state
             self._go_on()
 
     def _saved(self) -> None:
         if self._unsaved:
             log.info("pod %s/%s: its state is stored again", self.namespace, self.name)
             self._node.unsaved.drop(self.uid)
-            self._unsaved = False
+            self._unsaved, self._kept = False, None
             self._go_on()
+            while self._unrecorded:
+                reference, action, at_s = self._unrecorded.popleft()
+                self._node.events.note(reference, action.type, action.reason, action.message, at_s)
 
     def _go_on(self) -> None:
         """The state is kept: what waited for that begins."""

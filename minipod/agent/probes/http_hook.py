@@ -30,7 +30,7 @@ async def run(
     target = join_host_port(action.host or address, port_number(action.port, container))
     message = f"request to HTTPS lifecycle hook {target} got HTTP response, retry with HTTP succeeded"
     reference = PodReference(pod.metadata.namespace, pod.metadata.name, pod.metadata.uid)
-    node.events.record(reference, "Warning", "LifecycleHTTPFallback", message, node.clock())
+    node.events.note(reference, "Warning", "LifecycleHTTPFallback", message, node.clock())
     return ""
 
 

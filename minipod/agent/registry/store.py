@@ -69,6 +69,7 @@ class Store:
         """Opens or makes the file. Raises HostError naming the file, what is wrong with it and what to do."""
         self.path = path
         self._version = self._reserved = 0
+        self._patient = True
         self._after_commit: list[Callable[[], None]] = []
         self._on_rollback: list[Callable[[], None]] = []
         self._unstored: dict[str, str] = {}  # of `note`
@@ -126,6 +127,7 @@ class Store:
                 yield
                 reached("store.written")
                 self._db.execute("COMMIT")
+                self._be_patient(True)
             except BaseException:
                 # A failing commit or a full disk may have rolled back by itself.
                 if self._db.in_transaction:
@@ -161,7 +163,14 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
+            self._be_patient(getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_BUSY)
             raise HostError(f"state database {self.path}: {verb}: {_remedy(error, self.path)}") from error
+
+    def _be_patient(self, patient: bool) -> None:
+        """While another process has the file locked, only the first write waits for it: the others would add up."""
+        if patient != self._patient:
+            self._patient = patient
+            self._db.execute(f"PRAGMA busy_timeout={LOCKED_MS if patient else 0}")
 
     def _write(self, sql: str, values: tuple[object, ...]) -> None:
         with self._reported("write"):

@@ -13,6 +13,7 @@ from minipod.api.types import Pod, PodCondition
 from minipod.errors import UsageError
 from minipod.lifecycle import model
 from minipod.lifecycle.conditions import KUBELET_CONDITIONS
+from minipod.lifecycle.values import SetCondition
 
 _STATUSES = ("True", "False", "Unknown")
 
@@ -34,7 +35,7 @@ def set_status(_node: Node, _pods: Pods, worker: PodWorker, new: Pod) -> dict[st
     return {}
 
 
-def _set(condition: PodCondition) -> model.SetCondition:
-    return model.SetCondition(
+def _set(condition: PodCondition) -> SetCondition:
+    return SetCondition(
         type=condition.type, status=condition.status, reason=condition.reason, message=condition.message
     )
