@@ -6,7 +6,6 @@ manifests, talks to the agent or imports more than the verb asked for.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -18,14 +17,6 @@ from minipod.errors import MinipodError, UsageError
 from minipod.terminal import indented
 
 EXIT_INTERRUPTED = 130
-#: of limits of the command itself; what the agent meets has an explanation of its own (`kernel.limits`)
-_REMEDIES = {
-    errno.EMFILE: ": raise the limit: ulimit -n",
-    errno.ENFILE: ": raise fs.file-max",
-    errno.EFBIG: ": raise the limit: ulimit -f",
-    errno.ENOSPC: ": free some space and inodes (df, df -i)",
-    errno.ENOMEM: ": free some, or raise the limits: ulimit -v, ulimit -d",
-}
 
 
 def usage() -> str:
@@ -108,18 +99,27 @@ def _guarded(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        remedy = _REMEDIES.get(error.errno or 0, "")
-        print(f"error: {name}{(error.strerror or str(error)).lower()}{remedy}", file=sys.stderr)
+        print(f"error: {_problem(error)}", file=sys.stderr)
         return 3
     except MemoryError:
-        print(f"error: not enough memory{_REMEDIES[errno.ENOMEM]}", file=sys.stderr)
+        print("error: not enough memory: free some, or raise the limits: ulimit -v, ulimit -d", file=sys.stderr)
         return 3
     except Exception as error:
         if any(word in ("-v", "--verbose") for word in argv):
             raise
         print(f"error: internal error: {type(error).__name__}: {error}; -v shows where", file=sys.stderr)
         return 3
+
+
+def _problem(error: OSError) -> str:
+    """With the limit that it means, if any. Where no file can be opened for lack of one, no module can be loaded."""
+    try:
+        from minipod.cli.trouble import problem
+
+        return problem(error)
+    except (OSError, ImportError, MemoryError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{(error.strerror or str(error)).lower()}"
 
 
 def open_missing_streams() -> None:

@@ -28,6 +28,7 @@ from minipod.errors import (
     utf8,
 )
 from minipod.kernel import descriptors
+from minipod.kernel.error_text import limit_of, text_of
 from minipod.kernel.peer import is_own_user
 
 log = logging.getLogger("minipod.agent")
@@ -58,6 +59,8 @@ _MAX_MESSAGE = 16 << 10  # characters of one error, which may quote the request
 
 def error_body(error: BaseException, verb: str = "") -> dict[str, Any]:
     """The last line of a request that failed."""
+    if limit_of(error):
+        return {"error": {"kind": "Runtime", "message": _cut(f"{verb}: {text_of(error)}"), "exit": 3}}
     if not isinstance(error, MinipodError):
         message = _cut(f"{verb}: internal error: {type(error).__name__}: {error}") + " (see agent.log)"
         return {"error": {"kind": "Internal", "message": message, "exit": 3}}

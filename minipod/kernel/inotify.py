@@ -6,6 +6,7 @@ Loads its own handle of the C library: the thin CLI imports this module alone.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -74,7 +75,8 @@ class Inotify:
         wd = int(_libc.inotify_add_watch(self._fd, os.fsencode(path), mask))
         if wd < 0:
             number = ctypes.get_errno()
-            raise OSError(number, f"inotify_add_watch: {os.strerror(number).lower()}", path)
+            remedy = "; raise fs.inotify.max_user_watches" if number == errno.ENOSPC else ""
+            raise OSError(number, f"inotify_add_watch: {os.strerror(number).lower()}{remedy}", path)
         return wd
 
     def read(self) -> list[Event]:

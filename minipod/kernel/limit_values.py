@@ -19,6 +19,9 @@ def read(name: str, path: str = "/") -> Value:
             pages = _number(_text("/proc/self/statm").partition(" ")[0])
             used = None if pages is None else pages * resource.getpagesize() // 1024
             return Value(used, None if most == resource.RLIM_INFINITY else most // 1024)
+        case "file size":
+            most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            return Value(None, None if most == resource.RLIM_INFINITY else most)
         case "groups":
             return Value(None, 65535)  # MEM_CGROUP_ID_MAX
         case "files":

@@ -10,8 +10,6 @@ import errno
 from collections.abc import Callable
 from typing import NamedTuple
 
-from minipod.kernel import descriptors
-
 FULL = 0.98  # of a limit: from here on it is what an error means, as others use it up at the same time
 
 #: names of operations (`plan`), of requests to the spawner, of system calls in a message
@@ -46,7 +44,8 @@ class Value(NamedTuple):
 
 
 LIMITS = {
-    "descriptors": Limit("descriptors in one process", "ulimit -n", 4, descriptors.REMEDY),
+    "descriptors": Limit("descriptors in one process", "ulimit -n", 4),
+    "file size": Limit("bytes in one file", "ulimit -f", remedy="raise it"),
     "address space": Limit("address space in this process", "ulimit -v", remedy="raise it", unit=" KiB"),
     "addresses": Limit("addresses for pods", "ipv4_subnet in the configuration", 1, remedy="set a larger one"),
     "files": Limit("open files on this host", "fs.file-max", 8),
@@ -62,7 +61,7 @@ LIMITS = {
     "user namespaces": Limit("user namespaces", "user.max_user_namespaces"),
     "mounts": Limit("mounts in one mount namespace", "fs.mount-max", 4),
     "keys": Limit("keyrings of root", "kernel.keys.root_maxkeys", 1),
-    "key bytes": Limit("room for keyrings of root", "kernel.keys.root_maxbytes", 32, unit=" bytes"),
+    "key bytes": Limit("room for keyrings of root", "kernel.keys.root_maxbytes", 8, unit=" bytes"),
     "groups": Limit("cgroups", "with a memory controller, or cgroup.max.descendants", remedy="delete pods"),
     "inotify instances": Limit("inotify instances", "fs.inotify.max_user_instances", remedy="raise it"),
     "inotify watches": Limit("inotify watches", "fs.inotify.max_user_watches", remedy="raise it"),
@@ -88,6 +87,7 @@ _MEANINGS: tuple[tuple[tuple[int, ...], tuple[str, ...], tuple[str, ...]], ...] 
     ((errno.ENOSPC, errno.EDQUOT), ("NewKeyring", "keyctl"), ("keys", "key bytes")),
     ((errno.EDQUOT,), ("launch",), ("keys", "key bytes")),
     ((errno.ENOSPC, errno.EDQUOT), (), ("blocks", "inodes")),
+    ((errno.EFBIG,), (), ("file size",)),
     ((errno.ENOBUFS,), _NEIGHBOURS, ("neighbours",)),
     ((errno.ENOMEM,), ("CreateCgroup", "Exec"), ()),  # they have words of their own: a limit of the pod
     ((errno.ENOMEM,), (), ("memory", "address space")),

@@ -108,7 +108,12 @@ def begin_spawner(paths: Paths) -> None:
         except OSError:
             from minipod.runtime.spawner.start import start_spawner
 
-            start_spawner(path, f"{paths.root}/exits")
+            try:
+                start_spawner(path, f"{paths.root}/exits")
+            except OSError as error:
+                from minipod.kernel.error_text import text_of
+
+                raise HostError(f"the spawner cannot be started: {text_of(error, 'spawn')}") from error
 
 
 def spawner_socket(paths: Paths) -> str:

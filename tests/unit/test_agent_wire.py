@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -26,6 +27,7 @@ from minipod.errors import (
     RuntimeFailure,
     UsageError,
 )
+from minipod.kernel import descriptors
 from tests.descriptors import open_fds
 
 
@@ -329,3 +331,11 @@ def test_an_error_with_a_path_that_is_no_utf_8_is_reported(tmp_path: Path, kind:
 
     run(main())
     json.dumps(server.error_body(ValueError(bad)), ensure_ascii=False).encode()
+
+
+def test_a_limit_that_a_verb_meets_is_its_error_and_no_internal_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "count", lambda: 64)
+    monkeypatch.setattr(descriptors, "limit", lambda: 64)
+    error = server.error_body(OSError(errno.EMFILE, "Too many open files", "/x"), "gc")["error"]
+    assert (error["kind"], error["exit"]) == ("Runtime", 3)
+    assert error["message"].startswith("gc: /x: too many open files: no more descriptors in one process: 64 of 64 (")

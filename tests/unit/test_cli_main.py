@@ -194,11 +194,8 @@ def test_a_limit_on_the_size_of_files_leaves_no_module_cut_off(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (OSError(errno.EMFILE, "Too many open files"), "error: too many open files: raise the limit: ulimit -n\n"),
-        (
-            OSError(errno.ENOSPC, "No space left on device", "/x"),
-            "error: /x: no space left on device: free some space and inodes (df, df -i)\n",
-        ),
+        (OSError(errno.EMFILE, "Too many open files"), "error: too many open files: no more: raise it\n"),
+        (OSError(errno.ENOSPC, "inotify_add_watch: …; raise it", "/x"), "error: /x: inotify_add_watch: …; raise it\n"),
         (MemoryError(), "error: not enough memory: free some, or raise the limits: ulimit -v, ulimit -d\n"),
         (OSError(errno.ENOTDIR, "Not a directory", "/x"), "error: /x: not a directory\n"),
     ],
@@ -210,6 +207,8 @@ def test_a_limit_of_the_command_itself_is_one_line_with_the_remedy(
         raise error
 
     monkeypatch.setattr(cli_main, "main", fails)
+    limit = "no more: raise it"
+    monkeypatch.setattr(error_text, "explanation", lambda code, *_: limit if code == errno.EMFILE else "")
     assert cli_main.guarded([]) == 3
     assert capsys.readouterr().err == text
 
@@ -231,3 +230,15 @@ def test_an_error_of_the_kernel_has_its_object_its_words_and_its_remedy(monkeypa
     assert problem(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.yaml")) == (
         "a.yaml: no such file or directory"
     )
+
+
+def test_a_command_that_can_load_no_module_prints_the_kernel_s_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(argv: list[str]) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", "/x")
+
+    monkeypatch.setattr(cli_main, "main", fails)
+    monkeypatch.setitem(sys.modules, "minipod.cli.trouble", None)
+    assert cli_main.guarded([]) == 3
+    assert capsys.readouterr().err == "error: /x: too many open files\n"

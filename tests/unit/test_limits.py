@@ -48,6 +48,7 @@ def said(code: int, operation: str, path: str = "", **values: Value) -> str:
         (errno.ENOBUFS, "CreateVeth", "neighbours", "100 of 100 (net.ipv4.neigh.default.gc_thresh3): raise it"),
         (errno.ENOSPC, "", "blocks", "no more space on the file system of /x: 100 of 100 KiB: free some"),
         (errno.EDQUOT, "", "inodes", "no more inodes on the file system of /x: 100 of 100: remove files"),
+        (errno.EFBIG, "", "file size", "no more bytes in one file: 100 of 100 (ulimit -f): raise it"),
         (errno.ENOMEM, "", "memory", "no more memory: 100 of 100 KiB: free some, or delete pods"),
     ],
 )
@@ -151,6 +152,6 @@ def test_an_error_of_this_process_descriptors_names_their_number() -> None:
     try:
         with pytest.raises(OSError, match="Too many open files") as failure:
             os.dup(0)
-        assert f" of {free} (ulimit -n): delete pods, or start the agent with a higher" in text_of(failure.value)
+        assert f" of {free} (ulimit -n): raise it, or delete pods" in text_of(failure.value)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
