@@ -231,9 +231,15 @@ class Containers:
 
         After an error everything is undone; failures of that are in the error's notes.
         """
+        ROOM.expect(config.id)
+        try:
+            return await self._create(sandbox_id, config)
+        except BaseException:
+            ROOM.settle(config.id)
+            raise
+
+    async def _create(self, sandbox_id: str, config: ContainerConfig) -> ContainerStatus:
         sandbox = self._sandboxes.get(sandbox_id).config
-        if why := ROOM.refusal():
-            raise ContainerError(why)
         image, plan = await host_work.look_at_image(config.image, self._plan_of_new, config, sandbox)
         launch = plan.child[-1]
         assert isinstance(launch, Exec)
@@ -302,6 +308,7 @@ class Containers:
             await container.log.open()
             spawned = await respawn.spawned(lambda: self._spawn(container, plan), self.cgroup(container), self._facts)
         except (SpawnError, ContainerError, ImageError, OSError) as error:
+            ROOM.settle(container_id)
             message = described(error, self.cgroup(container), self._facts)
             if cgroup.oom_kills(self.cgroup(container), self._facts):
                 message += ": out of memory, its memory limit is too low"
@@ -313,13 +320,14 @@ class Containers:
             raise ContainerError(message, reason) from error
         reached("container.spawned")
         self._started(container, spawned)
+        ROOM.settle(container_id)
         reached("container.started")
         return container.status
 
     async def _spawn(self, container: Container, plan: ContainerPlan) -> Spawned:
         status, config = container.status, container.status.config
-        joined = joined_process(config, status.sandbox_id, self._sandboxes, self._index)
-        with ROOM.of_a_container(), joined as fds:
+        ROOM.expect(status.id)
+        with joined_process(config, status.sandbox_id, self._sandboxes, self._index) as fds:
             return await self._spawners.current.spawn(
                 status.id,
                 plan.clone,
@@ -394,6 +402,7 @@ class Containers:
 
     async def remove(self, container_id: str) -> None:
         """Kill it if need be and remove everything of it but its log. Idempotent."""
+        ROOM.settle(container_id)
         container = self._index.get(container_id)
         if container is None:
             return

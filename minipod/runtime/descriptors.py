@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 from minipod.errors import ContainerError
 from minipod.kernel import descriptors
 
@@ -12,26 +9,25 @@ _PER_CONTAINER = 6  # a pidfd, the ends of its streams, its log's file, one more
 
 
 class Room:
-    """Counts the containers that are being started: they have no descriptors yet."""
+    """Counts the containers that were created and have no descriptors yet."""
 
     def __init__(self) -> None:
-        self._starting = 0
+        self._coming: set[str] = set()
 
-    def refusal(self) -> str:
+    def refusal(self, container_id: str = "") -> str:
         """Why no other container can be started; empty where one can."""
-        wanted = (self._starting + 1) * _PER_CONTAINER
+        wanted = (len(self._coming - {container_id}) + 1) * _PER_CONTAINER
         return descriptors.refusal("agent", wanted, descriptors.count(), descriptors.limit())
 
-    @contextlib.contextmanager
-    def of_a_container(self) -> Iterator[None]:
-        """While it starts. Raises ContainerError."""
-        if why := self.refusal():
+    def expect(self, container_id: str) -> None:
+        """Called before its creation and before its start. Raises ContainerError."""
+        if why := self.refusal(container_id):
             raise ContainerError(why)
-        self._starting += 1
-        try:
-            yield
-        finally:
-            self._starting -= 1
+        self._coming.add(container_id)
+
+    def settle(self, container_id: str) -> None:
+        """It has its descriptors, or will not get any."""
+        self._coming.discard(container_id)
 
 
 ROOM = Room()

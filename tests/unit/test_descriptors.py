@@ -31,12 +31,16 @@ def test_open_descriptors_are_counted() -> None:
     assert before == descriptors.count()
 
 
-def test_containers_that_are_being_started_count_before_they_have_any(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_containers_count_from_their_creation_to_their_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise all that are tried again at once would be created, and all but the first would not start."""
     monkeypatch.setattr(descriptors, "count", lambda: 880)
     monkeypatch.setattr(descriptors, "limit", lambda: 1024)
     room = Room()
-    with room.of_a_container(), room.of_a_container():
-        assert "the agent has 880 of 1024 open" in room.refusal()
-        with pytest.raises(ContainerError, match="no descriptor is free"), room.of_a_container():
-            pass
-    assert room.refusal() == ""
+    for name in ("a", "b", "b"):
+        room.expect(name)
+    assert "the agent has 880 of 1024 open" in room.refusal()
+    with pytest.raises(ContainerError, match="no descriptor is free"):
+        room.expect("c")
+    room.settle("a")
+    room.settle("c")
+    room.expect("c")

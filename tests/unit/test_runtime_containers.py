@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from minipod.errors import ContainerError, ImageError, NotFoundError
+from minipod.kernel import descriptors
+from minipod.runtime import containers
+from minipod.runtime.descriptors import Room
 from minipod.runtime.spawner.client import ChildExit, SpawnError
 from minipod.runtime.status import ContainerState, SandboxState
 from tests.unit.agent_fakes import now_s, until
@@ -303,3 +306,30 @@ def test_an_end_of_no_container_is_a_commands(world: World) -> None:
 
     virtually(world, main)
     assert world.reported == []
+
+
+def test_only_as_many_containers_are_created_as_can_be_started(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room()
+    monkeypatch.setattr(containers, "ROOM", room)
+    monkeypatch.setattr(descriptors, "count", lambda: 880)
+    monkeypatch.setattr(descriptors, "limit", lambda: 1024)
+
+    async def main() -> None:
+        made = await world.open()
+        await made.run_pod_sandbox(sandbox_config())
+        await made.create_container("s", container_config("a"))
+        await made.create_container("s", container_config("b"))
+        with pytest.raises(ContainerError, match="no descriptor is free") as failure:
+            await made.create_container("s", container_config("c"))
+        assert failure.value.reason == "RunContainerError"
+        assert len(made.list_containers()) == 2
+        await made.start_container("a")
+        await made.remove_container("b")
+        assert room.refusal() == ""
+        await made.create_container("s", container_config("d"))
+        world.spawner.refuses = SpawnError("exec: no such file", 2, "Exec")
+        with pytest.raises(ContainerError, match="no such file"):
+            await made.start_container("d")
+        assert room._coming == set()
+
+    virtually(world, main)
