@@ -124,6 +124,18 @@ def test_an_older_command_leaves_an_agent_alone_whose_state_it_cannot_read(node:
     assert agent_of(node) == before
 
 
+def test_an_agent_refuses_to_exit_for_a_command_of_0_1(node: Node) -> None:
+    """That could not read its leases."""
+    node("run", "-d", "--until", "running", "-", input=POD)
+    before = agent_of(node)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(node.paths.agent_socket)
+        connection.sendall(b'{"verb": "shutdown", "version": "0.0.1"}\n')
+        answer = json.loads(connection.makefile("rb").readline())["error"]
+    assert answer["message"].startswith("the agent keeps running: minipod 0.0.1 cannot read what it leaves (schema ")
+    assert agent_of(node) == before
+
+
 def test_an_agent_refuses_to_exit_for_a_command_that_does_not_look_before(node: Node, changed: Version) -> None:
     """As those of 0.1 do not."""
     assert changed("run", "-d", "--until", "running", "-", input=POD).returncode == 0

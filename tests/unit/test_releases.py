@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from minipod.agent.events import EventRecorder
+from minipod.agent.registry import schema
 from minipod.agent.registry.store import Store
 from minipod.api import types
 from minipod.lifecycle import core, model
@@ -39,6 +41,16 @@ def store(paths: Paths) -> Iterator[Store]:
     opened = Store(f"{paths.state}/minipod.db")
     yield opened
     opened.close()
+
+
+def test_the_format_of_a_release_is_known_and_after_an_upgrade_its_version_is_kept_out(paths: Paths) -> None:
+    path = f"{paths.state}/minipod.db"
+    schema.check(path)
+    Store(path).close()
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION,)
+    database.close()
+    schema.check(path)
 
 
 def test_there_is_a_release() -> None:

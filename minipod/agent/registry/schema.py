@@ -10,7 +10,8 @@ import os
 
 from minipod.errors import HostError
 
-SCHEMA_VERSION = 1
+#: 2: the file of leases has a line for each change, and more than one bridge
+SCHEMA_VERSION = 2
 #: the number that versions know which do not send it: 0.1
 FIRST = 1
 

@@ -104,13 +104,22 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA cache_size=-512")
-        if found == 0:
-            with self.transaction():
-                for statement in _SCHEMA:
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        if found < SCHEMA_VERSION:
+            self._upgrade(found)
         self._version = self._reserved = int(self.meta("version") or 0)
         self._db.execute(f"PRAGMA busy_timeout={LOCKED_MS}")  # until here SQLite's own, 5 s: it may have to recover
+
+    def _upgrade(self, found: int) -> None:
+        """From the format `found`, 0 for an empty file. Raises HostError where that was empty."""
+        try:
+            with self.transaction():
+                for statement in _SCHEMA if found == 0 else ():
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        except HostError as error:
+            if found == 0:
+                raise
+            log.error("%s", error)  # a full disk: a version that cannot read what this one leaves is not kept out
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
