@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 
 import pytest
 
-from tests.vm.__main__ import command
+from tests.conftest import CHECKOUT
+from tests.vm.__main__ import command, under_systemd
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,18 @@ def test_chosen_tests_run_whatever_their_marks(every: bool, arguments: list[str]
     words = shlex.split(line)
     assert words[:5] == ["python3", "-m", "pytest", "-p", "no:cacheprovider"]
     assert words[6:] == then
+
+
+def test_with_systemd_it_runs_the_tests_of_the_units() -> None:
+    assert under_systemd(["-k", "a or b"], slowness=10) == (
+        "export MINIPOD_TEST_SLOWNESS=10\nexec python3 -m tests.systemd -k 'a or b'\n"
+    )
+
+
+def test_the_tests_of_the_units_are_collected_in_the_machine_alone() -> None:
+    command = (sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "tests/systemd")
+    statuses = [
+        subprocess.run(command, cwd=CHECKOUT, env=os.environ | more, capture_output=True, check=False).returncode
+        for more in ({}, {"MINIPOD_TEST_SYSTEMD": "1"})
+    ]
+    assert statuses == [5, 0]
