@@ -53,13 +53,13 @@ class ServiceManager:
     def __bool__(self) -> bool:
         return bool(self._address)
 
-    def notify(self, *lines: str, fds: Sequence[int] = ()) -> bool:
+    def notify(self, *lines: str, fds: Sequence[int] = (), timeout_s: float = _SEND_S) -> bool:
         """Sends the lines as one datagram. False where there is no service manager, or it did not take the message."""
         if not self._address:
             return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.settimeout(_SEND_S)
+                sock.settimeout(timeout_s)
                 sock.connect(self._address)
                 socket.send_fds(sock, ["\n".join(lines).encode()], list(fds))
         except OSError:
@@ -72,11 +72,11 @@ class ServiceManager:
         The next process of the service has them as `stored`. A service manager polls what it stores and drops a pipe
         that all writers have closed, with what is unread in it: FDPOLL=0 prevents that (systemd 246).
         """
-        return self.notify("FDSTORE=1", f"FDNAME={checked_name(name)}", "FDPOLL=0", fds=fds)
+        return self.notify("FDSTORE=1", f"FDNAME={checked_name(name)}", "FDPOLL=0", fds=fds, timeout_s=0)
 
     def remove(self, name: str) -> bool:
         """Removes all descriptors of that name from the store."""
-        return self.notify("FDSTOREREMOVE=1", f"FDNAME={checked_name(name)}")
+        return self.notify("FDSTOREREMOVE=1", f"FDNAME={checked_name(name)}", timeout_s=0)
 
 
 def status(text: str) -> str:

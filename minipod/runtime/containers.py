@@ -34,6 +34,7 @@ from minipod.runtime.container import Container, checked_plan, end_of, signal_nu
 from minipod.runtime.descriptors import ROOM
 from minipod.runtime.index import Index
 from minipod.runtime.joined import joined_process
+from minipod.runtime.kept import Kept
 from minipod.runtime.logs import ContainerLog
 from minipod.runtime.offload import slowly_off_loop
 from minipod.runtime.orphans import Orphans
@@ -73,6 +74,7 @@ class Containers:
         report: Callable[[ContainerStatus], None],
         forget_commands: Callable[[str], None],
         lose: Callable[[Container, str], None],
+        kept: Kept,
     ) -> None:
         """`forget_commands`: called with the id of a container in which no command can run any more. `lose`: with what
         of a container is lost for good.
@@ -86,6 +88,7 @@ class Containers:
         self._report = report
         self._forget_commands = forget_commands
         self._lose = lose
+        self._kept = kept
         self._stages = Stages(staged_folder(paths))
         self._orphans = Orphans(spawners, self._begin, self._finish, lose)
         self._index: Index[Container] = Index(lambda container: container.status.sandbox_id)
@@ -138,6 +141,7 @@ class Containers:
                 self._begin(self._spawners.forget(container.status.id))  # its end is saved
         if any(c.pidfd >= 0 and c.status.id not in children for c in self._index):
             await self._orphans.hold(self._index)
+        self._kept.close_others({c.status.id for c in self._index if c.status.state == ContainerState.RUNNING})
         while self._tasks:  # before the first request, so that it sees these starts and exits
             await asyncio.wait(self._tasks)
 
@@ -158,8 +162,10 @@ class Containers:
         fds = await self._spawners.reattach(container_id)
         if ended is None:
             ended = self._recorded_exit(container_id)
-        if not fds and ended is None and container.status.pid in (pids := self._pids(container)):
-            fds = self._orphans.regain(container, pids)
+        if not fds:
+            fds = self._kept.take(container_id, container.record.pipes)
+            if ended is None and container.status.pid in (pids := self._pids(container)):
+                self._orphans.regain(container, pids, fds)
         self._attach(container, fds)
         if ended is not None:
             self._begin(self._finish(container, ended))
@@ -346,6 +352,7 @@ class Containers:
         )
         container.update(state=ContainerState.RUNNING, pid=spawned.pid, started_at_ns=spawned.started_at_ns, user=user)
         reached("container.running")
+        self._kept.store(container.status.id, spawned.fds)
         self._attach(container, spawned.fds)
         if container.early_exit is not None:
             self._begin(self._finish(container, container.early_exit))
@@ -445,7 +452,9 @@ class Containers:
         self._forget_commands(container.status.id)
         container.update(**end_of(ended, out_of_memory, time.time_ns()))
         if container.status.reason == "ContainerStatusUnknown":
-            self._lose(container, "agent and spawner were dead when it ended: exit code and last output are lost")
+            lost = "is lost" if self._kept.has(container.status.id) else "and last output are lost"
+            self._lose(container, f"agent and spawner were dead when it ended: exit code {lost}")
+        self._kept.forget(container.status.id)
         reached("container.exit-saved")
         container.ended.set()
         if not container.unsaved:  # else the next agent has to read the exit status from there

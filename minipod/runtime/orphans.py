@@ -40,22 +40,25 @@ class Orphans:
         self._finish = finish
         self._lose = lose
 
-    def regain(self, container: Container, pids: list[int]) -> dict[str, int]:
-        """The descriptors of a running container that no spawner has, as far as there still are some."""
+    def regain(self, container: Container, pids: list[int], fds: dict[str, int]) -> None:
+        """Adds the descriptors of a running container that no spawner has, as far as there still are some.
+
+        `fds`: those that are known already.
+        """
         try:
-            fds = {"pidfd": os.pidfd_open(container.status.pid)}
+            fds["pidfd"] = os.pidfd_open(container.status.pid)
         except ProcessLookupError:
-            return {}
-        fds |= regained(pids, container.record.pipes)
+            return
+        pipes = container.record.pipes.items()
+        fds |= regained(pids, {name: number for name, number in pipes if name not in fds})
         config = container.status.config
-        if config.tty:
+        if config.tty and "terminal" not in fds:
             self._lose(container, "agent and spawner died at once: its terminal is gone, and what it wrote into it")
-        elif missing := [name for name in ("stdout", "stderr") if name not in fds]:
+        elif not config.tty and (missing := [name for name in ("stdout", "stderr") if name not in fds]):
             what = " and ".join(missing)
             self._lose(container, f"agent and spawner died at once: {what} cannot be found again: output is lost")
         if config.stdin and not config.tty:
             self._lose(container, "agent and spawner died at once: its standard input has ended")
-        return fds
 
     async def hold(self, containers: Iterable[Container]) -> None:
         """The spawner of some of them has died: the next one holds what this agent has of those that run."""

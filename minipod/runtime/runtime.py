@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from minipod.config import Config
 from minipod.failpoint import reached
+from minipod.kernel.sd_notify import ServiceManager
 from minipod.paths import Paths
 from minipod.plan.cgroup import hierarchies
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, SandboxConfig
@@ -21,6 +22,7 @@ from minipod.runtime.container import Container
 from minipod.runtime.containers import Containers
 from minipod.runtime.execs import OUTPUT_LIMIT, Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
+from minipod.runtime.kept import Kept
 from minipod.runtime.leftovers import Leftover
 from minipod.runtime.network import Network
 from minipod.runtime.offload import off_loop, slowly_off_loop
@@ -35,7 +37,8 @@ log = logging.getLogger(__name__)
 class Runtime:
     """One instance's runtime. All methods run on the event loop of `open`."""
 
-    def __init__(self, paths: Paths, config: Config, facts: HostFacts) -> None:
+    def __init__(self, paths: Paths, config: Config, facts: HostFacts, manager: ServiceManager | None = None) -> None:
+        """`manager`: the service manager that keeps the output of containers, where there is one."""
         self.on_exit: Callable[[ContainerStatus], None] | None = None
         self.on_loss: Callable[[SandboxConfig, str, str], None] | None = None
         self.images = ImageStore(paths, config.image_directories)
@@ -55,6 +58,7 @@ class Runtime:
             self._report,
             self._execs.forget,
             self._lose,
+            Kept(manager or ServiceManager()),
         )
 
     async def open(self) -> None:

@@ -79,7 +79,7 @@ async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog
             raise HostError("no cgroup file system is mounted: mount -t cgroup2 none /sys/fs/cgroup (minipod check)")
         for note in (*of_the_caller(facts), *room.shortfalls(config)):
             log.warning("%s", note)
-        runtime = Runtime(paths, config, facts)
+        runtime = Runtime(paths, config, facts, manager)
         node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts), watchdog=watchdog)
         await Service(node, options.auto, manager).run(ready)
     finally:

@@ -166,6 +166,21 @@ def test_running_out_of_memory_in_the_unit_takes_no_pod_along() -> None:
     host.assert_untouched("web", before)
 
 
+def test_output_outlives_agent_spawner_and_container_that_end_at_once() -> None:
+    [first] = start_pod("job", "Never", "trap 'echo last; exit 3' TERM; echo first; while true; do sleep 0.2; done")
+    until(lambda: host.shown("minipod", "NFileDescriptorStore") == "2", "systemd keeps its stdout and stderr")
+    [spawner] = host.spawners()
+    agent = host.main_pid()
+    for pid in (agent, spawner):
+        os.kill(pid, signal.SIGKILL)
+    os.kill(first, signal.SIGTERM)
+    until(lambda: host.main_pid() not in (0, agent) and host.active(), "another agent")
+    until(lambda: host.pod("job")["status"]["phase"] == "Failed", "its end is seen")
+    assert host.lines_of("job") == ["first", "last"]
+    assert host.shown("minipod", "NFileDescriptorStore") == "0"
+    assert host.shown("minipod", "FileDescriptorStoreMax") == "16384"
+
+
 def test_limits_are_the_units_for_the_agent_and_the_pods_own_for_them() -> None:
     [first] = start_pod()
     agent = host.main_pid()
