@@ -8,12 +8,12 @@ import os
 import select
 import sys
 
-from minipod.cli import crilog
+from minipod.cli import crilog, two
 from minipod.cli.client import AgentLostError, Client, Request
 from minipod.cli.crilog import Follower, Joiner
 from minipod.cli.options import duration_s, integer, namespace_of, one_pod, paths_of
 from minipod.cli.pods import all_containers, check_container, default_container, get_pod, status_of
-from minipod.cli.show.output import write
+from minipod.cli.show.output import flush, write
 from minipod.cli.values import Object
 from minipod.errors import ExpiredError, NotFoundError, UsageError
 from minipod.kernel import inotify
@@ -164,6 +164,10 @@ class Source:
 
     def print_all(self) -> None:
         for path, start in self.files() if self.attempt >= 0 else []:
+            if self._plain and not self._since and self._left is None and two.is_worth_it(path, start):
+                flush(1)
+                two.print_in_two(path, start, crilog.plain_text, self._write)
+                continue
             for data in chunks(path, start):
                 self._print(data if data.endswith(b"\n") else data + b"\n")
         self.finish()
