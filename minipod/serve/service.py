@@ -36,6 +36,7 @@ from minipod.kernel.sd_notify import ServiceManager
 from minipod.runtime import room
 from minipod.runtime.cgroup import of_the_caller
 from minipod.runtime.facts import host_facts
+from minipod.runtime.offload import off_loop
 from minipod.runtime.runtime import Runtime
 from minipod.serve.agent_log import AgentLog
 from minipod.serve.options import Options
@@ -77,7 +78,7 @@ async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog
         facts = host_facts(config)
         if not facts.cgroup_mounts:
             raise HostError("no cgroup file system is mounted: mount -t cgroup2 none /sys/fs/cgroup (minipod check)")
-        for note in (*of_the_caller(facts), *room.shortfalls(config)):
+        for note in of_the_caller(facts):
             log.warning("%s", note)
         runtime = Runtime(paths, config, facts, manager)
         node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts), watchdog=watchdog)
@@ -120,6 +121,7 @@ class Service:
             restarts = bool(self._manager)
             verbs = Verbs(node, self._pods, self._leaving.set, self._connections, claims, restarts=restarts)
             watchers += [self._loop.create_task(watcher.run()) for watcher in self._watchers(claims)]
+            watchers.append(self._loop.create_task(self._warn_of_limits()))
             for task in watchers:
                 task.add_done_callback(_log_broken)
             path = node.paths.agent_socket
@@ -155,6 +157,12 @@ class Service:
     def _end(self, *_: object) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._leaving.set)
+
+    async def _warn_of_limits(self) -> None:
+        """Not before the client that started this agent is served: to count mounts takes long where there are many."""
+        await asyncio.sleep(SWEEP_AFTER_S)
+        for line in await off_loop(room.shortfalls, self._node.config):
+            log.warning("%s", line)
 
     async def _sweep(self) -> None:
         with contextlib.suppress(TimeoutError):

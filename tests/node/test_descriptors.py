@@ -149,6 +149,14 @@ def test_a_command_that_waits_for_an_agent_learns_what_the_agent_waits_for(node:
     assert waiting.communicate(timeout=30)[0] == "hi\n"
 
 
+def test_an_agent_warns_of_what_a_thousand_pods_would_meet(node: Node) -> None:
+    node.configure('ipv4_subnet = "10.222.7.0/24"')
+    node("run", "-d", "-", input=crowd(1))
+    log = Path(node.paths.root, "agent.log")
+    line = "room for 244 more pods: at most 256 addresses for pods (ipv4_subnet in the configuration): for 1000: set a "
+    wait_for(lambda: line in log.read_text())
+
+
 OPEN_FILES = "echo $(ulimit -Sn) $(ulimit -Hn)"
 
 
