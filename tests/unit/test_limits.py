@@ -13,7 +13,10 @@ from minipod.config import Config
 from minipod.kernel import descriptors, limit_values, limits
 from minipod.kernel.error_text import text_of
 from minipod.kernel.limits import LIMITS, Value, explanation, rooms
+from minipod.plan.operation import Operation
+from minipod.plan.volumes import empty_dirs as _with_empty_dirs  # noqa: F401
 from minipod.runtime import room
+from minipod.runtime import runtime as _with_all_operations  # noqa: F401
 
 FULL, FREE = Value(100, 100), Value(1, 100)
 
@@ -131,6 +134,19 @@ def test_every_meaning_is_of_a_limit_and_every_limit_is_read() -> None:
         assert value.used is None or value.used >= 0
     for name in ("descriptors", "files", "threads", "pids", "mounts", "memory", "net namespaces", "blocks"):
         assert (limit_values.read(name).most or 0) > 0, name
+
+
+def test_every_operation_that_a_limit_is_met_in_is_one_that_there_is() -> None:
+    known, found = [Operation], set()
+    while known:
+        kind = known.pop()
+        known += kind.__subclasses__()
+        found.add(kind.__name__)
+    requests = {"spawn", "launch", "thread"}
+    calls = {"clone3", "unshare", "keyctl", "inotify_init1", "inotify_add_watch"}
+    calls |= {"move_mount", "mount_setattr", "open_tree"}
+    named = {operation for _, operations, _ in limits._MEANINGS for operation in operations}
+    assert named - found - requests - calls == set()
 
 
 def test_any_error_is_one_line_with_its_object() -> None:
