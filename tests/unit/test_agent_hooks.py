@@ -36,6 +36,7 @@ from minipod.api.types import ContainerStatus as ApiStatus
 from minipod.lifecycle import model
 from minipod.plan.configs import ContainerConfig, SandboxConfig
 from minipod.runtime import offload
+from minipod.runtime.spawner.client import SpawnerGoneError
 from minipod.runtime.status import ContainerState as RuntimeState
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxState, SandboxStatus
 from tests.unit.agent_fakes import FakeRuntime, make_node, make_pod, run_virtually
@@ -96,6 +97,24 @@ def test_a_failing_exec_hook_shows_status_and_output(tmp_path: Path, monkeypatch
         assert said.endswith("error: command 'cat /x' exited with 2: no such file\n, message: \"no such file\\n\"")
 
     hook(tmp_path, test)
+
+
+def test_a_hook_whose_spawner_dies_is_run_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = LifecycleHandler(exec=ExecAction(command=("touch", "/x")))
+    asked = []
+
+    async def test(node: Node) -> None:
+        async def dying(*arguments: Any) -> ExecResult:
+            asked.append(arguments)
+            if len(asked) == 1:
+                raise SpawnerGoneError
+            return ExecResult(0, b"", b"")
+
+        monkeypatch.setattr(node.runtime, "exec_sync", dying)
+        assert await hooks.run(node, hooked(handler), SANDBOX, action()) == ""
+
+    hook(tmp_path, test)
+    assert asked[0] == asked[1]
 
 
 def test_a_sleep_hook_sleeps_and_no_longer_than_it_may(tmp_path: Path) -> None:

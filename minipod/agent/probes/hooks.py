@@ -14,7 +14,8 @@ from minipod.errors import MinipodError
 from minipod.lifecycle import model
 from minipod.lifecycle.spec import pod_words
 from minipod.plan.env import go_quote
-from minipod.runtime.status import SandboxStatus
+from minipod.runtime.spawner.client import SpawnerGoneError
+from minipod.runtime.status import ExecResult, SandboxStatus
 
 MAX_OUTPUT = 512  # bytes of each stream in a message
 
@@ -51,6 +52,15 @@ def _handler(container: Container | EphemeralContainer, hook: str) -> LifecycleH
     return container.lifecycle.post_start if hook == "postStart" else container.lifecycle.pre_stop
 
 
+async def _executed(node: Node, action: model.RunHook, command: tuple[str, ...]) -> ExecResult:
+    """Once more where the spawner dies with it: a hook runs at least once, and a failed postStart costs a restart."""
+    arguments = (action.container_id, command, action.timeout_s or 0, MAX_OUTPUT)
+    try:
+        return await node.runtime.exec_sync(*arguments)
+    except SpawnerGoneError:
+        return await node.runtime.exec_sync(*arguments)
+
+
 async def _run(
     node: Node,
     pod: Pod,
@@ -62,7 +72,7 @@ async def _run(
     if handler.exec is not None:
         # With its own timeout, which also ends the command.
         command = handler.exec.command
-        result = await node.runtime.exec_sync(action.container_id, command, action.timeout_s or 0, MAX_OUTPUT)
+        result = await _executed(node, action, command)
         if result.exit_code == 0:
             return ""
         error, output = (
