@@ -30,7 +30,7 @@ from tests.vm.__main__ import command, under_systemd
 )
 def test_chosen_tests_run_whatever_their_marks(every: bool, arguments: list[str], then: list[str]) -> None:
     setting, line, _ = command(every, arguments, slowness=10).split("\n")
-    assert setting == "export MINIPOD_TEST_SLOWNESS=10"
+    assert setting == "export MINIPOD_TEST_SLOWNESS=10 MINIPOD_TEST_VM=1"
     words = shlex.split(line)
     assert words[:5] == ["python3", "-m", "pytest", "-p", "no:cacheprovider"]
     assert words[6:] == then

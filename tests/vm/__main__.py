@@ -99,7 +99,7 @@ def command(every: bool, arguments: list[str], slowness: int) -> str:
         words += NODE_TESTS
     if not chosen and not every:
         words += ["-m", "vm"]
-    return f"export MINIPOD_TEST_SLOWNESS={slowness}\n{shlex.join(words)}\n"
+    return f"export MINIPOD_TEST_SLOWNESS={slowness} MINIPOD_TEST_VM=1\n{shlex.join(words)}\n"
 
 
 def under_systemd(arguments: list[str], slowness: int) -> str:
