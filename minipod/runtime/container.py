@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -95,6 +96,17 @@ class Container:
                 os.close(fd)
         self.held.clear()
         self.pidfd = -1
+
+
+def discard(container: Container, failures: Sequence[str]) -> None:
+    """Close its descriptors and, unless operations could not be undone, remove its record."""
+    container.release()
+    if not failures:
+        for name in ("container.json", "stdout.partial", "stderr.partial"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{container.directory}/{name}")
+        with contextlib.suppress(OSError):
+            os.rmdir(container.directory)
 
 
 def end_of(ended: ChildExit | None, out_of_memory: bool, now_ns: int) -> dict[str, object]:

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -28,9 +28,9 @@ from minipod.plan.cgroup import container_cgroup_path
 from minipod.plan.configs import ContainerConfig, HostFacts, Image, SandboxConfig
 from minipod.plan.container import ContainerPlan
 from minipod.plan.process.identity import Exec
-from minipod.runtime import cgroup, host_work, respawn
+from minipod.runtime import cgroup, host_work, records, respawn
 from minipod.runtime.cgroup import kept_thawed
-from minipod.runtime.container import Container, checked_plan, end_of, signal_number, start_plan
+from minipod.runtime.container import Container, checked_plan, discard, end_of, signal_number, start_plan
 from minipod.runtime.descriptors import ROOM
 from minipod.runtime.index import Index
 from minipod.runtime.joined import joined_process
@@ -94,6 +94,7 @@ class Containers:
         self._index: Index[Container] = Index(lambda container: container.status.sandbox_id)
         self._making: set[str] = set()  # ids
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lingering: set[asyncio.Task[None]] = set()  # until there is space for the last lines of a container
 
     # --- lookup ------------------------------------------------------------------------------------------------------
 
@@ -131,14 +132,17 @@ class Containers:
         for container_id, record in load_all(folder, "container.json", ContainerRecord).items():
             self._index[container_id] = Container(record, f"{folder}/{container_id}")
         children = await self._spawners.children()
-        recorded = self._recorded_exits()
+        recorded = records.recorded_exits(self._paths)
         for container in self._index:
             if container.status.state == ContainerState.RUNNING:
                 await self._take_over(container, children)
             elif container.status.state == ContainerState.CREATED:
                 self._begin(self._adopt(container, children))
             elif container.status.id in children or container.status.id in recorded:
-                self._begin(self._spawners.forget(container.status.id))  # its end is saved
+                self._begin(self._write_rest(container))
+        for key, ended in children.items():
+            if ended is not None and "." not in key and key not in self._index:
+                self._begin(self._spawners.forget(key))  # the container is removed
         if any(c.pidfd >= 0 and c.status.id not in children for c in self._index):
             await self._orphans.hold(self._index)
         self._kept.close_others({c.status.id for c in self._index if c.status.state == ContainerState.RUNNING})
@@ -147,9 +151,9 @@ class Containers:
 
     async def close(self) -> None:
         """The agent exits: containers, their pipes and their spawner stay."""
-        for task in self._tasks:
+        for task in (*self._tasks, *self._lingering):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._lingering, return_exceptions=True)
         for container in self._index:
             container.release()
             self._forget_commands(container.status.id)
@@ -161,7 +165,7 @@ class Containers:
         ended = children.get(container_id)
         fds = await self._spawners.reattach(container_id)
         if ended is None:
-            ended = self._recorded_exit(container_id)
+            ended = records.recorded_exit(self._paths, container_id)
         if not fds:
             fds = self._kept.take(container_id, container.record.pipes)
             if ended is None and container.status.pid in (pids := self._pids(container)):
@@ -200,7 +204,7 @@ class Containers:
 
     async def _adopt_end(self, container: Container) -> None:
         """Its spawner is gone as well: a record of its end is all that can be known of it."""
-        ended = self._recorded_exit(container.status.id)
+        ended = records.recorded_exit(self._paths, container.status.id)
         path = self.cgroup(container)
         if ended is not None:
             container.update(state=ContainerState.RUNNING, pid=ended.pid, started_at_ns=ended.started_at_ns)
@@ -208,27 +212,15 @@ class Containers:
         elif cgroup.populated(path, self._facts):
             cgroup.kill_each(path, self._facts)
 
-    def _recorded_exits(self) -> frozenset[str]:
-        try:
-            return frozenset(os.listdir(f"{self._paths.root}/exits"))
-        except FileNotFoundError:
-            return frozenset()
-
-    def _recorded_exit(self, container_id: str) -> ChildExit | None:
-        try:
-            with open(f"{self._paths.root}/exits/{container_id}", "rb") as file:
-                return msgspec.json.decode(file.read(), type=ChildExit)
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
-
     def _pids(self, container: Container) -> list[int]:
         """A pid that is in the container's cgroup was not reused."""
         return cgroup.pids(self.cgroup(container), self._facts)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]] | None = None) -> None:
+        tasks = self._tasks if among is None else among
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     # --- creation ----------------------------------------------------------------------------------------------------
 
@@ -278,7 +270,7 @@ class Containers:
             reason = error.reason if isinstance(error, ContainerError) else "CreateContainerError"
             failure = ContainerError(text_of(error), reason)
             notes = await slowly_off_loop(_undo, container)
-            _discard(container, notes)
+            discard(container, notes)
             for note in notes:
                 failure.add_note(note)
             raise failure from error
@@ -377,6 +369,8 @@ class Containers:
         for stream in ("stdout", "stderr"):
             if stream in fds:
                 container.log.add(fds.pop(stream), stream)
+            elif "terminal" not in container.held:
+                container.log.add_rest(stream)
         container.held.update(fds)
 
     # --- stop and removal --------------------------------------------------------------------------------------------
@@ -418,7 +412,7 @@ class Containers:
             await self._spawners.forget(container_id)
         failures = await slowly_off_loop(_undo, container)
         reached("container.undone")
-        _discard(container, failures)
+        discard(container, failures)
         reached("container.removed")
         if failures:
             raise ContainerError("removing the container: " + "; ".join(failures), "FailedKillPod")
@@ -444,11 +438,8 @@ class Containers:
         out_of_memory = cgroup.oom_kills(path, self._facts) > 0
         if cgroup.populated(path, self._facts):
             cgroup.kill(path, self._facts)  # processes that outlived the first one, in a shared PID namespace
-        if container.log is not None:
-            await container.log.finish(_DRAIN_TIMEOUT_S)
-            container.log = None
+        log = await self._end_log(container)
         reached("container.exit-logged")
-        container.release()
         self._forget_commands(container.status.id)
         container.update(**end_of(ended, out_of_memory, time.time_ns()))
         if container.status.reason == "ContainerStatusUnknown":
@@ -457,11 +448,33 @@ class Containers:
         self._kept.forget(container.status.id)
         reached("container.exit-saved")
         container.ended.set()
-        if not container.unsaved:  # else the next agent has to read the exit status from there
-            await self._spawners.forget(container.status.id)
+        await self._forget(container, log)
         reached("container.exit-forgotten")
         self._report(container.status)
         reached("container.exit-reported")
+
+    async def _end_log(self, container: Container) -> ContainerLog | None:
+        """Writes its last lines and releases what it holds. Returns the log where there is no space for them yet."""
+        log, container.log = container.log, None
+        written = log is None or await log.finish(_DRAIN_TIMEOUT_S)
+        container.release()
+        return None if written else log
+
+    async def _forget(self, container: Container, log: ContainerLog | None) -> None:
+        """The spawner keeps exit and output for the next agent as long as the disk has room for neither."""
+        if log is not None:
+            self._begin(self._forget_when_written(container, log), self._lingering)
+        elif not container.unsaved:
+            await self._spawners.forget(container.status.id)
+
+    async def _forget_when_written(self, container: Container, log: ContainerLog) -> None:
+        await log.until_written()
+        await self._forget(container, None)
+
+    async def _write_rest(self, container: Container) -> None:
+        """Its end is saved; the last agent may have ended before there was space for its last lines."""
+        self._attach(container, await self._spawners.reattach(container.status.id))
+        await self._forget(container, await self._end_log(container))
 
     def spawner_lost(self) -> None:
         """A spawner has died: its children are init's now."""
@@ -478,14 +491,3 @@ def _undo(container: Container) -> list[str]:
         except OSError as error:
             failures.append(f"{type(operation).__name__}: {text_of(error)}")
     return failures
-
-
-def _discard(container: Container, failures: Sequence[str]) -> None:
-    """Close its descriptors and, unless operations could not be undone, remove its record."""
-    container.release()
-    if not failures:
-        for name in ("container.json", "stdout.partial", "stderr.partial"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{container.directory}/{name}")
-        with contextlib.suppress(OSError):
-            os.rmdir(container.directory)

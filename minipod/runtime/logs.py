@@ -8,6 +8,7 @@ file, so that they survive a crash of the agent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import logging
@@ -187,6 +188,7 @@ class ContainerLog:
         self._lock = asyncio.Lock()
         self._turns: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_idle = threading.Event()
         self._is_idle.set()
         self._is_detached = False
@@ -205,6 +207,14 @@ class ContainerLog:
         """Takes `fd` over."""
         partial = f"{self._partial_directory}/{stream}.partial"
         self._streams.append(LogStream(Copy(fd, stream, self._file, partial, self._stages), stream, self._take_turn))
+
+    def add_rest(self, stream: str) -> None:
+        """A stream that has ended, if an earlier agent has left some of it unwritten."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.getsize(f"{self._partial_directory}/{stream}.partial"):
+                ended_fd, writer_fd = os.pipe2(os.O_CLOEXEC)
+                os.close(writer_fd)
+                self.add(ended_fd, stream)
 
     def descriptors(self) -> dict[str, int]:
         """What is read, by stream; not copies."""
@@ -287,14 +297,14 @@ class ContainerLog:
 
     # --- ends
 
-    async def finish(self, timeout_s: float) -> None:
-        """Every line that was written is in the file when this returns; waits for the pipes' ends for `timeout_s`.
+    async def finish(self, timeout_s: float) -> bool:
+        """Whether every line that was written is in the file; waits for the pipes' ends for `timeout_s`.
 
-        Where there is no space or the disk does not answer it returns all the same, and writing continues later.
+        Where there is no space or the disk does not answer it is False, and writing continues (`until_written`).
         """
         for stream in self._streams:
             stream.hurry()
-        work = asyncio.ensure_future(self._finished(timeout_s))
+        work = self._work = asyncio.ensure_future(self._finished(timeout_s))
         _lingering.add(work)
         work.add_done_callback(_lingering.discard)
         await asyncio.wait((work,), timeout=timeout_s + _WRITE_S)
@@ -302,6 +312,11 @@ class ContainerLog:
             stream.end()
         if work.done():
             work.result()
+        return work.done()
+
+    async def until_written(self) -> None:
+        """After `finish`."""
+        await asyncio.shield(self._work)
 
     async def _finished(self, timeout_s: float) -> None:
         ends = [asyncio.ensure_future(stream.ended.wait()) for stream in self._streams]

@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 
 from minipod.kernel.rename import replace
+from minipod.paths import Paths
 from minipod.plan.configs import SandboxConfig
 from minipod.plan.operation import HostOperation
+from minipod.runtime.spawner.client import ChildExit
 from minipod.runtime.status import ContainerStatus, SandboxStatus
 
 
@@ -91,3 +93,19 @@ def load_all(folder: str, name: str, kind: type[Any]) -> dict[str, Any]:
         except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
             continue
     return found
+
+
+def recorded_exits(paths: Paths) -> frozenset[str]:
+    """The keys of all children whose ends a spawner has recorded and no agent has saved."""
+    try:
+        return frozenset(os.listdir(f"{paths.root}/exits"))
+    except FileNotFoundError:
+        return frozenset()
+
+
+def recorded_exit(paths: Paths, key: str) -> ChildExit | None:
+    try:
+        with open(f"{paths.root}/exits/{key}", "rb") as file:
+            return msgspec.json.decode(file.read(), type=ChildExit)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None

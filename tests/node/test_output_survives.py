@@ -189,7 +189,7 @@ def test_the_agent_dies_many_times_while_there_is_much_output(node: Node, tmp_pa
     assert numbers == list(range(1, 60001))
 
 
-@pytest.mark.parametrize("point", ["spawner.cloned", "spawner.answered", "spawner.recorded"])
+@pytest.mark.parametrize("point", ["spawner.answered", "spawner.recorded"])
 def test_the_spawner_dies_during_a_start_or_an_end(node: Node, tmp_path: Path, point: str) -> None:
     (tmp_path / "pod.yaml").write_text(manifest(pod("numbers", container("c", "seq 1 100; sleep 0.2; exit 5"))))
     with armed(node, point) as hit:

@@ -11,6 +11,7 @@ import pytest
 
 from minipod.kernel import process
 from minipod.runtime import orphans
+from minipod.runtime.log_file import LogFile
 from minipod.runtime.records import ContainerRecord, save
 from minipod.runtime.regained import pipe_numbers, regained
 from minipod.runtime.runtime import Runtime
@@ -285,6 +286,37 @@ def test_after_both_have_died_output_goes_on_and_the_next_spawner_holds_it(
 
     virtually(world, main)
     assert "hold c pidfd stdout" in world.journal
+
+
+def test_a_child_of_a_container_that_is_removed_is_forgotten(world: World) -> None:
+    async def main() -> None:
+        world.spawner.ended = {key: ChildExit(key, PID, 0, 0, 0, 0) for key in ("gone", "s.pause")}
+        await world.open()
+        assert list(world.spawner.ended) == ["s.pause"]
+
+    virtually(world, main)
+
+
+def test_last_lines_for_which_there_was_no_space_are_written_by_the_next_agent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spawner keeps exit and pipes until they are."""
+
+    async def main() -> None:
+        first = await world.open()
+        log_path = (await started(first)).log_path
+        with monkeypatch.context() as full:
+            full.setattr(LogFile, "write", lambda self, text, appends: text)
+            world.spawner.say("c", b"last\n")
+            world.spawner.end("c", 5)
+            await until(lambda: bool(world.reported))
+            assert world.spawner.ended["c"].code == 5
+            await first.close()
+        await recovered(world)
+        assert Path(log_path).read_text().endswith(" stdout F last\n")
+        assert world.spawner.ended == {}
+
+    virtually(world, main)
 
 
 def test_what_ended_while_both_were_dead_is_reported_as_lost(world: World) -> None:
