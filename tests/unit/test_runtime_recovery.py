@@ -288,6 +288,25 @@ def test_after_both_have_died_output_goes_on_and_the_next_spawner_holds_it(
     assert "hold c pidfd stdout" in world.journal
 
 
+def test_output_that_was_read_and_not_written_is_written_though_no_pipe_is_left(world: World) -> None:
+    """The agent had read all of it when it was killed, and the spawner has left: only the end is recorded."""
+
+    async def main() -> None:
+        first = await world.open()
+        log_path = (await started(first)).log_path
+        await first.close()
+        os.close(world.spawner.running.pop("c"))
+        os.makedirs(f"{world.paths.root}/exits")
+        end = ChildExit("c", PID, 9, 0, 0, 0)
+        Path(f"{world.paths.root}/exits/c").write_bytes(msgspec.json.encode(end))
+        Path(f"{world.paths.root}/containers/c/stdout.partial").write_bytes(b"one\nlast")
+        await recovered(world)
+        lines = Path(log_path).read_text().splitlines()
+        assert [line.split(" ", 3)[3] for line in lines] == ["one", "last"]
+
+    virtually(world, main)
+
+
 def test_a_child_of_a_container_that_is_removed_is_forgotten(world: World) -> None:
     async def main() -> None:
         world.spawner.ended = {key: ChildExit(key, PID, 0, 0, 0, 0) for key in ("gone", "s.pause")}

@@ -11,7 +11,6 @@ Output comes back into pipes, so that an agent reads it as that of any other chi
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -144,25 +143,21 @@ def _splice_to_file(pipe_fd: int, path: str) -> None:
 
 
 def _pipe_of(path: str) -> int:
-    """The reading end of a pipe with the file's contents and no writer. Raises OSError: EFBIG where it is too long."""
-    file_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    """The reading end of a pipe with the file's contents and no writer. Raises OSError: EAGAIN where it is too long."""
+    with open(path, "rb") as file:
+        left = memoryview(file.read())
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        size = os.fstat(file_fd).st_size
-        if size > fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ):
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size)
-        done = 0
-        while done < size:
-            moved = os.splice(file_fd, writer, size - done, flags=_NONBLOCK)
-            if moved == 0:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-            done += moved
+        if len(left) > fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ):
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, len(left))
+        while left:
+            left = left[os.write(writer, left) :]
     except OSError:
         os.close(reader)
         raise
     finally:
-        os.close(file_fd)
         os.close(writer)
+    os.set_blocking(reader, True)
     return reader
 
 
