@@ -12,6 +12,8 @@ import pytest
 
 from minipod.paths import Paths
 from minipod.plan.process.identity import AssumeUser, NewSession, OpenTerminal
+from minipod.runtime.spawner import versions
+from minipod.runtime.spawner.start import start_spawner
 from tests.spawner_host import (
     HERE,
     Host,
@@ -128,6 +130,29 @@ def test_what_an_agent_holds_is_held_by_the_spawner_after_one_that_was_killed(pa
         assert json.loads(Path(paths.root, "exits", "k").read_bytes())["code"] == ended.code
         assert whole(fds["stdout"]) == b"early\nlate\ninput\n"
         closed(fds)
+
+    on_host(paths, body)
+
+
+def test_a_spawner_that_cannot_be_replaced_now_is_replaced_later(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "_RETRY_S", 0.01)
+    failures = [BlockingIOError("no process"), OSError("no memory")]
+
+    def start(*arguments: str) -> None:
+        if failures:
+            raise failures.pop()
+        start_spawner(*arguments)
+
+    async def body(host: Host) -> None:
+        spawned = await host.spawners.current.spawn("k", HERE, shell("exec sleep 1000"))
+        monkeypatch.setattr(versions, "start_spawner", start)
+        host.process().kill()
+        await until(lambda: host.lost == 1)
+        assert failures == []
+        await host.spawners.current.hold("k", spawned.pid, spawned.started_at_ns, spawned.fds)
+        signal.pidfd_send_signal(spawned.fds["pidfd"], signal.SIGKILL)
+        await host.end_of("k")
+        closed(spawned.fds)
 
     on_host(paths, body)
 

@@ -24,6 +24,7 @@ from minipod.runtime.spawner.start import reap, start_spawner
 log = logging.getLogger(__name__)
 
 _SILENCE_S = 2.0  # long before the command line shows the log's last line (`cli.patience`)
+_RETRY_S = 1.0
 _REAP_AFTER_S = 0.2  # its socket closes a moment before it is a zombie
 
 
@@ -46,6 +47,7 @@ class Spawners:
         self._on_exit = on_exit
         self._on_lost = on_lost
         self._clients: dict[str, SpawnerClient] = {}
+        self._is_closed = False
         self._pause_ends: dict[str, asyncio.Event] = {}
 
     @property
@@ -90,10 +92,23 @@ class Spawners:
         self._clients.pop(path, None)
         with contextlib.suppress(OSError):
             os.unlink(path)
-        if path == self._own:
-            self._start()
-            self._separate()
         asyncio.get_running_loop().call_later(_REAP_AFTER_S, reap)
+        if path == self._own:
+            self._replace()
+        else:
+            self._on_lost()
+
+    def _replace(self) -> None:
+        """Starts another; where that cannot be done now (no process, no memory), again and again."""
+        if self._is_closed:
+            return
+        try:
+            self._start()
+        except (OSError, AgentError) as error:
+            log.error("no spawner can be started, which is tried every %.0f s: %s", _RETRY_S, error)
+            asyncio.get_running_loop().call_later(_RETRY_S, self._replace)
+            return
+        self._separate()
         self._on_lost()
 
     def _exited(self, ended: ChildExit) -> None:
@@ -103,6 +118,7 @@ class Spawners:
         self._on_exit(ended)
 
     def close(self) -> None:
+        self._is_closed = True
         for client in self._clients.values():
             client.close()
         self._clients.clear()
