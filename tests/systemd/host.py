@@ -19,7 +19,7 @@ from tests.conftest import CHECKOUT
 from tests.patience import SLOWNESS
 
 VARIABLE = "MINIPOD_TEST_SYSTEMD"
-LIBRARY = Path("/usr/local/lib/minipod")
+LIBRARY = Path("/opt/venv/lib/python3.11/site-packages/minipod")
 PROGRAM = Path("/usr/local/bin/minipod")
 SOCKET = "/run/minipod/agent.sock"
 GROUP = Path("/sys/fs/cgroup/minipod")
@@ -27,12 +27,12 @@ UNIT_GROUP = Path("/sys/fs/cgroup/system.slice/minipod.service")
 PAGE = CHECKOUT / "docs" / "systemd.md"
 WAIT_S = 30.0 * SLOWNESS
 
-#: what `pip install` writes, with the packages of the tests' environment
-_WRAPPER = f"""#!/opt/venv/bin/python3 -I
+#: what `pip install` writes
+_WRAPPER = """#!/opt/venv/bin/python3
 import sys
-sys.path.insert(0, "{LIBRARY}")
 from minipod.cli.main import entry
-entry()
+if __name__ == "__main__":
+    sys.exit(entry())
 """
 #: counts, and says goodbye within its grace period
 COUNTING = (
@@ -100,9 +100,9 @@ def install() -> None:
 def copy(version: str | None) -> None:
     """Installs the checkout's files over those that are there, as another version."""
     shutil.rmtree(LIBRARY, ignore_errors=True)
-    shutil.copytree(CHECKOUT / "minipod", LIBRARY / "minipod")
+    shutil.copytree(CHECKOUT / "minipod", LIBRARY)
     if version is not None:
-        init = LIBRARY / "minipod" / "__init__.py"
+        init = LIBRARY / "__init__.py"
         before = init.read_text()
         init.write_text(re.sub(r'^__version__ = ".*"$', f'__version__ = "{version}"', before, flags=re.MULTILINE))
         assert init.read_text() != before

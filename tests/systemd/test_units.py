@@ -5,10 +5,22 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 import minipod
 from tests.systemd import host
 from tests.systemd.host import UNIT_GROUP, start_pod, systemctl, until
+
+
+@pytest.fixture(autouse=True)
+def units() -> Iterator[None]:
+    """Each test begins with both units active, and leaves no pod."""
+    systemctl("start", "minipod", "minipod-pods")
+    yield
+    systemctl("start", "minipod", "minipod-pods")
+    host.delete_pods()
 
 
 def test_the_unit_is_active_once_the_agent_serves() -> None:
