@@ -37,7 +37,7 @@ class Hit:
             return None
 
     def wait(self, timeout_s: float = WAIT_S) -> int:
-        """The pid of the process that has reached it, once the action has taken effect: killed (reaped or not), or
+        """The pid of the process that has reached it, once the action has taken effect: ended (reaped or not), or
         stopped. Fails the test where the step is not reached.
         """
         until = time.monotonic() + timeout_s
@@ -45,7 +45,7 @@ class Hit:
             if time.monotonic() > until:
                 pytest.fail(f"{self._name}: not reached within {timeout_s:.0f} s")
             time.sleep(POLL_S)
-        if self._action == "kill":
+        if self._action in ("kill", "term"):
             _wait_for_end(pid, until)
         while self._action == "stop" and psutil.Process(pid).status() != psutil.STATUS_STOPPED:
             assert time.monotonic() < until, f"{self._name}: process {pid} does not stop"

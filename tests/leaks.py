@@ -56,7 +56,7 @@ def take_picture(session: Session) -> Picture:
     picture: Picture = {}
     for part in (processes(session), descriptors()):
         picture.update(part)
-    for part in (mounts(), named_netns(), links(), nft_tables(), cgroups()):
+    for part in (mounts(), named_netns(), links(), nft_tables(), cgroups(), routes()):
         picture.update({k: v for k, v in part.items() if not session.shared_host or session.mentions(v)})
     return picture
 
@@ -115,6 +115,13 @@ def named_netns() -> Picture:
 
 def links() -> Picture:
     return {f"link {name}": f"network interface {name}" for name in list_folder("/sys/class/net")}
+
+
+def routes() -> Picture:
+    """IPv4's without an interface, which no interface takes with it."""
+    fields = [line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:]]
+    found = [socket.inet_ntoa(int(words[1], 16).to_bytes(4, "little")) for words in fields if words[0] == "*"]
+    return {f"route {address}": f"route unreachable {address}" for address in found}
 
 
 def nft_tables() -> Picture:

@@ -40,8 +40,8 @@ async def remove_orphans(node: Node) -> None:
 
 
 async def sweep(node: Node, pods: Pods) -> None:
-    """After a crash of the agent: removes, in threads, what its unfinished removals left. Skips pods that have a
-    sandbox. Raises nothing: failures are logged.
+    """Removes, in threads, what an earlier agent left that did not finish its removals, however it ended. Skips pods
+    that have a sandbox. Raises nothing: failures are logged.
     """
     try:
         found: list[Leftover] = [*await node.runtime.find_leftovers(), *await folders(node, pods, keep_sandboxed=True)]

@@ -149,17 +149,21 @@ def kill_failed(work: Work, name: str) -> None:
 
 
 def resume(work: Work) -> None:
-    """A new agent: hooks that ran are lost, stops are asked for again with what is left."""
+    """A new agent: hooks that were under way run again, stops are asked for again, with what is left of the grace."""
     for name, known in work.state.containers.items():
         kill = known.kill
         if kill is None:
             continue
         if known.run is None or known.run.state not in _ALIVE:
             work.set_container(name, kill=None)
+            continue
+        rest = kill.since + kill.grace_s - work.now
+        if kill.stage == "hook" and rest > 0:
+            work.set_container(name, kill=msgspec.structs.replace(kill, grace_s=rest, since=work.now))
+            work.act(RunHook(name=name, container_id=kill.container_id, hook="preStop", timeout_s=rest))
         elif kill.stage == "hook":
             _next_stage(work, name, kill)
         elif kill.stage == "stop":
-            rest = kill.since + kill.grace_s - work.now
             _stop(work, name, msgspec.structs.replace(kill, grace_s=rest))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from minipod.lifecycle import kill, starting
-from minipod.lifecycle.model import AgentStarted, ContainerStarted, Pass, Run, Sandbox, TearDown
+from minipod.lifecycle.model import AgentStarted, ContainerStarted, Pass, Run, RunHook, Sandbox, TearDown
 from minipod.lifecycle.publish import UNKNOWN
 from minipod.lifecycle.spec import find_container
 from minipod.lifecycle.values import BackOff
@@ -36,6 +36,7 @@ def recover(work: Work, event: AgentStarted) -> None:
     if stage == "syncing":
         for name in work.state.containers:
             work.set_container(name, kill=None)  # decided again from what is known of the probes
+        _resume_post_start(work)
         work.set(changed=True)
     elif stage == "terminating":
         kill.resume(work)
@@ -65,6 +66,21 @@ def _not_after(entry: BackOff, now: float) -> BackOff:
     return entry if entry.updated_at <= now else replace(entry, updated_at=now)
 
 
+def _resume_post_start(work: Work) -> None:
+    """A postStart hook that was under way is run again: it may have run in part, or not at all. One that failed has its
+    container ended.
+    """
+    for name, known in work.state.containers.items():
+        if known.post_start_done or known.run is None or work.state.starting:
+            continue
+        work.set(current_pass=Pass(starting=name))
+        if known.post_start_error is None:
+            work.act(RunHook(name=name, container_id=known.run.id, hook="postStart"))
+        else:
+            work.set_pass(killed=True)
+            kill.start_kill(work, name, reason="postStart", message="FailedPostStartHook")
+
+
 def _sandbox(work: Work, event: AgentStarted) -> None:
     old = work.state.sandbox
     if event.sandbox_ready and event.sandbox_id in (old.id, "") and old.id:
@@ -82,7 +98,8 @@ def _sandbox(work: Work, event: AgentStarted) -> None:
 def _container(work: Work, name: str, found: Run | None) -> None:
     known = work.container(name)
     run = known.run
-    work.set_container(name, post_start_done=True, post_start_error=None)
+    if not (run is not None and found is not None and found.id == run.id and found.state == "running"):
+        work.set_container(name, post_start_done=True, post_start_error=None)
     if run is not None and run.state == "created" and (found is None or found.id != run.id):
         work.set_container(name, attempts=run.attempt)  # it was never started: the next instance has its number
     if found is not None and (run is None or found.id != run.id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from minipod.kernel import mount as kmount
@@ -47,8 +48,15 @@ PAUSE_OOM_SCORE_ADJ = -998  # pkg/kubelet/qos/policy.go PodInfraOOMAdj
 PAUSE_USER = 65535  # of registry.k8s.io/pause
 
 
+#: in the sandbox's directory: what is known of it, for as long as anything of it is left
+RECORD = "sandbox.json"
+
+
 class MakeSandboxFolder(HostOperation, frozen=True):
-    """The sandbox's directory below <root>/sandboxes, which becomes a mount for all of them."""
+    """The sandbox's directory below <root>/sandboxes, which becomes a mount for all of them.
+
+    Its record is left: by it the agent that comes after a killed one goes on.
+    """
 
     directory: str
 
@@ -60,7 +68,10 @@ class MakeSandboxFolder(HostOperation, frozen=True):
         kmount.isolate(os.path.dirname(self.directory))
 
     def undo(self) -> None:
-        remove_tree(self.directory)
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self.directory):
+                if name != RECORD:
+                    remove_tree(f"{self.directory}/{name}")
 
 
 class WriteSandboxFiles(HostOperation, frozen=True):

@@ -304,6 +304,7 @@ class Containers:
             plan = await host_work.look_at_image(container.status.image_id, self._plan_of_start, container.record)
             container.log = self._log_of(container)
             await container.log.open()
+            losses = self._spawners.losses
             spawned = await respawn.spawned(lambda: self._spawn(container, plan), self.cgroup(container), self._facts)
         except (SpawnError, ContainerError, ImageError, OSError) as error:
             ROOM.settle(container_id)
@@ -319,6 +320,8 @@ class Containers:
         reached("container.spawned")
         self._started(container, spawned)
         ROOM.settle(container_id)
+        if self._spawners.losses != losses:  # it died after its answer: `spawner_lost` came before this one ran
+            self._begin(self._orphans.hold([container]))
         reached("container.started")
         return container.status
 

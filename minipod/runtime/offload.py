@@ -25,6 +25,7 @@ THREADS = 8  # working at the same time
 MAX_THREADS = 64  # including stuck ones
 STUCK_S = 1.0  # a thread that works for longer on one piece of work does not count as one of THREADS
 ANSWER_S = 10.0  # for an access to a file system: slow ones answer within this time, others are hung
+_FINISH_POLL_S = 0.005
 _MEMORY_S = 0.1  # between two attempts to report a result for which there is no memory
 
 
@@ -84,6 +85,12 @@ class Pool(Executor):
     def _free(self) -> int:
         now = time.monotonic()
         return sum(_is_free(worker, now) for worker in self._workers)
+
+    def is_working(self) -> bool:
+        """Whether work has begun, or waits, that is not stuck."""
+        now = time.monotonic()
+        since = [worker.since for worker in self._workers if not _is_gone(worker, now)]
+        return any(begun is not None and now - begun < STUCK_S for begun in since) or self._queue.qsize() > 0
 
     def _start(self) -> None:
         """Starts a thread, unless enough work. Not by threading.Thread.start, which waits for the thread to run."""
@@ -169,6 +176,15 @@ async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 async def slowly_off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `off_loop`, for work of unbounded size, as the removal of a tree: in threads that quick work does not use."""
     return await in_pool(_slow(), work, *args, **kwargs)
+
+
+async def finish(timeout_s: float) -> None:
+    """Waits for work that has begun, also where no task waits for its result any more; not for stuck work. For an agent
+    that exits: the next one must not meet what this one still does.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (_quick().is_working() or _slow().is_working()) and time.monotonic() < deadline:
+        await asyncio.sleep(_FINISH_POLL_S)
 
 
 _hung: dict[str, asyncio.Future[Any]] = {}

@@ -21,6 +21,7 @@ from minipod.paths import Paths
 from minipod.plan.configs import HostFacts, NetworkFacts, SandboxConfig
 from minipod.plan.operation import HostOperation
 from minipod.plan.sandbox import (
+    RECORD,
     netns_path,
     pause_cgroup,
     pause_process,
@@ -75,7 +76,7 @@ class Sandboxes:
         self._host = asyncio.Lock()  # held while an operation may make or remove what pods share
 
     def load(self) -> None:
-        for record in load_all(self._folder, "sandbox.json", SandboxRecord).values():
+        for record in load_all(self._folder, RECORD, SandboxRecord).values():
             self._keep(record)
         reunite(self._folder)  # the last one may have gone with the agent
 
@@ -194,7 +195,7 @@ class Sandboxes:
         sandbox_id = record.status.id
         self._keep(record)
         os.makedirs(f"{self._folder}/{sandbox_id}", mode=0o700, exist_ok=True)
-        save(f"{self._folder}/{sandbox_id}/sandbox.json", record)
+        save(f"{self._folder}/{sandbox_id}/{RECORD}", record)
 
     async def _start_pause(self, config: SandboxConfig) -> None:
         pause = pause_process(config, self._facts, self._paths, os.uname().machine)

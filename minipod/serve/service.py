@@ -36,7 +36,7 @@ from minipod.kernel.sd_notify import ServiceManager
 from minipod.runtime import room
 from minipod.runtime.cgroup import of_the_caller
 from minipod.runtime.facts import host_facts
-from minipod.runtime.offload import off_loop
+from minipod.runtime.offload import finish, off_loop
 from minipod.runtime.runtime import Runtime
 from minipod.serve.agent_log import AgentLog
 from minipod.serve.options import Options
@@ -45,9 +45,9 @@ log = logging.getLogger("minipod.agent")
 
 STACK_BYTES = 1 << 20  # of each thread; it counts in full against RLIMIT_DATA, which 8 MiB each would reach with 128
 SWITCH_S = 0.0001  # how long the loop waits for the GIL while a thread computes, after each system call anew
-RUNNING = "running"  # key in the store: set while an agent runs, and left behind by one that crashed
 TRIM_AFTER_S = 2.0  # after the last pod and connection
 WATCHDOG_SHARE = 0.25  # of the service manager's watchdog interval: a late turn or a lost message is no failure
+FINISH_S = 5.0  # an agent that exits waits so long for what its threads are doing
 SWEEP_AFTER_S = 1.0  # what an earlier agent left is not urgent; the client that started this one is
 
 
@@ -133,9 +133,7 @@ class Service:
             reached("agent.serving")
             log.info("agent %d serves %s", os.getpid(), node.paths.root)
             self._check_idle()
-            if node.store.meta(RUNNING):
-                self._sweeping = self._loop.create_task(self._sweep())
-            node.store.note(RUNNING, str(os.getpid()))
+            self._sweeping = self._loop.create_task(self._sweep())
             await self._leaving.wait()
             self._manager.notify(sd_notify.STOPPING)
             reached("agent.leaving")
@@ -148,10 +146,10 @@ class Service:
                 task.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
             await self._pods.close()
+            await finish(FINISH_S)
             await node.runtime.close()
             node.watchdog.close()
             reached("agent.closed")
-        node.store.note(RUNNING, "")
         log.info("agent %d exits, %d pods keep running", os.getpid(), len(self._pods))
 
     def _end(self, *_: object) -> None:

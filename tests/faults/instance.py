@@ -55,7 +55,7 @@ class Instance(Node):
         if host == CLOCK:
             self.set_clock(0)
             self.env["PYTHONPATH"] = self._checkout("moved", MOVE.format(file=str(self.base / "clock")))
-        self.session = leaks.Session("faults", {str(self.base)}, {self.paths.instance})
+        self.session = leaks.Session("faults", {str(self.base)}, {self.paths.instance, f"10.{NET}.{slot}.0"})
 
     def set_clock(self, seconds: float) -> None:
         """The wall clock of CLI, agent and spawner differs so much from the host's, from now on."""
@@ -105,7 +105,14 @@ class Instance(Node):
     def left(self) -> list[str]:
         """What is on the host and in the folders of an instance without pods, but for agent and spawner themselves."""
         found = leaks.leftover_files(Path(self.paths.root), Path(self.paths.state))
-        for part in (leaks.mounts(), leaks.named_netns(), leaks.links(), leaks.nft_tables(), leaks.cgroups()):
+        for part in (
+            leaks.mounts(),
+            leaks.named_netns(),
+            leaks.links(),
+            leaks.nft_tables(),
+            leaks.cgroups(),
+            leaks.routes(),
+        ):
             found += [words for words in part.values() if self.session.mentions(words)]
         return [
             words

@@ -118,6 +118,7 @@ class FakeSpawner:
         self.obeys_s: float | None = 0.0  # from SIGTERM to the end; None: it does not
         self.immortal = False
         self.never_executes = False
+        self.losses = 0
         self.running: dict[str, int] = {}  # key -> the writing end of its stdout
         self.ended: dict[str, ChildExit] = {}
         self.pidfds: dict[int, str] = {}

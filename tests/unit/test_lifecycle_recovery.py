@@ -271,17 +271,49 @@ def test_a_start_that_was_not_reported_is_reported_and_its_post_start_hook_runs(
     assert [event.reason for _, event in sim.recorded].count("Started") == 2
 
 
-def test_a_hook_that_was_under_way_is_not_run_again() -> None:
-    """As the kubelet: after its restart it sees a container that runs, and no hook belongs to that."""
-    hook = {"postStart": {"exec": {"command": ["true"]}}}
+def with_hook(kind: str, seconds: float, ok: bool = True) -> Simulator:
+    hook = {kind: {"exec": {"command": ["true"]}}}
     sim = Simulator(make_pod({"containers": [{"name": "c", "command": ["sh", "-c", "sleep 1000"], "lifecycle": hook}]}))
-    sim.hook = lambda name, kind: (100.0, True)
-    sim.start()
+    sim.hook = lambda name, kind: (seconds, ok)
+    return sim.start()
+
+
+def hooks_of(sim: Simulator) -> list[model.RunHook]:
+    return [action for _, action in sim.actions if isinstance(action, model.RunHook)]
+
+
+@pytest.mark.parametrize("seconds", [2.0, 100.0])
+def test_a_post_start_hook_that_was_under_way_is_run_again(seconds: float) -> None:
+    """At least once, as Kubernetes promises: nobody knows how far it came."""
+    sim = with_hook("postStart", 100.0)
     sim.run(5)
+    sim.hook = lambda name, kind: (seconds, True)
     take_over(sim)
+    sim.run(5)
+    assert [hook.hook for hook in hooks_of(sim)] == ["postStart", "postStart"]
+    assert sim.container("c").ready == (seconds < 5)
+    assert sim.container("c").restart_count == 0
+
+
+def test_a_container_whose_post_start_hook_has_failed_is_ended_by_the_next_agent() -> None:
+    sim = with_hook("postStart", 1.0, ok=False)
+    sim.run(1.5)
+    assert sim.state.containers["c"].post_start_error == "hook"
+    take_over(sim)
+    sim.run(65)
+    assert sim.container("c").restart_count == 1
+    assert [hook.container_id for hook in hooks_of(sim)] == ["c-0", "c-1"]
+
+
+def test_a_pre_stop_hook_that_was_under_way_is_run_again_within_the_same_grace() -> None:
+    sim = with_hook("preStop", 100.0)
+    sim.run(5)
+    sim.send(model.DeleteRequested())
     sim.run(10)
-    assert sum(isinstance(action, model.RunHook) for _, action in sim.actions) == 1
-    assert sim.container("c").ready
+    take_over(sim)
+    assert [(hook.hook, hook.timeout_s) for hook in hooks_of(sim)] == [("preStop", 30.0), ("preStop", 20.0)]
+    sim.run(23)
+    assert sim.state.stage == "gone"
 
 
 def test_a_pod_that_was_to_be_forgotten_is_forgotten() -> None:

@@ -1,6 +1,7 @@
 """What minipod 0.1.0 saved of its pods is loaded and continued as it continued it (tests/data/pod-states.json).
 
-Each case: the saved state, the events that followed it, what the core of that release did at each, its last status.
+Each case: the saved state, the events that followed it, what the core of that release did at each, its last status. One
+differs: a preStop hook that was under way is run again before the container is stopped.
 """
 
 from __future__ import annotations

@@ -88,25 +88,29 @@ class Claims:
     def _bind(self, claim: PersistentVolumeClaim) -> None:
         volumes = self._registry.all(PersistentVolume)
         volume = plan.best_volume(claim, volumes)
-        if volume is None:
-            made = plan.provisioned(claim, self._node.paths.state)
-            if made is None:
-                self._report_pending(claim, plan.why_pending(claim, volumes))
-                return
-            volume = self._registry.create(made)
-            message = f"Successfully provisioned volume {volume.metadata.name}"
-            self._record_event(claim, "Normal", "ProvisioningSucceeded", message)
+        made = plan.provisioned(claim, self._node.paths.state) if volume is None else None
+        if volume is None and made is None:
+            self._report_pending(claim, plan.why_pending(claim, volumes))
+            return
+        # An agent that dies in the middle must not leave a volume that no claim has, under the next one's name.
+        with self._node.store.transaction():
+            if made is not None:
+                volume = self._registry.create(made)
+                message = f"Successfully provisioned volume {made.metadata.name}"
+                self._record_event(claim, "Normal", "ProvisioningSucceeded", message)
+            assert volume is not None
+            new_claim, new_volume = plan.bound(claim, volume)
+            self._registry.replace(self._now(new_volume, volume), volume)
+            self._registry.replace(new_claim, claim)
         self._reported.pop(claim.metadata.uid, None)
-        new_claim, new_volume = plan.bound(claim, volume)
-        self._registry.replace(self._now(new_volume, volume), volume)
-        self._registry.replace(new_claim, claim)
 
     def _grow(self, claim: PersistentVolumeClaim) -> None:
         volume = self._registry.find(PersistentVolume, "", claim.spec.volume_name)
         both = None if volume is None else plan.grown(claim, volume)
         if volume is not None and both is not None:
-            self._registry.replace(both[1], volume)
-            self._registry.replace(both[0], claim)
+            with self._node.store.transaction():
+                self._registry.replace(both[1], volume)
+                self._registry.replace(both[0], claim)
 
     def _report_pending(self, claim: PersistentVolumeClaim, why: plan.Pending) -> None:
         """Records an event, unless the reason is the one that was reported last."""

@@ -30,7 +30,8 @@ def start_spawner(socket_path: str, exits: str) -> None:
     os.rename(temporary, socket_path)
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; from minipod.runtime.spawner import light; light.install(); "
-        f"from minipod.runtime.spawner import group, program; program.main({listener.fileno()}, {exits!r}); "
+        "from minipod.runtime.spawner import group; "
+        f"from minipod.runtime.spawner.program import main; main({listener.fileno()}, {exits!r}); "
         "group.leave()"
     )
     interpreter = _read_only_interpreter()

@@ -49,6 +49,7 @@ class Spawners:
         self._clients: dict[str, SpawnerClient] = {}
         self._is_closed = False
         self._pause_ends: dict[str, asyncio.Event] = {}
+        self.losses = 0  # how many spawners have died
 
     @property
     def current(self) -> SpawnerClient:
@@ -89,6 +90,7 @@ class Spawners:
         return True
 
     def _lost(self, path: str) -> None:
+        self.losses += 1
         self._clients.pop(path, None)
         with contextlib.suppress(OSError):
             os.unlink(path)
