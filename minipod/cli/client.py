@@ -184,6 +184,7 @@ class Request:
             self._retries -= 1
             self._ask_again(self._client.connect)
         else:
+            patience.end(self._wait)
             raise AgentLostError(
                 f"the agent went away in the middle of an answer; see {self._client.paths.root}/agent.log"
             )
@@ -198,6 +199,7 @@ class Request:
             if message["error"].get("kind") == "VersionMismatch" and not self._started and self._replaces:
                 self._replace_agent(str(message["error"].get("version", "of another version")))
                 return None
+            patience.end(self._wait)
             raise error_of(message["error"])
         self._started = True
         if "event" in message:

@@ -130,8 +130,9 @@ def wait_of(message: Object, sock: _socket.socket) -> Wait:
 
 def described(message: Object) -> str:
     """A request as its user would write it: `delete pods web`, `exec web`."""
+    hint = "(a pod takes up to its grace period to end)" if message.get("verb") == "delete" else ""
     names = message.get("names") or [message.get(key) for key in ("name", "pod") if message.get(key)]
-    words = [message.get("verb"), message.get("kind"), *names]
+    words = [message.get("verb"), message.get("kind"), *names, hint]
     return " ".join(str(word) for word in words if word)
 
 

@@ -192,6 +192,7 @@ class ContainerLog:
         self._is_idle = threading.Event()
         self._is_idle.set()
         self._is_detached = False
+        self._is_late = False  # the end of its container is reported, and lines are still to be written
 
     async def open(self) -> None:
         """Raises OSError, also where the file system of the logs does not answer."""
@@ -308,6 +309,7 @@ class ContainerLog:
         _lingering.add(work)
         work.add_done_callback(_lingering.discard)
         await asyncio.wait((work,), timeout=timeout_s + _WRITE_S)
+        self._is_late = not work.done()
         for stream in self._streams:
             stream.end()
         if work.done():
@@ -328,6 +330,17 @@ class ContainerLog:
             stream.is_draining = True
             stream.stop_listening()
         left = list(self._streams)
+        try:
+            await self._write_rest(left)
+        except asyncio.CancelledError:  # the agent exits
+            if self._is_late:
+                log.warning("log %s: its last lines are lost: there was no space until the agent ended", self._path)
+            raise
+        self._is_detached = True
+        self._close()
+
+    async def _write_rest(self, left: list[LogStream]) -> None:
+        """Writes what the streams still have, as soon as there is space."""
         while left and not self._is_detached:
             turns = await self._alone(lambda: [s.copy.last_turn(self._may_go_on) for s in left])  # noqa: B023
             for stream, turn in zip(left, turns, strict=True):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from minipod.cli.patience import Wait, described
+from minipod.cli.client import Client
+from minipod.cli.patience import Wait, described, patience
+from minipod.errors import NotFoundError
 from tests.conftest import CHECKOUT
 from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent
 
@@ -111,11 +113,24 @@ def test_a_stopped_agent_is_named_with_its_remedy_also_in_the_middle_of_a_watch(
         process.kill()
 
 
+def test_a_request_that_failed_is_no_longer_waited_for(agent: FakeAgent) -> None:
+    agent.handlers["get"] = lambda peer, _request: peer.send({"error": {"kind": "NotFound", "message": "gone"}})
+    client = Client(agent.paths)
+    request = client.request({"verb": "get", "kind": "pods"})
+    with pytest.raises(NotFoundError):
+        request.next()
+    request.channel.close()
+    assert not patience._waits
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [
         ({"verb": "get", "kind": "pods", "name": None}, "get pods"),
-        ({"verb": "delete", "kind": "pods", "names": ["a", "b"]}, "delete pods a b"),
+        (
+            {"verb": "delete", "kind": "pods", "names": ["a", "b"]},
+            "delete pods a b (a pod takes up to its grace period to end)",
+        ),
         ({"verb": "exec", "pod": "web", "container": "c"}, "exec web"),
         ({"verb": "status"}, "status"),
     ],

@@ -404,6 +404,26 @@ def test_the_end_of_a_container_waits_only_shortly_for_a_full_disk_and_its_last_
     assert _texts(tmp_path / "0.log") == [b"one", b"last"]
 
 
+def test_an_agent_that_ends_before_there_is_space_logs_what_is_lost(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(logs.log, "warning", lambda form, *words: logged.append(form % words))
+    monkeypatch.setattr(logs, "_WRITE_S", 0.01)
+
+    async def run() -> None:
+        reader, writer = os.pipe()
+        log = ContainerLog(str(tmp_path / "0.log"), 0, 5, str(tmp_path))
+        log.add(reader, "stdout")
+        disk.is_full = True
+        os.write(writer, b"one\n")
+        os.close(writer)
+        await log.finish(0.01)
+
+    asyncio.run(run())
+    assert logged == [f"log {tmp_path}/0.log: its last lines are lost: there was no space until the agent ended"]
+
+
 def test_a_disk_that_does_not_answer_keeps_no_one_waiting_but_its_container(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
