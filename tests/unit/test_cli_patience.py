@@ -120,7 +120,7 @@ def test_a_request_that_failed_is_no_longer_waited_for(agent: FakeAgent) -> None
     with pytest.raises(NotFoundError):
         request.next()
     request.channel.close()
-    assert not patience._waits
+    assert request._wait not in patience._waits
 
 
 @pytest.mark.parametrize(
