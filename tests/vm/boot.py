@@ -23,6 +23,7 @@ READY = b"minipod-vm ready"
 STATUS = re.compile(rb"minipod-vm status (\d+)")
 PROBE_TIMEOUT_S = 10
 READY_TIMEOUT_S = 60
+SYSTEMD_READY_TIMEOUT_S = 180
 BOOTS = 3
 MEMORY_MIB = 2048
 
@@ -148,14 +149,15 @@ def run_in_vm(
         arguments = [] if systemd else ["-no-reboot"]
         words = "minipod.systemd systemd.getty_auto=no" if systemd else "panic=-1"
         arguments += [word for disk in disks for word in ("-drive", disk)]
+        patience_s = SYSTEMD_READY_TIMEOUT_S if systemd else READY_TIMEOUT_S
         for attempt in range(1, BOOTS + 1):
             with machine(accelerator, kernel, folder, words, arguments) as vm:
-                first = vm.wait_ready(READY_TIMEOUT_S)
+                first = vm.wait_ready(patience_s)
                 if first is not None:
                     _relay(vm, first, timeout_s)
                     return _status_of(vm, answer)
                 vm.end()
-                say(f"boot {attempt} of {BOOTS} did not report in {READY_TIMEOUT_S} s:\n{vm.last_words()}")
+                say(f"boot {attempt} of {BOOTS} did not report in {patience_s} s:\n{vm.last_words()}")
         raise DidNotRunError(f"the VM did not boot {BOOTS} times")
 
 

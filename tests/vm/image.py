@@ -13,9 +13,9 @@ from tests.vm.kernel import MIRROR
 
 RELEASE = "bookworm"
 #: besides what scripts/setup installs
-PACKAGES = ("e2fsprogs", "iproute2", "kmod", "mount", "nfs-kernel-server", "nftables", "procps", "util-linux")
+PACKAGES = ("e2fsprogs", "iproute2", "kmod", "mount", "nftables", "procps", "util-linux")
 #: kind of image -> what it has more
-KINDS = {"root": (), "systemd": ("systemd", "systemd-sysv")}
+KINDS = {"root": ("nfs-kernel-server",), "systemd": ("systemd", "systemd-sysv")}
 CONSTRAINTS = CHECKOUT / "scripts/constraints.txt"
 VENV = "/opt/venv"
 FREE_BYTES = 3 << 30  # sparse: what the tests do not write takes no room
