@@ -26,6 +26,7 @@ from minipod.errors import (
     NotFoundError,
     UsageError,
 )
+from minipod.kernel.dying import is_being_killed
 
 if TYPE_CHECKING:
     import argparse
@@ -62,6 +63,11 @@ def error_of(error: Object) -> MinipodError:
     if kind in _ERRORS:
         return _ERRORS[kind](message)
     return RemoteError(message, int(error.get("exit", 3)) or 3)
+
+
+def _peer(sock: _socket.socket) -> int:
+    """The pid of the process that listens at the other end (unix(7), SO_PEERCRED)."""
+    return int.from_bytes(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 4), sys.byteorder)
 
 
 class Channel:
@@ -273,6 +279,9 @@ class Client:
         except OSError as error:
             sock.close()
             raise AgentError(problem(error, self.paths.agent_socket)) from None
+        if is_being_killed(_peer(sock)):  # its socket is there as long as a thread of it hangs in the kernel
+            sock.close()
+            return None
         return Channel(sock, self._trace)
 
     def connect(self) -> Channel:

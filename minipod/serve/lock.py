@@ -16,6 +16,7 @@ import socket
 from collections.abc import Iterator
 
 from minipod.errors import HostError
+from minipod.kernel.dying import is_being_killed
 from minipod.paths import Paths
 
 PATIENCE_S = 15.0
@@ -49,7 +50,7 @@ def acquire(paths: Paths) -> AgentLock | None:
             raise HostError(
                 f"{paths.root}: another agent has been starting for {PATIENCE_S:.0f} s: see agent.log there"
             )
-        lock_fd = _open(f"{paths.root}/agent.lock")
+        lock_fd = _taken_over(f"{paths.root}/agent.lock")
         if not _flock_now(lock_fd):
             if _answers(paths.agent_socket):
                 os.close(lock_fd)
@@ -73,7 +74,7 @@ def acquire(paths: Paths) -> AgentLock | None:
 def _acquire_state(paths: Paths) -> int:
     """Takes the state directory's lock. Raises HostError when the agent of another root holds it."""
     os.makedirs(paths.state, mode=0o711, exist_ok=True)
-    fd = _open(f"{paths.state}/agent.lock")
+    fd = _taken_over(f"{paths.state}/agent.lock")
     if not _flock_now(fd):
         pid, _, root = _holder(fd).partition(" ")
         if root != paths.root or not _flock(fd):  # of this root: it is exiting, as above
@@ -82,6 +83,24 @@ def _acquire_state(paths: Paths) -> int:
                 f"{paths.state}: agent {pid} of {root} keeps its pods there: give each root its own --state"
             )
     _sign(fd, f"{os.getpid()} {paths.root}")
+    return fd
+
+
+def _taken_over(path: str) -> int:
+    """The lock file, open; another one in its place where the holder was killed and only hangs in the kernel: with a
+    thread on a mount that never answers it would hold the lock for ever.
+    """
+    fd = _open(path)
+    if _flock_now(fd):
+        return fd
+    pid = _holder(fd).partition(" ")[0]
+    if not pid.isdigit() or not is_being_killed(int(pid)):
+        return fd
+    os.close(fd)
+    temporary = f"{path}.{os.getpid()}"
+    fd = _open(temporary)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    os.rename(temporary, path)
     return fd
 
 
