@@ -216,18 +216,19 @@ def test_two_commands_at_once_start_one_agent(node: Node, write: Write) -> None:
     assert node("delete", "pods", "--all").returncode == 0
 
 
-def kill_agent(node: Node) -> None:
+def kill_agent(node: Node, number: int = signal.SIGKILL) -> None:
     pid = node.agent_pid()
     assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, number)
 
 
-def test_a_foreground_run_goes_on_when_its_agent_is_killed(node: Node, write: Write) -> None:
-    script = "echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo later; exit 7"
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_foreground_run_goes_on_when_its_agent_is_killed(node: Node, write: Write, number: signal.Signals) -> None:
+    script = "trap 'exit 9' TERM; echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo later; exit 7"
     with node.popen("run", write("tough", script), stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "up\n"
-        kill_agent(node)
+        kill_agent(node, number)
         node("exec", "tough", "--", "touch", "/tmp/go")
         assert run.stdout.read() == "later\n"
     assert run.returncode == 7

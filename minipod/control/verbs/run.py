@@ -195,12 +195,16 @@ class Run:
             followed.worker.post(model.DeleteRequested(grace_period_s=grace_period_s))
 
     def _release(self) -> None:
-        """The client has disconnected: deletes the remaining pods gracefully, and the logs of those that are gone."""
+        """The client has disconnected: deletes the remaining pods gracefully, and the logs of those that are gone.
+
+        Where it is the agent that leaves, the client continues with the next one, and the pods stay.
+        """
         for uid, followed in self._followed.items():
             if followed.worker.forgotten.done():
                 self._pods.remove_logs(followed.worker)
-            else:
-                self._pods.keep_logs.discard(uid)
+                continue
+            self._pods.keep_logs.discard(uid)
+            if self._connection.gone.done():
                 self._delete(followed)
 
     # -- what the client is sent --------------------------------------------------------------------------------
