@@ -15,7 +15,7 @@ import functools
 import queue
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -109,13 +109,22 @@ class Pool(Executor):
         try:
             while True:
                 future, work = self._queue.get()
-                try:
-                    worker.since, worker.is_free = time.monotonic(), False
-                    if future.set_running_or_notify_cancel():
-                        _fulfil(future, work)
-                except MemoryError as error:
-                    _until_there_is_memory(future.set_exception, error)
-                del future, work  # else they would live until the next work is queued
+                failure: MemoryError | None = None
+                while True:  # there may be no memory to call anything: what waits for the answer would wait for ever
+                    try:
+                        if failure is not None:
+                            time.sleep(_MEMORY_S)
+                            future.set_exception(failure)
+                            break
+                        worker.since, worker.is_free = time.monotonic(), False
+                        if future.set_running_or_notify_cancel():
+                            _fulfil(future, work)
+                        break
+                    except InvalidStateError:  # it was answered
+                        break
+                    except MemoryError as error:
+                        failure = failure or error
+                del future, work, failure  # else they would live until the next work is queued
                 worker.since, worker.is_free = None, True
                 if self._free() > self._threads:  # those that took the place of stuck ones go again
                     return
