@@ -31,7 +31,7 @@ from minipod.plan.process.identity import Exec
 from minipod.runtime import cgroup, host_work, records, respawn
 from minipod.runtime.cgroup import kept_thawed
 from minipod.runtime.container import Container, checked_plan, discard, end_of, signal_number, start_plan
-from minipod.runtime.descriptors import ROOM
+from minipod.runtime.descriptors import ROOM, once_possible
 from minipod.runtime.index import Index
 from minipod.runtime.joined import joined_process
 from minipod.runtime.kept import Kept
@@ -437,10 +437,7 @@ class Containers:
 
     async def _finish(self, container: Container, ended: ChildExit | None) -> None:
         """Complete an exit: log, reason, record, then the report. `ended` None: the exit status is unknown."""
-        path = self.cgroup(container)
-        out_of_memory = cgroup.oom_kills(path, self._facts) > 0
-        if cgroup.populated(path, self._facts):
-            cgroup.kill(path, self._facts)  # processes that outlived the first one, in a shared PID namespace
+        out_of_memory = await once_possible(lambda: self._end_group(self.cgroup(container)))
         log = await self._end_log(container)
         reached("container.exit-logged")
         self._forget_commands(container.status.id)
@@ -455,6 +452,13 @@ class Containers:
         reached("container.exit-forgotten")
         self._report(container.status)
         reached("container.exit-reported")
+
+    def _end_group(self, path: str) -> bool:
+        """Kills what outlived the first process, in a shared PID namespace. Returns whether it was out of memory."""
+        out_of_memory = cgroup.oom_kills(path, self._facts) > 0
+        if cgroup.populated(path, self._facts):
+            cgroup.kill(path, self._facts)
+        return out_of_memory
 
     async def _end_log(self, container: Container) -> ContainerLog | None:
         """Writes its last lines and releases what it holds. Returns the log where there is no space for them yet."""

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
 from minipod.errors import ContainerError
 from minipod.kernel import descriptors
 
+T = TypeVar("T")
+
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_RETRY_S = 0.5
 _PER_CONTAINER = 6  # a pidfd, the ends of its streams, its log's file, one more for a terminal
 
 
@@ -31,3 +40,16 @@ class Room:
 
 
 ROOM = Room()
+
+
+async def once_possible(work: Callable[[], T]) -> T:
+    """What `work` returns, tried until there are descriptors and memory for it: for what must not be left undone."""
+    while True:
+        try:
+            return work()
+        except MemoryError:
+            pass
+        except OSError as error:
+            if error.errno not in _SCARCE:
+                raise
+        await asyncio.sleep(_RETRY_S)

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from minipod.kernel.mount import MNT_DETACH, mount, umount
 from minipod.paths import Paths
@@ -30,6 +31,7 @@ ipv6_subnet = "fd6d:7000:{slot:x}::/64"
 """
 NET = 233
 NEWER = "9.9.9"
+TOO_LATE = 124  # as of timeout(1)
 PLAIN, SMALL, CLOCK = "plain", "small", "clock"
 SMALL_DISKS = {"r": "size=8m,nr_inodes=2000", "s": "size=64m,nr_inodes=6000"}
 PROGRAMS = {"agent": "minipod/serve", "spawner": "minipod.runtime.spawner"}
@@ -62,6 +64,13 @@ class Instance(Node):
         place = self.base / "clock"
         place.with_suffix(".new").write_text(str(seconds))
         place.with_suffix(".new").rename(place)
+
+    def __call__(self, *args: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        """A command that takes too long has ended with an error, which a round reports."""
+        try:
+            return super().__call__(*args, **options)
+        except subprocess.TimeoutExpired as error:
+            return subprocess.CompletedProcess(error.cmd, TOO_LATE, "", f"runs after {error.timeout:.0f} s")
 
     @property
     def truth(self) -> Path:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 
 import pytest
 
 from minipod.errors import ContainerError
 from minipod.kernel import descriptors
+from minipod.runtime import descriptors as room
 from minipod.runtime.descriptors import Room
 
 
@@ -44,3 +47,18 @@ def test_containers_count_from_their_creation_to_their_start(monkeypatch: pytest
     room.settle("a")
     room.settle("c")
     room.expect("c")
+
+
+def test_what_must_be_done_is_tried_until_there_is_a_descriptor_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_RETRY_S", 0.0)
+    failures: list[Exception] = [OSError(errno.EMFILE, "Too many open files"), MemoryError()]
+
+    def work() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
+
+    assert asyncio.run(room.once_possible(work)) == "done"
+    failures = [OSError(errno.EIO, "Input/output error")]
+    with pytest.raises(OSError, match="Input/output"):
+        asyncio.run(room.once_possible(work))
