@@ -70,6 +70,8 @@ class Instance(Node):
         try:
             return super().__call__(*args, **options)
         except subprocess.TimeoutExpired as error:
+            if options.get("check", True):
+                raise
             return subprocess.CompletedProcess(error.cmd, TOO_LATE, "", f"runs after {error.timeout:.0f} s")
 
     @property
