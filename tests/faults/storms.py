@@ -350,11 +350,11 @@ class Storm:
         shutil.rmtree(self.folder)
 
     def _check_hooks(self, pod: Pod) -> None:
-        """Each once; a postStart hook with which the agent dies is not run again, a preStop hook may be."""
+        """Each once, and once more where agent or spawner dies with it."""
         hooks = leaks.read(str(self.instance.truth / pod.name / HOOKS)).decode().split()
         starts, stops = hooks.count("started"), hooks.count("stopping")
-        fewest = 0 if self.kills else 1
-        if not fewest <= starts <= 1 + len(self.kills) or not 1 <= stops <= 1 + len(self.kills):
+        most = 1 + len(self.kills)
+        if not (1 <= starts <= most and 1 <= stops <= most):
             self._excuse([Finding(ledger.HOOK, pod.name, f"its hooks ran as {hooks}")])
 
 
