@@ -1,3 +1,3 @@
 """minipod: the Kubernetes Pod, exactly, on one Linux host, without Kubernetes."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
