@@ -27,6 +27,7 @@ STUCK_S = 1.0  # a thread that works for longer on one piece of work does not co
 ANSWER_S = 10.0  # for an access to a file system: slow ones answer within this time, others are hung
 _FINISH_POLL_S = 0.005
 _MEMORY_S = 0.1  # between two attempts to report a result for which there is no memory
+LOST_S = 1.0  # between two looks for results whose report is lost
 
 
 class _Answer(Future[T]):
@@ -62,6 +63,8 @@ class Pool(Executor):
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._idle: collections.deque[None] = collections.deque()  # one for each idle thread
         self._workers: list[_Worker] = []
+        self._expected: dict[Future[Any], asyncio.Future[Any]] = {}
+        self._looking: asyncio.AbstractEventLoop | None = None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = _Answer()
@@ -81,6 +84,26 @@ class Pool(Executor):
         for _ in range(min(waiting - self._free(), self._threads)):
             self._start()
         return waiting > 0
+
+    def expect(self, answer: Future[Any], future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """Passes the answer on also where its report is lost: `concurrent.futures` drops a callback for whose call the
+        thread has no memory.
+        """
+        self._expected[answer] = future
+        future.add_done_callback(lambda _: self._expected.pop(answer, None))
+        if self._looking is not loop:
+            self._looking = loop
+            loop.call_later(LOST_S, self._look, loop, frozenset[Future[Any]]())
+
+    def _look(self, loop: asyncio.AbstractEventLoop, done_before: frozenset[Future[Any]]) -> None:
+        """`done_before`: at the last look; a report that is only late has arrived since."""
+        for answer in done_before & self._expected.keys():
+            _pass_on(answer, self._expected.pop(answer))
+        if self._expected:
+            done = frozenset(answer for answer in self._expected if answer.done())
+            loop.call_later(LOST_S, self._look, loop, done)
+        else:
+            self._looking = None
 
     def _free(self) -> int:
         now = time.monotonic()
@@ -155,6 +178,17 @@ def _until_there_is_memory(function: Callable[[T], object], argument: T) -> None
             return
 
 
+def _pass_on(answer: Future[Any], future: asyncio.Future[Any]) -> None:
+    if future.done():
+        return
+    if answer.cancelled():
+        future.cancel()
+    elif (failure := answer.exception()) is not None:
+        future.set_exception(failure)
+    else:
+        future.set_result(answer.result())
+
+
 def _fulfil(future: Future[Any], work: Callable[[], Any]) -> None:
     try:
         result = work()
@@ -222,9 +256,11 @@ async def within(seconds: float, place: str, work: Callable[P, T], *args: P.args
 async def in_pool(pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `off_loop`, in the threads of `pool`."""
     loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(pool, functools.partial(work, *args, **kwargs))
+    answer = pool.submit(functools.partial(work, *args, **kwargs))
+    future = asyncio.wrap_future(answer, loop=loop)
     if not future.done():
         _watch_queue(pool, loop)
+        pool.expect(answer, future, loop)
     return await future
 
 

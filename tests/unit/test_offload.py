@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -150,6 +151,31 @@ def test_an_answer_for_which_there_is_no_memory_is_given_later(monkeypatch: pyte
     begin.set()
     assert reported.wait(10)
     assert len(attempts) == 3
+
+
+@pytest.mark.parametrize("divisor", [2, 0])
+def test_an_answer_whose_report_is_lost_arrives_nevertheless(monkeypatch: pytest.MonkeyPatch, divisor: int) -> None:
+    """`concurrent.futures` logs what a callback raises, and so a MemoryError on calling it: nobody calls again."""
+
+    def lost(self: Future[Any], report: object) -> None:
+        """No callback is ever called."""
+
+    monkeypatch.setattr(offload, "LOST_S", 0.01)
+    monkeypatch.setattr(offload._Answer, "add_done_callback", lost)
+    pool = Pool("test")
+
+    async def main() -> None:
+        async with asyncio.timeout(10):
+            if divisor:
+                assert await in_pool(pool, divmod, 7, divisor) == (3, 1)
+            else:
+                with pytest.raises(ZeroDivisionError):
+                    await in_pool(pool, divmod, 7, divisor)
+        await asyncio.sleep(0)
+        assert not pool._expected
+
+    asyncio.run(main())
+    asyncio.run(main())  # another loop looks itself
 
 
 def test_a_place_that_does_not_answer_is_reported_and_not_asked_again_while_it_hangs(stuck: threading.Event) -> None:
