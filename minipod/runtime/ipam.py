@@ -78,11 +78,6 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         length = network.max_prefixlen - self.bridge_bits if self.bridge_bits else 0
         return f"{network[offset]}/{max(network.prefixlen, length)}"
 
-    def is_for_a_pod(self, offset: int) -> bool:
-        """Neither the first nor the last address of a bridge's part of the subnet, nor the bridge's own."""
-        size = 1 << self.bridge_bits
-        return self.bridge_bits == 0 or _FIRST_OFFSET <= offset % size < size - 1
-
 
 class _Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A further line: what a sandbox holds now."""
@@ -191,29 +186,35 @@ def _network(subnet: str) -> IPv4Network | IPv6Network:
 
 
 def grant(leases: Leases, sandbox_id: str, lease: Lease) -> tuple[Leases, Lease]:
-    """The leases with one more, at the next free place. Round robin: what was given back is used again last.
-
-    Raises SandboxError when the subnet is full.
-    """
+    """The leases with one more, at a free place. Raises SandboxError when the subnet is full."""
     subnets = filter(None, (leases.ipv4_subnet, leases.ipv6_subnet))
-    places = min(_network(subnet).num_addresses for subnet in subnets) - 1  # the last one is for broadcasts
+    size = min(_network(subnet).num_addresses for subnet in subnets)
     taken = {held.offset for held in leases.sandboxes.values()}
-    offset = leases.next_offset
-    for _ in range(_FIRST_OFFSET, places):
-        offset = offset if _FIRST_OFFSET <= offset < places else _FIRST_OFFSET
-        if offset not in taken and leases.is_for_a_pod(offset):
-            granted = msgspec.structs.replace(lease, offset=offset)
-            return (
-                msgspec.structs.replace(
-                    leases, next_offset=offset + 1, sandboxes={**leases.sandboxes, sandbox_id: granted}
-                ),
-                granted,
-            )
-        offset += 1
-    raise SandboxError(
-        f"no address left in {leases.ipv4_subnet}: {len(taken - {0})} pods hold one: "
-        "delete a pod or set a larger ipv4_subnet in the configuration"
+    offset = next(
+        (offset for offset in _places(size, leases.bridge_bits, leases.next_offset) if offset not in taken), 0
     )
+    if not offset:
+        raise SandboxError(
+            f"no address left in {leases.ipv4_subnet}: {len(taken - {0})} pods hold one: "
+            "delete a pod or set a larger ipv4_subnet in the configuration"
+        )
+    granted = msgspec.structs.replace(lease, offset=offset)
+    sandboxes = {**leases.sandboxes, sandbox_id: granted}
+    return msgspec.structs.replace(leases, next_offset=offset + 1, sandboxes=sandboxes), granted
+
+
+def _places(size: int, bridge_bits: int, next_offset: int) -> Iterator[int]:
+    """The offsets of pods in a subnet, in the order in which they are tried: bridge by bridge, so that few pods do not
+    spread over many bridges; on a bridge round robin, so that what was given back is used again last.
+
+    No pod gets the first address of a bridge, nor the last, for broadcasts, nor the bridge's own.
+    """
+    step = min(1 << bridge_bits if bridge_bits else size, size)
+    for start in range(0, size, step):
+        first, end = start + _FIRST_OFFSET, start + step - 1
+        begin = next_offset if first <= next_offset < end else first
+        yield from range(begin, end)
+        yield from range(first, begin)
 
 
 def revoke(leases: Leases, sandbox_id: str) -> Leases:

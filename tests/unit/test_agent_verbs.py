@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,7 @@ def test_the_name_of_a_running_pod_is_a_conflict(tmp_path: Path) -> None:
         await agent.run_detached()
         error = (await agent.run_detached())[-1]["error"]
         assert error["kind"] == "Conflict"
-        assert error["message"].startswith('pod "web" already exists (started 0s ago, Running): delete it first')
+        assert re.match(r'pod "web" already exists \(started \d+s ago, Running\): delete it first', error["message"])
 
     with_agent(tmp_path, test)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -34,14 +35,28 @@ def test_first_pod_comes_after_the_network_and_the_bridge() -> None:
 
 
 def test_64_addresses_share_a_bridge_and_three_of_them_are_no_pods() -> None:
-    leases = msgspec.structs.replace(LARGE, next_offset=62)
-    leases = fill(leases, "a", "b")
-    assert offsets(leases) == [62, 66]  # 63 is for broadcasts, 64 the next bridge's network, 65 the bridge
+    leases = fill(LARGE, *(str(number) for number in range(61)))
+    assert offsets(leases) == list(range(2, 63))
+    leases = fill(leases, "a")
+    assert offsets(leases)[-1] == 66  # 63 is for broadcasts, 64 the next bridge's network, 65 the bridge
     assert [number for number in range(4) if leases.needs_bridge(number)] == [0, 1]
     assert leases.addresses(62) == ("10.86.0.62/26", "fd00::3e/122")
     assert leases.addresses(66) == ("10.86.0.66/26", "fd00::42/122")
     assert leases.gateways(62) == ("10.86.0.1/26", "fd00::1/122")
     assert leases.gateways(66) == ("10.86.0.65/26", "fd00::41/122")
+
+
+def test_few_pods_stay_on_one_bridge() -> None:
+    """Else the bridge of a pod that comes and goes alone would, too, each time."""
+    leases, seen = LARGE, []
+    for number in range(200):
+        leases = fill(leases, str(number))
+        seen += offsets(leases)
+        leases = revoke(leases, str(number))
+    assert set(seen) == set(range(2, 63))
+    assert all(before != after for before, after in pairwise(seen))
+    leases = revoke(fill(LARGE, *(str(number) for number in range(100))), "30")
+    assert offsets(fill(leases, "a"))[-1] == 32
 
 
 def test_bridge_has_no_more_than_its_subnet() -> None:
