@@ -63,11 +63,13 @@ class Pool(Executor):
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._idle: collections.deque[None] = collections.deque()  # one for each idle thread
         self._workers: list[_Worker] = []
+        self._latest: Future[Any] = _Answer()
         self._expected: dict[Future[Any], asyncio.Future[Any]] = {}
         self._looking: asyncio.AbstractEventLoop | None = None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = _Answer()
+        self._latest = future
         self._queue.put((future, functools.partial(fn, *args, **kwargs)))
         try:
             self._idle.pop()
@@ -85,10 +87,11 @@ class Pool(Executor):
             self._start()
         return waiting > 0
 
-    def expect(self, answer: Future[Any], future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """Passes the answer on also where its report is lost: `concurrent.futures` drops a callback for whose call the
-        thread has no memory.
+    def expect(self, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """`future`: what the loop made of the latest submission. It gets the answer also where the report is lost:
+        `concurrent.futures` drops a callback for whose call the thread has no memory.
         """
+        answer = self._latest
         self._expected[answer] = future
         future.add_done_callback(lambda _: self._expected.pop(answer, None))
         if self._looking is not loop:
@@ -256,11 +259,10 @@ async def within(seconds: float, place: str, work: Callable[P, T], *args: P.args
 async def in_pool(pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `off_loop`, in the threads of `pool`."""
     loop = asyncio.get_running_loop()
-    answer = pool.submit(functools.partial(work, *args, **kwargs))
-    future = asyncio.wrap_future(answer, loop=loop)
+    future = loop.run_in_executor(pool, functools.partial(work, *args, **kwargs))
     if not future.done():
         _watch_queue(pool, loop)
-        pool.expect(answer, future, loop)
+        pool.expect(future, loop)
     return await future
 
 
