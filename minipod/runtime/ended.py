@@ -32,6 +32,14 @@ def end_of(container: Container) -> ContainerEndedError | None:
     return ContainerEndedError(container.status.config.name, container.status.exit_code)
 
 
+async def settle(container: Container) -> None:
+    """Waits for the status of a container whose process has ended and whose last output is being written."""
+    if container.status.state == ContainerState.RUNNING and container.log is None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STATUS_S):
+                await container.ended.wait()
+
+
 @contextlib.asynccontextmanager
 async def unless_ended(container: Container) -> AsyncIterator[None]:
     """Raises ContainerEndedError in place of a ContainerError that has its cause in the end of the container.

@@ -159,7 +159,7 @@ class Runtime(Protocol):
 
     # --- what runs in them
 
-    def attach(self, container_id: str, whole: bool = False) -> Attachment:
+    async def attach(self, container_id: str, whole: bool = False) -> Attachment:
         """Its standard streams from now on. `whole`: begin with what it has written, also if it has ended.
 
         Raises NotFoundError; ContainerError: it has not started or has ended.

@@ -20,6 +20,7 @@ from minipod.runtime.attachment import Attachment
 from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.container import Container
 from minipod.runtime.containers import Containers
+from minipod.runtime.ended import settle
 from minipod.runtime.execs import OUTPUT_LIMIT, Execs, ExecSession
 from minipod.runtime.images.store import ImageStore
 from minipod.runtime.kept import Kept
@@ -155,8 +156,10 @@ class Runtime:
 
     # --- what runs in them -------------------------------------------------------------------------------------------
 
-    def attach(self, container_id: str, whole: bool = False) -> Attachment:
-        return Attachment(self._containers.get(container_id), self._spawners.close_stdin, whole)
+    async def attach(self, container_id: str, whole: bool = False) -> Attachment:
+        container = self._containers.get(container_id)
+        await settle(container)
+        return Attachment(container, self._spawners.close_stdin, whole)
 
     async def exec_sync(
         self, container_id: str, command: Sequence[str], timeout_s: float = 0, output_limit: int = OUTPUT_LIMIT

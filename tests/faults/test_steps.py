@@ -218,7 +218,8 @@ ELSEWHERE = ("MountNfs", "MountHugePages", "LinkDevice", "SetCgroup")
 def test_no_step_is_left_out() -> None:
     tree = ast.parse(Path(__file__).read_text())
     named = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    left_out = [name for name in every(operation_kinds()) if name not in named]
+    kinds = [kind for kind in operation_kinds() if kind.__module__.startswith("minipod.")]  # other tests have some, too
+    left_out = [name for name in every(kinds) if name not in named]
     assert [name for name in left_out if name.partition(".")[2] not in ELSEWHERE] == []
 
 

@@ -259,7 +259,7 @@ class FakeRuntime:
         self.sessions.append(session)
         return session
 
-    def attach(self, container_id: str, whole: bool = False) -> Any:
+    async def attach(self, container_id: str, whole: bool = False) -> Any:
         raise ContainerError(f"container {container_id}: the fake has no streams")
 
     # -- what the kernel would do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from minipod.errors import ContainerError, NotFoundError
 from minipod.kernel import cgroup as kernel_cgroup
 from minipod.plan.configs import CgroupResources, NamespaceOptions, SecurityContext
 from minipod.runtime.container import Container
+from minipod.runtime.logs import ContainerLog
 from minipod.runtime.status import ContainerState
 from tests.unit.agent_fakes import until
 from tests.unit.runtime_fakes import World, container_config, sandbox_config, started, virtually, world
@@ -26,7 +28,7 @@ def test_what_is_written_from_now_on_comes_to_a_tap_and_the_end_as_nothing(world
     async def main() -> None:
         made = await world.open()
         await started(made)
-        attached, seen = made.attach("c"), list[bytes]()
+        attached, seen = await made.attach("c"), list[bytes]()
         stop = attached.tap("stdout", seen.append)
         world.spawner.say("c", b"one\n")
         await until(lambda: b"".join(seen) == b"one\n")
@@ -44,9 +46,9 @@ def test_nothing_is_attached_to_what_does_not_run(world: World) -> None:
         await started(made)
         await made.stop_container("c", 0)
         with pytest.raises(ContainerError, match=r'container "c" has ended \(exit code 137\)'):
-            made.attach("c")
+            await made.attach("c")
         with pytest.raises(NotFoundError):
-            made.attach("other")
+            await made.attach("other")
 
     virtually(world, main)
 
@@ -60,7 +62,7 @@ def test_one_that_wants_all_of_it_gets_the_output_of_a_container_that_has_ended(
         world.spawner.say("c", b"one\ntwo")
         world.spawner.end("c", 4)
         await until(lambda: made.container_status("c").state == ContainerState.EXITED)
-        attached, seen = made.attach("c", whole=True), list[bytes]()
+        attached, seen = await made.attach("c", whole=True), list[bytes]()
         stop = attached.tap("stdout", seen.append)
         assert await attached.wait() == 4
         assert await attached.take_input() == -1
@@ -68,7 +70,40 @@ def test_one_that_wants_all_of_it_gets_the_output_of_a_container_that_has_ended(
         assert b"".join(seen) == b"one\ntwo\n"
         stop()
         with pytest.raises(ContainerError, match=r'container "c" has ended \(exit code 4\)'):
-            made.attach("c")
+            await made.attach("c")
+
+    virtually(world, main)
+
+
+def test_attaching_between_the_end_and_its_status_waits_for_the_status(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process has ended and its last output is being written: it runs no more, and has not ended yet."""
+
+    async def main() -> None:
+        made = await world.open()
+        await started(made)
+        written, finish = asyncio.Event(), ContainerLog.finish
+
+        async def finish_later(log: ContainerLog, timeout_s: float) -> bool:
+            await written.wait()
+            return await finish(log, timeout_s)
+
+        monkeypatch.setattr(ContainerLog, "finish", finish_later)
+        world.spawner.say("c", b"out\n")
+        world.spawner.end("c", 4)
+        await until(lambda: made._containers.get("c").log is None)
+        whole = asyncio.ensure_future(made.attach("c", whole=True))
+        late = asyncio.ensure_future(made.attach("c"))
+        await asyncio.sleep(0)
+        written.set()
+        attached, seen = await whole, list[bytes]()
+        attached.tap("stdout", seen.append)
+        await until(lambda: seen[-1:] == [b""])
+        assert b"".join(seen) == b"out\n"
+        assert await attached.wait() == 4
+        with pytest.raises(ContainerError, match=r'container "c" has ended \(exit code 4\)'):
+            await late
 
     virtually(world, main)
 
@@ -89,11 +124,11 @@ def test_with_stdin_once_the_input_ends_with_the_first_that_takes_it(world: Worl
         made = await world.open()
         await started(made, stdin=True, stdin_once=True)
         read = container_with_input(world, made._containers.get("c"), "stdin")
-        fd = await made.attach("c").take_input()
+        fd = await (await made.attach("c")).take_input()
         os.write(fd, b"text")
         os.close(fd)
         assert read() == b"text"  # and its end
-        assert await made.attach("c").take_input() == -1
+        assert await (await made.attach("c")).take_input() == -1
 
     virtually(world, main)
     assert "close stdin c" in world.journal
@@ -105,7 +140,7 @@ def test_without_stdin_once_the_input_stays_open_for_the_next(world: World) -> N
         await started(made, stdin=True)
         read = container_with_input(world, made._containers.get("c"), "stdin")
         for text in (b"a", b"b"):
-            fd = await made.attach("c").take_input()
+            fd = await (await made.attach("c")).take_input()
             os.write(fd, text)
             os.close(fd)
         await made.stop_container("c", 0)

@@ -100,7 +100,7 @@ async def attach(node: Node, pods: Pods, connection: Connection, message: Messag
     request = converted(message, AttachRequest)
     state = pods.find(request.namespace, request.pod).state
     run = begun(state, request.container) if request.whole else running(state, request.container)
-    attachment = node.runtime.attach(run.id, request.whole)
+    attachment = await node.runtime.attach(run.id, request.whole)
     names, fds = [], []
     with contextlib.ExitStack() as stack:
         outlets = []

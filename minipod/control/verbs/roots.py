@@ -60,7 +60,8 @@ async def _ended(node: Node, container_id: str, name: str) -> ConflictError:
     """The error for a container that has ended, with its exit code as soon as its status has it."""
     try:
         async with asyncio.timeout(_STATUS_S):
-            code = await node.runtime.attach(container_id, whole=True).wait()
+            attachment = await node.runtime.attach(container_id, whole=True)
+            code = await attachment.wait()
     except (TimeoutError, MinipodError):
         return ConflictError(f'container "{name}" has ended')
     return ConflictError(f'container "{name}" has ended (exit code {code})')
