@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,8 @@ class Walk:
     def expect_lines(self, pod: str) -> None:
         """None is missing between the first that is kept and the last, and none is there twice."""
         numbers = [int(line.split()[0]) for line in self.instance("logs", pod).stdout.splitlines()]
-        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        breaks = [(before, after) for before, after in pairwise(numbers) if after != before + 1]
+        assert not breaks, f"after {self.passed[-2:]}: lines of {pod} that do not follow each other: {breaks}"
 
     def _findings(self, seen: Seen) -> list[Finding]:
         hooks = Path(self.truth, "hooks").read_text().split() if Path(self.truth, "hooks").exists() else []
