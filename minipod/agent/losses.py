@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node
-from minipod.errors import HostError
 from minipod.plan.configs import SandboxConfig
 
 REASON = "Lost"
-
-log = logging.getLogger("minipod.agent")
 
 
 def reporter(node: Node) -> Callable[[SandboxConfig, str, str], None]:
@@ -20,9 +16,6 @@ def reporter(node: Node) -> Callable[[SandboxConfig, str, str], None]:
 
     def report(sandbox: SandboxConfig, container: str, what: str) -> None:
         pod = PodReference(sandbox.namespace, sandbox.name, sandbox.uid)
-        try:
-            node.events.record(pod, "Warning", REASON, f"container {container}: {what}", node.clock())
-        except HostError as error:
-            log.error("%s", error)
+        node.events.note(pod, "Warning", REASON, f"container {container}: {what}", node.clock())
 
     return report

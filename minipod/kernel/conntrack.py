@@ -12,6 +12,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from minipod.kernel.netlink_messages import attribute
+
 _NETLINK_NETFILTER = 12
 _CT_GET, _CT_DELETE = 1 << 8 | 1, 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_*
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -41,13 +43,13 @@ def forget_udp(family: int, port: int) -> int:
 
 def _dump(opened: socket.socket, family: int, port: int) -> Iterator[bytes]:
     """The attribute CTA_TUPLE_ORIG of every matching flow, as it came."""
-    protocol = _attribute(_CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP])) + _attribute(
+    protocol = attribute(_CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP])) + attribute(
         _CTA_PROTO_DST_PORT, struct.pack("!H", port)
     )
-    wanted = _attribute(_CTA_TUPLE_ORIG | _NESTED, _attribute(_CTA_TUPLE_PROTO | _NESTED, protocol))
+    wanted = attribute(_CTA_TUPLE_ORIG | _NESTED, attribute(_CTA_TUPLE_PROTO | _NESTED, protocol))
     flags = struct.pack("=I", _BY_PROTOCOL_AND_DESTINATION_PORT)
-    chosen = _attribute(_CTA_FILTER_ORIG_FLAGS, flags) + _attribute(_CTA_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
-    opened.send(_message(_CT_GET, _NLM_F_DUMP, family, wanted + _attribute(_CTA_FILTER | _NESTED, chosen)))
+    chosen = attribute(_CTA_FILTER_ORIG_FLAGS, flags) + attribute(_CTA_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
+    opened.send(_message(_CT_GET, _NLM_F_DUMP, family, wanted + attribute(_CTA_FILTER | _NESTED, chosen)))
     while True:
         data = opened.recv(1 << 18)
         while data:
@@ -59,8 +61,8 @@ def _dump(opened: socket.socket, family: int, port: int) -> Iterator[bytes]:
                 if code in (errno.EOPNOTSUPP, errno.EINVAL):  # no connection tracking, or a kernel before 5.8
                     return
                 raise OSError(code, f"list UDP flows to port {port}: {os.strerror(code)}")
-            for attribute, whole in _attributes(data[_HEADER.size : length]):
-                if attribute == _CTA_TUPLE_ORIG:
+            for found, whole in _attributes(data[_HEADER.size : length]):
+                if found == _CTA_TUPLE_ORIG:
                     yield whole
             data = data[(length + 3) & ~3 :]
 
@@ -68,10 +70,6 @@ def _dump(opened: socket.socket, family: int, port: int) -> Iterator[bytes]:
 def _message(kind: int, flags: int, family: int, attributes: bytes) -> bytes:
     length = _HEADER.size + len(attributes)
     return _HEADER.pack(length, kind, _NLM_F_REQUEST | flags, 1, 0, family, 0, 0) + attributes
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from minipod.kernel.netlink_messages import decode, encode, messages, split, verdict
+from minipod.kernel.netlink_messages import attribute, decode, encode, messages, split, verdict
 from minipod.kernel.process import setns
 
 T = TypeVar("T")
@@ -45,7 +45,6 @@ _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 3, 0, 1
 _NUD_PERMANENT, _NDA_DST, _NDA_LLADDR = 0x80, 1, 2
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
-_ATTRIBUTE = struct.Struct("=HH")
 _RTEXT_FILTER_SKIP_STATS = 8
 
 
@@ -336,7 +335,7 @@ def add_address(index: int, cidr: str) -> Request:
     """An address (10.86.0.2/20, fd00::2/64) for interface number `index`; IPv6 without duplicate address detection."""
     interface = ip_interface(cidr)
     message = messages().address()
-    message["family"] = socket.AF_INET if interface.version == 4 else socket.AF_INET6
+    message["family"] = _family(interface.version)
     message["index"] = index
     message["prefixlen"] = interface.network.prefixlen
     message["attrs"] = [("IFA_LOCAL", str(interface.ip)), ("IFA_ADDRESS", str(interface.ip))]
@@ -347,7 +346,7 @@ def add_address(index: int, cidr: str) -> Request:
 
 def add_default_route(index: int, gateway: str) -> Request:
     message = messages().route()
-    message["family"] = socket.AF_INET if ip_address(gateway).version == 4 else socket.AF_INET6
+    message["family"] = _family(ip_address(gateway).version)
     message["table"], message["proto"] = _RT_TABLE_MAIN, _RTPROT_BOOT
     message["scope"], message["type"] = _RT_SCOPE_UNIVERSE, _RTN_UNICAST
     message["attrs"] = [("RTA_GATEWAY", gateway), ("RTA_OIF", index)]
@@ -357,7 +356,7 @@ def add_default_route(index: int, gateway: str) -> Request:
 def add_neighbour(index: int, address: str, mac: str) -> Request:
     """What `address` resolves to on interface number `index`, for ever: it is neither asked for nor counted."""
     link_address = bytes.fromhex(mac.replace(":", ""))
-    message = _neighbour(index, address) + _attribute(_NDA_LLADDR, link_address)
+    message = _neighbour(index, address) + attribute(_NDA_LLADDR, link_address)
     return Request(f"add neighbour {address}", _RTM_NEWNEIGH, _NLM_F_CREATE_REPLACE, message)
 
 
@@ -369,12 +368,12 @@ def delete_neighbour(index: int, address: str) -> Request:
 
 def _neighbour(index: int, address: str) -> bytes:
     destination = ip_address(address)
-    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
-    return _NEIGHBOUR.pack(family, index, _NUD_PERMANENT, 0, 0) + _attribute(_NDA_DST, destination.packed)
+    header = _NEIGHBOUR.pack(_family(destination.version), index, _NUD_PERMANENT, 0, 0)
+    return header + attribute(_NDA_DST, destination.packed)
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+def _family(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
 
 
 def delete_link(name: str) -> Request:

@@ -52,6 +52,11 @@ def messages() -> _Messages:
     return _Messages(ifinfmsg, ifinfveth, ifaddrmsg, rtmsg)
 
 
+def attribute(kind: int, value: bytes) -> bytes:
+    """struct nlattr with its value, padded."""
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
 def encode(message: Any, kind: int, flags: int, sequence: int) -> bytes:
     if isinstance(message, bytes):
         return _HEADER.pack(_HEADER.size + len(message), kind, NLM_F_REQUEST | flags, sequence, 0) + message

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from minipod.kernel.netlink_messages import attribute
+
 NESTED = 0x8000
 _ETH_NAME_BYTES = 16
 
@@ -28,10 +30,6 @@ _ANONYMOUS = "__set%d"  # the kernel fills in a number
 _CONCATENATED_BITS = 6  # a type of several types is their numbers, six bits each
 
 Attributes = bytes
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def nested(kind: int, *attributes: bytes) -> bytes:

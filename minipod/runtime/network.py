@@ -147,9 +147,9 @@ class Network:
         `sandbox_ids` is called under the lock; it has to include sandboxes that are about to lease.
         """
         with self._file.locked() as leases:
-            return self._leftovers(leases, sandbox_ids())
+            return self._leftovers(leases, sandbox_ids(), _links())
 
-    def _leftovers(self, leases: Leases, sandbox_ids: Collection[str]) -> list[str]:
+    def _leftovers(self, leases: Leases, sandbox_ids: Collection[str], links: list[netlink.Link]) -> list[str]:
         found = [
             f"lease of {lease.pod} (sandbox {sandbox_id[:12]})"
             for sandbox_id, lease in leases.sandboxes.items()
@@ -158,8 +158,6 @@ class Network:
         owned = {held: lease for held, lease in leases.sandboxes.items() if held in sandbox_ids}
         interfaces = {lease.interface for lease in owned.values()}
         rest = msgspec.structs.replace(leases, sandboxes=owned)
-        with netlink.Netlink() as socket:
-            links = socket.links()
         found += [f"interface {name}" for name in self._veths(links) if name not in interfaces]
         found += [f"bridge {name}" for name in self._needless_bridges(links, rest)]
         if not rest.is_addressed:
@@ -172,19 +170,16 @@ class Network:
         """Remove them. Returns the same lines."""
         with self._file.locked() as leases:
             known = sandbox_ids()
-            found = self._leftovers(leases, known)
+            links = _links()
+            found = self._leftovers(leases, known, links)
             owned = {lease.interface for held, lease in leases.sandboxes.items() if held in known}
-            with netlink.Netlink() as socket:
-                links = socket.links()
             for name in self._veths(links):
                 if name not in owned:
                     netlink.remove_link(name)
             stale = [held for held in leases.sandboxes if held not in known]
             self._unmap(leases, stale)
             if found:
-                rest = self._drop(leases, stale)
-                for name in self._needless_bridges(links, rest):
-                    netlink.remove_link(name)
+                self._remove_bridges(links, self._drop(leases, stale))
         return found
 
     def _drop(self, leases: Leases, sandbox_ids: Sequence[str]) -> Leases:
@@ -219,16 +214,14 @@ class Network:
             return leases
         # No other instance chooses a subnet until the bridge exists, whose routes it then sees.
         with host_lock():
-            self._remove_bridges(leases)  # a crash may have left it all, with other subnets
+            self._remove_bridges(_links(), leases)  # a crash may have left it all, with other subnets
             self._undo_shared(leases)
             leases = choose(leases, self._config, self._paths.instance, self._warn_once)
             _execute(self._shared(leases))
         self._warn_of_forward_policies()
         return leases
 
-    def _remove_bridges(self, leases: Leases) -> None:
-        with netlink.Netlink() as socket:
-            links = socket.links()
+    def _remove_bridges(self, links: list[netlink.Link], leases: Leases) -> None:
         for name in self._needless_bridges(links, leases):
             netlink.remove_link(name)
 
@@ -359,6 +352,11 @@ def interface_name(instance: str, sandbox_id: str, taken: Collection[str]) -> st
         if instance + name not in taken:
             return instance + name
     raise HostError(f"no interface name is free for sandbox {sandbox_id}")
+
+
+def _links() -> list[netlink.Link]:
+    with netlink.Netlink() as socket:
+        return socket.links()
 
 
 def _interfaces(leases: Leases) -> set[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from minipod.kernel import nft
+from minipod.kernel.netlink_messages import attribute
 from minipod.kernel.nft_rules import (
     IP6_SADDR,
     IP_SADDR,
@@ -24,7 +25,6 @@ from minipod.kernel.nft_rules import (
     Rule,
     Table,
     Verdict,
-    attribute,
     nested,
 )
 from minipod.plan.configs import PortMapping

@@ -146,34 +146,35 @@ class CreateVeth(HostOperation, frozen=True, kw_only=True):
         netns_fd = os.open(self.netns, os.O_RDONLY | os.O_CLOEXEC)
         try:
             with netlink.Netlink() as socket:
+                bridge = socket.index(self.bridge)
                 try:
-                    socket.apply([self._request(socket, netns_fd)])
+                    socket.apply([self._request(bridge, netns_fd)])
                 except OSError as error:
                     if error.errno != errno.EEXIST:
                         raise
                     if not self._stands(socket, netns_fd):
-                        socket.apply([netlink.delete_link(self.name), self._request(socket, netns_fd)])
-                self._set_up(socket)
-                bridge = socket.index(self.bridge)
-                socket.apply([netlink.add_neighbour(bridge, address, self.address) for address in self.neighbours])
+                        socket.apply([netlink.delete_link(self.name), self._request(bridge, netns_fd)])
+                self._set_up(socket, bridge)
         finally:
             os.close(netns_fd)
 
-    def _request(self, socket: netlink.Netlink, netns_fd: int) -> netlink.Request:
+    def _request(self, bridge: int, netns_fd: int) -> netlink.Request:
         return netlink.new_veth(
             self.name,
             mtu=self.mtu,
-            master=socket.index(self.bridge),
+            master=bridge,
             netns_fd=netns_fd,
             peer=INTERFACE,
             peer_address=self.address,
         )
 
-    def _set_up(self, socket: netlink.Netlink) -> None:
+    def _set_up(self, socket: netlink.Netlink, bridge: int) -> None:
         """A bridge's port has no use for an address; those of all pods would be looked through with each that goes."""
         sysctl.write({f"net/ipv6/conf/{self.name}/disable_ipv6": "1"}, missing_ok=True)  # a kernel without IPv6
         index = socket.index(self.name)
-        socket.apply([*([netlink.set_hairpin(index)] if self.hairpin else []), netlink.set_up(index)])
+        hairpin = [netlink.set_hairpin(index)] if self.hairpin else []
+        neighbours = [netlink.add_neighbour(bridge, address, self.address) for address in self.neighbours]
+        socket.apply([*hairpin, netlink.set_up(index), *neighbours])
 
     def _stands(self, socket: netlink.Netlink, netns_fd: int) -> bool:
         """Whether the pair of an earlier execute() is there, whole."""

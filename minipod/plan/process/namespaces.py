@@ -23,7 +23,7 @@ from minipod.kernel.mount import (
     file_system_type,
     mount,
     open_tree,
-    umount,
+    reunite,
     umount_if_mounted,
 )
 from minipod.kernel.path import RESOLVE_NO_SYMLINKS, openat2
@@ -90,7 +90,7 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
         if "net" in self.pins:
             folder = os.path.dirname(self.pins["net"])
             with contextlib.suppress(FileNotFoundError), _turn(folder):
-                _unshare(folder)
+                reunite(folder)  # with the last that has a name; `ip netns add` makes it again where it is missing
 
 
 def _turn(folder: str) -> contextlib.AbstractContextManager[None]:
@@ -117,15 +117,6 @@ def _share(folder: str) -> None:
             raise
         mount(folder, folder, None, MS_BIND | MS_REC)
         mount(None, folder, None, MS_SHARED)
-
-
-def _unshare(folder: str) -> None:
-    """With the last network namespace that has a name; `ip netns add` makes it again where it is missing."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # in use, or no mount point
-        is_empty = next(entries, None) is None
-        entries.close()
-        if is_empty:
-            umount(folder)
 
 
 def _in_thread(work: Callable[[], None]) -> None:
