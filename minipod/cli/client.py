@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from minipod import __version__
-from minipod.cli.patience import patience, wait_of
+from minipod.cli.patience import patience, peer_pid, wait_of
 from minipod.cli.trouble import problem
 from minipod.cli.values import TYPE_CHECKING, Object
 from minipod.errors import (
@@ -63,11 +63,6 @@ def error_of(error: Object) -> MinipodError:
     if kind in _ERRORS:
         return _ERRORS[kind](message)
     return RemoteError(message, int(error.get("exit", 3)) or 3)
-
-
-def _peer(sock: _socket.socket) -> int:
-    """The pid of the process that listens at the other end (unix(7), SO_PEERCRED)."""
-    return int.from_bytes(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 4), sys.byteorder)
 
 
 class Channel:
@@ -279,7 +274,7 @@ class Client:
         except OSError as error:
             sock.close()
             raise AgentError(problem(error, self.paths.agent_socket)) from None
-        if is_being_killed(_peer(sock)):  # its socket is there as long as a thread of it hangs in the kernel
+        if is_being_killed(peer_pid(sock)):  # its socket is there as long as a thread of it hangs in the kernel
             sock.close()
             return None
         return Channel(sock, self._trace)

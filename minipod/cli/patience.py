@@ -86,7 +86,7 @@ class Patience:
 
     def during(self, what: str, sock: _socket.socket | None = None, why: Callable[[], str] | None = None) -> _During:
         """A context in which `what` is waited for; `sock`: a connection to who is waited for. `why`: see `Wait`."""
-        return _During(self, Wait(what, _peer(sock) if sock is not None else 0, why=why))
+        return _During(self, Wait(what, peer_pid(sock) if sock is not None else 0, why=why))
 
     def _set_timer(self) -> None:
         now_s = time.monotonic()
@@ -125,7 +125,7 @@ class _During:
 
 def wait_of(message: Object, sock: _socket.socket) -> Wait:
     """What a request waits for."""
-    return Wait(described(message), _peer(sock), bool(message.get("watch")) or message.get("verb") in _LASTING)
+    return Wait(described(message), peer_pid(sock), bool(message.get("watch")) or message.get("verb") in _LASTING)
 
 
 def described(message: Object) -> str:
@@ -136,7 +136,8 @@ def described(message: Object) -> str:
     return " ".join(str(word) for word in words if word)
 
 
-def _peer(sock: _socket.socket) -> int:
+def peer_pid(sock: _socket.socket) -> int:
+    """The pid of the process at the other end; 0 where that cannot be known. Loads less than `kernel.peer`."""
     try:
         credentials = sock.getsockopt(_socket.SOL_SOCKET, SO_PEERCRED, 12)
     except OSError:
