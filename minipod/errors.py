@@ -1,6 +1,6 @@
 """The exception tree (layer 0). What a user sees of an error is `str(error)`: one line, lower case.
 
-MinipodError                exit status 3 unless said otherwise
+MinipodError                exit status 3, FAILURE, unless another is named
  ├─ ManifestError           the input is wrong; exit status 2; `.errors` lists what and where
  │   └─ PatchError          a patch is wrong or does not fit the object; `.code` is the API server's HTTP status
  ├─ UsageError              the command line is wrong; exit status 2
@@ -18,6 +18,21 @@ MinipodError                exit status 3 unless said otherwise
 
 from __future__ import annotations
 
+SUCCESS, NEGATIVE, WRONG, FAILURE, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
+
+#: exit status of a command -> when: docs/cli.md has this table. `exec`, `attach` and `run` also give that of what ran
+EXIT_STATUSES: dict[int, str] = {
+    SUCCESS: "it worked",
+    NEGATIVE: "the answer is no: not found, exists already, in use, not true in time; a container failed; "
+    "`check`, `image verify` and `diff` found something",
+    WRONG: "the command line or a manifest is wrong: nothing was done",
+    FAILURE: "the host, the agent or the runtime failed",
+    126: "`exec`: the command cannot be executed",
+    127: "`exec`: there is no such command in the container",
+    INTERRUPTED: "interrupted: Ctrl-C",
+    NO_READER: "the reader of the output has gone (SIGPIPE)",
+}
+
 
 def utf8(text: str) -> str:
     """Text that can be stored and sent: a path in it need not be UTF-8, and a container may have chosen its name."""
@@ -27,7 +42,7 @@ def utf8(text: str) -> str:
 class MinipodError(Exception):
     """Base of all errors that minipod raises on purpose."""
 
-    exit_status = 3
+    exit_status = FAILURE
 
     def __init__(self, message: object = "") -> None:
         super().__init__(utf8(str(message)))
@@ -36,7 +51,7 @@ class MinipodError(Exception):
 class ManifestError(MinipodError):
     """The manifest is wrong. `errors` holds every finding, each with its place."""
 
-    exit_status = 2
+    exit_status = WRONG
 
     def __init__(self, message: str, errors: list[object] | None = None) -> None:
         super().__init__(message)
@@ -52,19 +67,19 @@ class PatchError(ManifestError):
 
 
 class UsageError(MinipodError):
-    exit_status = 2
+    exit_status = WRONG
 
 
 class NotFoundError(MinipodError):
-    exit_status = 1
+    exit_status = NEGATIVE
 
 
 class ConflictError(MinipodError):
-    exit_status = 1
+    exit_status = NEGATIVE
 
 
 class ExpiredError(MinipodError):
-    exit_status = 1
+    exit_status = NEGATIVE
 
 
 class HostError(MinipodError):

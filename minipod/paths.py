@@ -1,4 +1,4 @@
-"""Places and names (layer 0): everything that derives from `--root` and `--state`. Makes nothing.
+"""Places and names (layer 0): everything that derives from `--run-dir` and `--data-dir`. Makes nothing.
 
 The CLI imports this on every call, so it imports almost nothing itself.
 """
@@ -15,6 +15,12 @@ _VERSION_AND_PID = "000.00.00-4194304"
 NAME_MAX = 255  # bytes of a file's name
 DEFAULT_ROOT = "/run/minipod"
 DEFAULT_STATE = "/var/lib/minipod"
+#: The options and variables that move them. The first name of each is shown; the others are the old ones, which podman
+#: and containerd use the other way round.
+RUN_DIR_OPTIONS = ("--run-dir", "--root")
+DATA_DIR_OPTIONS = ("--data-dir", "--state")
+RUN_DIR_VARIABLES = ("MINIPOD_RUN_DIR", "MINIPOD_ROOT")
+DATA_DIR_VARIABLES = ("MINIPOD_DATA_DIR", "MINIPOD_STATE")
 LOG_FOLDERS = (
     3  # above a log file, no links: pods, the pod's, its container's; a pod may have a hostPath to any of them
 )
@@ -23,6 +29,10 @@ LOG_FOLDERS = (
 def large_files() -> str:
     """Where temporary files go that may be as large as an image: /tmp may be in memory, or allow no devices."""
     return os.environ.get("TMPDIR") or "/var/tmp"
+
+
+def _from_env(names: tuple[str, ...], default: str) -> str:
+    return next((value for name in names if (value := os.environ.get(name))), default)
 
 
 class Paths:
@@ -36,10 +46,9 @@ class Paths:
 
     @classmethod
     def from_env(cls, root: str | None = None, state: str | None = None) -> Paths:
-        """From the command line's values, else `MINIPOD_ROOT` and `MINIPOD_STATE`, else the defaults."""
+        """From the command line's values, else the environment's, else the defaults."""
         return cls(
-            root or os.environ.get("MINIPOD_ROOT") or DEFAULT_ROOT,
-            state or os.environ.get("MINIPOD_STATE") or DEFAULT_STATE,
+            root or _from_env(RUN_DIR_VARIABLES, DEFAULT_ROOT), state or _from_env(DATA_DIR_VARIABLES, DEFAULT_STATE)
         )
 
     @property
@@ -67,7 +76,7 @@ class Paths:
         longest = f"{self.root}/spawners/{_VERSION_AND_PID}.sock"
         if len(longest.encode()) > SOCKET_PATH_MAX:
             most = SOCKET_PATH_MAX - len(longest.encode()) + len(self.root.encode())
-            raise UsageError(f"--root {self.root}: is too long for unix sockets: at most {most} bytes")
+            raise UsageError(f"--run-dir {self.root}: is too long for unix sockets: at most {most} bytes")
 
     @property
     def pod_logs(self) -> str:

@@ -26,7 +26,7 @@ KTHREADD = 2
 NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3
 NETLINK_NETFILTER, NFT_MSG_GETTABLE, NFTA_TABLE_NAME = 12, 10 << 8 | 1, 1
 CGROUP = Path("/sys/fs/cgroup")
-#: below <root> and <state>, these folders are empty once every pod is gone
+#: below <run-dir> and <data-dir>, these folders are empty once every pod is gone
 EMPTY_IN_ROOT = ("sandboxes", "containers", "leases", "exits")
 EMPTY_IN_STATE = ("pods", "log/pods")
 

@@ -32,7 +32,7 @@ class Node:
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
-        self.env = {"MINIPOD_ROOT": paths.root, "MINIPOD_STATE": paths.state, "PYTHONPATH": str(CHECKOUT)}
+        self.env = {"MINIPOD_RUN_DIR": paths.root, "MINIPOD_DATA_DIR": paths.state, "PYTHONPATH": str(CHECKOUT)}
 
     def __call__(
         self, *args: object, input: str | None = None, check: bool = True, timeout_s: float = COMMAND_TIMEOUT_S

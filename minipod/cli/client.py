@@ -222,7 +222,7 @@ class Request:
 
 
 class Client:
-    """Reaches the agent of one `--root`, starting one where none answers."""
+    """Reaches the agent of one `--run-dir`, starting one where none answers."""
 
     def __init__(self, paths: Paths, config: str | None = None, trace: bool = False, verb: str = "") -> None:
         self.paths = paths

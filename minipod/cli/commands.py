@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from minipod.paths import DATA_DIR_OPTIONS, RUN_DIR_OPTIONS
+
 #: verb -> what it does; the module is `minipod.cli.verbs.<verb>`. The order is that of `minipod --help`.
 VERBS: dict[str, str] = {
     "run": "run the pods of a manifest, follow their logs",
@@ -35,7 +37,7 @@ VERBS: dict[str, str] = {
     "completion": "print a completion script for bash, zsh or fish",
 }
 #: the global options that take a value
-VALUE_OPTIONS = ("--root", "--state", "--config", "-n", "--namespace", "--request-timeout")
+VALUE_OPTIONS = (*RUN_DIR_OPTIONS, *DATA_DIR_OPTIONS, "--config", "-n", "--namespace", "--request-timeout")
 
 
 def find_verb(argv: list[str]) -> tuple[str | None, list[str]]:

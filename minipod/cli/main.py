@@ -13,10 +13,8 @@ import sys
 from minipod.cli.commands import VERBS, find_verb
 from minipod.cli.patience import patience
 from minipod.cli.show.output import escaping_streams, flush
-from minipod.errors import MinipodError, UsageError
+from minipod.errors import FAILURE, INTERRUPTED, NO_READER, SUCCESS, WRONG, MinipodError, UsageError
 from minipod.terminal import indented
-
-EXIT_INTERRUPTED = 130
 
 
 def usage() -> str:
@@ -31,8 +29,8 @@ def usage() -> str:
     lines += [
         "",
         "Global options:",
-        "  --root DIR         what dies with the boot (MINIPOD_ROOT; /run/minipod)",
-        "  --state DIR        what survives it (MINIPOD_STATE; /var/lib/minipod)",
+        "  --run-dir DIR      what dies with the boot (MINIPOD_RUN_DIR; /run/minipod)",
+        "  --data-dir DIR     what survives it (MINIPOD_DATA_DIR; /var/lib/minipod)",
         "  --config FILE      the configuration (MINIPOD_CONFIG; /etc/minipod/config.toml)",
         "  -n, --namespace N  the namespace of the pods (default)",
         "  --request-timeout D  give up on a request that has no answer after 5s, 2m …",
@@ -56,7 +54,7 @@ def main(argv: list[str]) -> int:
         if verb == "help" and rest and rest[0] in VERBS:
             return main([rest[0], "--help"])
         print(usage(), file=sys.stdout if wanted else sys.stderr)
-        return 0 if wanted else UsageError.exit_status
+        return SUCCESS if wanted else WRONG
     if verb not in VERBS:
         from minipod.cli.habits import suggestion
 
@@ -95,20 +93,20 @@ def _guarded(argv: list[str]) -> int:
     except BrokenPipeError:
         # the reader closed the pipe: as quiet as a program that SIGPIPE ended, and no complaint at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+        return NO_READER
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return INTERRUPTED
     except OSError as error:
         print(f"error: {_problem(error)}", file=sys.stderr)
-        return 3
+        return FAILURE
     except MemoryError:
         print("error: not enough memory: free some, or raise the limits: ulimit -v, ulimit -d", file=sys.stderr)
-        return 3
+        return FAILURE
     except Exception as error:
         if any(word in ("-v", "--verbose") for word in argv):
             raise
         print(f"error: internal error: {type(error).__name__}: {error}; -v shows where", file=sys.stderr)
-        return 3
+        return FAILURE
 
 
 def _problem(error: OSError) -> str:

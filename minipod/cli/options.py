@@ -10,7 +10,7 @@ from minipod.cli.commands import VALUE_OPTIONS
 from minipod.cli.patience import patience
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import UsageError
-from minipod.paths import Paths
+from minipod.paths import DATA_DIR_OPTIONS, RUN_DIR_OPTIONS, Paths
 
 if TYPE_CHECKING:
     from typing import NoReturn, Protocol
@@ -115,8 +115,8 @@ def parser_for(verb: str, module: VerbModule) -> Parser:
     parser.switched_off = []
     module.configure(parser)
     group = parser.add_argument_group("global options")
-    group.add_argument("--root", metavar="DIR", help="what dies with the boot (MINIPOD_ROOT; /run/minipod)")
-    group.add_argument("--state", metavar="DIR", help="what survives it (MINIPOD_STATE; /var/lib/minipod)")
+    _add_place(group, "root", RUN_DIR_OPTIONS, "what dies with the boot (MINIPOD_RUN_DIR; /run/minipod)")
+    _add_place(group, "state", DATA_DIR_OPTIONS, "what survives it (MINIPOD_DATA_DIR; /var/lib/minipod)")
     group.add_argument("--config", metavar="FILE", help="the configuration (MINIPOD_CONFIG; /etc/minipod/config.toml)")
     group.add_argument("-n", "--namespace", metavar="N", help="the namespace of the pods (default)")
     group.add_argument(
@@ -126,6 +126,13 @@ def parser_for(verb: str, module: VerbModule) -> Parser:
     )
     group.add_argument("-v", "--verbose", action="count", default=0, help="show what is sent to the agent")
     return parser
+
+
+def _add_place(group: argparse._ArgumentGroup, dest: str, names: tuple[str, ...], words: str) -> None:
+    """The first name is shown, the old ones are not."""
+    shown, *old = names
+    group.add_argument(shown, dest=dest, metavar="DIR", help=words)
+    group.add_argument(*old, dest=dest, metavar="DIR", help=argparse.SUPPRESS)
 
 
 def parse(verb: str, module: VerbModule, words: list[str]) -> argparse.Namespace:

@@ -6,6 +6,7 @@ import argparse
 
 from minipod.cli.commands import VERBS
 from minipod.cli.options import Parser, load_verb, parser_for
+from minipod.errors import EXIT_STATUSES
 
 GLOBAL = "global options"
 HEAD = """# The command line
@@ -13,13 +14,18 @@ HEAD = """# The command line
 kubectl's verbs, flags, output and wording wherever there is one; this page is made from the program
 (`python -m minipod.cli.reference > docs/cli.md`). Global options stand before or after the command.
 
-Exit status: 0 when it worked; 1 when what was asked for is not there, did not come true or failed; 2 for a wrong
-command line or manifest; 3 when the host or the runtime failed; 130 when interrupted. `exec` gives the command's own,
-`run` of a pod with a single container the container's. Errors are one line on stderr. `NO_COLOR` and a pipe switch
-colours off.
+Errors are one line on stderr. `NO_COLOR` and a pipe switch colours off.
+
+| exit status | when |
+|---|---|
+{statuses}
+`exec` and `attach` exit as what they ran, `run` of a pod with a single container as the container.
 
 | global option | what it does |
 |---|---|
+{options}
+`--root`, `--state`, `MINIPOD_ROOT` and `MINIPOD_STATE` are the old names of `--run-dir`, `--data-dir` and their
+variables; they still work.
 """
 EXAMPLES = {
     "run": ["minipod run pod.yaml", "minipod run -d --until ready --timeout 1m pod.yaml", "minipod run - < pod.yaml"],
@@ -57,7 +63,9 @@ EXAMPLES = {
 def text() -> str:
     """The whole page."""
     some = parser_for("version", load_verb("version"))
-    lines = [HEAD + "".join(_row(action) for action in _actions(some, is_global=True))]
+    statuses = "".join(f"| {status} | {when} |\n" for status, when in EXIT_STATUSES.items())
+    options = "".join(_row(action) for action in _actions(some, is_global=True))
+    lines = [HEAD.format(statuses=statuses, options=options)]
     lines += [f"\n{_section(verb, parser_for(verb, load_verb(verb)))}" for verb in VERBS]
     return "".join(lines)
 
@@ -84,8 +92,12 @@ def _operand(action: argparse.Action) -> str:
 
 def _actions(parser: Parser, is_global: bool) -> list[argparse.Action]:
     found = {id(action) for group in parser._action_groups if group.title == GLOBAL for action in group._group_actions}
-    options = [action for action in parser._actions if action.option_strings and action.dest != "help"]
+    options = [action for action in parser._actions if action.option_strings and is_shown(action)]
     return [action for action in options if (id(action) in found) == is_global]
+
+
+def is_shown(action: argparse.Action) -> bool:
+    return action.dest != "help" and action.help != argparse.SUPPRESS
 
 
 def _row(action: argparse.Action) -> str:

@@ -13,6 +13,7 @@ import time
 from minipod.cli.trouble import problem
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import AgentError, HostError
+from minipod.paths import DATA_DIR_OPTIONS, RUN_DIR_OPTIONS
 
 if TYPE_CHECKING:
     from minipod.paths import Paths
@@ -89,7 +90,7 @@ def agent_command(paths: Paths, config: str | None, *more: str) -> list[str]:
     program = os.path.join(_PACKAGE, "serve", "__main__.py")  # the file: -m would import runpy first, 5 ms
     command = [sys.executable, "-I" if sys.flags.isolated else "-P"]
     command += ["-B", program] if sys.dont_write_bytecode else [program]
-    command += ["--root", paths.root, "--state", paths.state]
+    command += [RUN_DIR_OPTIONS[0], paths.root, DATA_DIR_OPTIONS[0], paths.state]
     if config:
         command += ["--config", os.path.abspath(config)]
     return command + list(more)

@@ -27,7 +27,7 @@ _held = threading.local()
 
 @contextmanager
 def host_lock(patience_s: float = PATIENCE_S) -> Iterator[int]:
-    """Excludes every other holder in the same network namespace, whatever its --root; reentrant in a thread.
+    """Excludes every other holder in the same network namespace, whatever its --run-dir; reentrant in a thread.
 
     Yields the inode number of the namespace, which is in the lock's name: instances that share the network also share
     /run. Waits at most `patience_s`, so never on an event loop. Raises HostError that names the holder.

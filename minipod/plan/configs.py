@@ -151,7 +151,7 @@ class ContainerConfig(_Value, frozen=True, kw_only=True):
     security: SecurityContext = SecurityContext()
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
-    directory: str  # <state>/pods/<uid>/containers/<name>/<attempt>: upper, work, rootfs
+    directory: str  # <data-dir>/pods/<uid>/containers/<name>/<attempt>: upper, work, rootfs
     termination_message_path: str = "/dev/termination-log"
     termination_message_host_path: str = ""
 

@@ -53,7 +53,7 @@ RECORD = "sandbox.json"
 
 
 class MakeSandboxFolder(HostOperation, frozen=True):
-    """The sandbox's directory below <root>/sandboxes, which becomes a mount for all of them.
+    """The sandbox's directory below <run-dir>/sandboxes, which becomes a mount for all of them.
 
     Its record is left: by it the agent that comes after a killed one goes on.
     """

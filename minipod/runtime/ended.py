@@ -7,7 +7,7 @@ import contextlib
 import select
 from collections.abc import AsyncIterator
 
-from minipod.errors import ContainerError
+from minipod.errors import NEGATIVE, ContainerError
 from minipod.runtime.container import Container
 from minipod.runtime.status import ContainerState
 
@@ -17,7 +17,7 @@ _STATUS_S = 5.0  # from the end of the process to its status: until the output i
 class ContainerEndedError(ContainerError):
     """Something needs a running container, and this one has ended. `.exit_code` is None where it is not known yet."""
 
-    exit_status = 1
+    exit_status = NEGATIVE
 
     def __init__(self, name: str, exit_code: int | None) -> None:
         known = "" if exit_code is None else f" (exit code {exit_code})"

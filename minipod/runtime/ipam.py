@@ -3,8 +3,8 @@
 The file's first line is all leases as they were at some moment, each further line what one sandbox has got or given
 back since: so a change costs the same however many leases there are. The file is replaced by rename before it gets
 long; a last line that is not whole (the writer was killed, the disk is full) never happened. The functions on leases
-are pure. Without a lease there is no file in `<root>/leases`; subnets and the next offset are then in
-`<root>/network.json`.
+are pure. Without a lease there is no file in `<run-dir>/leases`; subnets and the next offset are then in
+`<run-dir>/network.json`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LeaseFile:
-    """`<root>/leases/leases.json`. What was there before the last boot counts as empty."""
+    """`<run-dir>/leases/leases.json`. What was there before the last boot counts as empty."""
 
     def __init__(self, root: str) -> None:
         self._directory = f"{root}/leases"

@@ -1,4 +1,4 @@
-"""Compiled seccomp filters (layer 3): profile -> BPF program, compiled once and kept in `<state>/cache`.
+"""Compiled seccomp filters (layer 3): profile -> BPF program, compiled once and kept in `<data-dir>/cache`.
 
 RuntimeDefault is compiled here, a Localhost profile by a process of its own: libseccomp may take hours for comparisons
 that fit on one page. Installing the filter is the child's work: `plan.process.identity.InstallSeccompFilter`.

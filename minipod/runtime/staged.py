@@ -1,8 +1,8 @@
 """What is on its way from a container's pipe into its log, in memory that survives a kill -9 of the agent (layer 3).
 
 What read(2) has taken out of a pipe is in the reader's memory alone until it is written. Here that memory is a mapped
-file of `<root>/staged`, one for each thread that writes logs. The next agent (`recover`) finds in it what was read, and
-how much of it the log has, and puts the rest to the unfinished line of its stream. Costs no system call.
+file of `<run-dir>/staged`, one for each thread that writes logs. The next agent (`recover`) finds in it what was read,
+and how much of it the log has, and puts the rest to the unfinished line of its stream. Costs no system call.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ KEPT_BYTES = 1 << 20  # what is kept of a log that was too long: its end
 
 
 class AgentLog(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to stderr. Where that is a file (`<root>/agent.log`) longer than MAX_BYTES, it is cut to its end."""
+    """Writes to stderr. Where that is a file (`<run-dir>/agent.log`) longer than MAX_BYTES, it is cut to its end."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)

@@ -79,9 +79,7 @@ def _acquire_state(paths: Paths) -> int:
         pid, _, root = _holder(fd).partition(" ")
         if root != paths.root or not _flock(fd):  # of this root: it is exiting, as above
             os.close(fd)
-            raise HostError(
-                f"{paths.state}: agent {pid} of {root} keeps its pods there: give each root its own --state"
-            )
+            raise HostError(f"{paths.state}: agent {pid} of {root} keeps its pods there: give each its own --data-dir")
     _sign(fd, f"{os.getpid()} {paths.root}")
     return fd
 

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from minipod.errors import MinipodError
+from minipod.errors import FAILURE, MinipodError
 from minipod.failpoint import reached
 from minipod.serve.options import Options, parse
 
@@ -33,12 +33,12 @@ def main(arguments: Sequence[str]) -> int:
         message = text_of(error) if error.filename else f"agent: {text_of(error)}"
         _notify(options, message)
         print(f"minipod agent: {message}", file=sys.stderr)
-        return 3
+        return FAILURE
     except MemoryError:
         message = "not enough memory to start the agent: free some, or start it without ulimit -v and ulimit -d"
         _notify(options, message)
         print(f"minipod agent: {message}", file=sys.stderr)
-        return 3
+        return FAILURE
     except Exception as error:
         _notify(options, f"internal error: {type(error).__name__}: {error}: see agent.log")
         raise

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minipod.errors import UsageError
-from minipod.paths import Paths
+from minipod.paths import DATA_DIR_OPTIONS, RUN_DIR_OPTIONS, Paths
 
-USAGE = "minipod agent [--root DIR] [--state DIR] [--config FILE] [--auto] [--check] [--ready-fd N]"
+USAGE = "minipod agent [--run-dir DIR] [--data-dir DIR] [--config FILE] [--auto] [--check] [--ready-fd N]"
+#: an option that takes a value -> the name that it is kept under
+_VALUED = {
+    **dict.fromkeys(RUN_DIR_OPTIONS, RUN_DIR_OPTIONS[0]),
+    **dict.fromkeys(DATA_DIR_OPTIONS, DATA_DIR_OPTIONS[0]),
+    "--config": "--config",
+    "--ready-fd": "--ready-fd",
+}
 
 
 class Options:
@@ -37,15 +44,15 @@ def parse(arguments: Sequence[str]) -> Options:
             auto = True
         elif argument == "--check":
             check = True
-        elif name in ("--root", "--state", "--config", "--ready-fd"):
+        elif name in _VALUED:
             option = value if equals else next(rest, None)
             if option is None:
                 raise UsageError(f"{name}: needs a value: {USAGE}")
-            values[name] = option
+            values[_VALUED[name]] = option
         else:
             raise UsageError(f"unknown option {argument}: {USAGE}")
     ready = values.get("--ready-fd", "-1")
     if not ready.lstrip("-").isascii() or not ready.lstrip("-").isdigit():
         raise UsageError(f"--ready-fd {ready}: not a descriptor's number")
-    paths = Paths.from_env(values.get("--root"), values.get("--state"))
+    paths = Paths.from_env(values.get(RUN_DIR_OPTIONS[0]), values.get(DATA_DIR_OPTIONS[0]))
     return Options(paths, values.get("--config"), auto, int(ready), check)

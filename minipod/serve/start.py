@@ -10,7 +10,7 @@ import stat
 from minipod import __version__
 from minipod.errors import HostError
 from minipod.kernel.remove import remove_tree
-from minipod.paths import Paths
+from minipod.paths import DATA_DIR_OPTIONS, RUN_DIR_OPTIONS, Paths
 
 #: directories in the root and state directories -> whether only the root user may read them
 _PRIVATE = {
@@ -35,7 +35,7 @@ def check_rights(paths: Paths) -> None:
 def check_host(paths: Paths) -> list[str]:
     """Creates the directories and repairs existing ones. Returns a line per repair. Raises HostError."""
     repaired = []
-    for option, folder in (("--root", paths.root), ("--state", paths.state)):
+    for option, folder in ((RUN_DIR_OPTIONS[0], paths.root), (DATA_DIR_OPTIONS[0], paths.state)):
         try:
             os.makedirs(folder, mode=0o711, exist_ok=True)
             repaired += repair(folder)

@@ -110,7 +110,7 @@ class Taken(NamedTuple):
 
 
 def minipod_pull(folder: Path, image: str) -> Callable[[], subprocess.Popen[bytes]]:
-    environment = {**os.environ, "MINIPOD_ROOT": f"{folder}/r", "MINIPOD_STATE": f"{folder}/s"}
+    environment = {**os.environ, "MINIPOD_RUN_DIR": f"{folder}/r", "MINIPOD_DATA_DIR": f"{folder}/s"}
     command = [sys.executable, "-I", str(CHECKOUT / "minipod" / "__main__.py"), "image", "pull", "-q", image]
     return lambda: subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 

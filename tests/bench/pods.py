@@ -44,7 +44,7 @@ class Bench:
         self.base = base
         self.paths = Paths(f"{base}/r", f"{base}/s")
         self.program = [sys.executable, "-I", str(CHECKOUT / "minipod" / "__main__.py")]
-        self.environment = {**os.environ, "MINIPOD_ROOT": self.paths.root, "MINIPOD_STATE": self.paths.state}
+        self.environment = {**os.environ, "MINIPOD_RUN_DIR": self.paths.root, "MINIPOD_DATA_DIR": self.paths.state}
         ImageStore(self.paths).ensure_default()
 
     def __call__(self, *args: str) -> str:

@@ -246,14 +246,14 @@ def test_an_agent_starts_after_a_boot_on_a_full_disk_and_stores_the_boot_once_th
 
 def test_a_root_that_is_too_long_and_a_state_that_cannot_be_written_are_reported(node: Node, tmp_path: Path) -> None:
     path = manifest(tmp_path, "p", container("a", "true"))
-    done = node("--root", tmp_path / ("r" * 100), "run", path, check=False)
+    done = node("--run-dir", tmp_path / ("r" * 100), "run", path, check=False)
     assert done.returncode == 2
     assert "too long for unix sockets" in done.stderr
     (tmp_path / "file").write_text("")
-    done = node("--state", tmp_path / "file", "--root", f"{node.paths.root}2", "run", path, check=False)
+    done = node("--data-dir", tmp_path / "file", "--run-dir", f"{node.paths.root}2", "run", path, check=False)
     shutil.rmtree(f"{node.paths.root}2")
     assert done.returncode == 3
-    assert "choose another --state" in done.stderr
+    assert "choose another --data-dir" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

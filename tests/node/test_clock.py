@@ -41,7 +41,7 @@ class Clock:
     def agent(self) -> Iterator[int]:
         """An agent until the end of the block, which kills it; its pid."""
         paths = self._node.paths
-        words = [str(self._file), "--root", paths.root, "--state", paths.state]
+        words = [str(self._file), "--run-dir", paths.root, "--data-dir", paths.state]
         with (
             open(f"{paths.root}/agent.log", "a") as log,
             subprocess.Popen(

@@ -339,7 +339,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(store: ImageStore, tmp_
 
 
 def test_two_loads_at_once_both_succeed(store: ImageStore, hello: Path, tmp_path: Path) -> None:
-    folders = ["--root", str(tmp_path / "root"), "--state", str(tmp_path / "state")]
+    folders = ["--run-dir", str(tmp_path / "root"), "--data-dir", str(tmp_path / "state")]
     command = [sys.executable, "-m", "minipod", *folders, "image", "load", str(hello)]
     loads = [subprocess.Popen([*command, "--name", f"n{i}"], stdout=subprocess.PIPE, cwd=CHECKOUT) for i in range(4)]
     for load in loads:

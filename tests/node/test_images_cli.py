@@ -22,7 +22,7 @@ def image(tmp_path: Path) -> Image:
     """`minipod image ARGS` with an empty store."""
 
     def run(*args: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "minipod", "--state", str(tmp_path / "state"), "image", *map(str, args)]
+        command = [sys.executable, "-m", "minipod", "--data-dir", str(tmp_path / "state"), "image", *map(str, args)]
         return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
     return run
@@ -88,6 +88,6 @@ def test_a_user_without_rights_is_asked_to_be_root(tmp_path: Path, image: Image,
         "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
         "sys.exit(main.guarded(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", program, "--state", str(tmp_path / "state"), "image", "ls"]
+    command = [sys.executable, "-c", program, "--data-dir", str(tmp_path / "state"), "image", "ls"]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.endswith("permission denied; run as root\n")) == (3, True), done.stderr

@@ -119,7 +119,7 @@ def test_an_older_command_leaves_an_agent_alone_whose_state_it_cannot_read(node:
         assert done.stderr == (
             f"error: the agent is minipod 9.9.9 and keeps running; minipod {minipod.__version__} cannot take over: "
             f"state database {node.paths.state}/minipod.db: written by a newer minipod (schema {SCHEMA_VERSION + 1}, "
-            f"this one knows {SCHEMA_VERSION}): use that version, or another --state\n"
+            f"this one knows {SCHEMA_VERSION}): use that version, or another --data-dir\n"
         )
     assert agent_of(node) == before
 
@@ -160,7 +160,7 @@ def test_an_agent_is_not_replaced_by_one_that_could_not_start(
     before = agent_of(node)
     broken = tmp_path / "broken.toml"
     broken.write_text("no_such_key = 1\n")
-    words = ("--config", str(broken)) if fault == "configuration" else ("--state", str(broken))
+    words = ("--config", str(broken)) if fault == "configuration" else ("--data-dir", str(broken))
     done = node(*words, "get", "pods", check=False)
     assert done.returncode != 0
     assert (

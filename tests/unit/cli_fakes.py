@@ -151,7 +151,7 @@ def fake_agent(folder: Path) -> Iterator[FakeAgent]:
 
 def minipod_command(paths: Paths, *words: str) -> int:
     """One command line in this process; its exit status."""
-    return guarded([words[0], "--root", paths.root, "--state", paths.state, *words[1:]])
+    return guarded([words[0], "--run-dir", paths.root, "--data-dir", paths.state, *words[1:]])
 
 
 def table_event(

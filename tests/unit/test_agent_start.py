@@ -29,11 +29,11 @@ def made_paths(folder: Path) -> Paths:
 
 
 def test_options_are_read_in_both_spellings() -> None:
-    parsed = options.parse(["--root", "/a", "--state=/b", "--auto", "--ready-fd", "7"])
+    parsed = options.parse(["--run-dir", "/a", "--data-dir=/b", "--auto", "--ready-fd", "7"])
     assert (parsed.paths.root, parsed.paths.state, parsed.auto, parsed.ready_fd) == ("/a", "/b", True, 7)
 
 
-@pytest.mark.parametrize("arguments", [["--fast"], ["--root"], ["--ready-fd", "x"], ["--ready-fd=\uff17"]])
+@pytest.mark.parametrize("arguments", [["--fast"], ["--run-dir"], ["--ready-fd", "x"], ["--ready-fd=\uff17"]])
 def test_wrong_options_are_reported(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
         options.parse(arguments)
@@ -44,7 +44,7 @@ def test_a_failure_is_one_line_on_the_ready_descriptor(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     read_fd, write_fd = os.pipe()
-    assert main.main(["--root", str(tmp_path / "r"), "--ready-fd", str(write_fd)]) == 3
+    assert main.main(["--run-dir", str(tmp_path / "r"), "--ready-fd", str(write_fd)]) == 3
     with open(read_fd) as ready:
         assert ready.read() == "the agent needs root: it makes namespaces, mounts and cgroups: use sudo\n"
     assert "needs root" in capsys.readouterr().err
@@ -63,7 +63,7 @@ def test_a_failure_after_the_start_is_not_written_to_what_has_the_ready_descript
 
     monkeypatch.setattr(main, "_run", run)
     with pytest.raises(ValueError, match="too late"):
-        main.main(["--root", str(tmp_path / "r"), "--ready-fd", str(write_fd)])
+        main.main(["--run-dir", str(tmp_path / "r"), "--ready-fd", str(write_fd)])
     os.close(write_fd)  # it is open still
     assert log.read_bytes() == b""
     with open(read_fd) as ready:
@@ -73,7 +73,7 @@ def test_a_failure_after_the_start_is_not_written_to_what_has_the_ready_descript
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     (tmp_path / "file").touch()
-    with pytest.raises(HostError, match=r"cannot be made: not a directory: choose another --root"):
+    with pytest.raises(HostError, match=r"cannot be made: not a directory: choose another --run-dir"):
         start.check_host(Paths(str(tmp_path / "file" / "r"), str(tmp_path / "s")))
 
 
@@ -104,7 +104,7 @@ def test_a_disk_that_cannot_be_written_is_reported_before_anything_begins(
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "write", broken)
-    with pytest.raises(HostError, match=r"cannot be written: input/output error: choose another --root"):
+    with pytest.raises(HostError, match=r"cannot be written: input/output error: choose another --run-dir"):
         start.check_host(Paths(str(tmp_path / "r"), str(tmp_path / "s")))
     monkeypatch.undo()
     assert list((tmp_path / "r").iterdir()) == []
@@ -301,3 +301,14 @@ def test_an_owner_that_is_no_longer_watched_is_not_reported() -> None:
             assert not called.done()
 
     asyncio.run(untold())
+
+
+def test_the_old_names_of_the_places_still_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["--root", "/a", "--state=/b"], ["--run-dir=/a", "--data-dir", "/b"]):
+        parsed = options.parse(arguments)
+        assert (parsed.paths.root, parsed.paths.state) == ("/a", "/b")
+    for names in (("MINIPOD_ROOT", "MINIPOD_STATE"), ("MINIPOD_RUN_DIR", "MINIPOD_DATA_DIR")):
+        for name, value in zip(names, ("/c", "/d"), strict=True):
+            monkeypatch.setenv(name, f"{value}{len(name)}")
+        parsed = options.parse([])
+        assert (parsed.paths.root, parsed.paths.state) == (f"/c{len(names[0])}", f"/d{len(names[1])}")

@@ -21,7 +21,7 @@ from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent
 STAND_IN = """
 import os, socket, sys
 ready = int(sys.argv[sys.argv.index("--ready-fd") + 1])
-root = sys.argv[sys.argv.index("--root") + 1]
+root = sys.argv[sys.argv.index("--run-dir") + 1]
 if os.path.exists(root + "/refuse"):
     os.write(ready, b"no bridge address is free\\n"); sys.exit(1)
 if os.path.exists(root + "/die"):
@@ -55,7 +55,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     spawn = os.posix_spawn
 
     def command(paths: Paths, config: str | None, *more: str) -> list[str]:
-        return [sys.executable, "-c", STAND_IN, "--root", paths.root, *more]
+        return [sys.executable, "-c", STAND_IN, "--run-dir", paths.root, *more]
 
     def recording_spawn(*args: Any, **options: Any) -> int:
         pids.append(spawn(*args, **options))

@@ -21,8 +21,8 @@ from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent
 
 def start(agent: FakeAgent, *words: str, **options: object) -> subprocess.Popen[bytes]:
     env = os.environ | {
-        "MINIPOD_ROOT": agent.paths.root,
-        "MINIPOD_STATE": agent.paths.state,
+        "MINIPOD_RUN_DIR": agent.paths.root,
+        "MINIPOD_DATA_DIR": agent.paths.state,
         "PYTHONPATH": str(CHECKOUT),
     }
     command = [sys.executable, "-m", "minipod", "exec", *words]

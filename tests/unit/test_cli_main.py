@@ -30,8 +30,16 @@ HEAVY = {"msgspec", "asyncio", "typing", "pathlib", "socket", "subprocess", "yam
 
 def test_global_options_may_stand_before_and_after_the_verb() -> None:
     assert find_verb(["-n", "x", "get", "pods"]) == ("get", ["-n", "x", "pods"])
-    args = parse("get", load_verb("get"), ["-n", "x", "pods", "--root=/r"])
+    args = parse("get", load_verb("get"), ["-n", "x", "pods", "--run-dir=/r"])
     assert (args.namespace, args.root, args.words) == ("x", "/r", ["pods"])
+
+
+def test_the_old_names_of_the_places_work_and_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    args = parse("get", load_verb("get"), ["pods", "--root", "/r", "--state=/s"])
+    assert (args.root, args.state, args.words) == ("/r", "/s", ["pods"])
+    assert find_verb(["--root", "/r", "--state", "/s", "get"]) == ("get", ["--root", "/r", "--state", "/s"])
+    shown = parser_for("get", load_verb("get")).format_help() + reference.text().partition("| global option")[0]
+    assert ("--run-dir" in shown, "--root" in shown) == (True, False)
 
 
 def test_options_and_names_may_be_mixed_in_any_order() -> None:
@@ -55,7 +63,7 @@ def test_a_dash_is_a_file_name() -> None:
 
 
 def test_global_options_are_found_behind_a_sub_verb() -> None:
-    args = parse("image", load_verb("image"), ["ls", "--root", "/r"])
+    args = parse("image", load_verb("image"), ["ls", "--run-dir", "/r"])
     assert (args.image_verb, args.root) == ("ls", "/r")
 
 
@@ -144,8 +152,8 @@ def test_hot_paths_import_nothing_heavy(tmp_path: Path) -> None:
     for argv in (["--help"], ["get", "pods"]):
         code = f"import sys; from minipod.cli.main import guarded; guarded({argv!r}); print(sorted(sys.modules))"
         env = os.environ | {
-            "MINIPOD_ROOT": f"{tmp_path}/r",
-            "MINIPOD_STATE": f"{tmp_path}/s",
+            "MINIPOD_RUN_DIR": f"{tmp_path}/r",
+            "MINIPOD_DATA_DIR": f"{tmp_path}/s",
             "PYTHONPATH": str(CHECKOUT),
         }
         done = subprocess.run([sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True)

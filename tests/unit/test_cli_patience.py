@@ -44,8 +44,8 @@ def agent(tmp_path: Path) -> Iterator[FakeAgent]:
 
 def start(agent: FakeAgent, *words: str) -> subprocess.Popen[str]:
     env = os.environ | {
-        "MINIPOD_ROOT": agent.paths.root,
-        "MINIPOD_STATE": agent.paths.state,
+        "MINIPOD_RUN_DIR": agent.paths.root,
+        "MINIPOD_DATA_DIR": agent.paths.state,
         "PYTHONPATH": str(CHECKOUT),
     }
     command = [sys.executable, "-c", IMPATIENT, *words]

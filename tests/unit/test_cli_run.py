@@ -231,7 +231,7 @@ def test_a_terminal_gets_colours_unless_it_wants_none(tmp_path: Path, manifest: 
     with fake_agent(tmp_path) as agent:
         Script(agent, tmp_path, "app", "db")
         env = os.environ | {"TERM": "xterm", "PYTHONPATH": str(CHECKOUT)} | ({"NO_COLOR": "1"} if plain else {})
-        paths = ["--root", agent.paths.root, "--state", agent.paths.state]
+        paths = ["--run-dir", agent.paths.root, "--data-dir", agent.paths.state]
         command = [sys.executable, "-m", "minipod", "run", manifest, *paths]
         assert subprocess.run(command, stdout=slave_fd, stderr=slave_fd, env=env, check=False).returncode == 0
     shown = os.read(master_fd, 10000).decode()

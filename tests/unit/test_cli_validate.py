@@ -32,7 +32,7 @@ def test_a_valid_manifest_ends_with_0(manifest: Any, capsys: pytest.CaptureFixtu
 
 def test_every_fault_is_a_line_with_its_place(manifest: Any, capsys: pytest.CaptureFixture[str]) -> None:
     path = manifest(POD + "    ports: [{containerPort: 70000}]\n    comand: [x]\n")
-    assert cli.main(["validate", path]) == 1
+    assert cli.main(["validate", path]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{path}:8:14: spec.containers[0].ports[0].containerPort: Invalid value: 70000")
     assert lines[1].startswith(f'{path}:9:5: spec.containers[0].comand: unknown field; did you mean "command"')
@@ -40,7 +40,7 @@ def test_every_fault_is_a_line_with_its_place(manifest: Any, capsys: pytest.Capt
 
 def test_json_lists_every_document(manifest: Any, capsys: pytest.CaptureFixture[str]) -> None:
     path = manifest(f"{POD}---\n{POD.replace('name: p', 'name: P')}")
-    assert cli.main(["validate", "-o", "json", path]) == 1
+    assert cli.main(["validate", "-o", "json", path]) == 2
     good, bad = json.loads(capsys.readouterr().out)
     assert good == {
         "file": path,
@@ -75,11 +75,11 @@ def test_unknown_fields_are_warnings_when_not_strict(manifest: Any, capsys: pyte
     path = manifest(POD + "  foo: 1\n")
     assert cli.main(["validate", "--strict=false", path]) == 0
     assert "warning" in capsys.readouterr().err
-    assert cli.main(["validate", "--strict=true", path]) == 1
+    assert cli.main(["validate", "--strict=true", path]) == 2
 
 
 def test_many_files_are_checked_and_an_empty_one_is_wrong(manifest: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["validate", manifest(POD), manifest("", "empty.yaml")]) == 1
+    assert cli.main(["validate", manifest(POD), manifest("", "empty.yaml")]) == 2
     assert "empty.yaml: there is no object in it" in capsys.readouterr().err
 
 

@@ -148,7 +148,7 @@ def on_terminal(tmp_path: Path, *words: str, prepare: Callable[[Any], None]) -> 
     master_fd, slave_fd = pty.openpty()
     with fake_agent(tmp_path) as agent:
         prepare(agent)
-        options = ["--root", agent.paths.root, "--state", agent.paths.state]
+        options = ["--run-dir", agent.paths.root, "--data-dir", agent.paths.state]
         env = os.environ | {"TERM": "xterm", "NO_COLOR": "1", "PYTHONPATH": str(CHECKOUT)}
         command = [sys.executable, "-m", "minipod", words[0], *options, *words[1:]]
         subprocess.run(command, stdout=slave_fd, stderr=slave_fd, env=env, check=False)

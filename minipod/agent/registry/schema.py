@@ -23,7 +23,7 @@ def refuse_newer(path: str, found: int) -> None:
     if found > SCHEMA_VERSION:
         raise HostError(
             f"state database {path}: written by a newer minipod (schema {found}, this one knows "
-            f"{SCHEMA_VERSION}): use that version, or another --state"
+            f"{SCHEMA_VERSION}): use that version, or another --data-dir"
         )
 
 

@@ -63,7 +63,7 @@ class EventRecord(msgspec.Struct, frozen=True):
 
 
 class Store:
-    """`<state>/minipod.db`. One process, one thread. Every method may raise HostError (disk full, damaged file)."""
+    """`<data-dir>/minipod.db`. One process, one thread. Every method may raise HostError (disk full, damaged file)."""
 
     def __init__(self, path: str) -> None:
         """Opens or makes the file. Raises HostError naming the file, what is wrong with it and what to do."""
@@ -374,5 +374,5 @@ def _remedy(error: sqlite3.Error, path: str) -> str:
     if "disk I/O error" in text:
         return f"{text}: see the kernel's log for the device below {os.path.dirname(path)}"
     if "locked" in text:
-        return "another process holds it open: end that process, or use another --state"
+        return "another process holds it open: end that process, or use another --data-dir"
     return text

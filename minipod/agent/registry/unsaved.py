@@ -44,7 +44,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class Unsaved:
-    """`<root>/unsaved/<uid>`, one file a pod. Methods raise OSError where the root is full as well."""
+    """`<run-dir>/unsaved/<uid>`, one file a pod. Methods raise OSError where the root is full as well."""
 
     def __init__(self, folder: str, store: Store) -> None:
         self._folder = folder

@@ -9,6 +9,7 @@ from minipod.cli.finding import Finding
 from minipod.cli.show.output import write_painted
 from minipod.cli.show.style import Style
 from minipod.cli.show.table import table
+from minipod.errors import NEGATIVE, SUCCESS
 from minipod.terminal import escaped
 
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps([{key: getattr(finding, key) for key in fields} for finding in findings], indent=2))
     else:
         write_painted(render(findings))
-    return 1 if any(finding.is_fatal for finding in findings) else 0
+    return NEGATIVE if any(finding.is_fatal for finding in findings) else SUCCESS
 
 
 def probed(probe: Callable[[], list[Finding]]) -> list[Finding]:

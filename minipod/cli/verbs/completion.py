@@ -12,7 +12,7 @@ KIND_VERBS = ("describe", "delete", "get")
 FILE_VERBS = ("run", "apply", "plan", "validate")
 SHELLS = ("bash", "zsh", "fish")
 VALUES = {"--output": "wide yaml json name jsonpath=", "--until": "created running ready succeeded"}
-PLACES = ("--filename", "--root", "--state", "--config")
+PLACES = ("--filename", "--run-dir", "--data-dir", "--config")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -125,14 +125,14 @@ _minipod() {{
         fi
         case "$word" in
             --) return ;;
-            --root|--state|-n|--namespace) globals+=("$word"); skip=keep ;;
+            --run-dir|--data-dir|--root|--state|-n|--namespace) globals+=("$word"); skip=keep ;;
             {valued}) skip=yes ;;
             -*) ;;
             *) if [[ -z $verb ]]; then verb="$word"; elif [[ -z $pod ]]; then pod="$word"; fi ;;
         esac
     done
     if [[ -z $verb ]]; then
-        COMPREPLY=($(compgen -W "{verbs} --root --state --config --namespace --help" -- "$cur"))
+        COMPREPLY=($(compgen -W "{verbs} --run-dir --data-dir --config --namespace --help" -- "$cur"))
         return
     fi
     case "$verb" in

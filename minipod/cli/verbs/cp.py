@@ -17,7 +17,7 @@ from minipod.cli.pods import default_container, get_pod
 from minipod.cli.show.output import warn
 from minipod.cli.trouble import problem
 from minipod.cli.values import Object
-from minipod.errors import AgentError, UsageError
+from minipod.errors import AgentError, HostError, MinipodError, NotFoundError, UsageError
 from minipod.kernel.path import open_in_root
 
 FORMAT = "filespec must match the canonical format: [[namespace/]pod:]file/path"
@@ -96,7 +96,7 @@ def download(args: argparse.Namespace, root_fd: int, path: str, target: str) -> 
     try:
         source_fd = open_in_root(root_fd, path)
     except OSError as error:
-        raise UsageError(f"{path}: {os.strerror(error.errno or 0).lower()} in the container") from None
+        raise _problem(error, f"{path} in the container") from None
     copier = Copier(warn, links=False, owner=(os.geteuid(), os.getegid()), preserve=not args.no_preserve)
     try:
         is_folder = stat.S_ISDIR(os.fstat(source_fd).st_mode)
@@ -114,7 +114,7 @@ def download(args: argparse.Namespace, root_fd: int, path: str, target: str) -> 
         with _Folder(target) as folder_fd:
             copier.copy(source_fd, folder_fd, name, path)
     except OSError as error:
-        raise _usage_error(error, target) from None
+        raise _problem(error, target) from None
     finally:
         os.close(source_fd)
 
@@ -124,7 +124,7 @@ def upload(args: argparse.Namespace, source: str, root_fd: int, path: str, user:
     try:
         source_fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise UsageError(f"{source} doesn't exist in local filesystem") from None
+        raise NotFoundError(f"{source} doesn't exist in local filesystem") from None
     owner = user if user[0] or args.no_preserve else None  # as tar: root keeps the owner, others own what they make
     copier = Copier(warn, links=True, owner=owner, preserve=not args.no_preserve)
     try:
@@ -134,7 +134,7 @@ def upload(args: argparse.Namespace, source: str, root_fd: int, path: str, user:
         finally:
             os.close(folder_fd)
     except OSError as error:
-        raise _usage_error(error, f"{path} in the container") from None
+        raise _problem(error, f"{path} in the container") from None
     finally:
         os.close(source_fd)
 
@@ -167,5 +167,7 @@ class _Folder:
         os.close(self._fd)
 
 
-def _usage_error(error: OSError, place: str) -> UsageError:
-    return UsageError(problem(error, place))
+def _problem(error: OSError, place: str) -> MinipodError:
+    """A path that is not there or that another file obstructs is not found; all else is the host's failure."""
+    kind = NotFoundError if isinstance(error, (FileNotFoundError, NotADirectoryError, FileExistsError)) else HostError
+    return kind(problem(error, place))

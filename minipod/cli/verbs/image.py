@@ -8,7 +8,7 @@ import sys
 
 from minipod.cli.options import paths_of
 from minipod.cli.values import TYPE_CHECKING
-from minipod.errors import UsageError
+from minipod.errors import NEGATIVE, SUCCESS, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -253,7 +253,7 @@ def _verify(store: ImageStore, args: argparse.Namespace) -> int:
     if not findings:
         whole = len(store.list())
         print("1 image is whole" if whole == 1 else f"{whole} images are whole")
-    return 1 if findings else 0
+    return NEGATIVE if findings else SUCCESS
 
 
 def _short(image_id: str) -> str:

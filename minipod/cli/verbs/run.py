@@ -18,14 +18,13 @@ from minipod.cli.client import AgentLostError, Client, Request
 from minipod.cli.files import read_files
 from minipod.cli.options import duration_s
 from minipod.cli.values import TYPE_CHECKING, Object
-from minipod.errors import MinipodError, UsageError
+from minipod.errors import INTERRUPTED, NEGATIVE, MinipodError, UsageError
 
 if TYPE_CHECKING:
     from minipod.cli.show.progress import Progress
     from minipod.kernel.inotify import Inotify
 
 UNTIL = ("created", "running", "ready", "succeeded")
-EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIMEOUT = 1, 130, 1
 TERMINAL = ("Succeeded", "Failed")
 
 
@@ -108,7 +107,7 @@ def too_late(client: Client, pods: list[Object], until: str) -> MinipodError:
                 stand.append(f"pod/{cells['NAME']} {cells['READY']} {cells['STATUS']}")
     how = f": {', '.join(stand)}" if stand else ""
     return RemoteError(
-        f"timed out waiting for the pods to be {until}{how}; they keep running: minipod describe pod NAME", EXIT_TIMEOUT
+        f"timed out waiting for the pods to be {until}{how}; they keep running: minipod describe pod NAME", NEGATIVE
     )
 
 
@@ -220,5 +219,5 @@ def exit_status(pods: list[Object], containers: int) -> int:
     if containers == 1 and len(codes) == 1 and codes[0]:
         return int(codes[0])
     if all(pod.get("phase") in TERMINAL for pod in pods):
-        return EXIT_FAILED
-    return EXIT_INTERRUPTED
+        return NEGATIVE
+    return INTERRUPTED

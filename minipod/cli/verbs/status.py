@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from minipod.cli.show.table import table
 
     agent = found["agent"]
-    print(f"agent {agent['version']} on {agent['node']}: {agent['pods']} pods, root {agent['root']}")
+    print(f"agent {agent['version']} on {agent['node']}: {agent['pods']} pods, run directory {agent['root']}")
     print(table([_COLUMNS, *rows(found)]), end="")
     return 0
 

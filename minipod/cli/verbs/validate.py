@@ -11,7 +11,7 @@ import sys
 from minipod.cli.files import with_folders
 from minipod.cli.trouble import problem
 from minipod.cli.values import TYPE_CHECKING
-from minipod.errors import UsageError
+from minipod.errors import SUCCESS, WRONG, UsageError
 
 if TYPE_CHECKING:
     from minipod.api.load import Document
@@ -21,7 +21,7 @@ _TRUE, _FALSE = ("true", "1", "strict"), ("false", "0", "warn")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Check manifests as the API server would, and report what minipod does not support."
-    parser.epilog = "Exit status: 0 when all documents are valid, 1 when one is not, 2 for a wrong command line."
+    parser.epilog = "Exit status: 0 when all documents are valid, 2 when one is not."
     parser.add_argument("files", nargs="*", metavar="FILE", help="manifests, YAML or JSON; - is stdin")
     parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="the same as FILE")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="text or json")
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         _print_text(documents, args.defaulted)
     for name in empty:
         print(f"error: {name}: there is no object in it", file=sys.stderr)
-    return 1 if empty or any(document.errors for document in documents) else 0
+    return WRONG if empty or any(document.errors for document in documents) else SUCCESS
 
 
 def read(name: str) -> bytes:

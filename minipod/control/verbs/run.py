@@ -30,7 +30,7 @@ from minipod.control.server import error_body
 from minipod.control.verbs.apply import apply_other_kinds
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.wire import Connection, Message
-from minipod.errors import RuntimeFailure
+from minipod.errors import FAILURE, RuntimeFailure
 from minipod.lifecycle import model
 
 NextChange = Callable[[], Awaitable[Change | PodStep]]
@@ -39,7 +39,7 @@ NextChange = Callable[[], Awaitable[Change | PodStep]]
 class StartFailure(RuntimeFailure):
     """The pod cannot start, or keeps failing. `exit_status` 1: because of its containers, 3: because of the runtime."""
 
-    def __init__(self, message: str, exit_status: int = 3) -> None:
+    def __init__(self, message: str, exit_status: int = FAILURE) -> None:
         super().__init__(message)
         self.exit_status = exit_status
 

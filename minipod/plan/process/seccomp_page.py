@@ -59,7 +59,7 @@ listed is killed.
 
 ## Localhost profiles
 
-`localhostProfile` is a path below `<state>/seccomp`: the JSON of the OCI runtime specification, or Docker's with
+`localhostProfile` is a path below `<data-dir>/seccomp`: the JSON of the OCI runtime specification, or Docker's with
 `archMap`, `includes` and `excludes`. The container does not start (`CreateContainerError`, with the file and the field
 in the message) when the profile is missing, is no regular file, is larger than 1 MiB, is no valid JSON, has a wrong
 field, takes more than three seconds to compile, or becomes longer than the 4,096 instructions that the kernel takes. It

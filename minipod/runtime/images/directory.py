@@ -1,12 +1,12 @@
 """What is in the image store's directory (layer 3): the index, its lock, blobs, layers, who uses them. Adds no image.
 
-    <state>/images/index.json       which names there are; written whole and renamed, so readers need no lock
-    <state>/images/blobs/sha256/    configs, manifests and layers as they came
-    <state>/images/layers/<hex>/    each layer unpacked once, named by its diff id
-    <state>/images/empty/           the layer of an image that has none
-    <state>/images/ingest/          layers in the making (`ingest.py`)
-    <state>/images/tmp/             what is being made under the lock; leftovers are removed
-    <state>/images/lock             held (flock) by the process that changes any of these
+    <data-dir>/images/index.json       which names there are; written whole and renamed, so readers need no lock
+    <data-dir>/images/blobs/sha256/    configs, manifests and layers as they came
+    <data-dir>/images/layers/<hex>/    each layer unpacked once, named by its diff id
+    <data-dir>/images/empty/           the layer of an image that has none
+    <data-dir>/images/ingest/          layers in the making (`ingest.py`)
+    <data-dir>/images/tmp/             what is being made under the lock; leftovers are removed
+    <data-dir>/images/lock             held (flock) by the process that changes any of these
 
 Everything becomes visible by a rename, blobs and layers before the index that names them. A process that is killed
 leaves at most something in tmp/ or a layer without a name; the next change sweeps both away.

@@ -24,11 +24,11 @@ def store_errors(what: str) -> Iterator[None]:
 
 def _explain(what: str, error: OSError) -> NoReturn:
     remedy = {
-        errno.ENOSPC: "; free some space, or move the store with --state",
-        errno.EDQUOT: "; free some space, or move the store with --state",
+        errno.ENOSPC: "; free some space, or move the store with --data-dir",
+        errno.EDQUOT: "; free some space, or move the store with --data-dir",
         errno.EACCES: "; run as root",
         errno.EPERM: "; run as root",
-        errno.EROFS: "; choose a writable place with --state",
+        errno.EROFS: "; choose a writable place with --data-dir",
     }.get(error.errno or 0, "")
     place = f": {error.filename}" if error.filename else ""
     raise ImageError(f"cannot {what}{place}: {(error.strerror or str(error)).lower()}{remedy}") from error
