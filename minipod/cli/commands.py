@@ -16,7 +16,7 @@ VERBS: dict[str, str] = {
     "attach": "attach to a running container",
     "debug": "add a container with tools to a running pod",
     "resize": "change cpu and memory of a running pod",
-    "cp": "copy files and folders to and from containers",
+    "cp": "copy files and directories to and from containers",
     "edit": "edit an object in an editor",
     "replace": "replace objects by those of manifests",
     "label": "set and take away labels",

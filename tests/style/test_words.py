@@ -1,4 +1,4 @@
-"""Present-day English in identifiers, docstrings and comments of the source: archaic words are refused.
+"""Present-day English in the pages, and in identifiers, docstrings and comments of the source; British spelling.
 
 `told` is reported, published or sent; `given` is what it is: the manifest, the argument; `one` as a variable is the
 container, the line, the record that it stands for; nobody, somebody, whoever: the process, the caller.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import io
 import re
+import subprocess
+import sys
 import tokenize
 from collections.abc import Iterator
 
@@ -22,7 +24,32 @@ PARTS = {"told", "tell", "tells", "telling", "whoever", "somebody", "nobody", "m
 NAMES = {"one", "given", "said"}
 #: in docstrings and comments
 PROSE = re.compile(r"\b(told|tells?|whoever|somebody|nobody|meanwhile|strays?|beside)\b", re.IGNORECASE)
+#: in pages, whose readers are users
+ARCHAIC = re.compile(
+    r"\b(told|tells?|whoever|somebody|nobody|meanwhile|strays?|beside|anew|upon|thereof|whilst|(?:goes?|going|went) on"
+    r"|is said|has had|folders?)\b",
+    re.IGNORECASE,
+)
+AMERICAN = re.compile(
+    r"\b(behaviors?|colors?|colored|(?:un)?recogniz\w+|initializ\w+|serializ\w+|organiz\w+|utiliz\w+|authoriz\w+"
+    r"|normaliz\w+|neighbors?|honor(?:s|ed)?|favor\w*|defenses?|catalogs?|center(?:s|ed)?|gray"
+    r"|(?:cancel|label|signal|travel)(?:ed|ing))\b",
+    re.IGNORECASE,
+)
 MODULES = sorted(PACKAGE.rglob("*.py"))
+GENERATED = {"support.md", "seccomp.md"}  # their words are those of modules and of the kernel
+SPELT = [
+    "minipod",
+    "docs",
+    "examples",
+    "packaging",
+    "rootfs",
+    "scripts",
+    *sorted(path.name for path in CHECKOUT.glob("*.md")),
+]
+PAGES = sorted(
+    {*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")} - {CHECKOUT / "docs" / name for name in GENERATED}
+)
 
 
 def names_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -72,6 +99,23 @@ def findings(text: str) -> list[str]:
     return [f"{line}: {word}" for line, word in sorted(found)]
 
 
+def page_prose(page: str) -> str:
+    """Without what is quoted: code, links' targets, words in quotation marks; lines stay where they are."""
+    for quoted in (r"^```.*?^```", r"^ {4}.*?$", r"`[^`]*`", r"\]\([^)]*\)", r"\"[^\"\n]*\"", r"“[^”]*”"):
+        page = re.sub(quoted, lambda match: "\n" * match.group().count("\n"), page, flags=re.DOTALL | re.MULTILINE)
+    return page
+
+
+def page_findings(page: str) -> list[str]:
+    """`line: word` of every word of a page that has a plainer or a British form."""
+    return [
+        f"{number}: {match.group()}"
+        for number, line in enumerate(page_prose(page).splitlines(), 1)
+        for pattern in (ARCHAIC, AMERICAN)
+        for match in pattern.finditer(line)
+    ]
+
+
 def test_archaic_words_stay_away() -> None:
     found = [f"{path.relative_to(CHECKOUT)}:{finding}" for path in MODULES for finding in findings(path.read_text())]
     assert not found, "\n".join(found)
@@ -95,3 +139,31 @@ def test_archaic_words_stay_away() -> None:
 )
 def test_words_are_found(text: str, found: list[str]) -> None:
     assert findings(text) == found
+
+
+def test_pages_are_in_plain_british_english() -> None:
+    found = [f"{path.relative_to(CHECKOUT)}:{finding}" for path in PAGES for finding in page_findings(path.read_text())]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ("a\nIt is told", ["2: told"]),
+        ("The pod goes on,\nin colors", ["1: goes on", "2: colors"]),
+        ("```\nfolder\n```\nfolder", ["4: folder"]),
+        ('`folder` and [x](folder.md), as "nobody"', []),
+        ("    folder\nbehavior of a folder", ["2: folder", "2: behavior"]),
+        ("Tomorrow the colour of neighbours is catalogued", []),
+    ],
+)
+def test_words_of_pages_are_found(page: str, found: list[str]) -> None:
+    assert page_findings(page) == found
+
+
+def test_nothing_is_misspelt() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", *SPELT],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

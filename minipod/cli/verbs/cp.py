@@ -50,7 +50,7 @@ class Spec:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Copy files and folders to and from containers: minipod cp SRC DEST, one of them POD:PATH."
+    parser.description = "Copy files and directories to and from containers: minipod cp SRC DEST, one of them POD:PATH."
     parser.add_argument("words", nargs="*", metavar="[[NAMESPACE/]POD:]PATH", help="source, then destination")
     parser.add_argument("-c", "--container", metavar="C", help="the container; default: the annotated or first one")
     parser.add_argument("--no-preserve", action="store_true", help="keep neither owner nor permissions nor times")

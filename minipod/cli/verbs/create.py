@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="configmap NAME | secret KIND NAME | namespace NAME", help="what")
     parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="manifests; - is stdin")
     parser.add_argument(
-        "--from-file", action="append", default=[], metavar="[KEY=]PATH", help="a file, or each file of a folder"
+        "--from-file", action="append", default=[], metavar="[KEY=]PATH", help="a file, or each file of a directory"
     )
     parser.add_argument("--from-literal", action="append", default=[], metavar="KEY=VALUE", help="a text")
     parser.add_argument("--from-env-file", action="append", default=[], metavar="PATH", help="lines of KEY=VALUE")

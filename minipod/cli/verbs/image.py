@@ -35,13 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rm = verbs.add_parser("rm", help="remove images: by name, or by id with all names")
     rm.add_argument("images", nargs="+", metavar="IMAGE")
     load = verbs.add_parser("load", help="load images from an OCI image layout or docker's archive")
-    load.add_argument("path", nargs="?", metavar="PATH", help="a folder, a tar archive, or - for standard input")
+    load.add_argument("path", nargs="?", metavar="PATH", help="a directory, a tar archive, or - for standard input")
     load.add_argument("-i", "--input", metavar="PATH", help="the same as PATH")
     load.add_argument("--name", metavar="NAME", help="the image's name; default: the one that stands in it")
     load.add_argument("--default", action="store_true", help="build busybox from this host's busybox-static")
     save = verbs.add_parser("save", help="write images as an OCI image layout or docker's archive")
     save.add_argument("images", nargs="+", metavar="IMAGE")
-    save.add_argument("-o", "--output", metavar="PATH", help="a tar archive, or a folder (an empty one, or PATH/)")
+    save.add_argument("-o", "--output", metavar="PATH", help="a tar archive, or a directory (an empty one, or PATH/)")
     save.add_argument("--format", choices=("oci", "docker"), default="oci", help="oci (the default) or docker")
     prune = verbs.add_parser(
         "prune", help="remove nameless images that no container uses, and leftovers of killed pulls"
@@ -50,11 +50,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     df = verbs.add_parser("df", help="show what the store takes on disk")
     df.add_argument("-o", "--output", choices=("table", "json"), default="table", help="table or json")
     verbs.add_parser("verify", help="check every blob against its digest")
-    build = verbs.add_parser("build-rootfs", help="build busybox again, or an image of Debian packages or of a folder")
+    build = verbs.add_parser(
+        "build-rootfs", help="build busybox again, or an image of Debian packages or of a directory"
+    )
     build.add_argument("name", nargs="?", metavar="NAME", help="the image's name; without one: busybox")
     build.add_argument("--packages", metavar="LIST", help="Debian packages, separated by commas; needs debootstrap")
     build.add_argument(
-        "--from", dest="folder", metavar="FOLDER", help="a root folder that is there, instead of packages"
+        "--from", dest="folder", metavar="DIR", help="a root directory that is there, instead of packages"
     )
     build.add_argument("--suite", metavar="SUITE", help="Debian's release; default: this host's, else stable")
     build.add_argument("--mirror", metavar="URL", help="where packages come from; default: deb.debian.org")
