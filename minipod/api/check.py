@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from minipod.api import types, validation
+from minipod.api import types
+from minipod.api import validation as rules
 from minipod.api.defaults import DEFAULT_NAMESPACE, defaulted
-from minipod.api.load import Document, load
+from minipod.api.load import Document, FieldValidation, load
 from minipod.api.support import findings
 
 MAX_ERRORS = 1_000  # reported for one document
@@ -23,17 +24,17 @@ def check(
     text: bytes | str,
     file: str = "-",
     namespace: str = DEFAULT_NAMESPACE,
-    strict: bool = True,
+    validation: FieldValidation = "strict",
     support: bool = True,
     now: str | None = None,
 ) -> list[Document]:
     """Every document of a text, defaulted, with all its errors; never raises because of what the text holds.
 
-    `namespace`: for objects that name none. Not `strict`: unknown and repeated fields are warnings. `support`: what
+    `namespace`: for objects that name none. `validation`: see `load`. `support`: what
     Kubernetes accepts and minipod cannot do is an error too (type `Unsupported`); without, it is a warning.
     `now`: the RFC 3339 time that creation records.
     """
-    documents = load(text, file, strict)
+    documents = load(text, file, validation)
     for document in documents:
         if document.object is not None:
             _check(document, namespace, support, now)
@@ -43,7 +44,7 @@ def check(
 def _check(document: Document, namespace: str, support: bool, now: str | None) -> None:
     written: types.Object = document.object
     document.object = defaulted(written, namespace, now)
-    errors = [*document.errors, *validation.validate(_named(document.object), document.written_empty)]
+    errors = [*document.errors, *rules.validate(_named(document.object), document.written_empty)]
     support_findings = findings(written)
     warnings = [*document.warnings, *support_findings.warnings]
     if support:

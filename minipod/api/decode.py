@@ -34,6 +34,7 @@ from minipod.api.schema import (
 from minipod.api.text import Path, path_text
 
 UNKNOWN_FIELD, DUPLICATE_KEY, WRONG_TYPE, SYNTAX = "UnknownField", "DuplicateKey", "WrongType", "Syntax"
+MERGED_OVER = "MergedOver"  # never an error
 
 _WANTED = {
     TEXT: "a string",

@@ -7,21 +7,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from minipod.api import types
-from minipod.api.decode import DUPLICATE_KEY, SYNTAX, UNKNOWN_FIELD, WRONG_TYPE, Decoder
+from minipod.api.decode import DUPLICATE_KEY, MERGED_OVER, SYNTAX, UNKNOWN_FIELD, WRONG_TYPE, Decoder
 from minipod.api.field_error import FieldError
 from minipod.api.kinds import ALL_KINDS
-from minipod.api.text import Chunk, Path, Position, Reading, SyntaxFault, chunks, decoded, path_text, positions, read
+from minipod.api.positions import positions
+from minipod.api.text import (
+    Chunk,
+    Path,
+    Position,
+    Reading,
+    SyntaxFault,
+    chunks,
+    decoded,
+    keys_text,
+    path_keys,
+    read,
+)
 from minipod.terminal import one_line
 
 #: the kinds minipod knows, all of apiVersion v1
 KINDS = {kind.name: kind for kind in ALL_KINDS}
 _WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController")
 _LISTS = ("List", *(kind + "List" for kind in KINDS))
+_REPEATED = {
+    DUPLICATE_KEY: "Duplicate value: this key appears twice here",
+    MERGED_OVER: "the << after it replaces this value, as in what kubectl sends; write << first",
+}
 MAX_FAULTY = 1_000
 MAX_DOCUMENTS = 10_000
+
+
+#: what becomes of unknown and repeated fields: the API server's query parameter of this name
+FieldValidation = Literal["strict", "warn", "ignore"]
 
 
 class Source:
@@ -79,7 +99,7 @@ class Document:
         """(line, column) of a field path, or of the nearest value around it in the text; (0, 0) where there is none."""
         if self._source is None:
             return (0, 0)
-        return self._source.position(self._prefix + path_keys(field))
+        return self._source.position(self._prefix + field_keys(field))
 
     def placed(self, error: FieldError) -> FieldError:
         """The error with its position, where it has none yet, and without anything that a terminal would obey."""
@@ -90,20 +110,20 @@ class Document:
 _PATH_KEY = r"\[([^\]]*)\]|([^.\[\]]+)"
 
 
-def path_keys(field: str) -> tuple[str, ...]:
+def field_keys(field: str) -> tuple[str, ...]:
     """`spec.containers[0].name` as ("spec", "containers", "0", "name")."""
     return tuple(match.group(2) or match.group(1) for match in re.finditer(_PATH_KEY, field))
 
 
-def load(text: bytes | str, file: str = "-", strict: bool = True) -> list[Document]:
-    """Every object in a text. Not strict: unknown and repeated fields are warnings instead of errors."""
+def load(text: bytes | str, file: str = "-", validation: FieldValidation = "strict") -> list[Document]:
+    """Every object in a text. `validation`: whether unknown and repeated fields are errors, warnings or neither."""
     documents: list[Document] = []
     faulty = 0
     try:
         found = False
         for chunk in chunks(decoded(text)):
             found = True
-            for document in _load_chunk(chunk, file, len(documents), strict):
+            for document in _load_chunk(chunk, file, len(documents), validation):
                 documents.append(document)
                 faulty += bool(document.errors)
                 if faulty > MAX_FAULTY or len(documents) > MAX_DOCUMENTS:
@@ -122,24 +142,44 @@ def _faulty(file: str, index: int, fault: SyntaxFault) -> Document:
     return document
 
 
-def _load_chunk(chunk: Chunk, file: str, index: int, strict: bool) -> Iterator[Document]:
+def _load_chunk(chunk: Chunk, file: str, index: int, validation: FieldValidation) -> Iterator[Document]:
     try:
         for reading in read(chunk):
-            for document in _load_reading(reading, file, index, strict):
+            for document in _load_reading(reading, file, index, validation):
                 yield document
                 index += 1
     except SyntaxFault as fault:
         yield _faulty(file, index, fault)
 
 
-def _load_reading(reading: Reading, file: str, index: int, strict: bool) -> Iterator[Document]:
+def _load_reading(reading: Reading, file: str, index: int, validation: FieldValidation) -> Iterator[Document]:
     data, source = reading.data, Source(reading.chunk)
-    if not reading.duplicates and _is_list(data):
-        for place, item in enumerate(data["items"]):
-            typed = _typed(item, data["kind"])
-            yield _decoded(Document(file, index + place, source, ("items", str(place))), typed, strict)
-    else:
-        yield _decoded(Document(file, index, source), data, strict, reading)
+    if not _is_list(data):
+        errors = [error for _, error in _repetitions(reading, is_list=False)]
+        yield _decoded(Document(file, index, source), data, validation, errors)
+        return
+    repetitions = _repetitions(reading, is_list=True)
+    for place, item in enumerate(data["items"]):
+        document = Document(file, index + place, source, ("items", str(place)))
+        errors = [error for of, error in repetitions if of == place]
+        yield _decoded(document, _typed(item, data["kind"]), validation, errors)
+    if not data["items"] and validation == "strict":
+        document = Document(file, index, source)
+        document.errors = tuple(error for _, error in repetitions if error.type == DUPLICATE_KEY)
+        if document.errors:
+            yield document
+
+
+def _repetitions(reading: Reading, *, is_list: bool) -> list[tuple[int, FieldError]]:
+    """(item, error) of the keys that stand twice, with paths as the item has them. The list's own go with its first."""
+    found = []
+    for kind, places in ((DUPLICATE_KEY, reading.duplicates), (MERGED_OVER, reading.merged_over)):
+        for twice in places:
+            keys = path_keys(twice.path)
+            item = int(keys[1]) if is_list and keys[0] == "items" and len(keys) > 2 else -1
+            field = keys_text(keys if item < 0 else keys[2:])
+            found.append((max(item, 0), FieldError(field, kind, _REPEATED[kind], twice.line, twice.column)))
+    return found
 
 
 def _typed(item: Any, list_kind: str) -> Any:
@@ -154,24 +194,18 @@ def _is_list(data: Any) -> bool:
     return wanted and isinstance(data.get("items"), list)
 
 
-def _decoded(document: Document, data: Any, strict: bool, reading: Reading | None = None) -> Document:
-    """Fills the document from its data."""
-    errors: list[FieldError] = []
-    warnings: list[str] = []
-    for twice in reading.duplicates if reading else ():
-        error = FieldError(path_text(twice.path), DUPLICATE_KEY, "Duplicate value: this key appears twice here",
-                           twice.line, twice.column)  # fmt: skip
-        errors.append(error)
+def _decoded(document: Document, data: Any, validation: FieldValidation, errors: list[FieldError]) -> Document:
+    """Fills the document from its data. `errors`: those of its text."""
     struct = _identify(document, data, errors)
     if struct is not None:
         decoder = Decoder()
         document.object = decoder.decode(struct, data)
         document.written_empty = decoder.written_empty
         errors += map(_hidden, decoder.errors) if struct is types.Secret else decoder.errors
-    lenient = () if strict else (UNKNOWN_FIELD, DUPLICATE_KEY)
-    warnings += [one_line(f"{error.field}: {error.message}") for error in errors if error.type in lenient]
+    lenient = (MERGED_OVER,) if validation == "strict" else (MERGED_OVER, UNKNOWN_FIELD, DUPLICATE_KEY)
+    found = [error for error in errors if error.type in lenient and validation != "ignore"]
+    document.warnings = tuple(one_line(f"{error.field}: {error.message}") for error in found)
     document.errors = tuple(document.placed(error) for error in errors if error.type not in lenient)
-    document.warnings = tuple(warnings)
     if any(error.type == WRONG_TYPE for error in document.errors):
         document.object = None
     return document

@@ -5,7 +5,7 @@ apimachinery/pkg/util/yaml/decoder.go (documents end at a line that begins with 
 events only; what a scalar means is decided here, so no tag can make anything be constructed or run.
 
 Bounded on purpose: the size of a document (the API server's request limit), its nesting and its number of values,
-aliases counted as often as they are used. A document's positions are found by a second reading, only when asked for.
+aliases counted as often as they are used. Where things are is `api.positions`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,22 @@ Path = tuple[Any, ...]
 Position = tuple[int, int]
 
 
-def path_text(path: Path) -> str:
-    """`spec.containers[0].name`, as Kubernetes writes paths."""
-    parts: list[str] = []
+def path_keys(path: Path) -> tuple[Any, ...]:
+    """The keys and indexes from the root on."""
+    keys: list[Any] = []
     while path:
         path, last = path
-        parts.append(f"[{last}]" if isinstance(last, int) else f".{last}")
-    return "".join(reversed(parts)).lstrip(".")
+        keys.append(last)
+    return tuple(reversed(keys))
+
+
+def keys_text(keys: tuple[Any, ...]) -> str:
+    """`spec.containers[0].name`, as Kubernetes writes paths."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+
+
+def path_text(path: Path) -> str:
+    return keys_text(path_keys(path))
 
 
 class SyntaxFault(ValueError):  # noqa: N818 - a fault of the text, not of this program
@@ -84,11 +93,15 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What one document holds: JSON-like data, and the keys that occur twice (the last one won)."""
+    """What one document holds: JSON-like data, and the keys that occur twice (the last one won).
+
+    `merged_over`: keys before a `<<` whose value the merged mapping replaced.
+    """
 
     chunk: Chunk  # of this value alone
     data: Any
     duplicates: tuple[Duplicate, ...] = ()
+    merged_over: tuple[Duplicate, ...] = ()
 
 
 def decoded(raw: bytes | str) -> str:
@@ -188,7 +201,7 @@ def _read_json(chunk: Chunk) -> Iterator[Reading]:
         own = Chunk(text[begin:at], line - 1, chunk.first, column - 1)
         twice: tuple[Duplicate, ...] = ()
         if duplicated:
-            repeated = (Duplicate(path, *place) for path, place, again in _json_places(own) if again)
+            repeated = (Duplicate(path, *place) for path, place, again in json_places(own) if again)
             twice = tuple(islice(repeated, MAX_DUPLICATES))
         yield Reading(own, _mended(data) if lone else data, twice)
         at = _skip(text, at)
@@ -246,7 +259,7 @@ def _json_keys(text: str, begin: int) -> Iterator[tuple[Path, int, bool]]:
             levels.append((path, set() if token == "{" else None, 0))
 
 
-def _json_places(chunk: Chunk) -> Iterator[tuple[Path, Position, bool]]:
+def json_places(chunk: Chunk) -> Iterator[tuple[Path, Position, bool]]:
     """(path, position, whether the key is a repetition) of every value of a JSON text."""
     lines = _Lines(chunk)
     for path, offset, again in _json_keys(chunk.text, 0):
@@ -282,6 +295,7 @@ class _Composer:
         self.nodes = 0
         self.anchors: dict[str, tuple[Any, int] | None] = {}  # None while it is being read
         self.duplicates: list[Duplicate] = []
+        self.merged_over: list[Duplicate] = []
 
     def document(self) -> Reading:
         import yaml
@@ -306,7 +320,7 @@ class _Composer:
             raise SyntaxFault(f"unreadable: {error}", self.chunk.line + 1) from None
         finally:
             parser.dispose()
-        return Reading(self.chunk, data, tuple(self.duplicates))
+        return Reading(self.chunk, data, tuple(self.duplicates), tuple(self.merged_over))
 
     def translated(self, error: Any) -> SyntaxFault:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -366,32 +380,40 @@ class _Composer:
 
     def mapping(self, path: Path, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        merged: set[str] = set()  # keys that only a `<<` has set so far
         following, end, scalar_event = self.next, self.yaml.MappingEndEvent, self.scalar_event
         while type(event := following()) is not end:
             if type(event) is scalar_event and event.value == "<<" and _is_merge(event):
-                self.merge(self.node(following(), path, "<<", depth), found, path, event)
+                self.merge(self.node(following(), path, "<<", depth), found, merged, path, event)
                 continue
             key = self.node(event, path, None, depth)
             if type(key) is not str:
                 key = self.key_text(key, event)
-            if key in found:
-                self.repeated(path, key, event)
+            if key in merged:
+                merged.discard(key)
+            elif key in found:
+                self.note(self.duplicates, path, key, event)
             found[key] = self.node(following(), path, key, depth)
         return found
 
-    def merge(self, value: Any, found: dict[str, Any], path: Path, event: Any) -> None:
-        """`<<`: in strict reading a merged key may not occur in the mapping itself too (go-yaml v2)."""
+    def merge(self, value: Any, found: dict[str, Any], merged: set[str], path: Path, event: Any) -> None:
+        """`<<`: what comes later wins, as in the JSON that kubectl makes of the text and sends (go-yaml v2, decode.go).
+
+        So a key that stands before the `<<` loses its own value, unlike in YAML 1.1's merge type.
+        """
         sources = value[::-1] if isinstance(value, list) else [value]
         for source in sources:
             if not isinstance(source, dict):
                 raise self.fault("<< wants a mapping or a list of mappings", event)
-            for key in source.keys() & found.keys():
-                self.repeated(path, key, event)
+            for key, item in source.items():
+                if key in found and key not in merged and found[key] != item:
+                    self.note(self.merged_over, path, key, event)
+            merged |= source.keys() - found.keys()
             found.update(source)
 
-    def repeated(self, path: Path, key: str, event: Any) -> None:
-        if len(self.duplicates) < MAX_DUPLICATES:
-            self.duplicates.append(Duplicate((path, key), *self.place(event)))
+    def note(self, notes: list[Duplicate], path: Path, key: str, event: Any) -> None:
+        if len(notes) < MAX_DUPLICATES:
+            notes.append(Duplicate((path, key), *self.place(event)))
 
     def key_text(self, value: Any, event: Any) -> str:
         """A key that is no text, as JSON has it."""
@@ -438,57 +460,3 @@ class _Composer:
 def _is_merge(event: Any) -> bool:
     """A scalar `<<` that is not quoted."""
     return bool(event.implicit[0]) or event.tag == _TAG + "merge"
-
-
-# --- where things are ---
-
-
-def positions(chunk: Chunk) -> dict[Path, Position]:
-    """{path: (line, column)} of every key and list item of a readable document."""
-    if chunk.has_brace and _is_json(chunk.text):
-        places: dict[Path, Position] = {(): (chunk.line + 1, chunk.column + 1)}
-        places.update((path, place) for path, place, _ in _json_places(chunk))
-        return places
-    import yaml
-    from yaml._yaml import CParser
-
-    found: dict[Path, Position] = {}
-    parser = CParser(chunk.text)
-    get = parser.get_event
-
-    def place(event: Any) -> Position:
-        return chunk.line + event.start_mark.line + 1, event.start_mark.column + 1
-
-    def walk(event: Any, path: Path) -> None:
-        if isinstance(event, yaml.SequenceStartEvent):
-            index = 0
-            while not isinstance(event := get(), yaml.SequenceEndEvent):
-                found[(path, index)] = place(event)
-                walk(event, (path, index))
-                index += 1
-        elif isinstance(event, yaml.MappingStartEvent):
-            while not isinstance(event := get(), yaml.MappingEndEvent):
-                key = event.value if isinstance(event, yaml.ScalarEvent) else None
-                if key is None:
-                    walk(event, (path, None))
-                else:
-                    found[(path, key)] = place(event)
-                walk(get(), (path, key))
-
-    try:
-        while not isinstance(event := get(), yaml.StreamEndEvent):
-            if isinstance(event, yaml.DocumentStartEvent):
-                event = get()
-                found.setdefault((), place(event))
-                walk(event, ())
-    finally:
-        parser.dispose()
-    return found
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:  # KYAML
-        return False
-    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from minipod import __version__
 from minipod.agent import leftovers
 from minipod.api.timestamps import timestamp
 from minipod.control.verbs.execute import running
-from minipod.errors import ConflictError
+from minipod.errors import ConflictError, ImageError
 from minipod.lifecycle import model
 from minipod.plan.operation import HostOperation
+from minipod.runtime.images.registry.pull import Pulled
 from tests.unit.agent_client import MANIFEST, Agent, with_agent
 from tests.unit.agent_fakes import Noted, until
 
@@ -112,6 +114,26 @@ def test_an_interrupt_ends_gracefully_and_a_second_word_at_once(tmp_path: Path) 
         assert last["pods"][0]["exit_codes"] == {"main": 137}
         assert last["pods"][0]["phase"] == "Failed"
         assert asyncio.get_running_loop().time() < 10
+
+    with_agent(tmp_path, test)
+
+
+def test_an_interrupt_during_a_pull_says_so_and_reports_no_exit_code(tmp_path: Path) -> None:
+    async def test(agent: Agent) -> None:
+        def fetch(reference: str, secrets: Any = (), *, stop: threading.Event) -> Pulled:
+            stop.wait()
+            raise ImageError("stopped")
+
+        agent.runtime.images.known.clear()
+        agent.runtime.images.fetch = fetch  # type: ignore[method-assign, assignment]
+        client = await agent.run_foreground()
+        await client.until_event(is_step("image"))
+        await client.send(verb="interrupt")
+        (ended,) = (await client.last())["pods"]
+        assert (ended["phase"], ended["reason"], ended["exit_codes"]) == ("Pending", "", {})
+        assert ended["message"] == "cancelled while its image was pulled"
+        assert not [event for event in client.events if event.get("step") == "failed"], "the pull was not at fault"
+        assert len(agent.pods) == 0
 
     with_agent(tmp_path, test)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from minipod.api.check import check
-from minipod.api.load import Document, load, path_keys
+from minipod.api.load import Document, field_keys, load
 from minipod.api.text import MAX_NODES, MAX_TEXT_BYTES
 from tests.conftest import CHECKOUT
 
@@ -46,10 +46,57 @@ def is_read_alike(case: dict[str, Any]) -> bool:
     )
 
 
+#: here the server read YAML itself; kubectl merges before it sends JSON, and minipod reads what kubectl reads
+MERGED_BY_KUBECTL = ["anchor-alias", "merge-override"]
+
+
 def test_texts_are_read_as_the_api_server_reads_them() -> None:
     cases = [json.loads(line) for line in TEXTS]
     assert len(cases) == 74
-    assert [case["name"] for case in cases if not is_read_alike(case)] == []
+    assert [case["name"] for case in cases if not is_read_alike(case)] == MERGED_BY_KUBECTL
+
+
+MERGE_CASES: list[tuple[str, object, list[tuple[str, str]], list[str]]] = [
+    # what stands under `metadata.labels`, the labels, the errors, the fields that are warned of
+    ("{<<: {a: x, b: x}, b: own}", {"a": "x", "b": "own"}, [], []),
+    ("{<<: [{a: x}, {a: v, b: v}]}", {"a": "x", "b": "v"}, [], []),
+    ("{<<: {a: x}, <<: {a: v}}", {"a": "v"}, [], []),
+    ("{b: own, <<: {b: x}}", {"b": "x"}, [], ["metadata.labels.b"]),
+    ("{b: x, <<: {b: x}}", {"b": "x"}, [], []),
+    ("{<<: {b: x}, b: own, b: two}", {"b": "two"}, [("DuplicateKey", "metadata.labels.b")], []),
+    ("{b: own, <<: {b: x}, b: two}", {"b": "two"}, [("DuplicateKey", "metadata.labels.b")], ["metadata.labels.b"]),
+    ("{b: own, b: two}", {"b": "two"}, [("DuplicateKey", "metadata.labels.b")], []),
+    ('{"<<": x}', {"<<": "x"}, [], []),
+]
+
+
+def test_a_merge_gives_what_kubectl_sends_and_only_a_repeated_key_is_an_error() -> None:
+    for text, labels, errors, warned in MERGE_CASES:
+        found = only(f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\n  labels: {text}\n")
+        fields = [warning.partition(": ")[0] for warning in found.warnings]
+        assert (found.object.metadata.labels, told(found), fields) == (labels, errors, warned), text
+
+
+LIST = "apiVersion: v1\nkind: List\nitems:\n- &a {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n"
+
+
+_NAMESPACE = '{"apiVersion":"v1","kind":"Namespace",\n"kind":"Namespace","metadata":{"name":"n"}}'
+
+
+def test_a_repeated_key_in_a_list_is_one_error_of_the_item_that_has_it() -> None:
+    cases: tuple[tuple[str, object], ...] = (
+        (LIST + "- {<<: *a, metadata: {name: b}}\n", [[], []]),
+        (LIST + "- {<<: *a, metadata: {name: b, name: c}}\n", [[], [("metadata.name", 5, 32)]]),
+        (LIST + "kind: List\n", [[("kind", 5, 1)]]),
+        ("apiVersion: v1\nkind: List\nkind: List\nitems: []\n", [[("kind", 3, 1)]]),
+        (f'{{"apiVersion":"v1","kind":"List","items":[{_NAMESPACE}]}}', [[("kind", 2, 1)]]),
+    )
+    for text, wanted in cases:
+        found = check(text)
+        assert [[(e.field, e.line, e.column) for e in document.errors] for document in found] == wanted, text
+        ignored = check(text, validation="ignore")
+        assert [error for document in ignored for error in document.errors] == [], text
+        assert [warning for document in ignored for warning in document.warnings] == [], text
 
 
 KYAML = (
@@ -152,7 +199,7 @@ def test_the_items_of_a_pod_list_are_pods() -> None:
 
 
 def test_lenient_loading_warns_of_unknown_and_repeated_fields() -> None:
-    document = only(POD + "  foo: 1\n  hostPID: false\n  hostPID: true\n", strict=False)
+    document = only(POD + "  foo: 1\n  hostPID: false\n  hostPID: true\n", validation="warn")
     assert not document.errors
     assert document.object.spec.host_pid is True
     assert {warning.split(":")[0] for warning in document.warnings} == {"spec.foo", "spec.hostPID"}
@@ -264,7 +311,7 @@ def test_of_thousands_of_errors_the_first_are_reported_and_the_others_counted() 
 
 def test_nothing_that_a_terminal_would_obey_is_reported() -> None:
     text = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "\x1b[2J\n"}, "\x1b]0;x\x07": 1})
-    for document in (*check(text), *check(text, strict=False)):
+    for document in (*check(text), *check(text, validation="warn")):
         for words in (*(f"{error.field} {error.message}" for error in document.errors), *document.warnings):
             assert words.isprintable(), words
 
@@ -275,7 +322,7 @@ def test_byte_order_marks_and_utf_16_are_read() -> None:
 
 
 def test_paths_are_split_as_kubernetes_writes_them() -> None:
-    assert path_keys("spec.containers[0].resources.limits[nvidia.com/gpu]") == (
+    assert field_keys("spec.containers[0].resources.limits[nvidia.com/gpu]") == (
         "spec",
         "containers",
         "0",

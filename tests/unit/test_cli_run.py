@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from minipod.cli.show.progress import Progress
-from minipod.cli.verbs.run import exit_status
+from minipod.cli.verbs.run import Signals, exit_status
 from tests.conftest import CHECKOUT
 from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent, minipod_command
 
@@ -127,6 +127,7 @@ def test_the_first_interrupt_is_graceful_and_the_second_is_not(
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Progress, "show", show_then_interrupt)
+    monkeypatch.setattr("minipod.cli.verbs.run.SAME_S", 0.0)
     with fake_agent(tmp_path) as agent:
         script = Script(agent, tmp_path, "app")
         script.waits_for_interrupts = 2
@@ -136,6 +137,23 @@ def test_the_first_interrupt_is_graceful_and_the_second_is_not(
     captured = capfd.readouterr()
     assert "ending gracefully; interrupt again to end at once" in captured.err
     assert captured.out == "hello from app\nlast words\n"
+
+
+def test_two_interrupts_within_300_ms_are_one() -> None:
+    cases: tuple[tuple[list[float], list[str]], ...] = (
+        ([0.0], ["interrupt"]),
+        ([0.0, 0.001], ["interrupt"]),  # timeout -s INT
+        ([0.0, 0.299], ["interrupt"]),
+        ([0.0, 0.3], ["interrupt", "kill"]),
+        ([5.0, 5.2, 5.4], ["interrupt", "kill"]),
+        ([5.0, 6.0, 6.1, 7.0], ["interrupt", "kill", "kill"]),
+    )
+    for times, wanted in cases:
+        sent: list[Object] = []
+        signals = Signals(sent.append, lambda _text: None, iter(times).__next__)
+        for _ in times:
+            signals.handle(signal.SIGINT, None)
+        assert [message["verb"] for message in sent] == wanted, times
 
 
 def test_detached_prints_the_name_and_shows_no_steps(

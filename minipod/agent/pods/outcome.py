@@ -71,6 +71,14 @@ def outcome_of_killed(pod: Pod, containers: Mapping[str, ContainerState]) -> Out
     return msgspec.structs.replace(outcome, phase=phase, message="; ".join(failed), exit_codes=codes)
 
 
+def cancelled(pod: Pod, pulling: bool) -> Outcome | None:
+    """The outcome of a pod that is interrupted now, if none of its containers has started. `pulling`: an image is."""
+    if any(container.state.running or container.state.terminated for container in _containers(pod)):
+        return None
+    message = f"cancelled {'while its image was pulled' if pulling else 'before its containers started'}"
+    return Outcome(pod.metadata.namespace, pod.metadata.name, pod.status.phase or "Pending", "", message, {})
+
+
 def _why_failed(pod: Pod) -> str:
     if pod.status.phase != "Failed":
         return ""

@@ -20,6 +20,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     container: str = ""
     attempt: int = 0
     fatal: bool = False  # a failure that the pod's status does not show
+    is_pull: bool = False  # the container's image begins to be pulled
 
 
 def of_event(event: model.Event, before: model.PodState, state: model.PodState) -> list[Step]:
@@ -55,7 +56,8 @@ def _of_event(event: model.Event, state: model.PodState) -> Step | None:
         case model.VolumesFailed(message=message):
             return Step(step="failed", message=message, fatal=True)
         case model.ImagePulling(name=name):
-            return Step(step="image", message=f"{name}: pulling {container_spec(pod, name).image}", container=name)
+            message = f"{name}: pulling {container_spec(pod, name).image}"
+            return Step(step="image", message=message, container=name, is_pull=True)
         case model.ImageReady(name=name):
             return Step(step="image", message=f"{name}: {container_spec(pod, name).image}", container=name)
         case model.ImageFailed(name=name, message=message) | model.ContainerCreateFailed(name=name, message=message):

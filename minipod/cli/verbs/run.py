@@ -10,6 +10,7 @@ import argparse
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 UNTIL = ("created", "running", "ready", "succeeded")
 TERMINAL = ("Succeeded", "Failed")
+SAME_S = 0.3  # signals that come faster after each other are one
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -185,15 +187,26 @@ def follow(request: Request, watches: Inotify, progress: Progress) -> None:
 
 
 class Signals:
-    """Counts the signals that ask for the end, and passes them on to the agent that has the pods."""
+    """Counts the signals that ask for the end, and passes them on to the agent that has the pods.
 
-    def __init__(self, send: Callable[[Object], None], note: Callable[[str], None]) -> None:
+    What comes within 300 ms of one that counted is the same wish: timeout(1) signals this process and then its group.
+    """
+
+    def __init__(
+        self, send: Callable[[Object], None], note: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.send = send
         self.count = 0
         self._note = note
+        self._clock = clock
+        self._counted_s = float("-inf")
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
         """The first one asks to end the pods gracefully, any further one to end them at once."""
+        now_s = self._clock()
+        if now_s - self._counted_s < SAME_S:
+            return
+        self._counted_s = now_s
         self.count += 1
         self.send({"verb": "interrupt" if self.count == 1 else "kill"})
         self._note("ending gracefully; interrupt again to end at once" if self.count == 1 else "ending at once")

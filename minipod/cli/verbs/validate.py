@@ -14,7 +14,7 @@ from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import SUCCESS, WRONG, UsageError
 
 if TYPE_CHECKING:
-    from minipod.api.load import Document
+    from minipod.api.load import Document, FieldValidation
 
 _TRUE, _FALSE = ("true", "1", "strict"), ("false", "0", "warn")
 
@@ -44,10 +44,11 @@ def run(args: argparse.Namespace) -> int:
     gc.disable()  # a short process that makes no garbage worth looking for, least of all while it imports
     from minipod.api.check import check
 
+    validation: FieldValidation = "strict" if args.strict in _TRUE else "warn"
     documents: list[Document] = []
     empty: list[str] = []
     for name in with_folders(names):
-        found = check(read(name), name, args.namespace or "default", args.strict in _TRUE, support=False)
+        found = check(read(name), name, args.namespace or "default", validation, support=False)
         documents += found
         empty += [] if found else [name]
     if args.output == "json":

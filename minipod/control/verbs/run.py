@@ -18,7 +18,7 @@ from minipod.agent import processes
 from minipod.agent.manifests import Manifest, loaded
 from minipod.agent.node import Node
 from minipod.agent.pods import logtail
-from minipod.agent.pods.outcome import Outcome, failure_of, outcome_of, outcome_of_killed, reached
+from minipod.agent.pods.outcome import Outcome, cancelled, failure_of, outcome_of, outcome_of_killed, reached
 from minipod.agent.pods.progress import PodStep, Progress
 from minipod.agent.pods.steps import Step
 from minipod.agent.pods.table import Pods
@@ -61,6 +61,8 @@ class _FollowedPod:
         self.phase = ""
         self.ended = False  # deleted: only its logs are left
         self.deletion_requested = False  # by this request
+        self.pulling: set[str] = set()  # containers whose image is being pulled
+        self.cancelled: Outcome | None = None  # interrupted before a container started
 
 
 class Run:
@@ -186,6 +188,8 @@ class Run:
             verb = message.head.verb
             if verb in ("interrupt", "kill"):
                 for followed in self._followed.values():
+                    if not followed.deletion_requested:
+                        followed.cancelled = cancelled(followed.pod, bool(followed.pulling))
                     followed.deletion_requested = False  # a second request may shorten the grace period
                     self._delete(followed, grace_period_s=0 if verb == "kill" else None)
 
@@ -224,6 +228,9 @@ class Run:
         if step.step == "warning":
             self._connection.send({"event": "warning", "message": f'pod "{followed.worker.name}": {step.message}'})
             return
+        if step.step == "failed" and followed.cancelled is not None:
+            return  # what was cancelled has not failed
+        (followed.pulling.add if step.is_pull else followed.pulling.discard)(step.container)
         self._connection.send({"event": "step", **_named(followed.worker), "step": step.step, "message": step.message})
         if step.step in ("init", "container"):
             path = f"{self._pods.log_directory(followed.pod)}/{step.container}/{step.attempt}.log"
@@ -246,6 +253,8 @@ def _current(worker: PodWorker) -> Pod | None:
 
 
 def _outcome(followed: _FollowedPod) -> Outcome:
+    if followed.cancelled is not None:
+        return followed.cancelled
     state = followed.worker.state
     if state.pod.metadata.deletion_grace_period_seconds == 0:
         return outcome_of_killed(followed.pod, state.containers)
