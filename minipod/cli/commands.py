@@ -11,6 +11,9 @@ VERBS: dict[str, str] = {
     "create": "create objects, or a configmap or secret from files and literals",
     "get": "list pods, or show one as a table, YAML or JSON",
     "describe": "show a pod's spec, state, conditions and events",
+    "inspect": "show what a pod is on this host: namespaces, cgroups, network, mounts",
+    "ps": "list containers with images and ports",
+    "top": "show the processor time and memory that pods take now",
     "logs": "print the logs of a container",
     "exec": "run a command in a container",
     "attach": "attach to a running container",
@@ -36,6 +39,8 @@ VERBS: dict[str, str] = {
     "version": "print the versions of client and agent",
     "completion": "print a completion script for bash, zsh or fish",
 }
+#: verbs whose second word may be another tool's
+WITH_SUB_VERBS = ("image",)
 #: the global options that take a value
 VALUE_OPTIONS = (*RUN_DIR_OPTIONS, *DATA_DIR_OPTIONS, "--config", "-n", "--namespace", "--request-timeout")
 

@@ -42,6 +42,17 @@ def _of_process(process: psutil.Process) -> Object:
         }
 
 
+def figures_of_host(interval_s: float) -> Object:
+    """Of the whole host over this time: `cpu_share` of all processors, 0 to 1; memory that is not available."""
+    memory = psutil.virtual_memory()
+    return {
+        "cpus": psutil.cpu_count() or 1,
+        "cpu_share": psutil.cpu_percent(interval_s) / 100,
+        "memory_bytes": memory.total - memory.available,
+        "memory_total_bytes": memory.total,
+    }
+
+
 def spawners(exits: str) -> list[int]:
     """The spawners of an instance: they are known by the folder that they write the ends of processes to."""
     found = []

@@ -10,10 +10,10 @@ import io
 import os
 import sys
 
-from minipod.cli.commands import VERBS, find_verb
+from minipod.cli.commands import VERBS, WITH_SUB_VERBS, find_verb
 from minipod.cli.patience import patience
 from minipod.cli.show.output import escaping_streams, flush
-from minipod.errors import FAILURE, INTERRUPTED, NO_READER, SUCCESS, WRONG, MinipodError, UsageError
+from minipod.errors import FAILURE, INTERRUPTED, NO_READER, SUCCESS, WRONG, MinipodError
 from minipod.terminal import indented
 
 
@@ -51,14 +51,14 @@ def main(argv: list[str]) -> int:
             print(f"minipod {__version__}")
             return 0
         wanted = bool(verb) or any(word in ("-h", "--help") for word in rest)
-        if verb == "help" and rest and rest[0] in VERBS:
-            return main([rest[0], "--help"])
+        if verb == "help" and rest:
+            return main([*rest, "--help"])
         print(usage(), file=sys.stdout if wanted else sys.stderr)
         return SUCCESS if wanted else WRONG
-    if verb not in VERBS:
-        from minipod.cli.habits import suggestion
+    if verb not in VERBS or verb in WITH_SUB_VERBS:
+        from minipod.cli.habits import translated
 
-        raise UsageError(f'unknown command "{verb}"{suggestion(verb, VERBS)}')
+        verb, rest = translated(verb, rest, VERBS)
     from minipod.cli.options import load_verb, parse
 
     module = load_verb(verb)

@@ -46,6 +46,9 @@ EXAMPLES = {
         "minipod exec web -c app -- cat /etc/hosts",
         "tar c . | minipod exec -i web -- tar x",
     ],
+    "inspect": ["minipod inspect web", "minipod inspect web -o json"],
+    "ps": ["minipod ps -a", "minipod ps --format '{{.Pod}} {{.Name}} {{.Ports}}'"],
+    "top": ["minipod top pod -A --sort-by memory", "minipod top pod web --containers", "minipod top node"],
     "delete": ["minipod delete pod web", "minipod delete -f pod.yaml --now", "minipod delete pods --all"],
     "wait": [
         "minipod wait --for=condition=Ready pod/web --timeout 1m",

@@ -1,7 +1,7 @@
 """What a face or the agent may ask of the runtime (layer 3), once: CRI's verbs, as protocols. Does nothing.
 
 `runtime.Runtime` is the one on a real host; the agent's tests have their own. Verbs that have no counterpart in CRI
-(`cpu_requests`, `find_leftovers`, `Images`) are at the end of their part.
+(`cpu_requests`, `inspect_…`, `find_leftovers`, `Images`) are at the end of their part.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 if TYPE_CHECKING:
     from minipod.runtime.images.registry.credentials import AuthFile
     from minipod.runtime.images.registry.pull import Pulled
+    from minipod.runtime.inspection import ContainerInspection, SandboxInspection
 
 
 class Images(Protocol):
@@ -122,6 +123,9 @@ class Runtime(Protocol):
     def pod_sandbox_stats(self, sandbox_id: str) -> CgroupStats:
         """What its group uses now. Raises NotFoundError."""
 
+    async def inspect_pod_sandbox(self, sandbox_id: str) -> SandboxInspection:
+        """What it is on the host now, for people who look. Raises NotFoundError."""
+
     async def update_pod_sandbox_resources(self, sandbox_id: str, config: SandboxConfig) -> None:
         """New limits and weights of the pod's own group, as in `config`. Raises NotFoundError, ContainerError."""
 
@@ -153,6 +157,9 @@ class Runtime(Protocol):
 
     def container_stats(self, container_id: str) -> CgroupStats:
         """What its group uses now. Raises NotFoundError."""
+
+    async def inspect_container(self, container_id: str) -> ContainerInspection:
+        """What it is on the host now, for people who look. Raises NotFoundError."""
 
     async def update_container_resources(self, container_id: str, resources: CgroupResources) -> None:
         """New limits and weights while it runs. Raises NotFoundError, ContainerError."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from minipod.config import Config
 from minipod.failpoint import reached
@@ -15,6 +16,7 @@ from minipod.kernel.sd_notify import ServiceManager
 from minipod.paths import Paths
 from minipod.plan.cgroup import hierarchies
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, SandboxConfig
+from minipod.plan.sandbox import namespace_pins
 from minipod.runtime import cgroup, leftovers, resize
 from minipod.runtime.attachment import Attachment
 from minipod.runtime.cgroup import CgroupStats
@@ -31,6 +33,9 @@ from minipod.runtime.sandboxes import Sandboxes
 from minipod.runtime.spawner.client import ChildExit
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ContainerState, ContainerStatus, ExecResult, SandboxStatus
+
+if TYPE_CHECKING:
+    from minipod.runtime.inspection import ContainerInspection, SandboxInspection
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +125,14 @@ class Runtime:
     def pod_sandbox_stats(self, sandbox_id: str) -> CgroupStats:
         return cgroup.stats(self._sandboxes.get(sandbox_id).config.cgroup_parent, self._facts)
 
+    async def inspect_pod_sandbox(self, sandbox_id: str) -> SandboxInspection:
+        from minipod.runtime import inspection  # imported late: few are inspected
+
+        status = self._sandboxes.get(sandbox_id)
+        pins, pause_pid = namespace_pins(status.config, self._paths), self._sandboxes.pause_pid(sandbox_id)
+        group = status.config.cgroup_parent
+        return await off_loop(inspection.sandbox, group, pins, pause_pid, status.network, self._facts)
+
     async def update_pod_sandbox_resources(self, sandbox_id: str, config: SandboxConfig) -> None:
         before = self._sandboxes.get(sandbox_id).config
         resize.update_pod(before.cgroup_parent, before.cgroup_resources, config.cgroup_resources, self._facts)
@@ -150,6 +163,13 @@ class Runtime:
 
     def container_stats(self, container_id: str) -> CgroupStats:
         return cgroup.stats(self._containers.cgroup(self._containers.get(container_id)), self._facts)
+
+    async def inspect_container(self, container_id: str) -> ContainerInspection:
+        from minipod.runtime import inspection
+
+        container = self._containers.get(container_id)
+        pid = container.status.pid if container.status.state == ContainerState.RUNNING else 0
+        return await off_loop(inspection.container, self._containers.cgroup(container), pid, self._facts)
 
     async def update_container_resources(self, container_id: str, resources: CgroupResources) -> None:
         resize.update_container(self._containers.get(container_id), resources, self._facts)

@@ -208,6 +208,10 @@ class Sandboxes:
         reached("sandbox.pause-spawned")
         self._save(msgspec.structs.replace(self._records[config.id], pause_pid=spawned.pid))
 
+    def pause_pid(self, sandbox_id: str) -> int:
+        """The first process of a pod's shared PID namespace; 0 where it has none. Raises NotFoundError."""
+        return self._record(sandbox_id).pause_pid
+
     @contextlib.contextmanager
     def pause_pidfd(self, sandbox_id: str) -> Iterator[int]:
         """The pidfd of the first process of a pod's shared PID namespace. Raises ContainerError if it does not run.

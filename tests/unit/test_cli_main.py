@@ -16,7 +16,7 @@ import pytest
 from minipod.cli import main as cli_main
 from minipod.cli import options, reference
 from minipod.cli.commands import VERBS, find_verb
-from minipod.cli.habits import COMMANDS
+from minipod.cli.habits import ALIASES, HINTS
 from minipod.cli.main import guarded
 from minipod.cli.options import duration_s, load_verb, parse, parser_for, pod_names
 from minipod.cli.trouble import problem
@@ -71,7 +71,14 @@ def test_global_options_are_found_behind_a_sub_verb() -> None:
     ("argv", "message"),
     [
         (["gett"], 'error: unknown command "gett"; did you mean get?'),
-        (["ps"], 'error: unknown command "ps"; here it is: minipod get pods'),
+        (["stop", "web"], 'error: unknown command "stop"; instead: minipod delete pod NAME'),
+        (["pod", "rm", "web"], 'error: unknown command "rm"; instead: minipod delete pod NAME'),
+        (
+            ["image", "push", "x"],
+            'error: unknown command "image push"; instead: minipod image save NAME -o DIR/ && skopeo',
+        ),
+        (["auth"], 'error: unknown command "auth"; instead: root may do everything'),
+        (["agenda"], 'error: unknown command "agenda"; see minipod --help'),
         (["frobnicate"], 'error: unknown command "frobnicate"; see minipod --help'),
         (["get", "pods", "--bogus"], "error: unrecognized arguments: --bogus; see minipod get --help"),
         (["get", "services"], 'error: minipod doesn\'t have a resource type "services"; it has namespaces'),
@@ -105,9 +112,10 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_said_of_other_tools_commands_names_commands_that_there_are() -> None:
-    assert not COMMANDS.keys() & VERBS.keys()
-    for text in COMMANDS.values():
-        assert re.search(r"minipod ([a-z]+)", text)[1] in VERBS  # type: ignore[index]
+    assert not (ALIASES.keys() | HINTS.keys()) & VERBS.keys()
+    assert not ALIASES.keys() & HINTS.keys()
+    named = [verb for text in HINTS.values() for verb in re.findall(r"minipod ([a-z]+)", text) if verb != "runs"]
+    assert {*named, *(words[0] for words in ALIASES.values())} <= VERBS.keys()
 
 
 def test_without_a_verb_the_help_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

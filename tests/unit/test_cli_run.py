@@ -45,7 +45,10 @@ class Script:
         named = {"namespace": "default", "name": "web"}
         peer.send({"event": "warning", "message": "spec.priority: not used"})
         containers = [{"name": name, "init": False} for name in self.containers]
-        peer.send({"event": "pod", **named, "uid": "u", "log_directory": str(self.folder), "containers": containers})
+        port = {"host_ip": "", "host_port": 8080, "container": "app", "container_port": 80, "protocol": "TCP"}
+        ports = [port, {**port, "host_ip": "127.0.0.1", "host_port": 53, "protocol": "UDP"}]
+        found = {"uid": "u", "log_directory": str(self.folder), "containers": containers, "ports": ports}
+        peer.send({"event": "pod", **named, **found})
         peer.send({"event": "step", **named, "step": "ip", "message": "10.88.0.2"})
         for name in self.containers:
             path = self.folder / name / "0.log"
@@ -76,6 +79,8 @@ def test_steps_go_to_stderr_and_output_where_the_container_wrote_it(
     assert captured.err.splitlines() == [
         "warning: spec.priority: not used",
         "ip           10.88.0.2",
+        "port         8080 → app:80",
+        "port         127.0.0.1:53 → app:80/UDP",
         "container    app runs",
         "trouble",
         "pod/web Succeeded (exit codes: app 0)",

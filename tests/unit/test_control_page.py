@@ -12,6 +12,7 @@ from minipod.control.verbs.apply import ApplyRequest
 from minipod.control.verbs.debug import AttachRequest, DebugRequest
 from minipod.control.verbs.execute import ExecRequest
 from minipod.control.verbs.halt import HaltRequest
+from minipod.control.verbs.inspect import InspectRequest
 from minipod.control.verbs.listing import GetRequest
 from minipod.control.verbs.metadata import MetadataRequest
 from minipod.control.verbs.patch import EditRequest, PatchRequest
@@ -19,6 +20,7 @@ from minipod.control.verbs.resize import ResizeRequest
 from minipod.control.verbs.roots import RootRequest
 from minipod.control.verbs.run import RunRequest
 from minipod.control.verbs.table import DeleteRequest, GcRequest, ShutdownRequest
+from minipod.control.verbs.usage import UsageRequest
 from tests.unit.agent_client import Agent, with_agent
 
 PAGE = Path(__file__).parents[2] / "docs" / "agent.md"
@@ -37,6 +39,8 @@ REQUESTS: dict[str, type[msgspec.Struct] | None] = {
     "edit": EditRequest,
     "label": MetadataRequest,
     "annotate": MetadataRequest,
+    "inspect": InspectRequest,
+    "usage": UsageRequest,
     "status": None,
     "shutdown": ShutdownRequest,
     "halt": HaltRequest,

@@ -50,6 +50,7 @@ class Progress:
         self._is_terminal = {fd: os.isatty(fd) for fd in (1, 2)}
         self.pod_events: list[Object] = []
         self._pods: list[str] = []
+        self._ports: dict[str, list[Object]] = {}  # of the host, by pod
         self._phases: dict[str, str] = {}
         self._containers: list[tuple[str, str]] = []  # (pod, container), which gives the colour
         self._streams: dict[str, LogStream] = {}
@@ -75,6 +76,7 @@ class Progress:
         elif kind == "pod":
             self.pod_events.append(event)
             self._pods.append(_pod_key(event))
+            self._ports[_pod_key(event)] = event.get("ports") or []
             self._containers += [(_pod_key(event), entry["name"]) for entry in event.get("containers") or []]
         elif kind == "phase":
             self._phases[_pod_key(event)] = str(event.get("phase"))
@@ -97,6 +99,9 @@ class Progress:
         pod = f"{event.get('name')} " if len(self._pods) > 1 else ""
         paint = style.bad if step in FAILURES else style.good if step == "ready" else style.dim
         _say(f"{escaped(pod)}{paint(f'{step:<12}')} ", message)
+        if step == "ip":
+            for port in self._ports.get(_pod_key(event), ()):
+                _say(f"{escaped(pod)}{paint('port'.ljust(12))} ", port_text(port))
 
     def _add_stream(self, event: Object) -> None:
         path = str(event["path"])
@@ -192,6 +197,13 @@ class Progress:
 def _say(head: str, text: str) -> None:
     """A line of our own: `head` may be painted, `text` comes from others."""
     write(2, f"{head}{indented(text, _INDENT)}\n".encode(errors="backslashreplace"))
+
+
+def port_text(port: Object) -> str:
+    """`18080 → app:8080`; with the protocol and the host's address where they are not the usual ones."""
+    host = f"{port['host_ip']}:" if port["host_ip"] else ""
+    protocol = "" if port["protocol"] == "TCP" else f"/{port['protocol']}"
+    return f"{host}{port['host_port']} → {port['container']}:{port['container_port']}{protocol}"
 
 
 def _pod_key(event: Object) -> str:

@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Pull, list, load, save and remove images."
     verbs = parser.add_subparsers(dest="image_verb", metavar="COMMAND", required=True)
     ls = verbs.add_parser("ls", help="list the images of the store")
+    ls.add_argument("-q", "--quiet", action="store_true", help="the ids only")
     ls.add_argument("-o", "--output", choices=("table", "json", "name"), default="table", help="table, json or name")
     pull = verbs.add_parser("pull", help="pull images from their registries")
     pull.add_argument("images", nargs="+", metavar="IMAGE")
@@ -90,7 +91,9 @@ def _ls(store: ImageStore, args: argparse.Namespace) -> None:
     from minipod.cli.show.table import table
 
     images = store.list()
-    if args.output == "json":
+    if args.quiet:
+        print("".join(f"{_short(image.id)}\n" for image in images), end="")
+    elif args.output == "json":
         print(_json(images))
     elif args.output == "name":
         print("".join(f"{image.reference}\n" for image in images), end="")

@@ -265,6 +265,22 @@ def _named(worker: PodWorker) -> dict[str, str]:
     return {"namespace": worker.namespace, "name": worker.name}
 
 
+def host_ports(pod: Pod) -> list[dict[str, Any]]:
+    """The ports of the host that lead to the pod, in the order of its spec."""
+    return [
+        {
+            "host_ip": port.host_ip,
+            "host_port": port.host_port,
+            "container": container.name,
+            "container_port": port.container_port,
+            "protocol": port.protocol or "TCP",
+        }
+        for container in (*pod.spec.init_containers, *pod.spec.containers)
+        for port in container.ports
+        if port.host_port
+    ]
+
+
 def _pod_event(pod: Pod, log_directory: str) -> dict[str, Any]:
     containers = [{"name": container.name, "init": True} for container in pod.spec.init_containers]
     containers += [{"name": container.name, "init": False} for container in pod.spec.containers]
@@ -276,4 +292,5 @@ def _pod_event(pod: Pod, log_directory: str) -> dict[str, Any]:
         "uid": metadata.uid,
         "log_directory": log_directory,
         "containers": containers,
+        "ports": host_ports(pod),
     }

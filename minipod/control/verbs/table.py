@@ -88,6 +88,8 @@ class Verbs:
             "label": self.change_metadata,
             "annotate": self.change_metadata,
             "status": self.status,
+            "inspect": self.inspect,
+            "usage": self.usage,
             "shutdown": self.shutdown,
             "halt": self.halt,
             "resume": self.resume,
@@ -170,6 +172,16 @@ class Verbs:
             "root": self._node.paths.root,
             "state": self._node.paths.state,
         }
+
+    async def inspect(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.control.verbs import inspect  # imported late: people look, programs do not
+
+        return await inspect.inspect(self._node, self._pods, request)
+
+    async def usage(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.control.verbs import usage
+
+        return await usage.usage(self._node, request)
 
     async def shutdown(self, connection: Connection, request: Message) -> dict[str, Any]:
         """Sends the answer before the agent exits. Raises ConflictError for a command of another version that could not
