@@ -9,26 +9,47 @@ from minipod.cli.trouble import problem
 from minipod.errors import UsageError
 
 
-def read_files(names: list[str]) -> list[dict[str, str]]:
-    """The texts of the manifests; of a folder every file in it. Raises UsageError with the file and the reason."""
+def read_files(names: list[str], recursive: bool = False) -> list[dict[str, str]]:
+    """The texts of the manifests; of a folder every file in it. Raises UsageError with the file and the reason.
+
+    `recursive`: those in the folder's folders too.
+    """
     if names.count("-") > 1:
         raise UsageError("standard input can be given only once")
-    files = with_folders(names)
+    files = with_folders(names, recursive)
     return [{"name": "<stdin>" if name == "-" else name, "text": read_text(name)} for name in files]
 
 
-def with_folders(names: list[str]) -> list[str]:
-    """The files; in the place of a folder its .json, .yaml and .yml files by name, as kubectl reads them."""
+def with_folders(names: list[str], recursive: bool = False) -> list[str]:
+    """The files; in the place of a folder its .json, .yaml and .yml files by name, as kubectl reads them.
+
+    A URL is refused: minipod fetches no manifests.
+    """
     files: list[str] = []
     for name in names:
+        if name.startswith(("http://", "https://")) and not os.path.exists(name):
+            raise UsageError(f"{name}: minipod fetches no manifests: curl -fsSL {name} | minipod … -f -")
         if not os.path.isdir(name):
             files.append(name)
             continue
-        found = sorted(entry for entry in os.listdir(name) if entry.endswith((".json", ".yaml", ".yml")))
+        found = _manifests_in(name, recursive)
         if not found:
-            raise UsageError(f"{name}: no .json, .yaml or .yml file in this folder")
-        files += [os.path.join(name, entry) for entry in found]
+            hint = "" if recursive else "; -R looks into its folders too"
+            raise UsageError(f"{name}: no .json, .yaml or .yml file in this folder{hint}")
+        files += found
     return files
+
+
+def _manifests_in(folder: str, recursive: bool) -> list[str]:
+    """In the order of filepath.Walk: by name, a folder where its name stands."""
+    found: list[str] = []
+    for entry in sorted(os.listdir(folder)):
+        path = os.path.join(folder, entry)
+        if recursive and os.path.isdir(path) and not os.path.islink(path):
+            found += _manifests_in(path, recursive)
+        elif entry.endswith((".json", ".yaml", ".yml")) and not os.path.isdir(path):
+            found.append(path)
+    return found
 
 
 def read_text(name: str) -> str:

@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
         """Whether an option's value is the word after it: `--tail 5`, `-o json`, `-it`-like groups ending in one."""
         actions = self._option_string_actions
         if word.startswith("--"):
-            return word in actions and actions[word].nargs != 0
+            return word in actions and actions[word].nargs not in (0, "?")
         for position in range(1, len(word)):
             action = actions.get(f"-{word[position]}")
             if action is None or action.nargs != 0:
@@ -86,12 +86,18 @@ class Parser(argparse.ArgumentParser):
         return any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
 
     def normalized(self, words: list[str]) -> list[str]:
-        """`--flag=true` as `--flag`; `--flag=false` is left out and remembered: kubectl's booleans."""
+        """`--flag=true` as `--flag`; `--flag=false` is left out and remembered: kubectl's booleans.
+
+        An option whose value may be left out takes none but behind `=`: `--validate` as `--validate=strict`.
+        """
         switches = self.switches()
         result = []
         for word in words:
             name, equals, value = word.partition("=")
-            if not equals or name not in switches:
+            action = self._option_string_actions.get(word)
+            if action is not None and action.nargs == "?":
+                result.append(f"{word}={action.const}")
+            elif not equals or name not in switches:
                 result.append(word)
             elif value in ("true", "1"):
                 result.append(name)

@@ -28,7 +28,28 @@ Errors are one line on stderr. `NO_COLOR` and a pipe switch colours off.
 variables; they still work.
 """
 EXAMPLES = {
-    "run": ["minipod run pod.yaml", "minipod run -d --until ready --timeout 1m pod.yaml", "minipod run - < pod.yaml"],
+    "run": [
+        "minipod run pod.yaml",
+        "minipod run -d --until ready --timeout 1m pod.yaml",
+        "minipod run --replace pod.yaml",
+        "minipod run - < pod.yaml",
+        "minipod run web --image=nginx --port=80",
+        "minipod run shell --image=busybox --rm -it --restart=Never --command -- sh",
+        "minipod run web --image=nginx --dry-run=client -o yaml > web.yaml",
+    ],
+    "apply": [
+        "minipod apply -f pod.yaml",
+        "minipod apply --force -f pod.yaml",
+        "minipod apply -f directory -R -l app=web",
+        "minipod apply -f directory --prune -l app=web",
+        "minipod apply -f pod.yaml --dry-run=server -o yaml",
+    ],
+    "create": [
+        "minipod create -f pod.yaml",
+        "minipod create configmap settings --from-file=conf --from-literal=key=value",
+        "minipod create secret generic login --from-env-file=login.env --dry-run=client -o yaml",
+    ],
+    "replace": ["minipod replace --force -f pod.yaml", "minipod get pod web -o yaml | minipod replace --force -f -"],
     "get": [
         "minipod get pods -A -o wide",
         "minipod get pod web -o yaml",

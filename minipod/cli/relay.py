@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from minipod.cli.client import Request
-from minipod.cli.values import Any
+from minipod.cli.values import Any, Object
 
 CHUNK = 1 << 16
 END_OF_INPUT = b"\x04"  # what a terminal sends for the end of input (VEOF, ^D)
@@ -116,6 +116,11 @@ def has_end(request: Request) -> bool:
     while request.poll() is not None:
         pass
     return request.result is not None
+
+
+def exit_code(result: Object | None) -> int:
+    """The exit status of what ran, in the last line of an answer."""
+    return int((result or {}).get("exit_code", 0)) & 0xFF
 
 
 class Relay:

@@ -15,7 +15,7 @@ from minipod.agent.objects.claims import Claims
 from minipod.agent.pods.table import Pods
 from minipod.api.kinds import CONFIG_MAP, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, kind_named
 from minipod.api.types import ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret
-from minipod.control.verbs.apply import Applier, in_order
+from minipod.control.verbs.applier import Applier, Mode, in_order
 from minipod.errors import ConflictError, ManifestError, NotFoundError
 from tests.unit.agent_fakes import make_node, run_virtually
 
@@ -41,9 +41,9 @@ class Host:
         self.pods = Pods(self.node)
         self.claims = Claims(self.node, self.pods)
 
-    def apply(self, thing: dict[str, Any], mode: str = "apply") -> str:
+    def apply(self, thing: dict[str, Any], mode: Mode = "apply") -> str:
         (manifest,) = loaded(thing).objects
-        return Applier(self.node.registry).carry_out(manifest, mode)["result"]
+        return Applier(self.node.registry).carry_out(manifest, mode).result
 
     async def close(self) -> None:
         await self.pods.close()

@@ -124,7 +124,7 @@ def test_a_name_in_use_is_refused_with_the_way_out(tmp_path: Path) -> None:
             agent.pods.create([make_pod("other"), make_pod()])
         assert str(caught.value) == (
             'pod "web" already exists (started 3m ago, Running): delete it first: minipod delete pod web, '
-            "or change it: minipod apply -f FILE"
+            "or run --replace; or change it: minipod apply -f FILE"
         )
         assert len(agent.pods) == 1, "all or none are created"
 

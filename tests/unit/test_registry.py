@@ -251,7 +251,11 @@ def test_what_minipod_writes_itself_nobody_else_does(tmp_path: Path) -> None:
     ("patch", "type", "words"),
     [
         ({"spec": {"containers": [{"name": "main", "image": "other"}]}}, "strategic", ""),
-        ({"spec": {"containers": [{"name": "main", "command": ["x"]}]}}, "strategic", "Forbidden: only image"),
+        (
+            {"spec": {"containers": [{"name": "main", "command": ["x"]}]}},
+            "strategic",
+            "cannot be changed in a pod that exists; only image",
+        ),
         ([{"op": "replace", "path": "/spec/containers/0/image", "value": "other"}], "json", ""),
         ([{"op": "test", "path": "/metadata/name", "value": "b"}], "json", "failed"),
         ({"spec": {"containers": "x"}}, "merge", "Expected `array`|containers"),

@@ -39,6 +39,21 @@ def update(before: Object, after: Object) -> list[tuple[str, str]]:
     return short(validate_pod_update(prepared_update(existing({**before, **after}), old), old))
 
 
+def test_the_error_names_the_fields_that_differ() -> None:
+    cases: tuple[tuple[Object, str], ...] = (
+        ({"spec.containers.0.command": ["true"]}, "spec.containers[0].command"),
+        ({"spec.containers.0.env": [{"name": "A", "value": "b"}]}, "spec.containers[0].env"),
+        ({"spec.hostNetwork": True, "spec.containers.0.tty": True}, "spec.containers[0].tty, spec.hostNetwork"),
+        ({"spec.containers.0.resources": {"requests": {"cpu": "2"}}}, "spec.containers[0].resources.requests"),
+        ({"spec.volumes": [{"name": "v", "emptyDir": {}}]}, "spec.volumes"),
+    )
+    for after, wanted in cases:
+        old = existing({})
+        new = prepared_update(existing(after), old)
+        why = [error.message for error in validate_pod_update(new, old) if error.field == "spec"]
+        assert [text.partition(": cannot be changed")[0] for text in why] == [f"Forbidden: {wanted}"], after
+
+
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [

@@ -123,7 +123,7 @@ class Pods:
         node's pods are stopped.
         """
         self._check_halted()
-        named = [self._completed(pod) for pod in pods]
+        named = [self.completed(pod) for pod in pods]
         self._check_names(named)
         return self._begin([self._worker(pod) for pod in named], owner, applied)
 
@@ -136,7 +136,7 @@ class Pods:
         until = time.monotonic() + SLICE_S
         try:
             for pod in pods:
-                completed = self._completed(pod)
+                completed = self.completed(pod)
                 self._check_names([completed])
                 key = (completed.metadata.namespace, completed.metadata.name)
                 taken.add(key)
@@ -177,7 +177,7 @@ class Pods:
         self._on_change()
         return workers
 
-    def _completed(self, pod: Pod) -> Pod:
+    def completed(self, pod: Pod) -> Pod:
         """The pod with the fields that the API server and the scheduler set at creation."""
         namespace = POD.place(pod.metadata.namespace)
         metadata = named(pod, lambda name: self._is_taken((namespace, name))).metadata
@@ -213,7 +213,8 @@ class Pods:
         option = "" if worker.namespace == "default" else f" -n {worker.namespace}"
         return (
             f'pod "{worker.name}" already exists (started {age} ago, {phase}): '
-            f"delete it first: minipod delete pod {worker.name}{option}, or change it: minipod apply -f FILE"
+            f"delete it first: minipod delete pod {worker.name}{option}, or run --replace; or change it: "
+            "minipod apply -f FILE"
         )
 
     def adopt(self, state: model.PodState, owner: str, first: model.Event, saved: bool = True) -> PodWorker:
@@ -235,6 +236,11 @@ class Pods:
         self._by_uid[worker.uid] = worker
 
     # -- ownership ----------------------------------------------------------------------------------------------
+
+    def own(self, worker: PodWorker, owner: str) -> None:
+        """The pod is deleted when that process (`processes.identity`) ends, also under a later agent."""
+        self._node.store.put_owner(worker.uid, owner)
+        self.owned_by(worker, owner)
 
     def owned_by(self, worker: PodWorker, owner: str) -> None:
         """The pod is deleted when that process ends: a foreground run that survived its agent."""
@@ -327,6 +333,9 @@ class _Keeper:
 
     def list(self, kind: Kind, namespace: str | None) -> list[Any]:
         return [worker.pod for worker in self._pods.select(namespace, None)]
+
+    def completed(self, thing: Pod) -> Pod:
+        return self._pods.completed(thing)
 
     def create(self, thing: Pod, applied: bytes | None) -> Pod:
         return self._pods.create([thing], applied=applied)[0].pod

@@ -22,6 +22,9 @@ class ReadOnly:
     def list(self, _kind: Kind, namespace: str | None) -> list[Any]:
         return [thing for thing in self._objects() if namespace in (None, thing.metadata.namespace)]
 
+    def completed(self, thing: Any) -> NoReturn:
+        _refuse(thing)
+
     def create(self, thing: Any, _applied: bytes | None) -> NoReturn:
         _refuse(thing)
 

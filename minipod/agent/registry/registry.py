@@ -50,6 +50,9 @@ class Keeper(Protocol):
     def list(self, kind: Kind, namespace: str | None) -> list[Any]:
         """By namespace and name; `namespace` None: of all."""
 
+    def completed(self, thing: Any) -> Any:
+        """A defaulted, valid object with the fields that its creation sets. Stores nothing."""
+
     def create(self, thing: Any, applied: bytes | None) -> Any:
         """Stores a defaulted, valid object under a name that is free, and the manifest that `apply` made it from."""
 
@@ -104,10 +107,11 @@ class Registry:
 
     # -- writing ------------------------------------------------------------------------------------------------
 
-    def create(self, thing: O, applied: dict[str, Any] | None = None) -> O:
+    def create(self, thing: O, applied: dict[str, Any] | None = None, *, dry_run: bool = False) -> O:
         """Stores a defaulted, valid object. `applied`: the manifest, where `apply` wrote it.
 
-        Raises ConflictError where the name is taken.
+        `dry_run`: stores nothing, answers with the object as it would be stored. Raises ConflictError where the name is
+        taken.
         """
         kind = kind_of(thing)
         if kind.refused:
@@ -120,7 +124,7 @@ class Registry:
         new = named(thing, is_taken)
         if is_taken(new.metadata.name):
             raise ConflictError(f'{kind.plural} "{new.metadata.name}" already exists')
-        stored: O = keeper.create(new, _encoded(applied))
+        stored: O = keeper.completed(new) if dry_run else keeper.create(new, _encoded(applied))
         return stored
 
     def update(

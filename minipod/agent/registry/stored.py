@@ -96,10 +96,13 @@ class StoredObjects:
             self._decoded_bytes -= known.size
         return known
 
-    def create(self, thing: Any, applied: bytes | None = None) -> Any:
+    def completed(self, thing: Any) -> Any:
         namespace = kind_named(thing.kind).place(thing.metadata.namespace)
         metadata = created_metadata(thing.metadata, namespace, str(uuid.uuid4()), timestamp(self._clock()))
-        return self._put(msgspec.structs.replace(thing, metadata=metadata), None, applied)
+        return msgspec.structs.replace(thing, metadata=metadata)
+
+    def create(self, thing: Any, applied: bytes | None = None) -> Any:
+        return self._put(self.completed(thing), None, applied)
 
     def update(self, new: Any, old: Any, applied: bytes | None = None) -> Any:
         return self._put(new, old, applied)

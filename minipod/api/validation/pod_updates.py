@@ -6,7 +6,8 @@ as `prepare` leaves it. No rule lets an old pod keep what is invalid by now: min
 
 from __future__ import annotations
 
-from msgspec.structs import replace
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from minipod.api.status import qos_class
 from minipod.api.types import (
@@ -50,11 +51,29 @@ def pod_update(check: Check, new: Pod, old: Pod) -> None:
     if old.spec.scheduling_gates:
         spec = gated(check, spec, old.spec)
     if not same(spec, old.spec):
+        changed = different(spec, old.spec)
+        shown = ", ".join(changed[:5]) + (" …" if len(changed) > 5 else "")
         why = (
-            "only image, activeDeadlineSeconds, tolerations (additions), schedulingGates (removals) and a negative "
-            "terminationGracePeriodSeconds (to 1) can change"
+            f"{shown}: cannot be changed in a pod that exists; only image, "
+            "activeDeadlineSeconds, tolerations (additions), schedulingGates (removals) and a negative "
+            "terminationGracePeriodSeconds (to 1) can"
         )
         check.forbidden(SPEC, why=why)
+
+
+def different(new: object, old: object, path: str = "spec") -> list[str]:
+    """The paths, as in a manifest, at which two specs differ: of single fields where both have what is around them."""
+    if isinstance(new, Struct) and isinstance(old, Struct):
+        names = [(field.name, f"{path}.{field.encode_name}") for field in fields(new)]
+        found = [different(getattr(new, name), getattr(old, name), inner) for name, inner in names]
+    elif isinstance(new, tuple) and isinstance(old, tuple) and len(new) == len(old):
+        pairs = zip(new, old, strict=True)
+        found = [different(ours, theirs, f"{path}[{index}]") for index, (ours, theirs) in enumerate(pairs)]
+        if not isinstance(next(iter(new), None), Struct):
+            found = [[path]] if any(found) else []
+    else:
+        found = [] if same(new, old) else [[path]]
+    return [each for inner in found for each in inner]
 
 
 def fixed_annotations(check: Check, new: Pod, old: Pod) -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 
+from minipod.cli.attaching import attach
 from minipod.cli.client import Client
 from minipod.cli.options import namespace_of, one_pod
 from minipod.cli.pods import check_container, default_container, get_pod
-from minipod.cli.relay import Relay, TerminalRelay
-from minipod.cli.values import Object
-from minipod.cli.verbs.exec import exit_code
 from minipod.errors import UsageError
 
 
@@ -32,28 +28,3 @@ def run(args: argparse.Namespace) -> int:
     pod = get_pod(client, namespace_of(args), name)
     container = args.container or default_container(pod, notify=not args.quiet)
     return attach(client, namespace_of(args), name, check_container(pod, container), args.stdin, quiet=args.quiet)
-
-
-def attach(
-    client: Client, namespace: str, pod: str, container: str, stdin: bool, *, quiet: bool = False, whole: bool = False
-) -> int:
-    """Until the container ends; its exit status. `whole`: also what it has printed before."""
-    message: Object = {"verb": "attach", "namespace": namespace, "pod": pod, "container": container, "stdin": stdin}
-    message["whole"] = whole
-    with client.request(message) as request:
-        started = request.next()
-        if started is not None:
-            streams = {name: request.take_fd() for name in started["fds"]}
-            if not quiet and os.isatty(0):
-                print("If you don't see a command prompt, try pressing enter.", file=sys.stderr)
-            if "tty" in streams:
-                with TerminalRelay(streams["tty"], stdin=stdin, output_fd=streams["stdout"]) as terminal:
-                    terminal.run(request)
-            else:
-                relay = Relay()
-                for source, name in ((1, "stdout"), (2, "stderr")):
-                    relay.add(streams[name], source)
-                if "stdin" in streams:
-                    relay.add(0, streams["stdin"])
-                relay.run(request)
-        return exit_code(request.result)

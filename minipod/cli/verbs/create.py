@@ -6,14 +6,13 @@ import argparse
 import json
 import os
 
-from minipod.cli.files import read_files
+from minipod.cli.applying import Results, add_output, send, show_here
+from minipod.cli.manifest_options import add_dry_run, add_filename, add_validate, is_given, texts_of
 from minipod.cli.trouble import problem
 from minipod.cli.values import Any, Object
-from minipod.cli.verbs.apply import send
 from minipod.errors import UsageError
 
 SECRET_KINDS = ("generic", "docker-registry", "tls")
-DRY_RUNS = ("none", "client", "server")
 DOCKER_SERVER = "https://index.docker.io/v1/"
 
 
@@ -24,7 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "       minipod create secret generic|docker-registry|tls NAME [options]"
     )
     parser.add_argument("words", nargs="*", metavar="configmap NAME | secret KIND NAME | namespace NAME", help="what")
-    parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="manifests; - is stdin")
+    add_filename(parser, "manifests; - is stdin")
+    parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="with -f: only the objects with these labels")
     parser.add_argument(
         "--from-file", action="append", default=[], metavar="[KEY=]PATH", help="a file, or each file of a directory"
     )
@@ -37,39 +37,81 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--docker-email", default="", metavar="ADDRESS", help="the user's address")
     parser.add_argument("--cert", default="", metavar="PATH", help="of a tls secret: the certificate, PEM")
     parser.add_argument("--key", default="", metavar="PATH", help="of a tls secret: its key, PEM")
-    parser.add_argument("-o", "--output", choices=("name", "yaml", "json"), metavar="FORMAT", help="name, yaml or json")
-    parser.add_argument("--dry-run", choices=DRY_RUNS, default="none", metavar="MODE", help="client, server or none")
+    add_output(parser)
+    add_dry_run(parser)
+    add_validate(parser)
+    parser.add_argument("--save-config", action="store_true", help="apply continues from what is written here")
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.filename:
+    results = Results(args)
+    if is_given(args):
         if args.words:
             raise UsageError("-f cannot be combined with an object to be made")
-        if args.output not in (None, "name"):
-            raise UsageError(f"-o {args.output} goes with an object to be made; with -f use get afterwards")
-        return send(args, read_files(args.filename), "create")
-    made = object_of(args)
-    if args.namespace and made["kind"] != "Namespace":
-        made["metadata"]["namespace"] = args.namespace
-    if args.dry_run == "client" or args.output in ("yaml", "json"):
-        if args.dry_run == "none":
-            raise UsageError(f"-o {args.output} goes with --dry-run=client; then use get")
-        _print(made, args.output)
-        return 0
-    name = f"{made['kind'].lower()}/{made['metadata']['name']}"
-    return send(args, [{"name": name, "text": json.dumps(made)}], "create")
-
-
-def _print(made: Object, output: str | None) -> None:
-    if output == "json":
-        print(json.dumps(made, indent=4, ensure_ascii=False))
-    elif output == "yaml":
-        from minipod.cli.show.yamlout import to_yaml
-
-        print(to_yaml(made), end="")
+        check_options(args, "")
+        files = texts_of(args, "create")
     else:
+        if args.selector or args.recursive:
+            raise UsageError(f"{'-l' if args.selector else '-R'} goes with -f")
+        made = object_of(args)
+        if args.namespace and made["kind"] != "Namespace":
+            made["metadata"]["namespace"] = args.namespace
         name = f"{made['kind'].lower()}/{made['metadata']['name']}"
-        print(name if output == "name" else f"{name} created (dry run)")
+        if args.dry_run == "client":
+            results.show(
+                {"event": "applied", **made["metadata"], "kind": made["kind"], "result": "created", "object": made}
+            )
+            return 0
+        files = [{"name": name, "text": json.dumps(made), "made": True}]
+    if args.dry_run == "client":
+        show_here(args, files, results, "created", args.selector or "")
+    else:
+        send(args, files, "create", results, selector=args.selector or "", save_config=args.save_config)
+    return 0
+
+
+#: options -> what they go with: of an object to be made, each does something or is an error
+_DATA = ("from_file", "from_literal", "from_env_file")
+_DOCKER = ("docker_server", "docker_username", "docker_password", "docker_email")
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "configmap": _DATA,
+    "secret generic": (*_DATA, "type"),
+    "secret docker-registry": ("from_file", *_DOCKER),
+    "secret tls": ("cert", "key"),
+    "namespace": (),
+    "": (),
+}
+
+
+def check_options(args: argparse.Namespace, what: str) -> None:
+    """Raises UsageError for options that say nothing about `what` (empty: manifests)."""
+    for name in dict.fromkeys(option for options in _OPTIONS.values() for option in options):
+        is_set = getattr(args, name) not in ("", []) and not (
+            name == "docker_server" and args.docker_server == DOCKER_SERVER
+        )
+        if is_set and name not in _OPTIONS[what]:
+            owners = ", ".join(f"create {each}" for each, options in _OPTIONS.items() if name in options)
+            raise UsageError(f"--{name.replace('_', '-')} goes with {owners}")
+
+
+_OF_MANIFESTS = "minipod makes configmap, secret and namespace of words; all other kinds of manifests: create -f FILE"
+_RUNS_PODS = "minipod runs Pods, nothing that makes Pods: minipod run NAME --image=IMAGE"
+_NO_SERVICES = (
+    "minipod has no Services: the host reaches every pod at its address (get pods -o wide), others by hostPort"
+)
+_NO_ACCESS = "minipod has no users and no roles: whoever is root on this host may do everything"
+#: kubectl's other subcommands -> what to do here
+_ELSEWHERE = {
+    **dict.fromkeys(("deployment", "deploy", "job", "cronjob", "cj"), _RUNS_PODS),
+    **dict.fromkeys(("service", "svc", "ingress", "ing"), _NO_SERVICES),
+    **dict.fromkeys(
+        ("role", "rolebinding", "clusterrole", "clusterrolebinding", "serviceaccount", "sa", "token"), _NO_ACCESS
+    ),
+    **dict.fromkeys(("quota", "resourcequota"), "minipod has no quotas: limits are those of each pod"),
+    **dict.fromkeys(("poddisruptionbudget", "pdb"), "minipod evicts no pods, so there is nothing to budget"),
+    **dict.fromkeys(("priorityclass", "pc"), "minipod preempts no pods, so there are no priorities"),
+    **dict.fromkeys(("pod", "pods", "po"), "minipod run NAME --image=IMAGE, or create -f FILE"),
+}
 
 
 def object_of(args: argparse.Namespace) -> Object:
@@ -79,14 +121,17 @@ def object_of(args: argparse.Namespace) -> Object:
         raise UsageError("create: what? use for example: minipod create configmap NAME --from-literal=key=value")
     kind = words.pop(0)
     if kind in ("configmap", "cm"):
+        check_options(args, "configmap")
         return _config_map(_one_name(words, "configmap"), data_of(args))
     if kind in ("namespace", "ns"):
+        check_options(args, "namespace")
         return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _one_name(words, "namespace")}}
     if kind != "secret":
-        raise UsageError(f'create: minipod cannot make a "{kind}" from words; write a manifest and use -f')
+        raise UsageError(f"create {kind}: {_ELSEWHERE.get(kind, _OF_MANIFESTS)}")
     if not words or words[0] not in SECRET_KINDS:
         raise UsageError(f"create secret: which kind? one of {', '.join(SECRET_KINDS)}")
     sort = words.pop(0)
+    check_options(args, f"secret {sort}")
     name = _one_name(words, f"secret {sort}")
     if sort == "generic":
         return _secret(name, data_of(args), args.type)

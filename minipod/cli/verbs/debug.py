@@ -6,11 +6,11 @@ import argparse
 import secrets
 import sys
 
+from minipod.cli.attaching import attach
 from minipod.cli.client import Client
 from minipod.cli.options import namespace_of, one_pod
 from minipod.cli.pods import get_pod
 from minipod.cli.values import Object
-from minipod.cli.verbs.attach import attach
 from minipod.errors import ConflictError, UsageError
 
 TAKES_COMMAND = True

@@ -14,7 +14,7 @@ import sys
 from minipod.cli.client import Client
 from minipod.cli.options import namespace_of, one_pod
 from minipod.cli.pods import default_container, get_pod
-from minipod.cli.relay import Relay, TerminalRelay, window_size
+from minipod.cli.relay import Relay, TerminalRelay, exit_code, window_size
 from minipod.cli.values import Object
 from minipod.errors import ConflictError, UsageError
 
@@ -97,7 +97,3 @@ def run_with_terminal(args: argparse.Namespace, client: Client, message: Object)
             with TerminalRelay(master_fd, stdin=args.stdin) as relay:
                 relay.run(request)
         return exit_code(request.result)
-
-
-def exit_code(result: Object | None) -> int:
-    return int((result or {}).get("exit_code", 0)) & 0xFF

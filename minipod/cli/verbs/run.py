@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from minipod.cli import run_image
+from minipod.cli.applying import Results, add_output, show_here
 from minipod.cli.client import AgentLostError, Client, Request
-from minipod.cli.files import read_files
+from minipod.cli.manifest_options import add_dry_run, add_manifests, add_validate, texts_of
 from minipod.cli.options import duration_s
 from minipod.cli.values import TYPE_CHECKING, Object
 from minipod.errors import INTERRUPTED, NEGATIVE, MinipodError, UsageError
@@ -30,14 +32,18 @@ TERMINAL = ("Succeeded", "Failed")
 SAME_S = 0.3  # signals that come faster after each other are one
 
 
+TAKES_COMMAND = True
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run the pods of the manifests: shows each step, then the logs of all containers. Ctrl-C ends the pods "
         "gracefully, a second one at once. Exit status: 0 when they succeeded, 1 when one failed (of a single "
-        "container: its exit code), 2 for a bad manifest, 3 when the runtime failed."
+        "container: its exit code), 2 for a bad manifest, 3 when the runtime failed. With --image: make a pod of an "
+        "image, as kubectl run does, and leave it with the agent; -i or --attach connect its streams to this terminal."
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="manifests, YAML or JSON; - is stdin")
-    parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE", help="the same as FILE")
+    parser.usage = "minipod run FILE… [options] | run NAME --image=IMAGE [options] [-- ARG…]"
+    add_manifests(parser)
     parser.add_argument("-d", "--detach", action="store_true", help="leave the pods with the agent, print pod/NAME")
     parser.add_argument(
         "--until",
@@ -48,23 +54,62 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="D", help="with -d, how long to wait for --until: 30s, 5m (default: for ever)"
     )
+    parser.add_argument("--replace", action="store_true", help="end pods that have the same names first")
+    add_output(parser)
+    add_dry_run(parser)
+    add_validate(parser)
+    run_image.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    names = args.files + args.filename
-    if not names:
-        raise UsageError("run: which manifest? use for example: minipod run pod.yaml")
     if (args.until or args.timeout) and not args.detach:
         raise UsageError("--until and --timeout go with --detach: without it, run returns when the pods have ended")
+    if args.image is not None:
+        if args.filename or args.kustomize or args.recursive:
+            raise UsageError("--image makes the pod: -f, -k and -R go with run FILE")
+        return run_image.run(args, lambda files: run_files(args, files))
+    check_files(args)
+    if args.dry_run == "client":
+        show_here(args, texts_of(args, "run"), Results(args), "created")
+        return 0
+    if args.output and args.dry_run == "none":
+        raise UsageError(f"-o {args.output}: goes with --dry-run, or with --image")
+    return run_files(args, texts_of(args, "run"))
+
+
+def check_files(args: argparse.Namespace) -> None:
+    """Raises UsageError for what only a pod that is made of an image has, and for words that are no files."""
+    for option in run_image.options_of(args):
+        raise UsageError(f"{option} goes with --image: minipod run NAME --image=IMAGE")
+    for word in args.files:
+        if not is_file(word):
+            raise UsageError(f"{word}: no such file; to run an image: minipod run {word} --image=IMAGE")
+    if args.command:
+        raise UsageError(f"unexpected argument {args.command[0]!r} after --: a command goes with --image")
+
+
+def is_file(word: str) -> bool:
+    """Whether a word can only be meant as a file: as the name of a pod it would not do, or there is such a file."""
+    return word == "-" or "/" in word or word.endswith((".yaml", ".yml", ".json")) or os.path.exists(word)
+
+
+def run_files(args: argparse.Namespace, files: list[Object]) -> int:
     message: Object = {
         "verb": "run",
-        "files": read_files(names),
+        "files": files,
         "namespace": args.namespace,
         "detach": args.detach,
         "until": args.until,
         "config": config_file(args),
+        "validation": args.validate,
+        "replace": args.replace,
     }
     client = Client.of(args, "run")
+    if args.dry_run == "server":
+        results = Results(args)
+        for event in client.call({**message, "dry_run": True, "objects": results.wants_objects})[0]:
+            results.show(event)
+        return 0
     if args.detach:
         return run_detached(client, message, duration_s(args.timeout) if args.timeout else None)
     return run_foreground(client, message)

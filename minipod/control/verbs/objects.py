@@ -1,4 +1,4 @@
-"""The verb `delete` for objects other than pods (layer 6); waits until they are gone."""
+"""Deletions (layer 6): the end of a pod, the verb `delete` for objects other than pods; wait until they are gone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
+from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.selection import Selection
 from minipod.api.kinds import Kind
 from minipod.control.verbs.requests import or_gone
@@ -20,6 +21,17 @@ TROUBLE_S = 0.5  # how often a deletion looks at what delays it
 
 def delayed(name: str, trouble: str) -> str:
     return f'"{name}": its end is delayed: {trouble}; it continues by itself'
+
+
+async def forgotten(worker: PodWorker, connection: Connection) -> bool:
+    """Returns when the pod is: True. Warns of what delays that beyond the grace period."""
+    shown = ""
+    while not worker.forgotten.done():
+        await asyncio.wait([worker.forgotten], timeout=TROUBLE_S)
+        if worker.trouble not in ("", shown) and not worker.forgotten.done():
+            shown = worker.trouble
+            connection.send({"event": "warning", "message": f"pod {delayed(worker.name, shown)}"})
+    return True
 
 
 class DeleteObjects:
@@ -37,13 +49,13 @@ class DeleteObjects:
         conflicts: list[str] = []
         for name in dict.fromkeys(names):
             try:
-                going.append(self._begin(kind, namespace, name))
+                going.append(self.begin(kind, namespace, name))
             except NotFoundError as error:
                 missing.append(str(error))
             except ConflictError as error:
                 conflicts.append(str(error))
         for thing in going:
-            if await or_gone(self._connection, self._gone(thing)) is None:
+            if await or_gone(self._connection, self.gone(thing)) is None:
                 return {}
             self._connection.send({"event": "deleted", "name": thing.metadata.name})
         if conflicts:  # a client may ignore missing objects, but not these
@@ -52,7 +64,7 @@ class DeleteObjects:
             raise NotFoundError("; ".join(missing))
         return {}
 
-    def _begin(self, kind: Kind, namespace: str, name: str) -> Any:
+    def begin(self, kind: Kind, namespace: str, name: str) -> Any:
         """Deletes the object or marks it for its end. Returns it."""
         thing = self._node.registry.delete(kind, namespace, name)
         if kind.protected:
@@ -74,7 +86,7 @@ class DeleteObjects:
                 message = f'persistentvolume "{thing.metadata.name}" is bound to claim {claim}: it goes after that'
                 self._connection.send({"event": "warning", "message": message})
 
-    async def _gone(self, thing: Any) -> bool:
+    async def gone(self, thing: Any) -> bool:
         """Returns when it is: True."""
         metadata = thing.metadata
         watch = self._node.history.watch(Selection.of(thing.kind, name=metadata.name, uid=metadata.uid))

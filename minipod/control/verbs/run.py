@@ -24,10 +24,12 @@ from minipod.agent.pods.steps import Step
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.history import Change
+from minipod.api.load import FieldValidation
 from minipod.api.types import Pod
 from minipod.config import load_config
 from minipod.control.server import error_body
-from minipod.control.verbs.apply import apply_other_kinds
+from minipod.control.verbs.applier import CREATED, Applied, apply_other_kinds
+from minipod.control.verbs.objects import forgotten
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.wire import Connection, Message
 from minipod.errors import FAILURE, RuntimeFailure
@@ -50,6 +52,10 @@ class RunRequest(msgspec.Struct, frozen=True):
     detach: bool = False
     until: Literal["created", "running", "ready", "succeeded"] | None = None
     config: str | None = None  # path of the configuration file that the client was started with
+    validation: FieldValidation = "strict"
+    replace: bool = False  # pods that have the names of these are deleted first
+    dry_run: bool = False
+    objects: bool = False  # of a dry run: whole objects
 
 
 class _FollowedPod:
@@ -80,12 +86,21 @@ class Run:
 
     async def answer(self) -> dict[str, Any]:
         """Creates and follows the pods; returns the fields of the last line. Raises MinipodError."""
-        manifests = await loaded(self._request.files, self._request.namespace)
+        request = self._request
+        manifests = await loaded(request.files, request.namespace, validation=request.validation)
         for warning in manifests.warnings:
             self._connection.send({"event": "warning", "message": warning})
-        self._pods.check_free(manifests.pods)
-        for applied in apply_other_kinds(self._node.registry, manifests.other_kinds):
-            self._connection.send({"event": "applied", **applied})
+        if request.replace and not request.dry_run:
+            if await or_gone(self._connection, self._make_room(manifests.pods)) is None:
+                return {}
+        elif not request.replace:
+            self._pods.check_free(manifests.pods)
+        for applied in apply_other_kinds(self._node.registry, manifests.other_kinds, request.dry_run):
+            self._connection.send(applied.event(request.objects))
+        if request.dry_run:
+            for pod in manifests.pods:
+                self._connection.send(Applied(self._pods.completed(pod), CREATED).event(request.objects))
+            return {}
         self._compare_configuration()
         owner = "" if self._request.detach else processes.identity(self._connection.peer_pid)
         workers = await self._pods.create_many(manifests.pods, owner)
@@ -102,6 +117,15 @@ class Run:
                 return await self._foreground(progress.next)
             finally:
                 self._release()
+
+    async def _make_room(self, pods: Sequence[Pod]) -> bool:
+        """Deletes the pods that have these names, and returns when they are gone: True."""
+        places = dict.fromkeys((pod.metadata.namespace, pod.metadata.name) for pod in pods if pod.metadata.name)
+        going = [self._pods.delete(*place) for place in places if self._pods.worker(*place) is not None]
+        for worker in going:
+            await forgotten(worker, self._connection)
+            self._connection.send({"event": "deleted", "kind": "Pod", "name": worker.name})
+        return True
 
     def _compare_configuration(self) -> None:
         """Warns that a running agent keeps the configuration it started with. Raises UsageError for an invalid file."""

@@ -17,14 +17,14 @@ from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.schema import FIRST, SCHEMA_VERSION
 from minipod.control.server import Verb
 from minipod.control.verbs import debug
-from minipod.control.verbs.apply import apply
+from minipod.control.verbs.apply import Apply
 from minipod.control.verbs.changes import kind_wanted
 from minipod.control.verbs.execute import execute
 from minipod.control.verbs.gc import collect
 from minipod.control.verbs.halt import halt
 from minipod.control.verbs.listing import Get, GetRequest
 from minipod.control.verbs.metadata import change_metadata
-from minipod.control.verbs.objects import TROUBLE_S, DeleteObjects, delayed
+from minipod.control.verbs.objects import DeleteObjects, forgotten
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.verbs.roots import send_root
 from minipod.control.verbs.run import Run
@@ -100,7 +100,7 @@ class Verbs:
         return await Run(self._node, self._pods, connection, request).answer()
 
     async def apply(self, connection: Connection, request: Message) -> dict[str, Any]:
-        return await apply(self._node, self._pods, connection, request)
+        return await Apply(self._node, self._pods, self._claims, connection, request).answer()
 
     async def get(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await Get(self._node, connection, converted(request, GetRequest)).answer()
@@ -151,7 +151,7 @@ class Verbs:
             except NotFoundError as error:
                 missing.append(str(error))
         for worker in going:
-            if await or_gone(connection, _forgotten(worker, connection)) is None:
+            if await or_gone(connection, forgotten(worker, connection)) is None:
                 return {}
             connection.send({"event": "deleted", "name": worker.name})
         if missing:
@@ -206,14 +206,3 @@ class Verbs:
     async def collect(self, connection: Connection, request: Message) -> dict[str, Any]:
         wanted = converted(request, GcRequest)
         return await collect(self._node, self._pods, connection, dry_run=wanted.dry_run)
-
-
-async def _forgotten(worker: PodWorker, connection: Connection) -> bool:
-    """Returns when it is: True. Warns of what delays that beyond the grace period."""
-    shown = ""
-    while not worker.forgotten.done():
-        await asyncio.wait([worker.forgotten], timeout=TROUBLE_S)
-        if worker.trouble not in ("", shown) and not worker.forgotten.done():
-            shown = worker.trouble
-            connection.send({"event": "warning", "message": f"pod {delayed(worker.name, shown)}"})
-    return True
