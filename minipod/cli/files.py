@@ -30,7 +30,7 @@ def with_folders(names: list[str], recursive: bool = False) -> list[str]:
         if name.startswith(("http://", "https://")) and not os.path.exists(name):
             raise UsageError(f"{name}: minipod fetches no manifests: curl -fsSL {name} | minipod … -f -")
         if not os.path.isdir(name):
-            files.append(name)
+            files += _matching(name)
             continue
         found = _manifests_in(name, recursive)
         if not found:
@@ -38,6 +38,18 @@ def with_folders(names: list[str], recursive: bool = False) -> list[str]:
             raise UsageError(f"{name}: no .json, .yaml or .yml file in this folder{hint}")
         files += found
     return files
+
+
+def _matching(name: str) -> list[str]:
+    """The name, or the files that it means as a quoted pattern (cli-runtime, builder.go: expandIfFilePattern)."""
+    if name == "-" or not set("*?[").intersection(name) or os.path.exists(name):
+        return [name]
+    import glob
+
+    found = sorted(glob.glob(name))
+    if not found:
+        raise UsageError(f"{name}: no file matches this pattern")
+    return found
 
 
 def _manifests_in(folder: str, recursive: bool) -> list[str]:

@@ -79,8 +79,7 @@ def check(args: argparse.Namespace) -> None:
     """Raises UsageError for options that do not go together, in kubectl's words."""
     if not args.files:
         raise UsageError("NAME is required for run: minipod run NAME --image=IMAGE")
-    if not args.image or args.image.split() != [args.image]:
-        raise UsageError(f'invalid image name "{args.image}": invalid reference format')
+    check_image(args.image)
     if args.expose:
         raise UsageError("--expose: minipod has no Services: the host and other pods reach the pod at its address")
     if args.tty and not args.stdin:
@@ -102,8 +101,19 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("--port must be a number")
 
 
+def check_image(image: str) -> None:
+    """Raises UsageError for what is no reference. A directory is looked for by the agent."""
+    from minipod.api.references import InvalidReference, parse_reference
+
+    try:
+        if not image.startswith("dir:"):
+            parse_reference(image)
+    except InvalidReference as error:
+        raise UsageError(f'invalid image name "{image}": {error}') from None
+
+
 def pod_of(args: argparse.Namespace) -> Object:
-    """The v1 Pod that is wanted. Raises UsageError, ManifestError."""
+    """The v1 Pod that is wanted. Raises UsageError."""
     name, words = args.files[0], [*args.files[1:], *args.command]
     container: Object = {"name": name, "image": args.image}
     if args.env:
@@ -155,12 +165,16 @@ def labels_of(text: str) -> dict[str, str]:
 
 
 def overridden(pod: Object, text: str, patch_type: Any) -> Object:
-    """Raises UsageError for what is no JSON, PatchError for what does not fit."""
+    """The pod after the patch. Raises UsageError for what is no JSON or does not fit."""
     from minipod.api.patch import patched
     from minipod.cli.manifests import parsed
+    from minipod.errors import PatchError
 
-    result: Object = patched("Pod", pod, parsed(text, "--overrides"), patch_type)
-    return result
+    patch = parsed(text, "--overrides")
+    try:
+        return patched("Pod", pod, patch, patch_type)
+    except PatchError as error:
+        raise UsageError(f"--overrides: {error}") from None
 
 
 def run(args: argparse.Namespace, start: Callable[[list[Object]], int]) -> int:

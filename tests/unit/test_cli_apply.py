@@ -68,6 +68,7 @@ def test_every_option_is_in_the_request(ask: Ask, manifest: str) -> None:
 
 WRONG: tuple[tuple[str, str], ...] = (
     ("apply", "apply: which manifest?"),
+    ("apply -f /nonexistent/*.yaml", "/nonexistent/*.yaml: no file matches this pattern"),
     ("apply -f x --server-side", "--server-side: minipod keeps no owners of fields"),
     ("apply -f x --force-conflicts", "--force-conflicts only works with --server-side"),
     ("apply -f x --overwrite=false", "--overwrite=false: "),
@@ -146,6 +147,19 @@ def test_a_dry_run_of_the_client_needs_no_agent(manifest: str, capsys: pytest.Ca
     for line, wanted in cases:
         assert guarded([*line.split(), "--run-dir", "/nonexistent", "--data-dir", "/nonexistent"]) == 0
         assert capsys.readouterr().out == wanted, line
+
+
+def test_a_quoted_pattern_means_the_files_that_match(ask: Ask, tmp_path: Path) -> None:
+    for name in ("b.yaml", "a.yaml", "c.txt", "[x].yaml"):
+        (tmp_path / name).write_text(CONFIG_MAP)
+    cases = (
+        ("?.yaml", ["a.yaml", "b.yaml"]),
+        ("[ac].*", ["a.yaml", "c.txt"]),
+        ("[x].yaml", ["[x].yaml"]),
+    )
+    for pattern, wanted in cases:
+        request, _, _ = ask("apply", "-f", f"{tmp_path}/{pattern}")
+        assert [file["name"] for file in request["files"]] == [f"{tmp_path}/{name}" for name in wanted], pattern
 
 
 def test_kustomize_is_run_where_there_is_one(

@@ -63,6 +63,7 @@ def test_each_option_reaches_the_pod(capsys: pytest.CaptureFixture[str]) -> None
 WRONG: tuple[tuple[str, str], ...] = (
     ("run --image=x", "NAME is required for run"),
     ("run web --image=", 'invalid image name ""'),
+    ("run web --image=a/B", 'invalid image name "a/B": invalid reference format: repository name (a/B) must be lower'),
     ("run web --image=x --port=http", "--port must be a number"),
     ("run web --image=x -t", "-i/--stdin is required for containers with -t/--tty=true"),
     ("run web --image=x --rm", "--rm should only be used for attached containers"),
@@ -81,6 +82,8 @@ WRONG: tuple[tuple[str, str], ...] = (
     ("run web --image=x --detach-keys=x", "unrecognized arguments: --detach-keys=x"),
     ("run Web --image=x --dry-run=client", "metadata.name: Invalid value"),
     ("run web --image=x --overrides={ --dry-run=client", "--overrides: "),
+    ("run web --image=x --overrides=[1]", "--overrides: error decoding patch"),
+    ('run web --image=x --overrides={"kind":"Deployment"}', "--overrides: patch: kind cannot be changed"),
     ("run busybox", "busybox: no such file; to run an image: minipod run busybox --image=IMAGE"),
     ("run web --env=A=b", "--env goes with --image"),
     ("run web --attach=false", "--attach goes with --image"),

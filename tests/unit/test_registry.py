@@ -188,12 +188,14 @@ def test_what_cannot_be_stored_has_not_happened(tmp_path: Path, kind: Kind) -> N
     with_agent(tmp_path, test)
 
 
-def test_what_is_created_has_no_version_yet(tmp_path: Path) -> None:
+def test_what_was_read_can_be_created_again_with_a_version_of_its_own(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
         for mode in ("apply", "create"):
-            thing = {**CONFIG, "metadata": {"name": "new", "resourceVersion": "7"}}
-            message = (await apply(agent, thing, mode))["error"]["message"]
-            assert message == "ConfigMap new: resourceVersion should not be set on objects to be created"
+            thing = {**CONFIG, "metadata": {"name": mode, "resourceVersion": "7000", "uid": "u"}}
+            assert (await apply(agent, thing, mode))["ok"]
+            made = agent.node.registry.get(CONFIG_MAP, "default", mode).metadata
+            assert made.resource_version not in ("", "7000")
+            assert made.uid != "u"
 
     with_agent(tmp_path, test)
 

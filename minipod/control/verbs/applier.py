@@ -68,13 +68,12 @@ class Applier:
             return self._change(manifest, mode)
         if mode == "apply" and not metadata.name:
             raise ManifestError(f"{kind.name} {metadata.generate_name}: generateName goes with create or run")
-        if metadata.resource_version:
-            what = f"{kind.name} {metadata.name}"
-            raise ManifestError(f"{what}: resourceVersion should not be set on objects to be created")
         return self.create(manifest, mode)
 
     def create(self, manifest: ManifestObject, mode: Mode) -> Applied:
-        """Creates the object. A resourceVersion in the manifest is that of another one."""
+        """Creates the object. A resourceVersion in the manifest is that of another object: kubectl sends
+        none (cli-runtime, resource/helper.go).
+        """
         is_kept = mode == "apply" or self._save_config
         applied = manifest.written if is_kept else None
         return Applied(self._registry.create(admitted(manifest.object), applied, dry_run=self._dry_run), CREATED)
