@@ -32,6 +32,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     image_directories: tuple[str, ...] = ()  # in which `image: dir:/path` may find root file systems; none: nowhere
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[str, ...] = ()
+    names: bool = True  # pods find each other by name, where cluster_dns names no other DNS
+
+    @property
+    def answers_names(self) -> bool:
+        """Whether this node answers the DNS questions of pods with dnsPolicy ClusterFirst."""
+        return self.names and not self.cluster_dns and bool(self.cluster_domain)
 
 
 def read_settings(path: str) -> bytes:

@@ -71,6 +71,11 @@ class Paths:
     def agent_socket(self) -> str:
         return f"{self.root}/agent.sock"
 
+    @property
+    def names(self) -> str:
+        """The directory of the process that answers the pods' DNS questions."""
+        return f"{self.root}/names"
+
     def check_length(self) -> None:
         """Raises UsageError where the sockets below the root would not fit into sockaddr_un (unix(7))."""
         longest = f"{self.root}/spawners/{_VERSION_AND_PID}.sock"

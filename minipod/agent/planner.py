@@ -15,6 +15,7 @@ from minipod.plan.env import Sources
 from minipod.plan.operation import HostOperation
 from minipod.plan.volumes import sources as volumes
 from minipod.runtime import records
+from minipod.runtime.facts import resolv_conf
 from minipod.runtime.status import SandboxStatus
 
 
@@ -32,9 +33,8 @@ class PodPlanner:
         self._facts = facts
 
     def sandbox_config(self, pod: Pod, attempt: int) -> SandboxConfig:
-        return pod_plan.sandbox_config(
-            pod, self._paths, self._config, self._facts, sandbox_id=new_id(), attempt=attempt
-        )
+        facts = msgspec.structs.replace(self._facts, resolv_conf=resolv_conf())  # as it is now, as for the kubelet
+        return pod_plan.sandbox_config(pod, self._paths, self._config, facts, sandbox_id=new_id(), attempt=attempt)
 
     def container_config(
         self, pod: Pod, name: str, attempt: int, image: Image, sandbox: SandboxStatus, sources: Sources

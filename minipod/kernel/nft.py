@@ -103,7 +103,11 @@ class Nftables:
         return True
 
     def holds(self, table: str, element: Element) -> bool:
-        """Whether the map has the element's key, with the element's value. False where there is no map or table.
+        """Whether the map has the element's key, with the element's value. False where there is no map or table."""
+        return self.value(table, element) == element.encoded_value()
+
+    def value(self, table: str, element: Element) -> bytes | None:
+        """What the map has for the element's key, as `encoded_value` has it. None where there is no such key.
 
         The kernel looks it up: the answer costs the same however many elements there are.
         """
@@ -112,9 +116,9 @@ class Nftables:
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
-            return False
+            return None
         found = _attributes(answer.attributes[3])[1]  # NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM
-        return _attributes(_attributes(found)[2])[1] == element.encoded_value()  # NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE
+        return _attributes(_attributes(found)[2])[1]  # NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE
 
     def forward_drops(self) -> list[str]:
         """The chains that drop forwarded packets by default, as nft(8) names them: `ip filter FORWARD`.

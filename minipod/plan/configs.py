@@ -32,8 +32,12 @@ class PortMapping(_Value, frozen=True, kw_only=True):
 
 
 class DNSConfig(_Value, frozen=True, kw_only=True):
-    """Already resolved: exactly what the pod's resolv.conf will hold."""
+    """Already resolved: exactly what the pod's resolv.conf will hold.
 
+    With `answerer` the address of the node's answerer comes first; it is known once the network is leased.
+    """
+
+    answerer: bool = False
     servers: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
@@ -211,3 +215,4 @@ class NetworkFacts(_Value, frozen=True, kw_only=True):
     table: str = ""  # the nftables table, family inet
     host_interface: str = ""  # the outer veth end
     mtu: int = 1500
+    names: str = ""  # the address at which pods ask for names, without prefix length

@@ -69,6 +69,11 @@ def pod_hostname(pod: Pod, config: Config, facts: HostFacts) -> PodHostname:
     return PodHostname(hostname, domain, kernel)
 
 
+def name_in_subdomain(pod: Pod) -> str:
+    """HOSTNAME in HOSTNAME.SUBDOMAIN: also of a pod that has the host's network, and so the host's hostname."""
+    return _truncated(pod.spec.hostname or pod.metadata.name)
+
+
 def _truncated(hostname: str) -> str:
     return hostname if len(hostname) <= HOSTNAME_MAX else hostname[:HOSTNAME_MAX].rstrip("-.")
 
@@ -95,10 +100,10 @@ def hostname_file(kernel_hostname: str) -> str:
     return f"{kernel_hostname}\n"
 
 
-def resolv_conf(dns: DNSConfig) -> str:
-    """The text of resolv.conf, in containerd's order: search, nameservers, options."""
+def resolv_conf(dns: DNSConfig, answerer: str = "") -> str:
+    """The text of resolv.conf, in containerd's order: search, nameservers, options. `answerer`: its address."""
     text = f"search {' '.join(dns.searches)}\n" if dns.searches else ""
-    text += "".join(f"nameserver {server}\n" for server in dns.servers)
+    text += "".join(f"nameserver {server}\n" for server in _unique((*filter(None, [answerer]), *dns.servers)))
     return text + (f"options {' '.join(dns.options)}\n" if dns.options else "")
 
 
@@ -121,7 +126,8 @@ def parse_resolv_conf(text: str) -> DNSConfig:
 def pod_dns(pod: Pod, config: Config, facts: HostFacts) -> tuple[DNSConfig, tuple[PlanWarning, ...]]:
     """What the pod's resolv.conf holds, and what did not fit (GetPodDNS).
 
-    Without a cluster DNS in the configuration ClusterFirst falls back to Default, the host's own, as in the kubelet.
+    ClusterFirst is the node's own answerer, or the cluster DNS of the configuration. Without either it falls back to
+    Default, the host's own, as in the kubelet; that is said once, by `check` and in the agent's log.
     """
     warnings: list[PlanWarning] = []
     policy = pod.spec.dns_policy or "ClusterFirst"
@@ -130,35 +136,40 @@ def pod_dns(pod: Pod, config: Config, facts: HostFacts) -> tuple[DNSConfig, tupl
     dns = parse_resolv_conf(facts.resolv_conf)
     if policy == "None":
         dns = DNSConfig()
-    elif policy in ("ClusterFirst", "ClusterFirstWithHostNet"):
-        if config.cluster_dns:
-            dns = _cluster_first(dns, pod.metadata.namespace, config)
-        else:
-            warnings.append(PlanWarning("MissingClusterDNS", _no_cluster_dns(pod)))
+    elif policy in ("ClusterFirst", "ClusterFirstWithHostNet") and (config.cluster_dns or config.answers_names):
+        dns = _cluster_first(dns, pod.metadata.namespace, config)
     if pod.spec.dns_config is not None:
         dns = _appended(dns, pod.spec.dns_config)
     return _fitted(dns, warnings), tuple(warnings)
 
 
-def _no_cluster_dns(pod: Pod) -> str:
-    """The kubelet's message, which users know; `cluster_dns` in the configuration is the remedy."""
-    name = f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
+def missing_cluster_dns(config: Config) -> str:
+    """What the kubelet says of each pod (MissingClusterDNS), once for all; empty where ClusterFirst means something."""
+    if config.cluster_dns or config.answers_names:
+        return ""
+    cause = "names = false" if not config.names else 'cluster_domain = ""'
     return (
-        f'pod: "{name}". kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" '
-        'policy. Falling back to "Default" policy.'
+        f"pods with dnsPolicy ClusterFirst have the host's resolvers and do not find each other by name: the "
+        f"configuration has {cause} and no cluster_dns"
     )
 
 
 def _cluster_first(host: DNSConfig, namespace: str, config: Config) -> DNSConfig:
     domain = config.cluster_domain
     own = (f"{namespace}.svc.{domain}", f"svc.{domain}", domain) if domain else ()
-    return DNSConfig(servers=config.cluster_dns, searches=_unique(own + host.searches), options=("ndots:5",))
+    return DNSConfig(
+        answerer=not config.cluster_dns,
+        servers=config.cluster_dns,
+        searches=_unique(own + host.searches),
+        options=("ndots:5",),
+    )
 
 
 def _appended(dns: DNSConfig, more: PodDNSConfig) -> DNSConfig:
     options = {option.partition(":")[0]: option.partition(":")[2] for option in dns.options}
     options.update((option.name, option.value or "") for option in more.options)
     return DNSConfig(
+        answerer=dns.answerer,
         servers=_unique(dns.servers + more.nameservers),
         searches=_unique(dns.searches + more.searches),
         options=tuple(f"{name}:{value}" if value else name for name, value in options.items()),
@@ -167,13 +178,13 @@ def _appended(dns: DNSConfig, more: PodDNSConfig) -> DNSConfig:
 
 def _fitted(dns: DNSConfig, warnings: list[PlanWarning]) -> DNSConfig:
     """The limits of the kubelet's validation and of old resolvers; the event DNSConfigForming reports what is cut."""
-    servers = dns.servers[:MAX_NAMESERVERS]
+    servers = dns.servers[: MAX_NAMESERVERS - dns.answerer]
     if servers != dns.servers:
         warnings.append(
             PlanWarning(
                 "DNSConfigForming",
                 "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "
-                + " ".join(servers),
+                + " ".join((*["the node's own"] * dns.answerer, *servers)),
             )
         )
     kept = [search for search in dns.searches[:MAX_SEARCHES] if len(search) <= MAX_SEARCH_PATH_CHARS]
@@ -188,17 +199,18 @@ def _fitted(dns: DNSConfig, warnings: list[PlanWarning]) -> DNSConfig:
                 + " ".join(searches),
             )
         )
-    return DNSConfig(servers=servers, searches=searches, options=dns.options)
+    return DNSConfig(answerer=dns.answerer, servers=servers, searches=searches, options=dns.options)
 
 
 def _unique(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def sandbox_files(config: SandboxConfig, ips: Iterable[str], facts: HostFacts) -> dict[str, str]:
+def sandbox_files(config: SandboxConfig, ips: Iterable[str], facts: HostFacts, answerer: str = "") -> dict[str, str]:
     """File name in the sandbox's directory -> text: `hosts`, `hostname`, `resolv.conf`.
 
-    `ips`: the pod's addresses without prefix length, IPv4 first; not looked at in the host's network.
+    `ips`: the pod's addresses without prefix length, IPv4 first; not looked at in the host's network. `answerer`: where
+    a pod asks whose resolv.conf begins with the node's own.
     """
     if config.namespaces.network == "node":
         hosts = host_network_hosts_file(facts.etc_hosts, config.host_aliases)
@@ -207,5 +219,5 @@ def sandbox_files(config: SandboxConfig, ips: Iterable[str], facts: HostFacts) -
     return {
         "hosts": hosts,
         "hostname": hostname_file(config.kernel_hostname or config.hostname),
-        "resolv.conf": resolv_conf(config.dns),
+        "resolv.conf": resolv_conf(config.dns, answerer if config.dns.answerer else ""),
     }

@@ -157,7 +157,7 @@ def sandbox_operations(
     ips = [address.partition("/")[0] for address in (network.ipv4, network.ipv6) if address]
     files = files_directory(config.id, paths)
     operations.append(MountMemory(files, FILES_BYTES, 0o700))
-    operations.append(WriteSandboxFiles(files, sandbox_files(config, ips, facts)))
+    operations.append(WriteSandboxFiles(files, sandbox_files(config, ips, facts, network.names)))
     if config.namespaces.ipc != "node":
         operations.append(MountMemory(f"{directory}/shm", SHM_BYTES, 0o1777))
     if config.namespaces.pid == "pod":

@@ -1,7 +1,7 @@
 """What a face or the agent may ask of the runtime (layer 3), once: CRI's verbs, as protocols. Does nothing.
 
 `runtime.Runtime` is the one on a real host; the agent's tests have their own. Verbs that have no counterpart in CRI
-(`cpu_requests`, `inspect_…`, `find_leftovers`, `Images`) are at the end of their part.
+(`cpu_requests`, `keep_names`, `inspect_…`, `find_leftovers`, `Images`) are at the end of their part.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from minipod.names.table import Pod
 from minipod.plan.configs import CgroupResources, ContainerConfig, Image, SandboxConfig
 from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
@@ -131,6 +132,12 @@ class Runtime(Protocol):
 
     def cpu_requests(self, group: str) -> int:
         """What the sandboxes that are ready directly below this cgroup request together, in thousandths of a CPU."""
+
+    async def keep_names(self) -> None:
+        """While a sandbox has an address the answerer of DNS questions runs. Raises HostError, OSError."""
+
+    async def publish_names(self, pods: tuple[Pod, ...]) -> None:
+        """What it answers from now on: these pods, and the host's resolvers as they are now. Raises OSError."""
 
     # --- containers
 

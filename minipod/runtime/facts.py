@@ -70,10 +70,20 @@ def _storage_bytes(state: str) -> int:
     return found.f_blocks * found.f_frsize
 
 
+def resolvers() -> tuple[str, ...]:
+    """The host's own resolvers, systemd-resolved's stub too: for a process in the host's network."""
+    return _nameservers(_read(RESOLV_CONF))
+
+
+def _nameservers(text: str) -> tuple[str, ...]:
+    lines = (line.split() for line in text.splitlines())
+    return tuple(fields[1] for fields in lines if len(fields) > 1 and fields[0] == "nameserver")
+
+
 def resolv_conf() -> str:
     """The host's resolver configuration, without systemd-resolved's stub, which no pod can reach."""
     text = _read(RESOLV_CONF)
-    servers = [fields[1] for line in text.splitlines() if len(fields := line.split()) > 1 and fields[0] == "nameserver"]
+    servers = _nameservers(text)
     if servers and all(server == "127.0.0.53" for server in servers):
         return _read(RESOLVED_UPSTREAM) or text
     return text

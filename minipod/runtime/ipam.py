@@ -36,6 +36,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     offset: int = 0
     interface: str = ""  # the outer veth end
     ports: tuple[PortMapping, ...] = ()
+    names: bool = False  # a pod on the host's network that asks the answerer
 
 
 class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,13 +52,15 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def is_addressed(self) -> bool:
-        """Whether a sandbox has an address."""
-        return any(lease.offset for lease in self.sandboxes.values())
+        """Whether a sandbox has an address, or asks at one of the first bridge."""
+        return any(lease.offset or lease.names for lease in self.sandboxes.values())
 
     def needs_bridge(self, number: int) -> bool:
         """Whether a sandbox is on this bridge. The first bridge is there for all."""
         latest = reversed(self.sandboxes.values())  # the neighbours of a pod began when it did
-        return any(lease.offset and number in (0, self.bridge(lease.offset)) for lease in latest)
+        if number == 0:
+            return self.is_addressed
+        return any(lease.offset and number == self.bridge(lease.offset) for lease in latest)
 
     def bridge(self, offset: int) -> int:
         """The number of the bridge that the pod at `offset` is a port of."""
@@ -70,6 +73,16 @@ class Leases(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def gateways(self, offset: int) -> tuple[str, str]:
         """The addresses of the bridge of the pod at `offset`, in the same form."""
         return self.addresses((self.bridge(offset) << self.bridge_bits) + 1)
+
+    @property
+    def subnets(self) -> tuple[str, ...]:
+        """Of all pods, IPv4 first."""
+        return tuple(filter(None, (self.ipv4_subnet, self.ipv6_subnet)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Where pods ask for names: the first bridge's own addresses, which stand as long as any; without prefix."""
+        return tuple(cidr.partition("/")[0] for cidr in self.gateways(_FIRST_OFFSET) if cidr)
 
     def _address(self, subnet: str, offset: int) -> str:
         if not subnet:

@@ -1,9 +1,9 @@
 """The pods' network (layer 3): subnets, leases, the part that all pods share. `plan.network.pod_network` has the
 operations.
 
-The shared part (nftables table, first bridge, forwarding) is made with the first lease and removed with the last,
-another bridge with the first and the last of its pods; the leases are the reference count, so that it is right after a
-crash too. All is done under the lock of the lease file.
+The shared part (nftables table, first bridge, forwarding, the answerer) is made with the first lease and removed with
+the last, another bridge with the first and the last of its pods; the leases are the reference count, so that it is
+right after a crash too. All is done under the lock of the lease file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from ipaddress import ip_address
 
 import msgspec
@@ -20,8 +21,10 @@ from minipod.config import Config
 from minipod.errors import HostError
 from minipod.failpoint import reached
 from minipod.kernel import netlink, nft
+from minipod.kernel.error_text import text_of
 from minipod.kernel.host_lock import host_lock
 from minipod.kernel.port import is_bound
+from minipod.names.table import Pod
 from minipod.paths import Paths
 from minipod.plan.configs import NetworkFacts, SandboxConfig
 from minipod.plan.network.forwarding import is_bridge
@@ -29,6 +32,7 @@ from minipod.plan.network.nat import AddPortMappings, exists
 from minipod.plan.network.pod_network import bridge_network, shared_network
 from minipod.plan.operation import HostOperation
 from minipod.runtime.ipam import Lease, LeaseFile, Leases, check_ports, grant, revoke
+from minipod.runtime.names import Names
 from minipod.runtime.subnets import choose
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -47,6 +51,7 @@ class Network:
         self._warn_now = self._warn
         self._warnings: set[str] = set()
         self._generation: int | None = None  # of the host's rules, when the instance's table was last seen
+        self._names = Names(paths, config.cluster_domain)
 
     def lease(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> NetworkFacts:
         """Addresses and an interface name for a sandbox, and the shared part in place. Idempotent.
@@ -65,7 +70,8 @@ class Network:
         ports = tuple(mapping for mapping in config.port_mappings if mapping.host_port)
         wanted = Lease(pod=f"{config.namespace}/{config.name}", ports=ports)
         on_host = config.namespaces.network == "node"
-        if on_host and not ports:
+        wanted = msgspec.structs.replace(wanted, names=on_host and config.dns.answerer)
+        if on_host and not ports and not wanted.names:
             return NetworkFacts()
         with self._file.locked() as leases:
             held = leases.sandboxes.get(config.id)
@@ -75,20 +81,23 @@ class Network:
                     self._warn_of_loopback(wanted)
                     self._warn_of_listeners(wanted)
             if on_host:
-                leases = msgspec.structs.replace(leases, sandboxes={**leases.sandboxes, config.id: wanted})
-                self._file.write_one(leases, config.id)
-                return NetworkFacts()
+                return self._lease_on_host(leases, config.id, wanted)
             leases = self._with_shared(leases)
             if held is not None:
                 facts = self._facts(leases, held)
                 self._ensure_bridge(facts)
                 return facts
-            try:
+            with self._alone(leases):
                 return self._grant(leases, config.id, wanted)
-            except BaseException as error:
-                if not leases.is_addressed:
-                    _undo(self._shared(leases), error)
-                raise
+
+    def _lease_on_host(self, leases: Leases, sandbox_id: str, wanted: Lease) -> NetworkFacts:
+        """Its hostPorts are noted; the shared part stands where it asks the answerer."""
+        if wanted.names:
+            leases = self._with_shared(leases)
+        granted = msgspec.structs.replace(leases, sandboxes={**leases.sandboxes, sandbox_id: wanted})
+        with self._alone(leases) if wanted.names else nullcontext():
+            self._file.write_one(granted, sandbox_id)
+        return self._facts_on_host(granted, wanted)
 
     def _grant(self, leases: Leases, sandbox_id: str, wanted: Lease) -> NetworkFacts:
         reached("network.shared")
@@ -122,20 +131,36 @@ class Network:
         """The facts of a sandbox's lease, None without one."""
         leases = self._file.read()
         held = leases.sandboxes.get(sandbox_id)
-        return self._facts(leases, held) if held is not None and held.offset else None
+        if held is None or not (held.offset or held.names):
+            return None
+        return self._facts(leases, held) if held.offset else self._facts_on_host(leases, held)
+
+    def keep_names(self) -> None:
+        """While a pod has an address the answerer runs, and its questions get there. Raises HostError, OSError."""
+        if not os.path.exists(f"{self._paths.root}/leases"):
+            return
+        with self._file.locked() as leases:
+            if leases.is_addressed:
+                self._mend(leases)
+
+    def publish_names(self, pods: tuple[Pod, ...]) -> None:
+        """What the answerer answers from. Raises OSError."""
+        self._names.publish(pods)
 
     def preview(self, config: SandboxConfig) -> NetworkFacts:
         """What `lease` would return, without root and without a lease: for `plan`.
 
         With these facts `shared_network`, `bridge_network` and `pod_network` return what would be done.
         """
-        if config.namespaces.network == "node":
+        if config.namespaces.network == "node" and not config.dns.answerer:
             return NetworkFacts()
         try:
             leases = self._file.read()
         except PermissionError:
             leases = Leases()
         leases = choose(leases, self._config, self._paths.instance, self._warn_once)
+        if config.namespaces.network == "node":
+            return self._facts_on_host(leases, Lease(pod=config.name, names=True))
         interface = interface_name(self._paths.instance, config.id, _interfaces(leases))
         leases, held = grant(leases, config.id, Lease(pod=config.name, interface=interface))
         return self._facts(leases, held)
@@ -160,6 +185,8 @@ class Network:
         rest = msgspec.structs.replace(leases, sandboxes=owned)
         found += [f"interface {name}" for name in self._veths(links) if name not in interfaces]
         found += [f"bridge {name}" for name in self._needless_bridges(links, rest)]
+        if not rest.is_addressed and self._names.is_there():
+            found.append("process that answers DNS questions")
         if not rest.is_addressed:
             with nft.Nftables() as nftables:
                 if exists(nftables, self._paths.instance):
@@ -212,6 +239,26 @@ class Network:
         if leases.is_addressed:
             self._mend(leases)
             return leases
+        leases = self._made(leases)
+        with self._alone(leases):
+            self._ensure_names(leases)
+        return leases
+
+    @contextmanager
+    def _alone(self, leases: Leases) -> Iterator[None]:
+        """Where the block fails the shared part goes, unless other pods have it."""
+        try:
+            yield
+        except BaseException as error:
+            if not leases.is_addressed:
+                try:
+                    self._undo_shared(leases)
+                except (OSError, HostError) as failure:
+                    error.add_note(f"cleaning up: {failure}")
+            raise
+
+    def _made(self, leases: Leases) -> Leases:
+        """The leases with subnets, with what they share newly made."""
         # No other instance chooses a subnet until the bridge exists, whose routes it then sees.
         with host_lock():
             self._remove_bridges(_links(), leases)  # a crash may have left it all, with other subnets
@@ -228,13 +275,22 @@ class Network:
     def _mend(self, leases: Leases) -> None:
         """Restore what another program removed, as a firewall does by `flush ruleset`; hostPorts too."""
         flushed = self._is_flushed()
-        if not flushed and netlink.exists(self._paths.bridge(0)):
-            return
-        for operation in self._shared(leases):
-            operation.execute()
+        if flushed or not netlink.exists(self._paths.bridge(0)):
+            for operation in self._shared(leases):
+                operation.execute()
         if flushed:
             for mappings in self._mappings(leases, leases.sandboxes):
                 mappings.execute()
+        self._ensure_names(leases, flushed)
+
+    def _ensure_names(self, leases: Leases, flushed: bool = False) -> None:
+        """The answerer runs. Where it was switched off it stays for the pods that have its address."""
+        if not self._config.answers_names and not self._names.is_there():
+            return
+        try:
+            self._names.ensure(leases.names, leases.subnets, flushed)
+        except OSError as error:
+            raise HostError(f"the process that answers DNS questions cannot be started: {text_of(error)}") from error
 
     def _is_flushed(self) -> bool:
         """Whether the table is gone; looked up only where the host's rules have changed since the last call."""
@@ -264,6 +320,10 @@ class Network:
 
     def _undo_shared(self, leases: Leases) -> None:
         failure: Exception | None = None
+        try:
+            self._names.stop()
+        except OSError as error:
+            failure = error
         for operation in reversed(self._shared(leases)):
             try:
                 operation.undo()
@@ -280,7 +340,7 @@ class Network:
         ipv4, ipv6 = leases.addresses(held.offset)
         ipv4_gateway, ipv6_gateway = (cidr.partition("/")[0] for cidr in leases.gateways(held.offset))
         return NetworkFacts(
-            subnets=tuple(subnet for subnet in (leases.ipv4_subnet, leases.ipv6_subnet) if subnet),
+            subnets=leases.subnets,
             ipv4=ipv4,
             ipv4_gateway=ipv4_gateway,
             ipv6=ipv6,
@@ -289,7 +349,16 @@ class Network:
             table=self._paths.instance,
             host_interface=held.interface,
             mtu=leases.mtu,
+            names=self._names_at(leases),
         )
+
+    def _facts_on_host(self, leases: Leases, held: Lease) -> NetworkFacts:
+        """Those of a pod on the host's network."""
+        return NetworkFacts(names=self._names_at(leases)) if held.names else NetworkFacts()
+
+    def _names_at(self, leases: Leases) -> str:
+        """The one address in the pods' resolv.conf: a second of the same process would only be asked in vain."""
+        return leases.names[0] if self._config.answers_names and leases.names else ""
 
     def _needless_bridges(self, links: list[netlink.Link], leases: Leases) -> list[str]:
         """The bridges of this instance that no lease is on, recognised by their names."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from minipod.config import Config
 from minipod.failpoint import reached
 from minipod.kernel.sd_notify import ServiceManager
+from minipod.names.table import Pod
 from minipod.paths import Paths
 from minipod.plan.cgroup import hierarchies
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, SandboxConfig
@@ -140,6 +141,12 @@ class Runtime:
 
     def cpu_requests(self, group: str) -> int:
         return self._sandboxes.cpu_requests(group)
+
+    async def keep_names(self) -> None:
+        await self._sandboxes.keep_names()
+
+    async def publish_names(self, pods: tuple[Pod, ...]) -> None:
+        await off_loop(self._network.publish_names, pods)
 
     # --- containers --------------------------------------------------------------------------------------------------
 

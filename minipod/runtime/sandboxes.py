@@ -152,6 +152,11 @@ class Sandboxes:
                 for text in warnings:
                     (warn or log.warning)(text)
 
+    async def keep_names(self) -> None:
+        """The answerer runs while a sandbox has an address. Raises HostError, OSError."""
+        async with self._leasing:
+            await off_loop(self._network.keep_names)
+
     def _check_netns_name(self, config: SandboxConfig) -> None:
         path = netns_path(config, self._paths)
         if path and os.path.exists(path):

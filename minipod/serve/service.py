@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from minipod.agent import leftovers, losses
 from minipod.agent.clock_watch import ClockWatch
 from minipod.agent.image_gc import ImageCollector
+from minipod.agent.names import NamesKeeper
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
 from minipod.agent.objects.refresh import Refresher
@@ -169,14 +170,15 @@ class Service:
 
     def _watchers(
         self, claims: Claims
-    ) -> tuple[Claims, Refresher, UsageWatch, ImageCollector, Checkpoints, ClockWatch]:
+    ) -> tuple[Claims, Refresher, UsageWatch, ImageCollector, Checkpoints, ClockWatch, NamesKeeper]:
         node = self._node
         usage, checkpoints, clock = (
             UsageWatch(node, self._pods),
             Checkpoints(node.store.path),
             ClockWatch(node, self._pods),
         )
-        return claims, Refresher(node, self._pods), usage, ImageCollector(node), checkpoints, clock
+        names = NamesKeeper(node, self._pods)
+        return claims, Refresher(node, self._pods), usage, ImageCollector(node), checkpoints, clock, names
 
     def _show_alive(self, *first: str) -> None:
         """Called by the loop itself: a service manager with a watchdog restarts an agent whose loop is stuck."""

@@ -23,6 +23,7 @@ LAYERS = {
     "terminal": 0,
     "api": 1,
     "kernel": 1,
+    "names": 2,
     "plan": 2,
     "runtime": 3,
     "lifecycle": 4,
@@ -96,6 +97,8 @@ def findings(path: Path) -> Iterator[str]:
             yield f"{where}: raw system calls belong to minipod/kernel"
         if top == "psutil" and name != "minipod.cli.figures":
             yield f"{where}: figures of processes belong to minipod/cli/figures.py"
+        if top == "dns" and name != "minipod.names.wire":
+            yield f"{where}: DNS messages belong to minipod/names/wire.py"
         if top == "pyroute2" and name != "minipod.kernel.netlink_messages":
             yield f"{where}: netlink belongs to minipod/kernel/netlink_messages.py"
 

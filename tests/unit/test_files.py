@@ -111,10 +111,32 @@ def test_the_default_policy_is_the_hosts_resolver() -> None:
     assert dns_of(dnsPolicy="ClusterFirst", hostNetwork=True) == (expected, [])
 
 
-def test_without_a_cluster_dns_cluster_first_falls_back_and_says_so() -> None:
+def test_cluster_first_asks_the_node_and_without_names_the_hosts_resolvers() -> None:
     dns, warnings = dns_of(dnsPolicy="ClusterFirst")
-    assert dns.servers == ("192.0.2.53",)
-    assert warnings == ["MissingClusterDNS"]
+    assert (dns.answerer, dns.servers, dns.options, warnings) == (True, (), ("ndots:5",), [])
+    assert dns_of(dnsPolicy="ClusterFirstWithHostNet", hostNetwork=True) == (dns, [])
+    assert not dns_of(Config(cluster_dns=("10.96.0.10",)))[0].answerer
+    for off, cause in ((Config(names=False), "names = false"), (Config(cluster_domain=""), 'cluster_domain = ""')):
+        assert dns_of(off, dnsPolicy="ClusterFirst") == dns_of(dnsPolicy="Default")
+        assert cause in files.missing_cluster_dns(off)
+    assert [files.missing_cluster_dns(on) for on in (Config(), Config(cluster_dns=("10.96.0.10",), names=False))] == [
+        "",
+        "",
+    ]
+
+
+def test_the_nodes_own_address_comes_first_and_counts() -> None:
+    more = {
+        "nameservers": ["192.0.2.1", "192.0.2.2", "192.0.2.3"],
+        "searches": ["x"],
+        "options": [{"name": "ndots", "value": "1"}],
+    }
+    dns, warnings = dns_of(dnsConfig=more)
+    assert warnings == ["DNSConfigForming"]
+    assert files.resolv_conf(dns, "10.86.0.1") == (
+        "search shop.svc.cluster.local svc.cluster.local cluster.local lan corp.example x\n"
+        "nameserver 10.86.0.1\nnameserver 192.0.2.1\nnameserver 192.0.2.2\noptions ndots:1\n"
+    )
 
 
 def test_cluster_first_searches_the_namespace_before_the_hosts_domains() -> None:

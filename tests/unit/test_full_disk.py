@@ -19,7 +19,7 @@ from tests.unit import agent_fakes
 from tests.unit.agent_client import MANIFEST, Agent, with_agent
 
 KINDS = [kind.plural for kind in ALL_KINDS if kind is not NODE]
-WRITES = 100  # of the scenario
+WRITES = 90  # of the scenario
 Content = dict[tuple[str, str, str], Any]
 
 

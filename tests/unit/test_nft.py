@@ -41,6 +41,7 @@ rule inet mp guard iifname mp* ip daddr 127.0.0.0/8 drop
 rule inet mp guard iifname mp* ip saddr 127.0.0.0/8 drop
 rule inet mp output ip6 daddr ::1 return
 rule inet mp prerouting ip daddr 127.0.0.0/8 return
+rule inet mp postrouting oifname lo return
 rule inet mp prerouting fib daddr type local jump hostports
 rule inet mp output fib daddr type local jump hostports
 map inet mp hostip4_address { type ipv4_addr . inet_proto . inet_service : ipv4_addr; }

@@ -316,10 +316,6 @@ def test_a_container_that_would_run_as_root_against_its_pods_will_is_not_configu
     assert caught.value.reason == "CreateContainerConfigError"
 
 
-def test_a_pod_without_a_cluster_dns_is_warned_once() -> None:
-    assert [warning.reason for warning in pod_warnings(pod_of(), Config(), FACTS)] == ["MissingClusterDNS"]
-
-
 def test_limits_that_nothing_enforces_are_reported() -> None:
     pod = pod_of(
         {"resources": {"limits": {"cpu": "1", "ephemeral-storage": "1Gi", "hugepages-2Mi": "2Mi"}}},

@@ -156,15 +156,14 @@ class Executor:
     def _warn(self) -> None:
         """Reports the warnings that the kubelet has for a pod that it starts all the same."""
         for warning in pod_warnings(self._pod(), self._node.config, self._node.facts):
-            self._report_warning(warning.reason, warning.message, quietly=warning.reason == "MissingClusterDNS")
+            self._report_warning(warning.reason, warning.message)
 
-    def _report_warning(self, reason: str, message: str, quietly: bool = False) -> None:
-        """Records an event, and warns a `run` that waits for the pod unless `quietly`: most pods get such a warning."""
+    def _report_warning(self, reason: str, message: str) -> None:
+        """Records an event, and warns a `run` that waits for the pod."""
         node, metadata = self._node, self._pod().metadata
         reference = PodReference(metadata.namespace, metadata.name, self._uid)
         node.events.note(reference, "Warning", reason, message, node.clock())
-        if not quietly:
-            node.pod_steps.publish(self._uid, Step(step="warning", message=message))
+        node.pod_steps.publish(self._uid, Step(step="warning", message=message))
 
     def _weigh_burstable(self) -> None:
         """Gives the Burstable cgroup the CPU shares of all its pods' requests (the kubelet's QoS container manager)."""

@@ -94,6 +94,8 @@ class EnsureNat(HostOperation, frozen=True, kw_only=True):
             # Only this host sends to 127.0.0.0/8, through `output`. A neighbour's packet to it is a martian, which the
             # kernel drops, but it would no longer be one once its address is translated.
             _rule("prerouting", to_loopback, Verdict("return")),
+            # What the host sends to a bridge's address keeps its own: the answerer serves the pods' subnets only.
+            _rule("postrouting", Match(OIFNAME, "lo"), Verdict("return")),
             _rule("prerouting", to_host, Verdict("jump", "hostports")),
             _rule("output", to_host, Verdict("jump", "hostports")),
         ]
@@ -151,6 +153,18 @@ class AddPortMappings(HostOperation, frozen=True, kw_only=True):
             if found:
                 _delete(nftables, self.table, found)
         self._forget_flows()
+
+    def replace(self) -> None:
+        """As `execute`, where the ports may lead elsewhere yet: in one transaction."""
+        with nft.Nftables() as nftables:
+            commands: list[Command] = []
+            for element in self._elements():
+                there = nftables.value(self.table, element)
+                if there != element.encoded_value():
+                    commands += [*([] if there is None else [Delete(element)]), element]
+            if commands:
+                nftables.run(self.table, commands)
+                self._forget_flows()
 
     def _forget_flows(self) -> None:
         """UDP clients that send all the time have to notice that the port has another owner."""

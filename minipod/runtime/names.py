@@ -1,0 +1,96 @@
+"""The answerer as a part of the network that all pods share (layer 3): it runs as long as the first bridge stands.
+
+Pods ask at port 53 of the first bridge's addresses. The answerer itself listens at ports that the kernel chooses, and
+two elements of the hostPort maps lead there: so it never meets another DNS server of the host, nor a pod's hostPort 53,
+and its successor takes over in one transaction (docs/decisions/106). All but `publish` is called under the lock of the
+leases.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import msgspec
+
+from minipod import __version__
+from minipod.kernel.rename import replace
+from minipod.names import start
+from minipod.names.table import FILE, UNPRIVILEGED, Pod, Table
+from minipod.paths import Paths
+from minipod.plan.configs import PortMapping
+from minipod.plan.network.nat import AddPortMappings
+from minipod.runtime.facts import resolvers
+
+PORT = 53
+
+
+class Names:
+    """One instance's. The calls may come from several threads."""
+
+    def __init__(self, paths: Paths, domain: str) -> None:
+        self._directory = paths.names
+        self._nft_table = paths.instance
+        self._domain = domain
+        self._lock = threading.Lock()
+        self._ports: dict[str, int] | None = None  # as they were mapped last
+        self._addresses: tuple[str, ...] = ()
+        self._subnets: tuple[str, ...] = ()  # none: it does not run
+        self._pods: tuple[Pod, ...] = ()
+        self._written = b""
+
+    def ensure(self, addresses: tuple[str, ...], subnets: tuple[str, ...], flushed: bool = False) -> None:
+        """It runs, in this version, and the pods' questions get there. `flushed`: the maps are new. Raises OSError."""
+        with self._lock:
+            found = start.ports(self._directory, __version__)
+            if found is None:
+                start.reap()
+                found = start.start(self._directory, __version__, addresses)
+                self._written = b""
+            self._addresses, self._subnets = addresses, subnets
+            self._write()  # before the first question: without a table it answers no pod
+            if found != self._ports or flushed:
+                self._mapping(found).replace()
+                self._ports = found
+                start.retire(self._directory, __version__)
+
+    def stop(self) -> None:
+        """It has ended when this returns. Idempotent. Raises OSError."""
+        with self._lock:
+            start.stop(self._directory)
+            self._ports, self._subnets, self._written = None, (), b""
+
+    def is_there(self) -> bool:
+        return start.is_there(self._directory)
+
+    def publish(self, pods: tuple[Pod, ...]) -> None:
+        """What is answered from now on: these pods, and the host's resolvers as they are now. Raises OSError."""
+        with self._lock:
+            self._pods = pods
+            if self._subnets:
+                self._write()
+
+    def _write(self) -> None:
+        servers = tuple(server for server in resolvers() if server not in self._addresses)
+        data = msgspec.json.encode(Table(self._domain, self._subnets, servers, self._pods))
+        if data == self._written:
+            return
+        path = f"{self._directory}/{FILE}"
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        with os.fdopen(fd, "wb") as file:
+            os.fchown(fd, 0, UNPRIVILEGED)  # the answerer may read it, other users of the host may not
+            file.write(data)
+        replace(f"{path}.new", path)
+        self._written = data
+
+    def _mapping(self, ports: dict[str, int]) -> AddPortMappings:
+        by_version = {6 if ":" in address else 4: address for address in self._addresses}
+        mappings = [
+            PortMapping(
+                protocol=name[:3].upper(), container_port=port, host_port=PORT, host_ip=by_version[int(name[3:])]
+            )
+            for name, port in ports.items()
+        ]
+        return AddPortMappings(
+            table=self._nft_table, ipv4=by_version.get(4, ""), ipv6=by_version.get(6, ""), mappings=tuple(mappings)
+        )
