@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 
@@ -25,10 +26,24 @@ def asked(
     family = socket.AF_INET6 if ":" in place else socket.AF_INET
     with opened_in(client, family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) as sock:
         sock.connect((place, port))
-        sock.send(struct.pack("!H", len(data)) + data if tcp else data)
-        answer = dns.message.from_wire(sock.recv(0xFFFF)[2 if tcp else 0 :])
+        if tcp:
+            sock.send(struct.pack("!H", len(data)) + data)
+            received = sock.recv(0xFFFF)[2:]
+        else:
+            received = answered(sock, data)
+    answer = dns.message.from_wire(received)
     assert query.is_response(answer)
     return [str(record) for rrset in answer.answer for record in rrset] or [dns.rcode.to_text(answer.rcode())]
+
+
+def answered(sock: socket.socket, data: bytes) -> bytes:
+    """Sent again every second, as resolvers do: what a new veth pair is sent may be lost until its carrier is seen."""
+    sock.settimeout(1)
+    for _ in range(int(10 * SLOWNESS)):
+        sock.send(data)
+        with contextlib.suppress(TimeoutError):
+            return sock.recv(0xFFFF)
+    raise TimeoutError("no answer")
 
 
 def is_answered(place: str, client: Namespace) -> bool:

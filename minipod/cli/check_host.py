@@ -215,6 +215,29 @@ def inotify() -> list[Finding]:
     ]
 
 
+def names() -> list[Finding]:
+    """Whether pods find each other by name; where they do not, they have the host's resolvers."""
+    from importlib.util import find_spec
+
+    from minipod.config import load_config
+    from minipod.errors import MinipodError
+    from minipod.plan.files import missing_cluster_dns
+
+    try:
+        config = load_config(None)
+    except MinipodError as error:
+        return [Finding("names of pods", None, str(error), needed=False)]
+    why = "pods find each other by name (dnsPolicy ClusterFirst)"
+    if missing := missing_cluster_dns(config):
+        return [Finding("names of pods", False, missing, why, "remove names = false from the configuration", False)]
+    if config.cluster_dns:
+        return [Finding("names of pods", True, f"asked of {', '.join(config.cluster_dns)} (cluster_dns)", needed=False)]
+    if find_spec("dns") is None:
+        remedy = "pip install dnspython (Debian: apt install python3-dnspython), or names = false in the configuration"
+        return [Finding("names of pods", False, "dnspython is not installed: no name is answered", why, remedy)]
+    return [Finding("names of pods", True, f"below {config.cluster_domain}", why, needed=False)]
+
+
 def default_image() -> list[Finding]:
     path = next((path for path in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(path)), None)
     why = "the default image busybox is built from it"
@@ -279,5 +302,6 @@ ALL = (
     forwarding,
     room,
     inotify,
+    names,
     default_image,
 )

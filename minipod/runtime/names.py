@@ -78,6 +78,7 @@ class Names:
         path = f"{self._directory}/{FILE}"
         fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, 0o640)
             os.fchown(fd, 0, UNPRIVILEGED)  # the answerer may read it, other users of the host may not
             file.write(data)
         replace(f"{path}.new", path)

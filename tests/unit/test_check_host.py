@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from minipod.cli import check_host
@@ -21,3 +23,24 @@ def test_a_chroot_is_named_and_stops_nothing(
     monkeypatch.setattr(check_host, "in_chroot", lambda: found)
     (finding,) = check_host.root_directory()
     assert (finding.ok, finding.detail, finding.needed) == (ok, detail, False)
+
+
+def test_names_of_pods_are_said_to_be_missing_once_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """MissingClusterDNS, which a kubelet has for each pod."""
+    file = tmp_path / "config.toml"
+    monkeypatch.setenv("MINIPOD_CONFIG", str(file))
+    for text, ok, detail in (
+        ("", True, "below cluster.local"),
+        ('cluster_dns = ["10.96.0.10"]', True, "asked of 10.96.0.10 (cluster_dns)"),
+        ("names = false", False, "the configuration has names = false and no cluster_dns"),
+    ):
+        file.write_text(text)
+        (finding,) = check_host.names()
+        assert finding.ok is ok
+        assert finding.detail.endswith(detail)
+        assert not finding.is_fatal
+    file.write_text("")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (finding,) = check_host.names()
+    assert finding.is_fatal
+    assert "python3-dnspython" in finding.remedy
