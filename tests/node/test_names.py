@@ -41,7 +41,7 @@ from tests.patience import SLOWNESS
 __all__ = ["cluster", "host", "outside"]
 
 
-def until(is_so: Callable[[], object]) -> None:
+def until(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20 * SLOWNESS
     while not is_so():
         assert time.monotonic() < deadline
@@ -175,7 +175,12 @@ def test_a_newer_version_takes_over_and_no_question_is_lost(
     assert [file.name for file in Path(paths.names).glob("*.running")] == ["9.9.9.running"]
     assert pid_of(paths) != pid
     os.kill(pid, signal.SIGKILL)  # it would answer for 5 s more
-    until(lambda: start.reap() or not os.path.exists(f"/proc/{pid}"))
+
+    def is_gone() -> bool:
+        start.reap()
+        return not os.path.exists(f"/proc/{pid}")
+
+    until(is_gone)
 
 
 @pytest.mark.vm
