@@ -12,6 +12,7 @@ import msgspec
 from minipod.errors import UsageError
 
 CONFIG_FILE = "/etc/minipod/config.toml"
+STATIC_POD_PATH = "/etc/minipod/pods"  # of the default root alone: two agents cannot share one
 _MAX_BYTES = 1 << 20
 
 
@@ -33,6 +34,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[str, ...] = ()
     names: bool = True  # pods find each other by name, where cluster_dns names no other DNS
+    static_pod_path: str = STATIC_POD_PATH  # a kubelet's staticPodPath; empty: none
 
     @property
     def answers_names(self) -> bool:
@@ -85,6 +87,8 @@ def _check(config: Config) -> None:
     for directory in config.image_directories:
         if not directory.startswith("/") or os.path.normpath(directory) in ("/", "//"):
             raise ValueError(f"image_directories: {directory!r} must be an absolute path, and not the whole host")
+    if config.static_pod_path and not config.static_pod_path.startswith("/"):
+        raise ValueError(f"static_pod_path: {config.static_pod_path!r} must be an absolute path, or empty for none")
     for server in config.cluster_dns:
         try:
             ip_address(server)

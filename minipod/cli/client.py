@@ -226,7 +226,7 @@ class Client:
 
     def __init__(self, paths: Paths, config: str | None = None, trace: bool = False, verb: str = "") -> None:
         self.paths = paths
-        self._config = config
+        self.config = config
         self._trace = trace
         self._verb = verb
 
@@ -289,40 +289,62 @@ class Client:
         from minipod.cli.start import last_logged, start_agent
 
         with patience.during("it starts", why=lambda: last_logged(self.paths)):
-            start_agent(self.paths, self._config)
+            start_agent(self.paths, self.config)
         channel = self.try_connect()
         if channel is None:
             raise AgentError(f"the agent started and went away again; see {self.paths.root}/agent.log")
         return channel
 
-    def replace(self, theirs: str) -> Channel:
-        """Make an agent of version `theirs` exit (its pods keep running) and start one of this version.
+    def agent_status(self) -> Object | None:
+        """What the running agent answers to `status`, of whatever version it is; None where none runs. Raises
+        AgentError, HostError."""
+        channel = self.try_connect()
+        if channel is None:
+            return None
+        with Request(self, {"verb": "status"}, (), channel, replaces=False) as request:
+            while request.next() is not None:
+                pass
+            return request.result or {}
 
-        Raises AgentError where either is not possible: the agent keeps running then.
-        """
+    def end(self) -> Object:
+        """Ask the agent to exit: its answer, when it has closed; empty where none runs. Its pods keep running. Raises
+        what it says: it does not exit then."""
         from minipod.agent.registry.schema import SCHEMA_VERSION
-        from minipod.cli.start import check_start
+
+        channel = self.try_connect()
+        if channel is None:
+            return {}
+        channel.send({"verb": "shutdown", "version": __version__, "schema": SCHEMA_VERSION})
+        with patience.during("it exits", channel.sock):
+            while channel.fill():
+                pass
+        answer = channel.pending() or {}
+        channel.close()
+        if "error" in answer:
+            raise error_of(answer["error"])
+        return answer
+
+    def replace(self, theirs: str) -> Channel:
+        """Have an agent of version `theirs` replaced by one of this version: by systemd, by another service manager, or
+        by one that is started here. Raises AgentError where that is not possible: the agent keeps running then.
+        """
+        from minipod.cli import units
+        from minipod.cli.start import check_start, wait_restarted
 
         try:
-            check_start(self.paths, self._config)
+            check_start(self.paths, self.config)
         except MinipodError as error:
             raise AgentError(
                 f"the agent is minipod {theirs} and keeps running; minipod {__version__} cannot take over: {error}"
             ) from None
-        old = self.try_connect()
-        if old is not None:
-            old.send({"verb": "shutdown", "version": __version__, "schema": SCHEMA_VERSION})
-            with patience.during("the one of another version exits", old.sock):
-                while old.fill():
-                    pass
-            answer = old.pending() or {}
-            old.close()
-            if "error" in answer:
-                raise error_of(answer["error"])
-            if answer.get("restarts"):
-                from minipod.cli.start import wait_restarted
-
-                wait_restarted(self.paths, answer["pid"])
+        try:
+            unit = units.unit_of(self.agent_status() or {})
+        except MinipodError:
+            unit = ""  # a version that does not say, or one that is exiting
+        if unit:
+            units.systemctl("restart", unit)
+        elif (answer := self.end()).get("restarts"):
+            wait_restarted(self.paths, answer["pid"])
         return self.connect()
 
     def _no_root(self) -> HostError:

@@ -18,6 +18,11 @@ from minipod.errors import ExpiredError, NotFoundError
 from minipod.kernel.inotify import Inotify
 
 
+def is_ready(pod: Object) -> bool:
+    conditions = pod["status"].get("conditions") or []
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
 class Resumed:
     """The pods of a run, followed by their status until all are gone."""
 
@@ -74,6 +79,7 @@ class Resumed:
         if self._listed is not None:
             self._listed.add(uid)
         self._pods[uid] = pod
+        self._progress.show({**self._added[uid], "event": "ready", "ready": is_ready(pod)})
         for path, container in self._log_files(uid, pod):
             self._progress.show({**self._added[uid], "event": "log", "container": container, "path": path})
         if event["type"] == "DELETED":

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 
+from minipod.cli.patience import patience
 from minipod.cli.trouble import problem
 from minipod.cli.values import TYPE_CHECKING
 from minipod.errors import AgentError, HostError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+_EXIT_S = 60.0  # actions that are under way come to their end first
 _RESTART_S = 20.0  # of a service: RestartSec= of its unit, and what an agent takes to recover its pods
 _LOOK_S = 0.1
 
@@ -43,6 +45,20 @@ def start_agent(paths: Paths, config: str | None) -> None:
 def check_start(paths: Paths, config: str | None) -> None:
     """Return when an agent of this version could take the place of a running one. Raises as `start_agent`."""
     _run_to_ready(paths, config, "--check")
+
+
+def wait_gone(pid: int) -> None:
+    """Returns when that process has ended. Raises AgentError where it does not."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with patience.during("it exits"):
+            if not select.select([pidfd], [], [], _EXIT_S)[0]:
+                raise AgentError(f"agent {pid} was asked to exit and has not in {_EXIT_S:.0f} s")
+    finally:
+        os.close(pidfd)
 
 
 def wait_restarted(paths: Paths, pid: int) -> None:

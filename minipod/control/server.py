@@ -98,8 +98,21 @@ def listen(path: str) -> socket.socket:
     return sock
 
 
+def taken_over(fd: int, path: str) -> socket.socket:
+    """The socket at which a service manager listens (socket activation). Raises UsageError for one elsewhere."""
+    sock = socket.socket(fileno=fd)
+    name = sock.getsockname()
+    if name != path or sock.type != socket.SOCK_STREAM:
+        sock.close()
+        raise UsageError(f"socket activation: ListenStream={name} is not the control socket {path}")
+    sock.setblocking(False)
+    sock.listen(_BACKLOG)  # again: from now on SO_PEERCRED of those who connect names this process
+    return sock
+
+
 class Server:
-    """Serves `verbs` on a listening socket until `stop`. `on_change` is called when a connection begins or ends."""
+    """Serves `verbs` on a listening socket until `stop`, which removes the file at `path` if it is still this socket's;
+    `path` empty: it is another's to remove. `on_change` is called when a connection begins or ends."""
 
     def __init__(
         self,
@@ -110,6 +123,7 @@ class Server:
     ) -> None:
         self._sock = sock
         self._path = path
+        self._inode = os.stat(path).st_ino if path else 0
         self._verbs = verbs
         self._on_change = on_change
         self._tasks: set[asyncio.Task[None]] = set()
@@ -129,7 +143,8 @@ class Server:
         """Removes the socket file, accepts no more; requests under way are cancelled after a moment."""
         self._stopping = True
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+            if self._path and os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
         self._loop.remove_reader(self._sock)
         self._sock.close()
         for task in self._tasks:

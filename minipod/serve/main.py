@@ -54,7 +54,7 @@ def _run(options: Options) -> int:
     start.check_rights(options.paths)
     one_arena()
     manager = ServiceManager() if options.auto else ServiceManager.of_this_process()
-    notes = take_over(options.ready_fd, *(stored.fd for stored in manager.stored))
+    notes = take_over(options.ready_fd, *(passed.fd for passed in (*manager.stored, *manager.sockets)))
     if options.ready_fd >= 0:
         os.set_inheritable(options.ready_fd, False)  # an open copy in the spawner would keep the caller waiting
     notes += start.check_host(options.paths)
@@ -67,7 +67,7 @@ def _run(options: Options) -> int:
         if options.auto:
             _notify(options, "ready")
             return 0
-        held = takeover.acquire(options.paths, _check(options))
+        held = takeover.acquire(options.paths, _check(options), is_activated=bool(manager.sockets))
     try:
         reached("agent.locked")
         start.begin_spawner(options.paths)

@@ -24,9 +24,12 @@ from minipod.agent.pods import recovery
 from minipod.agent.pods.table import Pods
 from minipod.agent.registry.checkpoints import Checkpoints
 from minipod.agent.registry.store import Store
+from minipod.agent.static.pods import StaticPods
 from minipod.agent.watchdog import Watchdog
+from minipod.api.timestamps import timestamp
 from minipod.config import load_config
 from minipod.control import server
+from minipod.control.verbs.agent import Origin, Started
 from minipod.control.verbs.table import Verbs
 from minipod.errors import HostError
 from minipod.failpoint import reached
@@ -119,14 +122,21 @@ class Service:
             node.find_sources = claims.sources  # before any pod is continued
             await recovery.recover(node, self._pods)
             reached("agent.recovered")
-            restarts = bool(self._manager)
-            verbs = Verbs(node, self._pods, self._leaving.set, self._connections, claims, restarts=restarts)
-            watchers += [self._loop.create_task(watcher.run()) for watcher in self._watchers(claims)]
+            static = StaticPods(node, self._pods)
+            verbs = Verbs(
+                node,
+                self._pods,
+                self._leaving.set,
+                self._connections,
+                claims,
+                origin=self._origin(static.path),
+                problems=lambda: static.problems,
+            )
+            watchers += [self._loop.create_task(watcher.run()) for watcher in (*self._watchers(claims), static)]
             watchers.append(self._loop.create_task(self._warn_of_limits()))
             for task in watchers:
                 task.add_done_callback(_log_broken)
-            path = node.paths.agent_socket
-            self._server = server.Server(server.listen(path), path, verbs.table(), self._check_idle)
+            self._server = self._listening(verbs)
             self._server.start()
             ready()
             node.watchdog.start()
@@ -152,6 +162,18 @@ class Service:
             node.watchdog.close()
             reached("agent.closed")
         log.info("agent %d exits, %d pods keep running", os.getpid(), len(self._pods))
+
+    def _origin(self, static_pods: str) -> Origin:
+        is_service = bool(self._manager or self._manager.unit)
+        started: Started = "command" if self._auto else "service" if is_service else "foreground"
+        since = timestamp(self._node.clock())
+        return Origin(started=started, unit=self._manager.unit, since=since, static_pods=static_pods)
+
+    def _listening(self, verbs: Verbs) -> server.Server:
+        path = self._node.paths.agent_socket
+        sockets = self._manager.sockets
+        sock = server.taken_over(sockets[0].fd, path) if sockets else server.listen(path)
+        return server.Server(sock, "" if sockets else path, verbs.table(), self._check_idle)
 
     def _end(self, *_: object) -> None:
         if not self._loop.is_closed():

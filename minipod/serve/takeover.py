@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import socket
 
 from minipod import __version__
@@ -21,8 +22,9 @@ ANSWER_S = 10.0
 EXIT_S = 60.0  # actions that are under way come to their end first
 
 
-def acquire(paths: Paths, schema: int) -> lock.AgentLock:
+def acquire(paths: Paths, schema: int, *, is_activated: bool = False) -> lock.AgentLock:
     """The locks, once the agent that has them has gone. `schema`: the newest format of the state that we read.
+    `is_activated`: the control socket is ours already, so that agent is asked by SIGTERM, which means the same.
 
     Raises UsageError where that agent is a service's as well, and HostError where it does not go.
     """
@@ -32,8 +34,11 @@ def acquire(paths: Paths, schema: int) -> lock.AgentLock:
             return held
         pid = lock.holder(paths)
         if not started_by_command(pid):
-            raise UsageError(f"{paths.root}: another agent already serves it: end that one first")
-        _ask_to_exit(paths, pid, schema)
+            raise UsageError(
+                f"{paths.root}: another agent already serves it, process {pid}, which no command started: end that one "
+                "first (minipod agent stop; its pods keep running)"
+            )
+        _ask_to_exit(paths, pid, schema, is_activated)
     raise HostError(f"{paths.root}: commands keep starting agents of their own")
 
 
@@ -47,14 +52,15 @@ def started_by_command(pid: int) -> bool:
     return not line or b"--auto" in line.split(b"\0")
 
 
-def _ask_to_exit(paths: Paths, pid: int, schema: int) -> None:
+def _ask_to_exit(paths: Paths, pid: int, schema: int, is_activated: bool) -> None:
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return
     try:
-        answer = _shutdown(paths.agent_socket, schema)
-        if "error" in answer:
+        if is_activated:
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        elif "error" in (answer := _shutdown(paths.agent_socket, schema)):
             raise HostError(str(answer["error"].get("message")))
         if not select.select([pidfd], [], [], EXIT_S)[0]:
             raise HostError(f"{paths.root}: agent {pid} was asked to exit and has not in {EXIT_S:.0f} s")

@@ -23,15 +23,17 @@ def main(arguments: list[str]) -> int:
     if MARK.exists():
         return tests("test_after_the_boot.py")
     host.install()
-    status = tests("test_units.py", *arguments)
+    status = tests("test_units.py", "test_files.py", *arguments)
     if status not in (0, NONE_CHOSEN):
         return status
     before_the_reboot()
     return REBOOT
 
 
-def tests(name: str, *arguments: str) -> int:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{FOLDER}/{name}", *arguments]
+def tests(*arguments: str) -> int:
+    """Runs pytest; the names of the folder's files, and other arguments."""
+    words = [f"{FOLDER}/{word}" if word.startswith("test_") and word.endswith(".py") else word for word in arguments]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
     return subprocess.run(command, check=False).returncode
 
 
@@ -40,6 +42,9 @@ def before_the_reboot() -> None:
     host.systemctl("start", "minipod", "minipod-pods")
     host.start_pod("always")
     host.start_pod("never", "Never", "trap 'exit 7' TERM; while true; do sleep 1; done")
+    host.static_pod("static")
+    host.unit_pod("app")
+    host.systemctl("enable", "--now", "minipod@app")
     MARK.touch()
 
 

@@ -24,6 +24,10 @@ PROGRAM = Path("/usr/local/bin/minipod")
 SOCKET = "/run/minipod/agent.sock"
 GROUP = Path("/sys/fs/cgroup/minipod")
 UNIT_GROUP = Path("/sys/fs/cgroup/system.slice/minipod.service")
+STATIC = Path("/etc/minipod/pods")
+UNITS = Path("/etc/minipod/units")
+NODE = socket.gethostname().lower()
+READY_AFTER_S = 3
 PAGE = CHECKOUT / "docs" / "systemd.md"
 WAIT_S = 30.0 * SLOWNESS
 
@@ -93,6 +97,8 @@ def install() -> None:
     PROGRAM.write_text(_WRAPPER)
     PROGRAM.chmod(0o755)
     run(PROGRAM, "image", "load", "--default")
+    for folder in (STATIC, UNITS):
+        folder.mkdir(parents=True, exist_ok=True)
     for command in commands_of("# minipod as a service of systemd"):
         run("sh", "-c", command)
 
@@ -183,9 +189,29 @@ def start_pod(name: str = "web", policy: str = "Always", script: str = COUNTING)
     return processes(name)
 
 
+def static_pod(name: str) -> str:
+    """Writes the manifest of a static pod; the name that the pod gets."""
+    (STATIC / f"{name}.yaml").write_text(POD.format(name=name, policy="Always", script=json.dumps(COUNTING)))
+    return f"{name}-{NODE}"
+
+
+def unit_pod(name: str) -> None:
+    """Writes the manifest of minipod@NAME, whose pod is ready after READY_AFTER_S."""
+    probe = f"    readinessProbe: {{initialDelaySeconds: {READY_AFTER_S}, exec: {{command: ['true']}}}}\n"
+    text = POD.format(name=name, policy="Always", script=json.dumps(COUNTING))
+    (UNITS / f"{name}.yaml").write_text(text.rstrip() + "\n" + probe)
+
+
+def pod_names() -> list[str]:
+    return [found["metadata"]["name"] for found in json.loads(minipod("get", "pods", "-o", "json"))["items"]]
+
+
+def running(name: str) -> bool:
+    return name in pod_names() and bool(container(name)["state"].get("running"))
+
+
 def delete_pods() -> None:
-    names = [found["metadata"]["name"] for found in json.loads(minipod("get", "pods", "-o", "json"))["items"]]
-    if names:
+    if names := pod_names():
         minipod("delete", "pod", "--grace-period", "0", "--force", *names)
 
 

@@ -20,6 +20,13 @@ def test_a_pod_that_is_restarted_always_is_back() -> None:
     assert host.lines_of("always")[0] == "line 1"
 
 
+def test_static_pods_and_units_are_started_at_boot() -> None:
+    host.until(lambda: host.running(f"static-{host.NODE}"), "the static pod")
+    host.until(lambda: host.shown("minipod@app", "ActiveState") == "active", "the unit")
+    assert host.running("app")
+    assert host.container("app")["restartCount"] == 0, "a pod of this boot"
+
+
 def test_it_had_ended_gracefully_and_nothing_of_its_output_is_missing() -> None:
     assert host.container("always")["lastState"]["terminated"]["exitCode"] == 0
     lines = host.lines_of("always", "--previous")

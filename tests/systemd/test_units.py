@@ -110,11 +110,12 @@ def test_an_upgrade_takes_the_pods_over() -> None:
 
 def test_a_newer_command_has_systemd_restart_the_agent() -> None:
     before = start_pod()
-    agent = host.main_pid()
+    agent, restarts = host.main_pid(), host.shown("minipod", "NRestarts")
     host.copy("9.9.9")
     try:
         assert "web" in host.minipod("get", "pods")
         assert host.main_pid() not in (0, agent)
+        assert int(host.shown("minipod", "NRestarts")) <= int(restarts), "asked, and not replaced behind its back"
         assert host.procs(UNIT_GROUP) == [host.main_pid()]
         assert host.minipod("version").split()[-1] == "9.9.9"
         host.assert_untouched("web", before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -312,3 +313,50 @@ def test_the_old_names_of_the_places_still_work(monkeypatch: pytest.MonkeyPatch)
             monkeypatch.setenv(name, f"{value}{len(name)}")
         parsed = options.parse([])
         assert (parsed.paths.root, parsed.paths.state) == (f"/c{len(names[0])}", f"/d{len(names[1])}")
+
+
+def test_a_socket_that_a_service_manager_listens_on_is_served_and_left_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "agent.sock")
+
+    async def serve() -> None:
+        with socket.socket(socket.AF_UNIX) as manager:
+            manager.bind(path)
+            manager.listen()
+            waiting = socket.socket(socket.AF_UNIX)
+            waiting.connect(path)  # before there is an agent
+            sock = server.taken_over(os.dup(manager.fileno()), path)
+            serving = server.Server(sock, "", {}, lambda: None)
+            serving.start()
+            waiting.setblocking(False)
+            await asyncio.get_running_loop().sock_sendall(waiting, b'{"verb": "x", "version": ""}\n')
+            assert b"VersionMismatch" in await asyncio.get_running_loop().sock_recv(waiting, 4096)
+            waiting.close()
+            await serving.stop()
+            assert os.path.exists(path), "it is the manager's"
+            with socket.socket(socket.AF_UNIX) as later:
+                later.connect(path)  # waits for the next agent
+
+    asyncio.run(serve())
+
+
+def test_a_socket_at_another_path_is_refused(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as manager:
+        manager.bind(str(tmp_path / "other"))
+        manager.listen()
+        with pytest.raises(UsageError, match=r"ListenStream=.*other is not the control socket /run/x"):
+            server.taken_over(os.dup(manager.fileno()), "/run/x")
+
+
+def test_an_agent_that_exits_leaves_the_socket_of_its_successor(tmp_path: Path) -> None:
+    path = str(tmp_path / "agent.sock")
+
+    async def serve() -> None:
+        serving = server.Server(server.listen(path), path, {}, lambda: None)
+        serving.start()
+        with socket.socket(socket.AF_UNIX) as other:
+            os.unlink(path)
+            other.bind(path)
+            await serving.stop()
+            assert os.path.exists(path)
+
+    asyncio.run(serve())

@@ -147,7 +147,7 @@ def test_an_agent_of_another_version_is_replaced_and_asked_again(
         started[0].close()
         Path(old.paths.agent_socket).touch()
         old.close()
-    assert [request["verb"] for request in old.requests] == ["status", "shutdown"]
+    assert [request["verb"] for request in old.requests] == ["status", "status", "shutdown"]
 
 
 def test_the_agent_of_a_service_is_started_again_by_its_manager_alone(

@@ -375,7 +375,7 @@ def test_start_pods_is_silent(run: Run) -> None:
     assert run("agent", "start-pods", resume=lambda peer, _: peer.ok()) == (0, "", "")
 
 
-@pytest.mark.parametrize("words", [("start-pods", "--grace-period=1"), ("stop-pods", "--grace-period=-1"), ("stop",)])
+@pytest.mark.parametrize("words", [("start-pods", "--grace-period=1"), ("stop-pods", "--grace-period=-1"), ("halt",)])
 def test_wrong_words_for_the_agent_are_refused(run: Run, words: tuple[str, ...]) -> None:
     status, out, err = run("agent", *words)
     assert (status, out) == (2, "")

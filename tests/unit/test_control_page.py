@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from minipod.control.verbs.agent import ShutdownRequest
 from minipod.control.verbs.apply import ApplyRequest
 from minipod.control.verbs.debug import AttachRequest, DebugRequest
 from minipod.control.verbs.execute import ExecRequest
@@ -19,7 +20,7 @@ from minipod.control.verbs.patch import EditRequest, PatchRequest
 from minipod.control.verbs.resize import ResizeRequest
 from minipod.control.verbs.roots import RootRequest
 from minipod.control.verbs.run import RunRequest
-from minipod.control.verbs.table import DeleteRequest, GcRequest, ShutdownRequest
+from minipod.control.verbs.table import DeleteRequest, GcRequest
 from minipod.control.verbs.usage import UsageRequest
 from tests.unit.agent_client import Agent, with_agent
 

@@ -107,3 +107,45 @@ def test_descriptors_of_another_process_are_not_ours(environ: dict[str, str]) ->
 
 def test_no_program_of_the_agent_gets_what_its_service_manager_set() -> None:
     assert not kept_environment(dict.fromkeys(sd_notify.VARIABLES, "1")).keys() & set(sd_notify.VARIABLES)
+
+
+SERVICE = "0::/system.slice/minipod.service\n"
+UNITS = {
+    (SERVICE, "SYSTEMD_EXEC_PID"): "minipod.service",
+    (SERVICE, "NOTIFY_SOCKET"): "minipod.service",
+    (SERVICE, ""): "",  # a child of a service: a shell of it, say
+    (
+        "12:memory:/x.service\n1:name=systemd:/system.slice/minipod.service\n0::/\n",
+        "SYSTEMD_EXEC_PID",
+    ): "minipod.service",
+    ("0::/system.slice/minipod.service/agent\n", "SYSTEMD_EXEC_PID"): "minipod.service",
+    ("0::/user.slice/user-0.slice/user@0.service/app.slice/minipod.service\n", "SYSTEMD_EXEC_PID"): "",
+    ("0::/user.slice/user-0.slice/session-1.scope\n", "SYSTEMD_EXEC_PID"): "",
+    ("", "SYSTEMD_EXEC_PID"): "",
+}
+
+
+def test_which_unit_a_process_is() -> None:
+    values = {"SYSTEMD_EXEC_PID": "7", "NOTIFY_SOCKET": "/run/systemd/notify", "": ""}
+    wrong = {
+        (groups, variable): found
+        for (groups, variable), unit in UNITS.items()
+        if (found := sd_notify.unit_of({"INVOCATION_ID": "a", variable: values[variable]}, 7, groups)) != unit
+    }
+    assert not wrong
+    assert sd_notify.unit_of({"SYSTEMD_EXEC_PID": "7"}, 7, SERVICE) == "", "no invocation"
+    assert sd_notify.unit_of({"INVOCATION_ID": "a", "SYSTEMD_EXEC_PID": "8"}, 7, SERVICE) == "", "of its parent"
+
+
+def test_a_listening_socket_is_none_of_the_stored_descriptors(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as other:
+        sock.bind(str(tmp_path / "s"))
+        assert not sd_notify.listens(sock.fileno())
+        sock.listen()
+        assert sd_notify.listens(sock.fileno())
+        other.connect(str(tmp_path / "s"))
+        assert not sd_notify.listens(other.fileno())
+    read_fd, write_fd = os.pipe()
+    assert not sd_notify.listens(read_fd)
+    os.close(read_fd)
+    os.close(write_fd)

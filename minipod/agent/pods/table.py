@@ -20,10 +20,12 @@ from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.names import named
 from minipod.agent.turns import SLICE_S
 from minipod.api.kinds import POD, Kind
+from minipod.api.static_pod import file_of, is_static
 from minipod.api.timestamps import human_duration, timestamp
 from minipod.api.types import Pod
+from minipod.api.validation.pod_annotations import MIRROR
 from minipod.api.validation.prepare import created_metadata
-from minipod.errors import ConflictError, HostError, NotFoundError
+from minipod.errors import ConflictError, HostError, ManifestError, NotFoundError
 from minipod.failpoint import reached
 from minipod.kernel.regular import opened_folder
 from minipod.kernel.remove import remove_tree_at
@@ -51,6 +53,7 @@ class Pods:
         self._by_uid: dict[str, PodWorker] = {}
         self._coming: set[tuple[str, str]] = set()  # names of pods that are about to be stored
         self._owners: dict[str, Callable[[], None]] = {}
+        self.on_resume: Callable[[], None] = lambda: None
         self.deferred: set[str] = set()  # uids of pods whose resize is deferred until there is room
         node.registry.add_keeper(POD, _Keeper(self))
         self.removals: dict[asyncio.Task[None], str] = {}  # of logs -> uid of the pod that is gone
@@ -79,6 +82,7 @@ class Pods:
         self._node.store.set_meta(_HALTED, "")
         for worker in self._by_uid.values():
             worker.post(model.NodeHalted(halted=False))
+        self.on_resume()
 
     def running(self) -> list[str]:
         """`namespace/name` of the pods that have a running container, or one that is being started."""
@@ -113,6 +117,10 @@ class Pods:
     def by_uid(self, uid: str) -> PodWorker | None:
         return self._by_uid.get(uid)
 
+    def static_file(self, namespace: str, name: str) -> str:
+        """The file of a static pod; empty for another one. Raises NotFoundError."""
+        return file_of(self.find(namespace, name).pod)
+
     # -- creation -----------------------------------------------------------------------------------------------
 
     def create(self, pods: Sequence[Pod], owner: str = "", applied: bytes | None = None) -> list[PodWorker]:
@@ -123,6 +131,7 @@ class Pods:
         node's pods are stopped.
         """
         self._check_halted()
+        _refuse_mirrors(pods)
         named = [self.completed(pod) for pod in pods]
         self._check_names(named)
         return self._begin([self._worker(pod) for pod in named], owner, applied)
@@ -130,6 +139,7 @@ class Pods:
     async def create_many(self, pods: Sequence[Pod], owner: str = "") -> list[PodWorker]:
         """The same for hundreds: the loop is free in between, their names are taken from the beginning on."""
         self._check_halted()
+        _refuse_mirrors(pods)
         self._check_names([pod for pod in pods if pod.metadata.name])
         workers: list[PodWorker] = []
         taken: set[tuple[str, str]] = set()
@@ -148,6 +158,12 @@ class Pods:
             return self._begin(workers, owner)
         finally:
             self._coming -= taken
+
+    def create_static(self, pod: Pod) -> PodWorker:
+        """The pod of a file, as `api.static_pod` made it, with the uid that it has. Raises as `create`."""
+        self._check_halted()
+        self._check_names([pod])
+        return self._begin([self._worker(self.completed(pod, pod.metadata.uid))], "")[0]
 
     def _check_halted(self) -> None:
         if self.halted:
@@ -177,12 +193,12 @@ class Pods:
         self._on_change()
         return workers
 
-    def completed(self, pod: Pod) -> Pod:
-        """The pod with the fields that the API server and the scheduler set at creation."""
+    def completed(self, pod: Pod, uid: str = "") -> Pod:
+        """The pod with the fields that the API server and the scheduler set at creation. `uid`: empty: a new one."""
         namespace = POD.place(pod.metadata.namespace)
         metadata = named(pod, lambda name: self._is_taken((namespace, name))).metadata
         created = timestamp(self._node.clock())
-        metadata = created_metadata(metadata, namespace, str(uuid.uuid4()), created, generation=1)
+        metadata = created_metadata(metadata, namespace, uid or str(uuid.uuid4()), created, generation=1)
         spec = pod.spec
         if not spec.node_name and not spec.scheduling_gates:
             spec = msgspec.structs.replace(spec, node_name=self._node.facts.node_name)
@@ -250,8 +266,11 @@ class Pods:
     # -- deletion and exits -------------------------------------------------------------------------------------
 
     def delete(self, namespace: str, name: str, grace_period_s: int | None = None) -> PodWorker:
-        """Begins a graceful deletion; `worker.forgotten` is done at its end. Raises NotFoundError."""
+        """Begins a graceful deletion; `worker.forgotten` is done at its end. Raises NotFoundError; ConflictError for a
+        static pod, which ends with its file."""
         worker = self.find(namespace, name)
+        if file := file_of(worker.pod):
+            raise ConflictError(f'pods "{name}" is forbidden: a static pod: remove its file {file} to end it')
         worker.post(model.DeleteRequested(grace_period_s=grace_period_s))
         return worker
 
@@ -341,13 +360,26 @@ class _Keeper:
         return self._pods.create([thing], applied=applied)[0].pod
 
     def update(self, new: Pod, old: Pod, applied: bytes | None) -> Pod:
+        if (path := file_of(old)) and new.spec != old.spec:
+            raise ConflictError(f'pods "{old.metadata.name}" is forbidden: a static pod: change its file {path}')
         return self._worker(old).update(model.PodUpdated(pod=new), applied)
 
     def delete(self, thing: Pod, grace_period_s: int | None) -> Pod:
+        if is_static(thing):
+            return thing  # a kubelet makes the mirror anew; the containers do not notice
         return self._worker(thing).update(model.DeleteRequested(grace_period_s=grace_period_s))
 
     def _worker(self, pod: Pod) -> PodWorker:
         return self._pods.find(pod.metadata.namespace, pod.metadata.name)
+
+
+def _refuse_mirrors(pods: Sequence[Pod]) -> None:
+    """A kubelet deletes mirrors that have no file; here no client can make one. Raises ManifestError."""
+    for pod in pods:
+        if is_static(pod):
+            raise ManifestError(
+                f'pods "{pod.metadata.name}" is forbidden: metadata.annotations[{MIRROR}] is for static pods: remove it'
+            )
 
 
 async def _remove_logs(path: str) -> None:

@@ -16,6 +16,7 @@ from minipod.api.validation.scheduling import tolerations
 from minipod.api.validation.visit import every_container
 
 MIRROR = "kubernetes.io/config.mirror"
+STATIC_FILE = "minipod/config.file"  # not Kubernetes': of a static pod, the file to change
 TOLERATIONS = "scheduler.alpha.kubernetes.io/tolerations"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"

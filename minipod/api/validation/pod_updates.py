@@ -22,7 +22,7 @@ from minipod.api.types import (
 )
 from minipod.api.validation.check import Check, Key, Path
 from minipod.api.validation.metadata import ANNOTATIONS, object_meta_update
-from minipod.api.validation.pod_annotations import APP_ARMOR_CONTAINER, MIRROR
+from minipod.api.validation.pod_annotations import APP_ARMOR_CONTAINER, MIRROR, STATIC_FILE
 from minipod.api.validation.pods import SPEC, pod_itself
 from minipod.api.validation.resources import COMPUTE
 from minipod.api.validation.same import same
@@ -80,8 +80,9 @@ def fixed_annotations(check: Check, new: Pod, old: Pod) -> None:
     ours, theirs = new.metadata.annotations, old.metadata.annotations
     if ours == theirs:
         return
+    fixed = (MIRROR, STATIC_FILE) if MIRROR in theirs else (MIRROR,)
     for name in ours.keys() | theirs.keys():
-        if (name == MIRROR or name.startswith(APP_ARMOR_CONTAINER)) and ours.get(name) != theirs.get(name):
+        if (name in fixed or name.startswith(APP_ARMOR_CONTAINER)) and ours.get(name) != theirs.get(name):
             check.forbidden(ANNOTATIONS, Key(name), why="cannot be changed once the pod exists")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from minipod.cli import crilog
 from minipod.cli.crilog import Follower, Joiner, Line
@@ -48,6 +49,7 @@ class Progress:
         self._quiet = quiet
         self._styles = {1: Style(1), 2: Style(2)}
         self._is_terminal = {fd: os.isatty(fd) for fd in (1, 2)}
+        self.listener: Callable[[Object], None] = lambda _event: None  # is shown each event as well
         self.pod_events: list[Object] = []
         self._pods: list[str] = []
         self._ports: dict[str, list[Object]] = {}  # of the host, by pod
@@ -65,6 +67,7 @@ class Progress:
 
     def show(self, event: Object) -> None:
         """One event of the agent's."""
+        self.listener(event)
         kind = event.get("event")
         if kind == "warning":
             self.note(str(event["message"]), "warning")

@@ -20,8 +20,10 @@ from minipod.cli.applying import Results, add_output, show_here
 from minipod.cli.client import AgentLostError, Client, Request
 from minipod.cli.manifest_options import add_dry_run, add_manifests, add_validate, texts_of
 from minipod.cli.options import duration_s
+from minipod.cli.patience import peer_pid
+from minipod.cli.service import Service
 from minipod.cli.values import TYPE_CHECKING, Object
-from minipod.errors import INTERRUPTED, NEGATIVE, MinipodError, UsageError
+from minipod.errors import INTERRUPTED, NEGATIVE, SUCCESS, MinipodError, UsageError
 
 if TYPE_CHECKING:
     from minipod.cli.show.progress import Progress
@@ -182,8 +184,15 @@ def run_foreground(client: Client, message: Object) -> int:
     from minipod.kernel.inotify import Inotify
 
     progress = Progress()
-    with Inotify() as watches, client.request(message) as request, interrupts(request.send, progress.note) as signals:
+    service = Service.of_this_process()
+    progress.listener = service.show
+    with (
+        Inotify() as watches,
+        client.request(message) as request,
+        interrupts(request.send, progress.note, service.stopping) as signals,
+    ):
         progress.watch_with(watches)
+        agent_pid = peer_pid(request.channel.sock)
         try:
             follow(request, watches, progress)
             pods = (request.result or {}).get("pods") or []
@@ -191,6 +200,8 @@ def run_foreground(client: Client, message: Object) -> int:
             progress.drain()
             if not progress.pod_events:
                 raise
+            if service.is_managed:
+                service.wait_for_agent(client.paths, agent_pid)
             pods = go_on(client, watches, progress, signals)
         except MinipodError:
             progress.finish()
@@ -199,7 +210,8 @@ def run_foreground(client: Client, message: Object) -> int:
         request.channel.leave()  # now the agent removes the logs, and then closes
     for pod in pods:
         progress.ended(pod)
-    return exit_status(pods, progress.container_count())
+    service.ended(pods)
+    return SUCCESS if service.was_stopped else exit_status(pods, progress.container_count())
 
 
 def go_on(client: Client, watches: Inotify, progress: Progress, signals: Signals) -> list[Object]:
@@ -238,13 +250,18 @@ class Signals:
     """
 
     def __init__(
-        self, send: Callable[[Object], None], note: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        send: Callable[[Object], None],
+        note: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        stopping: Callable[[], None] = lambda: None,
     ) -> None:
         self.send = send
         self.count = 0
         self._note = note
         self._clock = clock
         self._counted_s = float("-inf")
+        self._stopping = stopping
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
         """The first one asks to end the pods gracefully, any further one to end them at once."""
@@ -253,13 +270,16 @@ class Signals:
             return
         self._counted_s = now_s
         self.count += 1
+        self._stopping()
         self.send({"verb": "interrupt" if self.count == 1 else "kill"})
         self._note("ending gracefully; interrupt again to end at once" if self.count == 1 else "ending at once")
 
 
 @contextmanager
-def interrupts(send: Callable[[Object], None], note: Callable[[str], None]) -> Iterator[Signals]:
-    signals = Signals(send, note)
+def interrupts(
+    send: Callable[[Object], None], note: Callable[[str], None], stopping: Callable[[], None]
+) -> Iterator[Signals]:
+    signals = Signals(send, note, stopping=stopping)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signals.handle) for number in numbers}
     try:

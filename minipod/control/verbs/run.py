@@ -18,7 +18,7 @@ from minipod.agent import processes
 from minipod.agent.manifests import Manifest, loaded
 from minipod.agent.node import Node
 from minipod.agent.pods import logtail
-from minipod.agent.pods.outcome import Outcome, cancelled, failure_of, outcome_of, outcome_of_killed, reached
+from minipod.agent.pods.outcome import Outcome, cancelled, failure_of, is_ready, outcome_of, outcome_of_killed, reached
 from minipod.agent.pods.progress import PodStep, Progress
 from minipod.agent.pods.steps import Step
 from minipod.agent.pods.table import Pods
@@ -65,6 +65,7 @@ class _FollowedPod:
         self.worker = worker
         self.pod = worker.pod  # as of the last change that was handled
         self.phase = ""
+        self.ready = False
         self.ended = False  # deleted: only its logs are left
         self.deletion_requested = False  # by this request
         self.pulling: set[str] = set()  # containers whose image is being pulled
@@ -247,6 +248,9 @@ class Run:
         if phase and phase != followed.phase:
             followed.phase = phase
             self._connection.send({"event": "phase", **_named(followed.worker), "phase": phase})
+        if followed.ready != (ready := is_ready(change.new)):
+            followed.ready = ready
+            self._connection.send({"event": "ready", **_named(followed.worker), "uid": change.uid, "ready": ready})
 
     def _send_step(self, followed: _FollowedPod, step: Step) -> None:
         if step.step == "warning":
@@ -317,4 +321,5 @@ def _pod_event(pod: Pod, log_directory: str) -> dict[str, Any]:
         "log_directory": log_directory,
         "containers": containers,
         "ports": host_ports(pod),
+        "grace_period_s": pod.spec.termination_grace_period_seconds,
     }

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
 
-from minipod import __version__
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
-from minipod.agent.registry.schema import FIRST, SCHEMA_VERSION
 from minipod.control.server import Verb
-from minipod.control.verbs import debug
+from minipod.control.verbs import agent, debug
 from minipod.control.verbs.apply import Apply
 from minipod.control.verbs.changes import kind_wanted
 from minipod.control.verbs.execute import execute
@@ -29,7 +25,7 @@ from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.verbs.roots import send_root
 from minipod.control.verbs.run import Run
 from minipod.control.wire import Connection, Message
-from minipod.errors import ConflictError, NotFoundError
+from minipod.errors import NotFoundError
 
 
 class DeleteRequest(msgspec.Struct, frozen=True):
@@ -44,16 +40,8 @@ class GcRequest(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
 
-class ShutdownRequest(msgspec.Struct, frozen=True):
-    """`schema`: the newest format of the state that the command's version can read."""
-
-    schema: int = FIRST
-
-
 class Verbs:
-    """`leave` makes the agent exit; `connections` counts the open ones. `restarts`: a service manager starts another
-    agent then.
-    """
+    """`leave` makes the agent exit; `connections` counts the open ones. `problems`: of static pods' files."""
 
     def __init__(
         self,
@@ -63,14 +51,16 @@ class Verbs:
         connections: Callable[[], int],
         claims: Claims | None = None,
         *,
-        restarts: bool = False,
+        origin: agent.Origin = agent.FOREGROUND,
+        problems: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self._node = node
         self._pods = pods
         self._claims = claims or Claims(node, pods)
         self._leave = leave
         self._connections = connections
-        self._restarts = restarts
+        self._origin = origin
+        self._problems = problems
 
     def table(self) -> Mapping[str, Verb]:
         return {
@@ -147,6 +137,11 @@ class Verbs:
         missing: list[str] = []
         for name in dict.fromkeys(wanted.names):
             try:
+                if file := self._pods.static_file(wanted.namespace, name):
+                    connection.send({"event": "deleted", "name": name})
+                    message = f'pod "{name}" is the static pod of {file} and keeps running: remove that file to end it'
+                    connection.send({"event": "warning", "message": message})
+                    continue
                 going.append(self._pods.delete(wanted.namespace, name, grace_s))
             except NotFoundError as error:
                 missing.append(str(error))
@@ -159,19 +154,7 @@ class Verbs:
         return {}
 
     async def status(self, connection: Connection, request: Message) -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "pods": len(self._pods),
-            "connections": self._connections(),
-            "probes_made": self._node.probe_figures.made,
-            "probes_late": self._node.probe_figures.late,
-            "clock_ahead_s": round(self._node.steady.ahead_s, 3),
-            **self._node.watchdog.fields(),
-            "node": self._node.facts.node_name,
-            "root": self._node.paths.root,
-            "state": self._node.paths.state,
-        }
+        return agent.status(self._node, self._pods, self._origin, self._connections(), self._problems)
 
     async def inspect(self, connection: Connection, request: Message) -> dict[str, Any]:
         from minipod.control.verbs import inspect  # imported late: people look, programs do not
@@ -184,17 +167,7 @@ class Verbs:
         return await usage.usage(self._node, request)
 
     async def shutdown(self, connection: Connection, request: Message) -> dict[str, Any]:
-        """Sends the answer before the agent exits. Raises ConflictError for a command of another version that could not
-        continue with what this agent leaves: it would end the agent and could not start its own.
-        """
-        wanted = converted(request, ShutdownRequest)
-        if request.head.version != __version__ and wanted.schema < SCHEMA_VERSION:
-            raise ConflictError(
-                f"the agent keeps running: minipod {request.head.version} cannot read what it leaves (schema "
-                f"{SCHEMA_VERSION}, that version knows {wanted.schema}): use minipod {__version__}"
-            )
-        asyncio.get_running_loop().call_soon(self._leave)
-        return {"pods": len(self._pods), "pid": os.getpid(), "restarts": self._restarts}
+        return agent.shutdown(self._pods, self._origin, request, self._leave)
 
     async def halt(self, connection: Connection, request: Message) -> dict[str, Any]:
         return await halt(self._pods, connection, request)
