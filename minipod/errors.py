@@ -2,10 +2,12 @@
 
 MinipodError                exit status 3, FAILURE, unless another is named
  ├─ ManifestError           the input is wrong; exit status 2; `.errors` lists what and where
+ │   ├─ InvalidError        an object's fields are wrong; `.causes` has them one by one
  │   └─ PatchError          a patch is wrong or does not fit the object; `.code` is the API server's HTTP status
  ├─ UsageError              the command line is wrong; exit status 2
  ├─ NotFoundError           no such object; exit status 1
- ├─ ConflictError           it exists already, or is in use; exit status 1
+ ├─ ConflictError           it was changed by others, or is in use; exit status 1
+ │   └─ AlreadyExistsError  the name is taken
  ├─ ExpiredError            a watch cannot start or continue from its resourceVersion: list again; exit status 1
  ├─ HostError               this host cannot do it: no root, a missing kernel feature
  ├─ AgentError              the agent cannot be reached or started
@@ -58,6 +60,14 @@ class ManifestError(MinipodError):
         self.errors = errors or []
 
 
+class InvalidError(ManifestError):
+    """An object is not valid. `causes`: (type, field, message) of each fault, Kubernetes' words."""
+
+    def __init__(self, message: str, errors: list[object], causes: tuple[tuple[str, str, str], ...]) -> None:
+        super().__init__(message, errors)
+        self.causes = causes
+
+
 class PatchError(ManifestError):
     """A patch is wrong, or does not fit the object. `code`: the HTTP status that an API server answers with."""
 
@@ -76,6 +86,10 @@ class NotFoundError(MinipodError):
 
 class ConflictError(MinipodError):
     exit_status = NEGATIVE
+
+
+class AlreadyExistsError(ConflictError):
+    pass
 
 
 class ExpiredError(MinipodError):

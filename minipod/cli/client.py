@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MSG_CMSG_CLOEXEC = 0x40000000
 _ERRORS: dict[str, type[MinipodError]] = {
     "NotFound": NotFoundError,
+    "AlreadyExists": ConflictError,
     "Conflict": ConflictError,
     "Expired": ExpiredError,
     "Usage": UsageError,

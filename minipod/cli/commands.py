@@ -35,6 +35,8 @@ VERBS: dict[str, str] = {
     "check": "show what this kernel and host offer",
     "status": "show what agent, spawner and pods take: memory, processor time",
     "gc": "remove what a killed machine left behind",
+    "serve": "serve the Kubernetes API of this host, for kubectl and client libraries",
+    "kubeconfig": "print what kubectl needs to reach it",
     "agent": "run the node agent in the foreground; stop and start its pods",
     "version": "print the versions of client and agent",
     "completion": "print a completion script for bash, zsh or fish",

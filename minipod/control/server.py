@@ -17,12 +17,15 @@ from typing import Any
 from minipod import __version__
 from minipod.control.wire import Connection, Held, Message, WireError
 from minipod.errors import (
+    AlreadyExistsError,
     ConflictError,
     ExpiredError,
     HostError,
+    InvalidError,
     ManifestError,
     MinipodError,
     NotFoundError,
+    PatchError,
     RuntimeFailure,
     UsageError,
     utf8,
@@ -38,6 +41,7 @@ Verb = Callable[[Connection, Message], Awaitable[dict[str, Any]]]
 
 _KINDS: tuple[tuple[type[MinipodError], str], ...] = (
     (NotFoundError, "NotFound"),
+    (AlreadyExistsError, "AlreadyExists"),
     (ConflictError, "Conflict"),
     (ExpiredError, "Expired"),
     (ManifestError, "Manifest"),
@@ -68,6 +72,10 @@ def error_body(error: BaseException, verb: str = "") -> dict[str, Any]:
     body: dict[str, Any] = {"kind": kind, "message": _cut(str(error)), "exit": error.exit_status}
     if isinstance(error, ManifestError):
         body["errors"] = [_cut(str(finding)) for finding in error.errors]
+    if isinstance(error, InvalidError):
+        body["causes"] = [[_cut(text) for text in cause] for cause in error.causes]
+    if isinstance(error, PatchError):
+        body["code"] = error.code
     return {"error": body}
 
 

@@ -18,9 +18,9 @@ from minipod.agent.probes.kinds.hpack import Decoder, HpackError, encode
 from minipod.agent.probes.kinds.http import http_request
 from minipod.agent.probes.kinds.http_answer import MAX_BODY, HttpAnswer, MalformedError
 from minipod.api.types import HTTPGetAction, HTTPHeader
-from minipod.cli import crilog
 from minipod.plan import env
 from minipod.runtime import log_history
+from minipod.streams import crilog
 
 # -- HTTP
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from minipod.api import quantity
 from minipod.api.references import InvalidReference, parse_reference
-from minipod.cli import crilog
 from minipod.plan.env import expand
 from minipod.runtime.ipam import revoke
+from minipod.streams import crilog
 from tests.unit.test_ipam import SMALL, fill, offsets
 
 amounts = st.builds(

@@ -27,6 +27,7 @@ LAYERS = {
     "plan": 2,
     "runtime": 3,
     "lifecycle": 4,
+    "streams": 5,
     "agent": 5,
     "control": 6,
     "cli": 6,

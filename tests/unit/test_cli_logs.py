@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from minipod.cli import crilog
-from minipod.cli.crilog import Follower, Joiner
 from minipod.runtime import log_history
+from minipod.streams import crilog
+from minipod.streams.crilog import Follower, Joiner
 from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent, minipod_command, pod
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from minipod.cli import crilog, two
+from minipod.cli import two
 from minipod.errors import AgentError
+from minipod.streams import crilog
 
 
 def printed(path: Path, start: int, target: Path) -> bytes:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from minipod.agent.pods import logtail
-from minipod.cli import crilog
-from minipod.cli.crilog import Follower
 from minipod.runtime import log_file, log_history
 from minipod.runtime.log_file import LogFile
+from minipod.streams import crilog
+from minipod.streams.crilog import Follower
 
 SECRET = b"2026-01-02T03:04:05Z stdout F secret\n"
 ROTATED = "0.log.20200101-000000"

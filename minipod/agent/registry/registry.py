@@ -23,7 +23,7 @@ from minipod.api.kinds import NAMESPACE, WRITABLE_KINDS, Kind, kind_named, kind_
 from minipod.api.types import Object
 from minipod.api.validation import validate_update
 from minipod.api.validation.prepare import prepared_update
-from minipod.errors import ConflictError, ManifestError, NotFoundError, UsageError
+from minipod.errors import AlreadyExistsError, ConflictError, InvalidError, ManifestError, NotFoundError, UsageError
 from minipod.plan.volumes.claims import refusal_to_grow
 
 O = TypeVar("O", bound=Object)  # noqa: E741 - an object
@@ -123,7 +123,7 @@ class Registry:
 
         new = named(thing, is_taken)
         if is_taken(new.metadata.name):
-            raise ConflictError(f'{kind.plural} "{new.metadata.name}" already exists')
+            raise AlreadyExistsError(f'{kind.plural} "{new.metadata.name}" already exists')
         stored: O = keeper.completed(new) if dry_run else keeper.create(new, _encoded(applied))
         return stored
 
@@ -253,7 +253,8 @@ def refuse(kind: str, name: str, errors: list[FieldError]) -> None:
     """Raises ManifestError where there are errors."""
     if errors:
         texts: list[object] = [f"{error.field}: {error.message}" for error in errors]
-        raise ManifestError(f'{kind} "{name}" is invalid: {"; ".join(map(str, texts))}', texts)
+        causes = tuple((error.type, error.field, error.message) for error in errors)
+        raise InvalidError(f'{kind} "{name}" is invalid: {"; ".join(map(str, texts))}', texts, causes)
 
 
 def _encoded(manifest: dict[str, Any] | None) -> bytes | None:

@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from minipod.cli import crilog
-from minipod.cli.crilog import Follower, Joiner, Line
 from minipod.cli.show.output import write
 from minipod.cli.show.style import Style
 from minipod.cli.values import TYPE_CHECKING, Object
+from minipod.streams import crilog
+from minipod.streams.crilog import Follower, Joiner, Line
 from minipod.terminal import behind, escaped, indented
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ import os
 import select
 import sys
 
-from minipod.cli import crilog, two
+from minipod.cli import two
 from minipod.cli.client import AgentLostError, Client, Request
-from minipod.cli.crilog import Follower, Joiner
 from minipod.cli.options import duration_s, integer, namespace_of, one_pod, paths_of
 from minipod.cli.pods import all_containers, check_container, default_container, get_pod, status_of
 from minipod.cli.show.output import flush, write
@@ -18,6 +17,8 @@ from minipod.cli.values import Object
 from minipod.errors import ExpiredError, NotFoundError, UsageError
 from minipod.kernel import inotify
 from minipod.runtime.log_history import chunks, generations
+from minipod.streams import crilog
+from minipod.streams.crilog import Follower, Joiner
 from minipod.terminal import behind
 
 SELECTED_TAIL = 10  # lines of each container, where pods are chosen by labels

@@ -81,6 +81,10 @@ class Verbs:
             "inspect": self.inspect,
             "usage": self.usage,
             "shutdown": self.shutdown,
+            "object.create": self.create_object,
+            "object.update": self.update_object,
+            "object.patch": self.patch_object,
+            "object.delete": self.delete_object,
             "halt": self.halt,
             "resume": self.resume,
             "gc": self.collect,
@@ -115,6 +119,26 @@ class Verbs:
         from minipod.control.verbs import patch
 
         return patch.edit(self._node, request)
+
+    async def create_object(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.control.verbs import resources  # only the Kubernetes API asks for these
+
+        return await resources.create(self._node, request)
+
+    async def update_object(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.control.verbs import resources
+
+        return await resources.update(self._node, self._pods, request)
+
+    async def patch_object(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.control.verbs import resources
+
+        return resources.patch(self._node, self._pods, request)
+
+    async def delete_object(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.control.verbs import resources
+
+        return resources.delete(self._node, self._claims, request)
 
     async def change_metadata(self, connection: Connection, request: Message) -> dict[str, Any]:
         return change_metadata(self._node, request)

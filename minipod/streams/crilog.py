@@ -1,4 +1,4 @@
-"""CRI log files (layer 6): parsing, tails and following across rotation. Knows no pods and prints nothing.
+"""CRI log files (layer 5): parsing, tails and following across rotation. Knows no pods and prints nothing.
 
 A line is `<RFC 3339 time> stdout|stderr P|F <text>`; P: the next line of the same stream continues it
 (cri-api's logs format). Work is done on whole chunks: a Python loop per line could not keep up with a container.

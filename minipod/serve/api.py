@@ -1,0 +1,111 @@
+"""`python -m minipod.serve.api` (layer 7): the process of the Kubernetes API, which `minipod serve` becomes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from minipod.cli.client import Client
+from minipod.errors import FAILURE, HostError, MinipodError, UsageError
+from minipod.kernel.error_text import text_of
+from minipod.kernel.sd_notify import ServiceManager
+from minipod.paths import Paths
+from minipod.rest.certificates import Certificates
+from minipod.rest.identity import User, tokens_of
+from minipod.rest.server import ApiServer
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("minipod serve")
+    parser.add_argument("--run-dir", required=True)
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--config")
+    parser.add_argument("--listen", default="127.0.0.1:6443")
+    parser.add_argument("--tls-san", action="append", default=[])
+    parser.add_argument("--token-file")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    try:
+        return asyncio.run(_serve(args))
+    except MinipodError as error:
+        print(f"minipod serve: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"minipod serve: {args.listen}: {text_of(error)}", file=sys.stderr)
+        return FAILURE
+
+
+async def _serve(args: argparse.Namespace) -> int:
+    host, port = address_of(args.listen)
+    paths = Paths(args.run_dir, args.data_dir)
+    certificates = Certificates(f"{paths.state}/api", [*LOCAL_NAMES, *names_of(host), *args.tls_san])
+    await asyncio.to_thread(certificates.ensure)
+    client = Client(paths, args.config, verb="serve")
+    await asyncio.to_thread(_start_agent, client)
+    server = ApiServer(paths, certificates, (host, port), _tokens(args.token_file))
+    port = await server.start()
+    stop, start = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tasks = [loop.create_task(server.stay_present(start)), loop.create_task(_keep_agent(client, start))]
+    manager = ServiceManager.of_this_process()
+    manager.notify("READY=1")
+    print(f"serving the Kubernetes API on https://{_shown(host)}:{port}", flush=True)
+    await stop.wait()
+    manager.notify("STOPPING=1")
+    for task in tasks:
+        task.cancel()
+    await server.stop()
+    return 0
+
+
+def _start_agent(client: Client) -> None:
+    """Raises MinipodError where none answers and none can be started."""
+    client.connect().close()
+
+
+async def _keep_agent(client: Client, wanted: asyncio.Event) -> None:
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        try:
+            await asyncio.to_thread(_start_agent, client)
+        except MinipodError as error:
+            logging.getLogger("minipod.rest").error("%s", error)
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """`127.0.0.1:6443`, `[::1]:6443`. Raises UsageError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--listen {text}: an address and a port are needed, such as 127.0.0.1:6443")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def names_of(host: str) -> list[str]:
+    return [] if host in ("0.0.0.0", "::") else [host]
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _tokens(path: str | None) -> dict[str, User]:
+    if path is None:
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            return tokens_of(file.read())
+    except (OSError, ValueError) as error:
+        raise HostError(f"--token-file {path}: {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
