@@ -35,6 +35,7 @@ class Line(msgspec.Struct):
     resource_version: str = ""
     warnings: tuple[str, ...] = ()
     exists: bool = True
+    fds: tuple[str, ...] = ()
     exit_code: int | None = None
     ok: bool = False
     error: dict[str, Any] | None = None

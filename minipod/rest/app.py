@@ -21,7 +21,7 @@ from minipod.streams.http1 import Exchange
 
 log = logging.getLogger("minipod.rest")
 
-_STREAMS = ("log", "exec")
+_STREAMS = ("log", "exec", "attach", "portforward")
 
 
 class App:

@@ -1,7 +1,7 @@
 """The API's certificates (layer 6): an authority of this host, the server's certificate, those of clients.
 
-Below `<data-dir>/api`, mode 0700; keys 0600. What will expire soon, or lacks a wanted name, is made again; the authority
-too, then with everything it has signed. `cryptography` is imported only where something is made.
+Below `<data-dir>/api`, mode 0700; keys 0600. What will expire soon, or lacks a wanted name, is made again; the
+authority too, then with everything it has signed. `cryptography` is imported only where something is made.
 """
 
 from __future__ import annotations

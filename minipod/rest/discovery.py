@@ -26,6 +26,7 @@ POD_SUBRESOURCES: dict[str, tuple[str, list[str]]] = {
     "ephemeralcontainers": ("Pod", ["get", "patch", "update"]),
     "exec": ("PodExecOptions", ["create", "get"]),
     "log": ("Pod", ["get"]),
+    "portforward": ("PodPortForwardOptions", ["create", "get"]),
     "resize": ("Pod", ["get", "patch", "update"]),
     "status": ("Pod", ["get", "patch", "update"]),
 }

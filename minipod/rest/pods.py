@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import termios
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -17,12 +19,17 @@ from minipod.api.timestamps import seconds_of
 from minipod.paths import Paths
 from minipod.rest.agent import Agent, AgentUnavailableError, Call, RefusedError
 from minipod.rest.log_files import LogOptions, copy_log
+from minipod.rest.port_forward import PROTOCOL, TUNNEL, PortForward, Send, SpdyError
 from minipod.rest.request_info import RequestInfo
 from minipod.rest.status import ApiError, agent_error, success
-from minipod.streams.channels import ERROR, RESIZE, STDERR, STDIN, STDOUT, Channels, ChannelsError
+from minipod.streams.channels import ERROR, PROTOCOLS, RESIZE, STDERR, STDIN, STDOUT, frame_of, message_of
+from minipod.streams.descriptors import read_some, write_all
 from minipod.streams.http1 import Exchange, Request
+from minipod.streams.websocket import WebSocket, WebSocketError
 
 _CHUNK = 64 << 10
+_CELLS = (24, 80)  # of a terminal until the client says how large it is
+_LAST_OUTPUT_S = 5.0  # for output after the end of a command: what it has left running may hold its streams open
 _PIPE_NAMES = ("stdin", "stdout", "stderr")
 
 
@@ -100,89 +107,131 @@ class PodStreams:
     # -- commands ----------------------------------------------------------------------------------------------------
 
     async def exec(self) -> None:
-        """A command in a container, over WebSocket. Rejected before the upgrade where it cannot be."""
+        """A command in a container, over WebSocket. Refused before the upgrade where it cannot be."""
         container = self._container(await self._pod())
         command = self._request.values("command")
         if not command:
             raise ApiError(400, "you must specify at least one command for the container")
+        wanted = self._wanted_streams()
+        tty = self._request.flag("tty")
+        await self._serve_channels(
+            lambda socket: self._run(
+                socket,
+                {
+                    "verb": "exec",
+                    "namespace": self._info.namespace,
+                    "pod": self._info.name,
+                    "container": container,
+                    "command": command,
+                    "tty": list(_CELLS) if tty else None,
+                },
+                [] if tty else wanted,
+            )
+        )
+
+    async def attach(self) -> None:
+        """The streams of a running container."""
+        container = self._container(await self._pod())
+        wanted = self._wanted_streams()
+        message = {
+            "verb": "attach",
+            "namespace": self._info.namespace,
+            "pod": self._info.name,
+            "container": container,
+            "stdin": "stdin" in wanted,
+        }
+        await self._serve_channels(lambda socket: self._run(socket, message, []))
+
+    async def portforward(self) -> None:
+        """Connections to ports of the pod, in SPDY streams."""
+        await self._pod()
+        upgrade = self._request.headers.get("upgrade", "").lower()
+        head = head_of(self._request)
+        if "websocket" in upgrade:
+            reader, writer, rest = await self._exchange.take_over()
+            socket = WebSocket(reader, writer)
+            with contextlib.suppress(WebSocketError, SpdyError):
+                await socket.accept(head + rest, (TUNNEL,))
+                await self._forward(socket.send, socket.messages())
+                await socket.close()
+        elif "spdy/3.1" in upgrade:
+            reader, writer, rest = await self._exchange.take_over()
+            writer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+                b"X-Stream-Protocol-Version: " + PROTOCOL.encode() + b"\r\n\r\n"
+            )
+            with contextlib.suppress(SpdyError):
+                await self._forward(_sender(writer), _received(reader, rest))
+        else:
+            raise ApiError(400, "Upgrade request required")
+
+    async def _forward(self, send: Send, received: AsyncIterator[bytes]) -> None:
+        await PortForward(self._agent, self._info.namespace, self._info.name, send).run(received)
+
+    def _wanted_streams(self) -> list[str]:
         wanted = [name for name in _PIPE_NAMES if self._request.flag(name)]
         if not wanted:
             raise ApiError(400, "you must specify at least 1 of stdin, stdout, stderr")
-        tty = self._request.flag("tty")
-        await self._stream(
-            {
-                "verb": "exec",
-                "namespace": self._info.namespace,
-                "pod": self._info.name,
-                "container": container,
-                "command": command,
-                "tty": [24, 80] if tty else None,
-            },
-            [name for name in wanted if not (tty and name == "stderr")],
-        )
+        return wanted
 
-    async def _stream(self, message: dict[str, Any], wanted: list[str]) -> None:
+    async def _serve_channels(self, run: Callable[[WebSocket], Awaitable[None]]) -> None:
         if "websocket" not in self._request.headers.get("upgrade", "").lower():
             raise ApiError(400, "Upgrade request required")
-        head = _head_of(self._request)
+        head = head_of(self._request)
         reader, writer, rest = await self._exchange.take_over()
-        channels = Channels(reader, writer)
-        with contextlib.suppress(ChannelsError):
-            await channels.accept(head + rest)
+        socket = WebSocket(reader, writer)
+        with contextlib.suppress(WebSocketError):
+            await socket.accept(head + rest, PROTOCOLS)
             try:
-                await self._run(channels, message, wanted)
+                await run(socket)
             except RefusedError as error:
                 status = agent_error(error.error, "pods", self._info.name).status
-                await channels.send(ERROR, msgspec.json.encode(status))
+                await socket.send(message_of(ERROR, msgspec.json.encode(status)))
             except AgentUnavailableError as error:
-                await channels.send(ERROR, ApiError(500, f"Internal error occurred: {error}").body)
-            await channels.close()
+                await socket.send(message_of(ERROR, ApiError(500, f"Internal error occurred: {error}").body))
+            await socket.close()
 
-    async def _run(self, channels: Channels, message: dict[str, Any], wanted: list[str]) -> None:
-        tty = message["tty"] is not None
-        pipes = {} if tty else {name: os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) for name in wanted}
-        theirs = [pipes[name][0 if name == "stdin" else 1] for name in pipes]
-        for fd in theirs:
-            os.set_blocking(fd, True)
-        ours = {name: pipes[name][1 if name == "stdin" else 0] for name in pipes}
+    async def _run(self, socket: WebSocket, message: dict[str, Any], wanted: list[str]) -> None:
+        """`wanted`: the streams of a command for which pipes are made; all others come from the agent."""
+        pipes = {name: os.pipe2(os.O_CLOEXEC) for name in wanted}
+        theirs = {name: ends[0 if name == "stdin" else 1] for name, ends in pipes.items()}
+        ours = {name: ends[1 if name == "stdin" else 0] for name, ends in pipes.items()}
         try:
-            async with self._agent.call({**message, "fds": list(pipes)}, theirs) as call:
-                for fd in theirs:
-                    os.close(fd)
-                theirs = []
-                await self._relay(channels, call, ours, tty=tty)
+            request = {**message, "fds": list(theirs)} if theirs else message
+            async with self._agent.call(request, list(theirs.values())) as call:
+                while theirs:
+                    os.close(theirs.popitem()[1])
+                started = await anext(call.lines())
+                ours |= {name: call.fds.pop(0) for name in started.fds if call.fds}
+                await _relay(socket, call, ours, is_command=message["verb"] == "exec")
         finally:
-            for fd in (*theirs, *ours.values()):
+            for fd in (*theirs.values(), *ours.values()):
                 os.close(fd)
 
-    async def _relay(self, channels: Channels, call: Call, ours: dict[str, int], *, tty: bool) -> None:
-        lines = call.lines()
-        started = await anext(lines)
-        if tty and started.event == "started":
-            terminal = call.fds.pop(0)
-            os.set_blocking(terminal, False)
-            ours |= {"terminal": terminal}
-        out = [
-            asyncio.create_task(_copy_out(channels, channel, ours[name]))
-            for name, channel in (("stdout", STDOUT), ("stderr", STDERR), ("terminal", STDOUT))
-            if name in ours
-        ]
-        sink = ours.get("stdin", ours.get("terminal", -1))
-        incoming = asyncio.create_task(_copy_in(channels, sink, tty=tty, ours=ours))
-        try:
-            ending = asyncio.create_task(call.last())
-            done, _ = await asyncio.wait((ending, incoming), return_when=asyncio.FIRST_COMPLETED)
-            if ending not in done:  # the client is gone: closing the call kills the command
-                ending.cancel()
-                return
-            code = ending.result().exit_code
-            if out:
-                await asyncio.wait(out, timeout=5.0)
-            await channels.send(ERROR, msgspec.json.encode(_exit_status(code or 0)))
-        finally:
-            for task in (*out, incoming):
-                task.cancel()
-            await asyncio.gather(*out, incoming, return_exceptions=True)
+
+async def _relay(socket: WebSocket, call: Call, streams: dict[str, int], *, is_command: bool) -> None:
+    """Copies both ways until the command or the client ends. `streams`: stdin, stdout, stderr, tty; our descriptors.
+
+    `is_command`: its exit status is the answer; the end of a container that was attached to is a success.
+    """
+    for fd in streams.values():
+        os.set_blocking(fd, False)
+    sources = {STDOUT: streams.get("stdout", streams.get("tty", -1)), STDERR: streams.get("stderr", -1)}
+    out = [asyncio.create_task(_copy_out(socket, channel, fd)) for channel, fd in sources.items() if fd >= 0]
+    incoming = asyncio.create_task(_copy_in(socket, streams))
+    ending = asyncio.create_task(call.last())
+    try:
+        await asyncio.wait((ending, incoming), return_when=asyncio.FIRST_COMPLETED)
+        if not ending.done():
+            return  # the client is gone: the end of the call ends the command
+        code = ending.result().exit_code or 0
+        if out:
+            await asyncio.wait(out, timeout=_LAST_OUTPUT_S)
+        await socket.send(message_of(ERROR, msgspec.json.encode(_exit_status(code if is_command else 0))))
+    finally:
+        for task in (*out, incoming, ending):
+            task.cancel()
+        await asyncio.gather(*out, incoming, ending, return_exceptions=True)
 
 
 def _exit_status(code: int) -> dict[str, Any]:
@@ -197,74 +246,51 @@ def _exit_status(code: int) -> dict[str, Any]:
     return failure
 
 
-async def _copy_out(channels: Channels, channel: int, fd: int) -> None:
+async def _copy_out(socket: WebSocket, channel: int, fd: int) -> None:
     """Until its end."""
-    while data := await _read(fd):
-        await channels.send(channel, data)
+    while data := await read_some(fd):
+        await socket.send(message_of(channel, data))
 
 
-async def _copy_in(channels: Channels, fd: int, *, tty: bool, ours: dict[str, int]) -> None:
-    """What the client sends, until it disconnects."""
-    async for frame in channels.frames():
-        if frame.channel == STDIN and fd >= 0:
-            if frame.is_end:
-                if not tty and "stdin" in ours:
-                    os.close(ours.pop("stdin"))
-                    fd = -1
-            elif frame.data and not await _write(fd, frame.data):
-                fd = -1
-        elif frame.channel == RESIZE and tty:
-            _resize(ours["terminal"], frame.data)
+async def _copy_in(socket: WebSocket, streams: dict[str, int]) -> None:
+    """What the client sends, until it disconnects. A stdin that it closes is closed, and taken out of `streams`."""
+    is_read = True
+    async for message in socket.messages():
+        frame = frame_of(message)
+        if frame is None:
+            continue
+        if frame.channel == STDIN and frame.is_end:
+            if "stdin" in streams:
+                os.close(streams.pop("stdin"))
+        elif frame.channel == STDIN and is_read:
+            fd = streams.get("stdin", streams.get("tty", -1))
+            is_read = fd >= 0 and await write_all(fd, frame.data)
+        elif frame.channel == RESIZE and "tty" in streams:
+            _resize(streams["tty"], frame.data)
 
 
 def _resize(fd: int, data: bytes) -> None:
-    import termios
-
     with contextlib.suppress(msgspec.MsgspecError, OSError, KeyError, TypeError, ValueError):
         size = msgspec.json.decode(data)
         termios.tcsetwinsize(fd, (int(size["Height"]), int(size["Width"])))
 
 
-async def _read(fd: int) -> bytes:
-    """Empty at the end."""
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            return os.read(fd, _CHUNK)
-        except BlockingIOError:
-            await _ready(loop.add_reader, loop.remove_reader, fd)
-        except OSError:  # EIO: no process has the terminal open any more
-            return b""
+def _sender(writer: asyncio.StreamWriter) -> Send:
+    async def send(data: bytes) -> None:
+        writer.write(data)
+        await writer.drain()
+
+    return send
 
 
-async def _write(fd: int, data: bytes) -> bool:
-    """False where no process reads it."""
-    loop = asyncio.get_running_loop()
-    while data:
-        try:
-            data = data[os.write(fd, data) :]
-        except BlockingIOError:
-            await _ready(loop.add_writer, loop.remove_writer, fd)
-        except OSError:
-            return False
-    return True
+async def _received(reader: asyncio.StreamReader, rest: bytes) -> AsyncIterator[bytes]:
+    if rest:
+        yield rest
+    while data := await reader.read(_CHUNK):
+        yield data
 
 
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-async def _ready(add: Any, remove: Any, fd: int) -> None:
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    add(fd, _set, ready)
-    try:
-        await ready
-    finally:
-        remove(fd)
-
-
-def _head_of(request: Request) -> bytes:
+def head_of(request: Request) -> bytes:
     """The request as it came, for the WebSocket library."""
     lines = [f"GET {request.raw_path} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")

@@ -1,7 +1,8 @@
 """Kubernetes' protobuf form of request bodies (layer 6, pure): read only.
 
-Typed clients of client-go send objects in no other form. The numbers and types of fields are data (`data/protobuf.json`),
-so there is one decoder for all messages. What comes out is the object as JSON would have it; rules: apimachinery's serializer/protobuf, go-to-protobuf's mapping of Go's types.
+Typed clients of client-go send objects in no other form. The numbers and types of fields are data
+(`data/protobuf.json`), so there is one decoder for all messages. What comes out is the object as JSON would have it.
+Rules: apimachinery's serializer/protobuf, go-to-protobuf's mapping of Go's types.
 """
 
 from __future__ import annotations

@@ -81,6 +81,7 @@ class Verbs:
             "inspect": self.inspect,
             "usage": self.usage,
             "shutdown": self.shutdown,
+            "connect": self.connect,
             "object.create": self.create_object,
             "object.update": self.update_object,
             "object.patch": self.patch_object,
@@ -119,6 +120,11 @@ class Verbs:
         from minipod.control.verbs import patch
 
         return patch.edit(self._node, request)
+
+    async def connect(self, connection: Connection, request: Message) -> dict[str, Any]:
+        from minipod.control.verbs import forward
+
+        return await forward.connect(self._node, self._pods, connection, request)
 
     async def create_object(self, connection: Connection, request: Message) -> dict[str, Any]:
         from minipod.control.verbs import resources  # only the Kubernetes API asks for these
