@@ -13,9 +13,10 @@ from minipod.rest import discovery
 from minipod.rest.accept import accepted
 from minipod.rest.agent import Agent, AgentUnavailableError
 from minipod.rest.identity import User, check_allowed, user_of
-from minipod.rest.objects import Objects
+from minipod.rest.objects import Objects, object_sent
 from minipod.rest.pods import PodStreams
 from minipod.rest.request_info import RequestInfo, request_info
+from minipod.rest.reviews import Review, review_of
 from minipod.rest.status import ApiError, no_such_path
 from minipod.streams.http1 import Exchange
 
@@ -59,10 +60,21 @@ class App:
         check_allowed(user, info)
         if not info.is_resource:
             await self._answer_path(exchange, info)
+        elif (review := review_of(info)) is not None:
+            await self._review(exchange, info, user, review)
         elif info.resource == "pods" and info.subresource in _STREAMS and info.name:
             await getattr(PodStreams(self._agent, self._paths, exchange, info), info.subresource)()
         else:
             await Objects(self._agent, exchange, info).answer()
+
+    async def _review(self, exchange: Exchange, info: RequestInfo, user: User, review: Review) -> None:
+        if info.verb != "create" or info.name:
+            raise ApiError(405, "the server does not allow this method on the requested resource")
+        asked = object_sent(exchange.request)
+        if asked.get("kind") != review.kind:
+            raise ApiError(400, f"the object provided is unrecognized (must be of type {review.kind})")
+        answer = {**asked, "status": review.answer(user, asked)}
+        await exchange.respond(201, msgspec.json.encode(answer))
 
     async def _answer_path(self, exchange: Exchange, info: RequestInfo) -> None:
         if info.verb not in ("get", "head"):
@@ -91,7 +103,10 @@ class App:
             case "/openapi/v3":
                 body = discovery.openapi_index()
             case _:
-                raise no_such_path()
+                found = discovery.group_path(path)
+                if found is None:
+                    raise no_such_path()
+                body = found
         media = "application/json"
         if body.get("kind") == discovery.AGGREGATED:
             media = f"application/json;g=apidiscovery.k8s.io;v={wanted.group_version};as={discovery.AGGREGATED}"

@@ -13,6 +13,7 @@ import msgspec
 
 from minipod import __version__
 from minipod.api.kinds import ALL_KINDS, Kind
+from minipod.rest.reviews import REVIEWS
 
 KUBERNETES = "1.36"
 _WRITES = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
@@ -51,8 +52,38 @@ def api_versions() -> dict[str, Any]:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
+def _groups() -> list[str]:
+    return sorted({review.group for review in REVIEWS})
+
+
+def _group(name: str) -> dict[str, Any]:
+    version = {"groupVersion": f"{name}/v1", "version": "v1"}
+    return {"name": name, "versions": [version], "preferredVersion": version}
+
+
 def api_groups() -> dict[str, Any]:
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": []}
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(name) for name in _groups()]}
+
+
+def group_path(path: str) -> dict[str, Any] | None:
+    """`/apis/GROUP` and `/apis/GROUP/v1`; None for a group that is not served."""
+    _, top, *rest = path.split("/")
+    if top != "apis" or not rest or rest[0] not in _groups() or rest[1:] not in ([], ["v1"]):
+        return None
+    if not rest[1:]:
+        return {"kind": "APIGroup", "apiVersion": "v1", **_group(rest[0])}
+    found = [
+        {
+            "name": review.resource,
+            "singularName": review.kind.lower(),
+            "namespaced": False,
+            "kind": review.kind,
+            "verbs": ["create"],
+        }
+        for review in REVIEWS
+        if review.group == rest[0]
+    ]
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{rest[0]}/v1", "resources": found}
 
 
 def verbs_of(kind: Kind) -> list[str]:
@@ -111,7 +142,23 @@ def aggregated(api_version: str) -> dict[str, Any]:
 
 
 def aggregated_groups(api_version: str) -> dict[str, Any]:
-    return {"kind": AGGREGATED, "apiVersion": f"apidiscovery.k8s.io/{api_version}", "metadata": {}, "items": []}
+    """APIGroupDiscoveryList of all groups but the core one."""
+    items = []
+    for group in _groups():
+        found = [
+            {
+                "resource": review.resource,
+                "responseKind": {"group": group, "version": "v1", "kind": review.kind},
+                "scope": "Cluster",
+                "singularResource": review.kind.lower(),
+                "verbs": ["create"],
+            }
+            for review in REVIEWS
+            if review.group == group
+        ]
+        versions = [{"version": "v1", "resources": found, "freshness": "Current"}]
+        items.append({"metadata": {"name": group, "creationTimestamp": None}, "versions": versions})
+    return {"kind": AGGREGATED, "apiVersion": f"apidiscovery.k8s.io/{api_version}", "metadata": {}, "items": items}
 
 
 # -- OpenAPI ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ AUTHENTICATED = "system:authenticated"
 #: what may be read by everyone, and by everyone who is known
 PUBLIC = ("/livez", "/readyz", "/healthz", "/version")
 DISCOVERY = ("/api", "/apis", "/openapi")
+#: what everyone who is known may ask about himself
+SELF_REVIEWS = ("selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
 
 
 class User(NamedTuple):
@@ -49,16 +51,21 @@ def _user_of_certificate(peer: Mapping[str, Any]) -> User | None:
     return User(names[0], (*groups, AUTHENTICATED)) if names else None
 
 
+def is_allowed(user: User, info: RequestInfo) -> bool:
+    if ADMINS in user.groups:
+        return True
+    if AUTHENTICATED in user.groups and info.is_resource and info.verb == "create" and info.resource in SELF_REVIEWS:
+        return True
+    if info.is_resource or info.verb not in ("get", "head"):
+        return False
+    top = "/" + info.path.partition("/")[2].partition("/")[0]
+    return info.path.rstrip("/") in PUBLIC or (AUTHENTICATED in user.groups and top in DISCOVERY)
+
+
 def check_allowed(user: User, info: RequestInfo) -> None:
     """Raises ApiError 403."""
-    if ADMINS in user.groups:
+    if is_allowed(user, info):
         return
-    if info.verb in ("get", "head"):
-        if not info.is_resource and info.path.rstrip("/") in PUBLIC:
-            return
-        top = "/" + info.path.split("/")[1]
-        if not info.is_resource and AUTHENTICATED in user.groups and top in DISCOVERY:
-            return
     raise ApiError(
         403, _refusal(user, info), details={"name": info.name, "kind": info.resource} if info.resource else {}
     )

@@ -220,18 +220,6 @@ class Objects:
             raise ApiError(422, f'dryRun: Unsupported value: "{values[0]}": supported values: "All"')
         return bool(values)
 
-    def _sent_object(self) -> str:
-        """The body, JSON or YAML. Raises ApiError."""
-        media = self._request.media_type or JSON
-        if media == protobuf.MEDIA_TYPE:
-            return msgspec.json.encode(_of_protobuf(self._request.body)).decode()
-        if media not in (JSON, YAML):
-            raise _unsupported((JSON, YAML, protobuf.MEDIA_TYPE))
-        try:
-            return self._request.body.decode()
-        except UnicodeDecodeError as error:
-            raise ApiError(400, f"the body of the request is not UTF-8: {error.reason}") from None
-
     async def _create(self) -> None:
         if self._info.name:
             raise no_such_path()
@@ -239,7 +227,7 @@ class Objects:
             "verb": "object.create",
             "kind": self._kind.plural,
             "namespace": self._info.namespace or "default",
-            "text": self._sent_object(),
+            "text": text_sent(self._request),
             **self._options(),
         }
         line = await self._agent.ask(request)
@@ -249,7 +237,7 @@ class Objects:
         request = {
             "verb": "object.update",
             "target": self._target(),
-            "text": self._sent_object(),
+            "text": text_sent(self._request),
             "subresource": self._info.subresource,
             **self._options(),
         }
@@ -321,6 +309,30 @@ class Objects:
         if options.grace_period_seconds is not None and options.grace_period_seconds < 0:
             options.grace_period_seconds = 1  # apiserver: negative values are one second
         return options
+
+
+def text_sent(request: Request) -> str:
+    """The object in the body, as JSON or YAML. Raises ApiError."""
+    media = request.media_type or JSON
+    if media == protobuf.MEDIA_TYPE:
+        return msgspec.json.encode(_of_protobuf(request.body)).decode()
+    if media not in (JSON, YAML):
+        raise _unsupported((JSON, YAML, protobuf.MEDIA_TYPE))
+    try:
+        return request.body.decode()
+    except UnicodeDecodeError as error:
+        raise ApiError(400, f"the body of the request is not UTF-8: {error.reason}") from None
+
+
+def object_sent(request: Request) -> dict[str, Any]:
+    """The object in the body as data, JSON or protobuf. Raises ApiError."""
+    if request.media_type == protobuf.MEDIA_TYPE:
+        return _of_protobuf(request.body)
+    try:
+        found: dict[str, Any] = msgspec.json.decode(request.body, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ApiError(400, str(error)) from None
+    return found
 
 
 def _of_protobuf(body: bytes) -> dict[str, Any]:

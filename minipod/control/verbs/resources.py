@@ -27,7 +27,7 @@ from minipod.control.verbs.changes import Data, Target, as_data, decoded_object,
 from minipod.control.verbs.patch import SUBRESOURCES
 from minipod.control.verbs.requests import converted
 from minipod.control.wire import Message
-from minipod.errors import ConflictError, UsageError
+from minipod.errors import AlreadyExistsError, ConflictError, UsageError
 from minipod.plan.volumes.claims import admitted
 from minipod.runtime.offload import off_loop
 
@@ -88,7 +88,7 @@ def _as_created(node: Node, kind: Kind, new: Any) -> Any:
     """What creating the object would answer with. Raises ConflictError."""
     name = new.metadata.name
     if name and node.registry.find(kind.struct, new.metadata.namespace, name) is not None:
-        raise ConflictError(f'{kind.plural} "{name}" already exists')
+        raise AlreadyExistsError(f'{kind.plural} "{name}" already exists')
     metadata = msgspec.structs.replace(new.metadata, creation_timestamp=timestamp(node.clock()))
     return msgspec.structs.replace(new, metadata=metadata)
 
@@ -98,13 +98,20 @@ async def update(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
     request = converted(message, UpdateRequest)
     kind, target = kind_wanted(request.target.kind, "update"), request.target
     data, warnings = await off_loop(_read, kind, request.text, request.validation)
-    if data.get("metadata", {}).get("name", target.name) != target.name:
-        raise UsageError(
-            f"the name of the object ({data['metadata']['name']}) does not match the name on the URL ({target.name})"
-        )
-    done = _changed(
-        node, pods, kind, target, lambda current: replaced(data, current), request.subresource, request.dry_run
-    )
+    metadata = data.get("metadata", {})
+    if (name := metadata.get("name", target.name)) != target.name:
+        raise UsageError(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
+    target = msgspec.structs.replace(target, resource_version=metadata.get("resourceVersion", ""))
+
+    def change(current: Data) -> Data:
+        if metadata.get("uid", current["metadata"]["uid"]) != current["metadata"]["uid"]:
+            raise ConflictError(
+                f'Operation cannot be fulfilled on {kind.plural} "{name}": Precondition failed: UID in precondition: '
+                f"{metadata['uid']}, UID in object meta: {current['metadata']['uid']}"
+            )
+        return replaced(data, current)
+
+    done = _changed(node, pods, kind, target, change, request.subresource, request.dry_run)
     return {"object": _encoded(done), "warnings": warnings}
 
 
