@@ -1,4 +1,4 @@
-"""Listens and serves TLS connections (layer 6), until it is told to stop."""
+"""Listens and serves TLS connections (layer 6), until it is stopped."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from minipod.paths import Paths
 from minipod.rest.certificates import Certificates
 from minipod.rest.identity import User, tokens_of
 from minipod.rest.server import ApiServer
+from minipod.runtime.offload import off_loop
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 
@@ -45,9 +46,9 @@ async def _serve(args: argparse.Namespace) -> int:
     host, port = address_of(args.listen)
     paths = Paths(args.run_dir, args.data_dir)
     certificates = Certificates(f"{paths.state}/api", [*LOCAL_NAMES, *names_of(host), *args.tls_san])
-    await asyncio.to_thread(certificates.ensure)
+    await off_loop(certificates.ensure)
     client = Client(paths, args.config, verb="serve")
-    await asyncio.to_thread(_start_agent, client)
+    await off_loop(_start_agent, client)
     server = ApiServer(paths, certificates, (host, port), _tokens(args.token_file))
     port = await server.start()
     stop, start = asyncio.Event(), asyncio.Event()
@@ -76,7 +77,7 @@ async def _keep_agent(client: Client, wanted: asyncio.Event) -> None:
         await wanted.wait()
         wanted.clear()
         try:
-            await asyncio.to_thread(_start_agent, client)
+            await off_loop(_start_agent, client)
         except MinipodError as error:
             logging.getLogger("minipod.rest").error("%s", error)
 

@@ -20,14 +20,13 @@ from minipod.api.field_error import FieldError
 from minipod.api.kinds import POD, Kind
 from minipod.api.load import FieldValidation
 from minipod.api.patch import PatchType, patched
-from minipod.api.timestamps import timestamp
 from minipod.api.types import Object
-from minipod.control.verbs.apply import replaced
+from minipod.control.verbs.applier import replaced
 from minipod.control.verbs.changes import Data, Target, as_data, decoded_object, kind_wanted, update_data
 from minipod.control.verbs.patch import SUBRESOURCES
 from minipod.control.verbs.requests import converted
 from minipod.control.wire import Message
-from minipod.errors import AlreadyExistsError, ConflictError, UsageError
+from minipod.errors import ConflictError, UsageError
 from minipod.plan.volumes.claims import admitted
 from minipod.runtime.offload import off_loop
 
@@ -79,18 +78,8 @@ async def create(node: Node, message: Message) -> dict[str, Any]:
         raise UsageError("resourceVersion should not be set on objects to be created")
     if kind.namespaced and new.metadata.namespace != request.namespace:
         raise UsageError("the namespace of the provided object does not match the namespace sent on the request")
-    new = admitted(new)
-    stored = _as_created(node, kind, new) if request.dry_run else node.registry.create(new)
+    stored = node.registry.create(admitted(new), dry_run=request.dry_run)
     return {"object": _encoded(stored), "warnings": document.warnings}
-
-
-def _as_created(node: Node, kind: Kind, new: Any) -> Any:
-    """What creating the object would answer with. Raises ConflictError."""
-    name = new.metadata.name
-    if name and node.registry.find(kind.struct, new.metadata.namespace, name) is not None:
-        raise AlreadyExistsError(f'{kind.plural} "{name}" already exists')
-    metadata = msgspec.structs.replace(new.metadata, creation_timestamp=timestamp(node.clock()))
-    return msgspec.structs.replace(new, metadata=metadata)
 
 
 async def update(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
