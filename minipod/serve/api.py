@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -30,9 +31,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--listen", default="127.0.0.1:6443")
     parser.add_argument("--tls-san", action="append", default=[])
     parser.add_argument("--token-file")
+    parser.add_argument("--only-start-agent", action="store_true")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     try:
+        if args.only_start_agent:
+            Client(Paths(args.run_dir, args.data_dir), args.config, verb="serve").connect().close()
+            return 0
         return asyncio.run(_serve(args))
     except MinipodError as error:
         print(f"minipod serve: {error}", file=sys.stderr)
@@ -47,15 +52,14 @@ async def _serve(args: argparse.Namespace) -> int:
     paths = Paths(args.run_dir, args.data_dir)
     certificates = Certificates(f"{paths.state}/api", [*LOCAL_NAMES, *names_of(host), *args.tls_san])
     await off_loop(certificates.ensure)
-    client = Client(paths, args.config, verb="serve")
-    await off_loop(_start_agent, client)
+    await off_loop(start_agent, args)
     server = ApiServer(paths, certificates, (host, port), _tokens(args.token_file))
     port = await server.start()
     stop, start = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tasks = [loop.create_task(server.stay_present(start)), loop.create_task(_keep_agent(client, start))]
+    tasks = [loop.create_task(server.stay_present(start)), loop.create_task(_keep_agent(args, start))]
     manager = ServiceManager.of_this_process()
     manager.notify("READY=1")
     print(f"serving the Kubernetes API on https://{_shown(host)}:{port}", flush=True)
@@ -67,17 +71,25 @@ async def _serve(args: argparse.Namespace) -> int:
     return 0
 
 
-def _start_agent(client: Client) -> None:
-    """Raises MinipodError where none answers and none can be started."""
-    client.connect().close()
+def start_agent(args: argparse.Namespace) -> None:
+    """By a process that ends at once, as a command does: the agent is not this process' child, which has to reap it.
+
+    Raises HostError where none answers and none can be started.
+    """
+    command = [sys.executable, "-P", "-m", "minipod.serve.api", "--only-start-agent"]
+    command += ["--run-dir", args.run_dir, "--data-dir", args.data_dir]
+    command += ["--config", args.config] if args.config else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HostError(done.stderr.strip().removeprefix("minipod serve: ") or "the agent cannot be started")
 
 
-async def _keep_agent(client: Client, wanted: asyncio.Event) -> None:
+async def _keep_agent(args: argparse.Namespace, wanted: asyncio.Event) -> None:
     while True:
         await wanted.wait()
         wanted.clear()
         try:
-            await off_loop(_start_agent, client)
+            await off_loop(start_agent, args)
         except MinipodError as error:
             logging.getLogger("minipod.rest").error("%s", error)
 

@@ -129,16 +129,18 @@ def test_what_is_wrong_is_said_in_the_api_servers_words(api: ApiServer) -> None:
 
 def test_watches_survive_the_agents_death_and_the_servers(api: ApiServer) -> None:
     watch = api.popen("get", "pods", "-w", "--no-headers")
-    assert watch.stdout is not None
-    apply(api)
-    assert watch.stdout.readline().startswith("web")
+    try:
+        apply(api)
+        assert watch.stdout is not None
+        assert watch.stdout.readline().startswith("web")
+    finally:
+        watch.terminate()
+        watch.communicate()
     pid = api.node.agent_pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not os.path.exists(f"/proc/{pid}"))
     wait_for(lambda: api.node.agent_pid() not in (None, pid), 60)  # the API's process starts it
-    watch.terminate()
-    watch.communicate()
     api.restart()
     wait_for(lambda: "Running" in api("get", "pod", "web", check=False).stdout, 60)
 
@@ -151,7 +153,8 @@ def test_who_has_no_certificate_or_no_right_gets_nothing(api: ApiServer) -> None
         request = urllib.request.Request(f"{api.url}/api/v1/secrets", headers=headers)
         with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(request, context=unverified)
-        assert raised.value.code == code
+        with raised.value as refused:
+            assert refused.code == code
     jane = api.directory / "jane"
     jane.write_text(api.node("kubeconfig", "--server", api.url, "--user", "jane", "--group", "devs").stdout)
     assert "Forbidden" in api("get", "pods", "--kubeconfig", str(jane), check=False).stderr
