@@ -12,12 +12,14 @@ from minipod.control.verbs.agent import ShutdownRequest
 from minipod.control.verbs.apply import ApplyRequest
 from minipod.control.verbs.debug import AttachRequest, DebugRequest
 from minipod.control.verbs.execute import ExecRequest
+from minipod.control.verbs.forward import ConnectRequest
 from minipod.control.verbs.halt import HaltRequest
 from minipod.control.verbs.inspect import InspectRequest
 from minipod.control.verbs.listing import GetRequest
 from minipod.control.verbs.metadata import MetadataRequest
 from minipod.control.verbs.patch import EditRequest, PatchRequest
 from minipod.control.verbs.resize import ResizeRequest
+from minipod.control.verbs.resources import CreateRequest, DeleteObjectRequest, PatchObjectRequest, UpdateRequest
 from minipod.control.verbs.roots import RootRequest
 from minipod.control.verbs.run import RunRequest
 from minipod.control.verbs.table import DeleteRequest, GcRequest
@@ -46,6 +48,11 @@ REQUESTS: dict[str, type[msgspec.Struct] | None] = {
     "shutdown": ShutdownRequest,
     "halt": HaltRequest,
     "resume": None,
+    "connect": ConnectRequest,
+    "object.create": CreateRequest,
+    "object.update": UpdateRequest,
+    "object.patch": PatchObjectRequest,
+    "object.delete": DeleteObjectRequest,
     "gc": GcRequest,
 }
 
@@ -57,7 +64,7 @@ def documented() -> dict[str, set[str]]:
     for row in table.splitlines()[1:]:
         verbs, request, _ = (cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:4])
         words = re.findall(r"`([^`]+)`", re.sub(r"\([^()]*\)", "", request))
-        found |= {verb: {word.split()[0] for word in words} for verb in re.findall(r"`(\w+)`", verbs)}
+        found |= {verb: {word.split()[0] for word in words} for verb in re.findall(r"`([\w.]+)`", verbs)}
     return found
 
 
