@@ -88,25 +88,38 @@ def text() -> str:
     """The whole page."""
     some = parser_for("version", load_verb("version"))
     statuses = "".join(f"| {status} | {when} |\n" for status, when in EXIT_STATUSES.items())
-    options = "".join(_row(action) for action in _actions(some, is_global=True))
+    options = "".join(_row(action) for action in options_of(some, is_global=True))
     lines = [HEAD.format(statuses=statuses, options=options)]
     lines += [f"\n{_section(verb, parser_for(verb, load_verb(verb)))}" for verb in VERBS]
     return "".join(lines)
 
 
 def _section(verb: str, parser: Parser) -> str:
-    words = [_operand(action) for action in parser._actions if not action.option_strings]
-    synopsis = parser.usage or " ".join(["minipod", verb, *words, "[options]"])
+    synopsis = synopsis_of(verb, parser)
     section = f"## minipod {verb}\n\n{(parser.description or '').replace('%%', '%')}\n\n    {synopsis}\n"
-    rows = [_row(action) for action in _actions(parser, is_global=False)]
+    rows = [_row(action) for action in options_of(parser, is_global=False)]
     if rows:
         section += "\n| option | what it does |\n|---|---|\n" + "".join(rows)
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            section += "\n| command | what it does |\n|---|---|\n"
-            section += "".join(f"| `{choice.dest}` | {choice.help} |\n" for choice in action._choices_actions)
+    if commands := sub_verbs_of(parser):
+        section += "\n| command | what it does |\n|---|---|\n"
+        section += "".join(f"| `{name}` | {text} |\n" for name, text, _ in commands)
     examples = EXAMPLES.get(verb, [])
     return section + ("\nExamples:\n\n" + "".join(f"    {line}\n" for line in examples) if examples else "")
+
+
+def synopsis_of(verb: str, parser: Parser) -> str:
+    words = [_operand(action) for action in parser._actions if not action.option_strings]
+    return parser.usage or " ".join(["minipod", verb, *words, "[options]"])
+
+
+def sub_verbs_of(parser: Parser) -> list[tuple[str, str, Parser]]:
+    """(name, what it does, its parser) of the commands of a command: `image pull`."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [
+        (choice.dest, choice.help or "", group.choices[choice.dest])
+        for group in groups
+        for choice in group._choices_actions
+    ]
 
 
 def _operand(action: argparse.Action) -> str:
@@ -114,7 +127,8 @@ def _operand(action: argparse.Action) -> str:
     return f"[{name}…]" if action.nargs == "*" and "…" not in name else f"[{name}]" if action.nargs == "?" else name
 
 
-def _actions(parser: Parser, is_global: bool) -> list[argparse.Action]:
+def options_of(parser: Parser, is_global: bool) -> list[argparse.Action]:
+    """Those of every command, or those of this one alone."""
     found = {id(action) for group in parser._action_groups if group.title == GLOBAL for action in group._group_actions}
     options = [action for action in parser._actions if action.option_strings and is_shown(action)]
     return [action for action in options if (id(action) in found) == is_global]
