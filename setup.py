@@ -14,10 +14,8 @@ from share import write_share  # noqa: E402
 
 SHARE = CHECKOUT / "build" / "share"
 write_share(SHARE)
-folders = sorted({path.parent for path in SHARE.rglob("*") if path.is_file()})
-setup(
-    data_files=[
-        (f"share/{folder.relative_to(SHARE)}", sorted(str(f.relative_to(CHECKOUT)) for f in folder.iterdir() if f.is_file()))
-        for folder in folders
-    ]
-)
+files: dict[str, list[str]] = {}
+for path in sorted(SHARE.rglob("*")):
+    if path.is_file():
+        files.setdefault(f"share/{path.parent.relative_to(SHARE)}", []).append(str(path.relative_to(CHECKOUT)))
+setup(data_files=list(files.items()))

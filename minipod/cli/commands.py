@@ -37,6 +37,7 @@ VERBS: dict[str, str] = {
     "gc": "remove what a killed machine left behind",
     "serve": "serve the Kubernetes API of this host, for kubectl and client libraries",
     "kubeconfig": "print what kubectl needs to reach it",
+    "uninstall": "remove all that minipod has made on this host",
     "agent": "run the node agent in the foreground; stop and start its pods",
     "version": "print the versions of client and agent",
     "completion": "print a completion script for bash, zsh or fish",

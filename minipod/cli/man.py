@@ -54,7 +54,7 @@ def _page(verb: str, parser: Parser) -> str:
     if commands := sub_verbs_of(parser):
         lines.append(".SH COMMANDS")
         for name, text, command in commands:
-            lines += [f".SS {_roff(synopsis_of(f'{verb} {name}', command))}", _roff((command.description or text))]
+            lines += [f".SS {_roff(synopsis_of(f'{verb} {name}', command))}", _roff(command.description or text)]
             lines += _options(options_of(command, is_global=False))
     if examples := EXAMPLES.get(verb):
         lines += [".SH EXAMPLES", ".nf", *map(_roff, examples), ".fi"]

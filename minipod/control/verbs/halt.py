@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.wire import Connection, Message
@@ -15,17 +16,23 @@ LOOK_S = 0.1
 
 
 class HaltRequest(msgspec.Struct, frozen=True):
-    """`grace_period`: seconds that no container exceeds; None: each has its pod's."""
+    """`grace_period`: seconds that no container exceeds; None: each has its pod's. `sandboxes`: these end as well, so
+    that nothing of the pods is in the kernel.
+    """
 
     grace_period: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
+    sandboxes: bool = False
 
 
-async def halt(pods: Pods, connection: Connection, request: Message) -> dict[str, Any]:
+async def halt(node: Node, pods: Pods, connection: Connection, request: Message) -> dict[str, Any]:
     """The containers continue to end where the client disconnects."""
     wanted = converted(request, HaltRequest)
     stopped = pods.running()
     pods.halt(None if wanted.grace_period is None else float(wanted.grace_period))
     await or_gone(connection, _none_runs(pods))
+    if wanted.sandboxes:
+        for sandbox in node.runtime.list_pod_sandboxes():
+            await node.runtime.remove_pod_sandbox(sandbox.id)
     return {"stopped": stopped}
 
 

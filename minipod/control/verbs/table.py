@@ -200,7 +200,7 @@ class Verbs:
         return agent.shutdown(self._pods, self._origin, request, self._leave)
 
     async def halt(self, connection: Connection, request: Message) -> dict[str, Any]:
-        return await halt(self._pods, connection, request)
+        return await halt(self._node, self._pods, connection, request)
 
     async def resume(self, connection: Connection, request: Message) -> dict[str, Any]:
         self._pods.resume()
