@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.patience import SLOWNESS
 from tests.random_order import UNSHUFFLED, in_order, new_seed
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-NEEDS_ROOT = ("node", "attacks", "faults", "manifests", "chroot")
+NEEDS_ROOT = ("node", "attacks", "faults", "manifests", "package", "chroot")
 #: of these, what may run in a chroot: it shows whether the others may
 HARMLESS = "chroot"
 IN_CHROOT_VARIABLE = "MINIPOD_TEST_IN_CHROOT"
@@ -27,6 +28,7 @@ TEST_LIMIT_S = 240
 
 
 SEED = pytest.StashKey[str]()
+WORKERS_SEED = "minipod_seed"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,8 +38,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SEED] = config.getoption("--seed") or new_seed()
+    given = getattr(config, "workerinput", {}).get(WORKERS_SEED)
+    config.stash[SEED] = given or config.getoption("--seed") or new_seed()
     config.pluginmanager.register(Flaky(config, config.stash[SEED], config.rootpath / "build" / "flaky.jsonl"))
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's: several processes run tests of one order
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput[WORKERS_SEED] = node.config.stash[SEED]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -21,7 +21,9 @@ class Flaky:
     """A pytest plugin, one a session."""
 
     def __init__(self, config: pytest.Config, seed: str, file: Path) -> None:
-        self._cache: pytest.Cache | None = getattr(config, "cache", None)  # not with -p no:cacheprovider
+        is_worker = hasattr(config, "workerinput")  # of pytest-xdist: the process that started it gets all reports
+        # none with -p no:cacheprovider
+        self._cache: pytest.Cache | None = None if is_worker else getattr(config, "cache", None)
         self._is_again: bool = config.getoption("--again")
         self._seed = seed
         self._file = file

@@ -20,6 +20,7 @@ from tests.patience import SLOWNESS
 
 SESSION_VARIABLE = "MINIPOD_TEST_SESSION"
 SHARED_HOST_VARIABLE = "MINIPOD_TEST_SHARED_HOST"
+WORKER_VARIABLE = "PYTEST_XDIST_WORKER"  # set in each of several processes that run tests at the same time
 WAIT_S = 10.0 * SLOWNESS  # the kernel takes namespaces and cgroups away in its own time
 POLL_S = 0.05
 KTHREADD = 2
@@ -45,7 +46,7 @@ class Session:
     @property
     def shared_host(self) -> bool:
         """Others make namespaces and mounts here as well: look at ours only."""
-        return bool(os.environ.get(SHARED_HOST_VARIABLE))
+        return any(os.environ.get(name) for name in (SHARED_HOST_VARIABLE, WORKER_VARIABLE))
 
     def mentions(self, text: str) -> bool:
         return any(word in text for word in (*self.folders, *self.instances))

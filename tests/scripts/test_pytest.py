@@ -92,6 +92,15 @@ def test_what_passes_when_it_is_run_again_is_printed_and_kept(suite: Path) -> No
     assert "2 failed" not in run(suite, "-p", "no:cacheprovider", "--again", "tests/unit/test_x.py")
 
 
+def test_two_processes_run_one_order_and_keep_what_failed(suite: Path) -> None:
+    (suite / "tests" / "unit" / "test_x.py").write_text("def test_fails(): assert False, 'in one of them'\n" + TESTS)
+    printed = run(suite, "-n", "2", "--dist", "loadfile")
+    assert re.search(r"1 failed, \d+ passed", printed), printed
+    again = run(suite, "--again", "--last-failed", "--last-failed-no-failures", "none")
+    assert "1 failed" in again
+    assert not (suite / "build" / "flaky.jsonl").exists()
+
+
 def test_of_a_test_that_hangs_every_thread_is_printed_before_it_is_ended(
     suite: Path, pytestconfig: pytest.Config
 ) -> None:
