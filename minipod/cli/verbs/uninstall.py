@@ -117,7 +117,7 @@ def stored_pods(client: Client) -> list[Object]:
 
 
 def confirm(yes: bool) -> None:
-    """Raises UsageError where the answer is no, or nobody is there to give one."""
+    """Raises UsageError where the answer is no, or no terminal is there to give one."""
     if yes:
         return
     if not sys.stdin.isatty():
