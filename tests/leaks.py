@@ -23,6 +23,7 @@ SHARED_HOST_VARIABLE = "MINIPOD_TEST_SHARED_HOST"
 WORKER_VARIABLE = "PYTEST_XDIST_WORKER"  # set in each of several processes that run tests at the same time
 WAIT_S = 10.0 * SLOWNESS  # the kernel takes namespaces and cgroups away in its own time
 POLL_S = 0.05
+INIT = 1
 KTHREADD = 2
 NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3
 NETLINK_NETFILTER, NFT_MSG_GETTABLE, NFTA_TABLE_NAME = 12, 10 << 8 | 1, 1
@@ -63,16 +64,26 @@ def take_picture(session: Session) -> Picture:
 
 
 def processes(session: Session) -> Picture:
-    """Those of this session, dead or alive: by descent, environment, cgroup or a folder in the command line."""
+    """Those of this session, dead or alive: by descent, environment, cgroup or a folder in the command line.
+
+    Not the dead that init has adopted: some never reap (a container's first process, also pytest itself).
+    """
     ours = descendants(os.getpid())
     picture = {}
-    for process in psutil.process_iter(["ppid", "create_time"]):
+    for process in psutil.process_iter(["ppid", "create_time", "status"]):
         if process.pid in (os.getpid(), KTHREADD) or process.info["ppid"] == KTHREADD:
+            continue
+        if process.info["ppid"] == INIT and process.info["status"] == psutil.STATUS_ZOMBIE:
             continue
         if process.pid in ours or belongs(process.pid, session):
             key = f"process {process.pid} {process.info['create_time']}"
             picture[key] = f"process {process.pid} ({command_of(process.pid)})"
     return picture
+
+
+def is_alive(pid: int) -> bool:
+    """Also where its parent does not reap it."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def descendants(pid: int) -> set[int]:

@@ -347,7 +347,7 @@ def test_a_program_with_inheritable_file_capabilities_gains_none(node: AttackedN
 
 def as_nobody(paths: list[str]) -> dict[str, list[str]]:
     """What uid 65534 of the host can list, read and write below these places."""
-    command = [sys.executable, "-I", "-c", WALK, *paths]
+    command = [os.path.realpath(sys.executable), "-I", "-c", WALK, *paths]  # the environment may be in /root
     done = subprocess.run(command, user=65534, group=65534, extra_groups=[], check=True, stdout=subprocess.PIPE)
     found: dict[str, list[str]] = json.loads(done.stdout)
     return found

@@ -17,6 +17,7 @@ import pytest
 
 from minipod.kernel.cgroup import find_mounts
 from tests import builders
+from tests.leaks import is_alive
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
 
@@ -348,7 +349,7 @@ def test_an_agent_for_systemd_takes_the_place_of_one_that_a_command_started(node
     ) as agent:
         try:
             until(lambda: node.agent_pid() == agent.pid, "the service's agent serves")
-            until(lambda: not psutil.pid_exists(before or 0), "the other one has gone")
+            until(lambda: not is_alive(before or 0), "the other one has gone")
             assert main_pid(node, "web") == pid
             assert container_of(node, "web")["restartCount"] == 0
             second = subprocess.run(

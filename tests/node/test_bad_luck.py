@@ -20,13 +20,13 @@ import pytest
 from minipod.agent import processes
 from minipod.kernel.mount import mount, umount
 from tests import builders
+from tests.another_user import minipod_as_nobody
 from tests.builders import container, empty_dir
 from tests.builders import mount as volume_mount
 from tests.node_fixtures import Node
 from tests.volume_pods import wait_for
 
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
-NOBODY = 65534
 
 
 def manifest(folder: Path, name: str, *containers: builders.Object, **spec: Any) -> Path:
@@ -272,15 +272,8 @@ def test_a_configuration_that_a_running_agent_does_not_have_is_reported(node: No
 def test_without_root_plan_works_and_the_rest_says_what_it_needs(node: Node, tmp_path: Path) -> None:
     text = builders.manifest(builders.pod("p", container("a", "true")))
     node("run", "-", input=text)
-
-    def as_nobody(*args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            node.command(*args), input=text, capture_output=True, text=True, user=NOBODY, group=NOBODY, extra_groups=[],
-            env={**os.environ, **node.env}, check=False,
-        )  # fmt: skip
-
-    assert "execve sh -c true" in as_nobody("plan", "-").stdout
+    assert "execve sh -c true" in minipod_as_nobody("plan", "-", environment=node.env, text=text).stdout
     for command in (["run", "-"], ["get", "pods"], ["delete", "pod", "p"]):
-        done = as_nobody(*command)
+        done = minipod_as_nobody(*command, environment=node.env, text=text)
         assert done.returncode == 3
         assert "needs root: sudo minipod" in done.stderr

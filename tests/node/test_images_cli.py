@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.another_user import minipod_as_nobody
 from tests.conftest import CHECKOUT
 from tests.layouts import archive, entry, make_layout
 
@@ -80,14 +81,5 @@ def test_a_user_without_rights_is_asked_to_be_root(tmp_path: Path, image: Image,
     for folder in (tmp_path, *tmp_path.parents):
         if folder != Path("/tmp") and folder.is_relative_to("/tmp"):
             os.chmod(folder, 0o755)
-    # becomes nobody late: the checkout itself may be out of a user's reach
-    program = (
-        "import os, sys; from minipod.cli import main, options; from minipod.cli.verbs import image;"
-        "from minipod.cli.show import pull_progress, table;"
-        "from minipod.runtime.images import store;"
-        "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
-        "sys.exit(main.guarded(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", program, "--data-dir", str(tmp_path / "state"), "image", "ls"]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = minipod_as_nobody("--data-dir", tmp_path / "state", "image", "ls")
     assert (done.returncode, done.stderr.endswith("permission denied; run as root\n")) == (3, True), done.stderr

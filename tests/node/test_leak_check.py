@@ -60,4 +60,4 @@ def test_what_was_left_running_is_ended(session: leaks.Session, before: leaks.Pi
     loop = "while :; do sleep 0.1; done >/dev/null 2>&1 & echo $!"
     orphan = int(subprocess.check_output(["sh", "-c", loop]))
     leaks.end_processes(session, before)
-    assert leaks.wait_until_gone(lambda: [orphan] if os.path.exists(f"/proc/{orphan}") else []) == []
+    assert leaks.wait_until_gone(lambda: [orphan] if leaks.is_alive(orphan) else []) == []
