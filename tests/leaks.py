@@ -83,7 +83,7 @@ def processes(session: Session) -> Picture:
 
 def is_alive(pid: int) -> bool:
     """Also where its parent does not reap it."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return psutil.pid_exists(pid) and bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
 def descendants(pid: int) -> set[int]:
