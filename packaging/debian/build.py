@@ -27,8 +27,10 @@ UNIT_SUFFIXES = (".service", ".socket", ".path", ".timer", ".target", ".slice")
 UNIT_FOLDER = "usr/lib/systemd/system"
 #: where the units look for the program before it is a package
 LOCAL_PROGRAM, PROGRAM = "/usr/local/bin/minipod", "/usr/bin/minipod"
-#: stopped at removal in this order: the pods while their agent still runs; then units that could start an agent again
-LAST = ("minipod.socket", "minipod.service")
+#: left to the administrator: docs/systemd.md
+OPTIONAL = ("minipod.socket",)
+#: stopped at removal: the pods while their agent still runs, then what could start an agent again
+STOPPED = ("minipod@*.service", "minipod-pods.service", "minipod.socket", "minipod.service")
 WRAPPER = """#!/usr/lib/minipod/bin/python3 -I
 import sys
 
@@ -130,7 +132,7 @@ def packed(path: Path) -> None:
 
 
 def install_units(root: Path) -> list[str]:
-    """The names of those that are enabled: they say where they want to be, and are no templates."""
+    """The names of those that are enabled."""
     folder = root / UNIT_FOLDER
     folder.mkdir(parents=True)
     enabled = []
@@ -138,7 +140,7 @@ def install_units(root: Path) -> list[str]:
         if unit.suffix in UNIT_SUFFIXES:
             text = unit.read_text().replace(LOCAL_PROGRAM, PROGRAM)
             (folder / unit.name).write_text(text)
-            if "\n[Install]\n" in text and "@" not in unit.name:
+            if "\n[Install]\n" in text and "@" not in unit.name and unit.name not in OPTIONAL:
                 enabled.append(unit.name)
     return enabled
 
@@ -161,7 +163,7 @@ def control(root: Path, units: list[str]) -> None:
         "PYTHON": python(),
         "NEXT_PYTHON": f"{major}.{int(minor) + 1}",
         "UNITS": " ".join(units),
-        "STOPPED": " ".join([*(unit for unit in units if unit not in LAST), *(unit for unit in LAST if unit in units)]),
+        "STOPPED": " ".join(f"'{unit}'" for unit in STOPPED),
     }
     for name in ("control", "postinst", "prerm", "postrm"):
         source = HERE / f"{name}.in" if name == "control" else HERE / name

@@ -58,10 +58,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConflictError(f"{', '.join(running)}: still running: delete them first, or end them with --force")
     confirm(args.yes)
     if pods:
+        client.call({"verb": "halt", "sandboxes": True})  # first: static pods are not started again
         if args.purge:
             delete(client, pods)
-        else:
-            client.call({"verb": "halt", "sandboxes": True})
     end_agent(client)
     remove_files(client.paths, args.purge)
     return 0
@@ -98,7 +97,7 @@ def refuse_service(client: Client) -> None:
     if channel is None:
         return
     channel.close()
-    if client.call({"verb": "status"})[1].get("restarts"):
+    if client.call({"verb": "status"})[1]["started"] == "service":
         raise ConflictError("the agent is a service: systemctl disable --now minipod-pods minipod, then once more")
 
 
