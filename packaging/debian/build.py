@@ -184,7 +184,7 @@ def dependencies() -> list[str]:
     import tomllib
 
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    found: list[str] = project["dependencies"]
+    found: list[str] = project["dependencies"] + project["optional-dependencies"]["api"]
     return found
 
 
