@@ -135,6 +135,16 @@ def test_an_interrupt_during_a_pull_says_so_and_reports_no_exit_code(tmp_path: P
         assert not [event for event in client.events if event.get("step") == "failed"], "the pull was not at fault"
         assert len(agent.pods) == 0
 
+        agent.runtime.images.known.add("busybox")
+        other = '  - {name: other, image: "reg/other", command: [sleep, "1"]}\n'
+        client = await agent.run_foreground(MANIFEST + other)
+        await client.until_event(lambda message: message.get("message") == "other: pulling reg/other")
+        await client.send(verb="interrupt")
+        (ended,) = (await client.last())["pods"]
+        assert ended["message"].endswith('container "other" was cancelled while its image was pulled')
+        assert (ended["phase"], set(ended["exit_codes"])) == ("Failed", {"main"})
+        assert not [event for event in client.events if event.get("step") == "failed"]
+
     with_agent(tmp_path, test)
 
 

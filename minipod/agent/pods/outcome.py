@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -25,6 +25,7 @@ RUNTIME_REASONS = frozenset(
 CRASHING = "CrashLoopBackOff"
 START_ERROR = "StartError"
 TERMINAL = ("Succeeded", "Failed")
+WHILE_PULLED = "cancelled while its image was pulled"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -47,15 +48,16 @@ class Failure(msgspec.Struct, frozen=True):
     retried: bool = False
 
 
-def outcome_of(pod: Pod) -> Outcome:
+def outcome_of(pod: Pod, cut_off: Collection[str] = ()) -> Outcome:
+    """`cut_off`: containers that never ran, as the pod was ended while their images were pulled."""
     status = pod.status
     codes = {}
     for container in _containers(pod):
         terminated = container.state.terminated or container.last_state.terminated
-        if terminated is not None:
+        if terminated is not None and container.name not in cut_off:
             codes[container.name] = terminated.exit_code
     metadata = pod.metadata
-    message = status.message or _why_failed(pod)
+    message = status.message or _why_failed(pod, cut_off)
     return Outcome(metadata.namespace, metadata.name, status.phase, status.reason, message, codes)
 
 
@@ -71,19 +73,17 @@ def outcome_of_killed(pod: Pod, containers: Mapping[str, ContainerState]) -> Out
     return msgspec.structs.replace(outcome, phase=phase, message="; ".join(failed), exit_codes=codes)
 
 
-def cancelled(pod: Pod, pulling: bool) -> Outcome | None:
-    """The outcome of a pod that is interrupted now, if none of its containers has started. `pulling`: an image is."""
-    if any(container.state.running or container.state.terminated for container in _containers(pod)):
-        return None
-    message = f"cancelled {'while its image was pulled' if pulling else 'before its containers started'}"
+def cancelled(pod: Pod, pulling: bool) -> Outcome:
+    """The outcome of a pod that is interrupted before any of its containers has started. `pulling`: an image is."""
+    message = WHILE_PULLED if pulling else "cancelled before its containers started"
     return Outcome(pod.metadata.namespace, pod.metadata.name, pod.status.phase or "Pending", "", message, {})
 
 
-def _why_failed(pod: Pod) -> str:
+def _why_failed(pod: Pod, cut_off: Collection[str]) -> str:
     if pod.status.phase != "Failed":
         return ""
     return "; ".join(
-        _end(container)
+        f'container "{container.name}" was {WHILE_PULLED}' if container.name in cut_off else _end(container)
         for container in _containers(pod)
         if container.state.terminated is not None and container.state.terminated.exit_code
     )

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 
+from minipod.api.kinds import POD
 from minipod.cli.client import Client
 from minipod.cli.manifests import parsed
 from minipod.cli.options import namespace_of
@@ -16,7 +17,7 @@ from minipod.cli.trouble import problem
 from minipod.cli.values import Object
 from minipod.cli.verbs.get import fetch
 from minipod.cli.verbs.label import target_of
-from minipod.errors import MinipodError, NotFoundError, UsageError
+from minipod.errors import ManifestError, MinipodError, NotFoundError, UsageError
 
 _HEAD = """# Please edit the object below. Lines beginning with a '#' will be ignored,
 # and an empty file will abort the edit. If an error occurs while saving this file will be
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
             print("Edit cancelled, no changes made.")
             return 0
         if edited == text and head != _HEAD:
+            keep(edited)
             raise UsageError("Edit cancelled, no valid changes were saved.")
         try:
             message = {"verb": "edit", "target": target_of(kind, original), "original": original}
@@ -58,8 +60,21 @@ def run(args: argparse.Namespace) -> int:
             return 0
         except MinipodError as error:
             if not sys.stdin.isatty():
+                path = keep(edited)
+                if kind is POD and "Forbidden" in str(error):
+                    again = f"to end this pod and start the edited one: minipod replace --force -f {path}"
+                    raise ManifestError(f"{error}; {again}", getattr(error, "errors", None)) from None
                 raise
             text, head = edited, _HEAD + "".join(f"# {line}\n" for line in str(error).split("\n")) + "#\n"
+
+
+def keep(text: str) -> str:
+    """Stores the changes that could not be made where only the user can read them. The path, which is printed."""
+    fd, path = tempfile.mkstemp(prefix="minipod-edit-", suffix=".yaml")
+    with open(fd, "w", encoding="utf-8") as file:
+        file.write(text)
+    print(f'A copy of your changes has been stored to "{path}"', file=sys.stderr)
+    return path
 
 
 def _without_comments(text: str) -> str:

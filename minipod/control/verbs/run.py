@@ -68,6 +68,7 @@ class _FollowedPod:
         self.ready = False
         self.ended = False  # deleted: only its logs are left
         self.deletion_requested = False  # by this request
+        self.has_started = False  # one of its containers
         self.pulling: set[str] = set()  # containers whose image is being pulled
         self.cancelled: Outcome | None = None  # interrupted before a container started
 
@@ -213,7 +214,7 @@ class Run:
             verb = message.head.verb
             if verb in ("interrupt", "kill"):
                 for followed in self._followed.values():
-                    if not followed.deletion_requested:
+                    if not followed.deletion_requested and not followed.has_started:
                         followed.cancelled = cancelled(followed.pod, bool(followed.pulling))
                     followed.deletion_requested = False  # a second request may shorten the grace period
                     self._delete(followed, grace_period_s=0 if verb == "kill" else None)
@@ -256,11 +257,12 @@ class Run:
         if step.step == "warning":
             self._connection.send({"event": "warning", "message": f'pod "{followed.worker.name}": {step.message}'})
             return
-        if step.step == "failed" and followed.cancelled is not None:
-            return  # what was cancelled has not failed
+        if followed.deletion_requested and step.step == "failed" and step.container in followed.pulling:
+            return  # what is cut off has not failed
         (followed.pulling.add if step.is_pull else followed.pulling.discard)(step.container)
         self._connection.send({"event": "step", **_named(followed.worker), "step": step.step, "message": step.message})
         if step.step in ("init", "container"):
+            followed.has_started = True
             path = f"{self._pods.log_directory(followed.pod)}/{step.container}/{step.attempt}.log"
             body = {"container": step.container, "path": path, "restart": step.attempt}
             self._connection.send({"event": "log", **_named(followed.worker), **body})
@@ -286,7 +288,7 @@ def _outcome(followed: _FollowedPod) -> Outcome:
     state = followed.worker.state
     if state.pod.metadata.deletion_grace_period_seconds == 0:
         return outcome_of_killed(followed.pod, state.containers)
-    return outcome_of(followed.pod)
+    return outcome_of(followed.pod, followed.pulling)
 
 
 def _named(worker: PodWorker) -> dict[str, str]:
