@@ -148,6 +148,8 @@ def parse(verb: str, module: VerbModule, words: list[str]) -> argparse.Namespace
     if "--" in words:
         cut = words.index("--")
         words, command = words[:cut], words[cut + 1 :]
+    if (refuse := getattr(module, "refuse", None)) is not None:
+        refuse(words)  # before the options: those of what is refused are unknown
     words = parser.normalized(words)
     args = parser.parse_args(hoisted(words) if parser.has_sub_verbs() else parser.permuted(words))
     args.command = command

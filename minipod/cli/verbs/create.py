@@ -43,6 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save-config", action="store_true", help="apply continues from what is written here")
 
 
+def refuse(words: list[str]) -> None:
+    """Raises UsageError for what kubectl makes and minipod does not, whatever options follow: `create deployment …`."""
+    kind = next((word for word in words if not (word.startswith("--") and "=" in word)), "")
+    if kind in _ELSEWHERE:  # the first word: not the value of an option
+        raise UsageError(f"create {kind}: {_ELSEWHERE[kind]}")
+
+
 def run(args: argparse.Namespace) -> int:
     results = Results(args)
     if is_given(args):
@@ -127,7 +134,7 @@ def object_of(args: argparse.Namespace) -> Object:
         check_options(args, "namespace")
         return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _one_name(words, "namespace")}}
     if kind != "secret":
-        raise UsageError(f"create {kind}: {_ELSEWHERE.get(kind, _OF_MANIFESTS)}")
+        raise UsageError(f"create {kind}: {_OF_MANIFESTS}")
     if not words or words[0] not in SECRET_KINDS:
         raise UsageError(f"create secret: which kind? one of {', '.join(SECRET_KINDS)}")
     sort = words.pop(0)
