@@ -7,24 +7,18 @@ import argparse
 from minipod.api.kinds import kind_named
 from minipod.cli.client import Client
 from minipod.cli.manifest_options import DRY_RUN_WORDS
-from minipod.cli.show.formats import check_format, printer, writer
+from minipod.cli.show import formats
 from minipod.cli.show.output import warn
 from minipod.cli.values import Object
-from minipod.errors import UsageError
-
-
-def add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", metavar="FORMAT", help="name, yaml, json or jsonpath={…}: print the objects")
 
 
 class Results:
     """Prints the results of one command. `as_list`: several objects as one List, as `kubectl apply` does."""
 
     def __init__(self, args: argparse.Namespace, *, as_list: bool = False) -> None:
-        self._output: str | None = args.output
-        check_format(self._output)
-        if self._output == "wide" or (self._output or "").startswith("custom-columns"):
-            raise UsageError(f"-o {self._output}: of the results of a change: name, yaml, json or jsonpath={{…}}")
+        self._output = formats.chosen(args, formats.RESULTS)
+        allow_missing = args.allow_missing_template_keys
+        self._show = formats.printer(self._output, allow_missing=allow_missing) if self._output else None
         self._suffix = DRY_RUN_WORDS[args.dry_run]
         self._as_list = as_list
         self._count = 0
@@ -65,7 +59,8 @@ class Results:
         if output == "yaml" and self._count:
             print("---")
         self._count += 1
-        writer(output)(printer(output)(thing, False))
+        if self._show is not None:
+            formats.writer(output)(self._show(thing, False))
 
 
 def send(args: argparse.Namespace, files: list[Object], mode: str, results: Results, **more: object) -> None:

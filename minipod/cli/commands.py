@@ -44,8 +44,13 @@ VERBS: dict[str, str] = {
 }
 #: verbs whose second word may be another tool's
 WITH_SUB_VERBS = ("image",)
-#: the global options that take a value
-VALUE_OPTIONS = (*RUN_DIR_OPTIONS, *DATA_DIR_OPTIONS, "--config", "-n", "--namespace", "--request-timeout")
+#: the global options that take a value, and kubectl's that stand before its verbs (minipod.cli.foreign)
+VALUE_OPTIONS = (
+    *(*RUN_DIR_OPTIONS, *DATA_DIR_OPTIONS, "--config", "-n", "--namespace", "--request-timeout"),
+    *("--context", "--kubeconfig", "--cluster", "--user", "--cache-dir", "--log-flush-frequency"),
+    *("-s", "--server", "--token", "--username", "--password", "--as", "--as-group", "--as-uid", "--as-user-extra"),
+    *("--certificate-authority", "--client-certificate", "--client-key", "--tls-server-name", "--kuberc"),
+)
 
 
 def find_verb(argv: list[str]) -> tuple[str | None, list[str]]:

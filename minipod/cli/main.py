@@ -12,8 +12,8 @@ import sys
 
 from minipod.cli.commands import VERBS, WITH_SUB_VERBS, find_verb
 from minipod.cli.patience import patience
-from minipod.cli.show.output import escaping_streams, flush
-from minipod.errors import FAILURE, INTERRUPTED, NO_READER, SUCCESS, WRONG, MinipodError
+from minipod.cli.show.output import escaping_streams, flush, warnings
+from minipod.errors import FAILURE, INTERRUPTED, NEGATIVE, NO_READER, SUCCESS, WRONG, MinipodError
 from minipod.terminal import indented
 
 
@@ -34,6 +34,7 @@ def usage() -> str:
         "  --config FILE      the configuration (MINIPOD_CONFIG; /etc/minipod/config.toml)",
         "  -n, --namespace N  the namespace of the pods (default)",
         "  --request-timeout D  give up on a request that has no answer after 5s, 2m …",
+        "  --warnings-as-errors  exit with 1 when there were warnings",
         "  -v, --verbose      show what is sent to the agent",
         "",
         'Use "minipod COMMAND --help" for the options of a command. Try: minipod run examples/localhost.yaml',
@@ -62,7 +63,14 @@ def main(argv: list[str]) -> int:
     from minipod.cli.options import load_verb, parse
 
     module = load_verb(verb)
-    return module.run(parse(verb, module, rest))
+    args = parse(verb, module, rest)
+    before = warnings.count
+    status = module.run(args)
+    count = warnings.count - before
+    if args.warnings_as_errors and not status and count:
+        print(f"error: {count} warning{'s' * (count > 1)} received", file=sys.stderr)
+        return NEGATIVE
+    return status
 
 
 def report(error: MinipodError) -> int:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from minipod.cli.files import read_text, with_folders
 from minipod.cli.values import Object
 from minipod.errors import UsageError
 
 
-def documents(files: list[str]) -> list[tuple[str, Object]]:
-    """(place, object) of every document; the items of a List one by one. Raises UsageError."""
-    import yaml
+def documents(files: list[Object]) -> list[tuple[str, Object]]:
+    """(place, object) of every document; the items of a List one by one. `files`: name and text. Raises UsageError."""
+    from minipod.api.text import SyntaxFault, chunks, read
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: list[tuple[str, Object]] = []
-    for name in with_folders(files):
+    for file in files:
+        name = file["name"]
         try:
-            parsed = list(yaml.load_all(read_text(name), Loader=loader))
-        except yaml.YAMLError as error:
-            raise UsageError(f"{name}: {' '.join(str(error).split())}") from None
+            parsed = [reading.data for chunk in chunks(file["text"]) for reading in read(chunk)]
+        except SyntaxFault as error:
+            raise UsageError(f"{name}: {error}") from None
         for number, item in enumerate(parsed, 1):
             place = name if len(parsed) == 1 else f"{name} document {number}"
             if item is None:

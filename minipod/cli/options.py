@@ -85,6 +85,24 @@ class Parser(argparse.ArgumentParser):
     def has_sub_verbs(self) -> bool:
         return any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
 
+    def names(self) -> set[str]:
+        """Every option of the verb, and of its sub-verbs."""
+        found = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    found |= parser.names()
+        return found
+
+    def own(self, verb: str, words: list[str]) -> list[str]:
+        """Without the options of kubectl that have nothing to do here. Raises UsageError for those that are refused."""
+        known = self.names()
+        if not any(word[:1] == "-" and word.partition("=")[0] not in known for word in words):
+            return words
+        from minipod.cli import foreign
+
+        return foreign.without(verb, words, known)
+
     def normalized(self, words: list[str]) -> list[str]:
         """`--flag=true` as `--flag`; `--flag=false` is left out and remembered: kubectl's booleans.
 
@@ -130,7 +148,10 @@ def parser_for(verb: str, module: VerbModule) -> Parser:
         metavar="D",
         help="give up on a request that has no answer after 5s, 2m …; 0: never (the default)",
     )
-    group.add_argument("-v", "--verbose", action="count", default=0, help="show what is sent to the agent")
+    group.add_argument(
+        "--warnings-as-errors", action="store_true", help="exit with 1 when there were warnings, whatever was done"
+    )
+    group.add_argument("-v", "--verbose", action="count", default=0, help="show what is sent to the agent; as -v=6")
     return parser
 
 
@@ -150,7 +171,7 @@ def parse(verb: str, module: VerbModule, words: list[str]) -> argparse.Namespace
         words, command = words[:cut], words[cut + 1 :]
     if (refuse := getattr(module, "refuse", None)) is not None:
         refuse(words)  # before the options: those of what is refused are unknown
-    words = parser.normalized(words)
+    words = parser.normalized(parser.own(verb, words))
     args = parser.parse_args(hoisted(words) if parser.has_sub_verbs() else parser.permuted(words))
     args.command = command
     patience.limit_s = duration_s(args.request_timeout) if args.request_timeout else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from minipod.api.container_names import listed, not_valid
 from minipod.cli.client import Client
 from minipod.cli.values import Object
 from minipod.errors import NotFoundError
@@ -33,10 +34,11 @@ def all_containers(pod: Object) -> list[tuple[str, str]]:
 
 def names_of_all(pod: Object) -> str:
     """`a, b, i (init)`: as kubectl lists them."""
-    marks = {"initContainers": " (init)", "ephemeralContainers": " (ephem)", "containers": ""}
-    order = ("containers", "initContainers", "ephemeralContainers")
-    named = sorted(all_containers(pod), key=lambda entry: order.index(entry[1]))
-    return ", ".join(name + marks[key] for name, key in named)
+    regular, init, ephemeral = (
+        [container["name"] for container in pod["spec"].get(key) or []]
+        for key in ("containers", "initContainers", "ephemeralContainers")
+    )
+    return listed(regular, init, ephemeral)
 
 
 def default_container(pod: Object, notify: bool = True) -> str:
@@ -55,8 +57,7 @@ def default_container(pod: Object, notify: bool = True) -> str:
 
 def check_container(pod: Object, name: str) -> str:
     if name not in {known for known, _ in all_containers(pod)}:
-        pod_name = pod["metadata"]["name"]
-        raise NotFoundError(f"container {name} is not valid for pod {pod_name} out of: {names_of_all(pod)}")
+        raise NotFoundError(not_valid(name, pod["metadata"]["name"], names_of_all(pod)))
     return name
 
 

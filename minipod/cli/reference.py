@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from minipod.cli import foreign
 from minipod.cli.commands import VERBS
 from minipod.cli.options import Parser, load_verb, parser_for
 from minipod.errors import EXIT_STATUSES
@@ -26,6 +27,20 @@ Errors are one line on stderr. `NO_COLOR` and a pipe switch colours off.
 {options}
 `--root`, `--state`, `MINIPOD_ROOT` and `MINIPOD_STATE` are the old names of `--run-dir`, `--data-dir` and their
 variables; they still work.
+
+## kubectl's options without effect here
+
+They are accepted, so that scripts and habits work, and do nothing:
+
+| option | of | why there is nothing to do |
+|---|---|---|
+{accepted}
+These are refused, with what to do instead:
+
+| option | of | instead |
+|---|---|---|
+{refused}
+`-v=N` is taken as kubectl takes it: from 6 on it shows what is sent to the agent, as `-v` does.
 """
 EXAMPLES = {
     "run": [
@@ -89,7 +104,11 @@ def text() -> str:
     some = parser_for("version", load_verb("version"))
     statuses = "".join(f"| {status} | {when} |\n" for status, when in EXIT_STATUSES.items())
     options = "".join(_row(action) for action in options_of(some, is_global=True))
-    lines = [HEAD.format(statuses=statuses, options=options)]
+    accepted, refused = (
+        "".join(f"| `{names}` | {verbs} | {why} |\n" for names, verbs, why in foreign.rows(each))
+        for each in (True, False)
+    )
+    lines = [HEAD.format(statuses=statuses, options=options, accepted=accepted, refused=refused)]
     lines += [f"\n{_section(verb, parser_for(verb, load_verb(verb)))}" for verb in VERBS]
     return "".join(lines)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from minipod.api.kinds import ALL_KINDS, POD, Kind, kind_of_word
 from minipod.errors import UsageError
 
+#: the kinds of kubectl's category `all` that there are here
+ALL = (POD,)
+
 
 def resources(words: list[str], verb: str) -> list[tuple[Kind, list[str]]]:
-    """`pods`, `cm NAME…`, `cm,secret`, `cm/NAME secret/NAME` as (kind, names); no names: all. Raises UsageError."""
+    """`pods`, `all`, `cm NAME…`, `cm,secret`, `cm/NAME pod/NAME` as (kind, names); no names: all. Raises UsageError."""
     if not words:
         raise UsageError(f"{verb}: which pod? use for example: minipod {verb} pod NAME")
     if "/" in words[0]:
@@ -16,8 +19,18 @@ def resources(words: list[str], verb: str) -> list[tuple[Kind, list[str]]]:
     for name in names:
         if "/" in name:
             raise UsageError(f"there is no need to specify a resource type as a separate argument when passing {name}")
-    kinds = [known_kind(word) for word in words[0].split(",") if word]
+    kinds: list[Kind] = []
+    for word in filter(None, words[0].split(",")):
+        kinds += ALL if word.lower() == "all" else [known_kind(word)]
     return [(kind, names) for kind in dict.fromkeys(kinds)]
+
+
+def names_kinds(words: list[str]) -> bool:
+    """Whether several kinds are asked for, so that each object is shown with its own (MultipleTypesRequested)."""
+    if words and words[0].lower() == "all":
+        return True
+    kinds = {word.partition("/")[0] for word in words} if words and "/" in words[0] else set(words[0].split(","))
+    return len(kinds) > 1
 
 
 def _named(words: list[str]) -> list[tuple[Kind, list[str]]]:

@@ -63,7 +63,7 @@ class Watching:
         """
         while not self._ready:
             try:
-                event = _received(self._request, deadline)
+                event = received(self._request, deadline)
             except ExpiredError:
                 self._list_again()
                 continue
@@ -146,7 +146,7 @@ class Watching:
                 self._ready.append(item.event)
 
 
-def _received(request: Request, deadline: float | None) -> Object | None:
+def received(request: Request, deadline: float | None) -> Object | None:
     """The next event of the agent; None when the time is up or the answer complete. Raises AgentLostError."""
     while (event := request.poll()) is None:
         if request.result is not None:

@@ -174,7 +174,7 @@ def test_wait_get_describe_events_and_delete_agree(node: Node, write: Write) -> 
     assert "Started" in node("events", "--for", "pod/idle").stdout
     assert "Restart Count:  0" in node("describe", "pod", "idle").stdout
     with node.popen("wait", "--for=delete", "pod/idle", f"--timeout={30 * SLOWNESS}s") as waiting:
-        assert node("delete", "pod", "idle").stdout == 'pod "idle" deleted\n'
+        assert node("delete", "pod", "idle").stdout == 'pod "idle" deleted from default namespace\n'
         assert waiting.wait(30) == 0
     assert node("delete", "pod", "idle", check=False).stderr == 'error: pods "idle" not found\n'
 

@@ -105,7 +105,7 @@ def test_an_immutable_object_cannot_change(node: Node) -> None:
     refused = node("apply", "-", input=manifest(config_map(a="2") | {"immutable": True}), check=False)
     assert refused.returncode == 2
     assert "immutable" in refused.stderr
-    assert node("delete", "cm", "c").stdout == 'configmap "c" deleted\n'
+    assert node("delete", "cm", "c").stdout == 'configmap "c" deleted from default namespace\n'
 
 
 def test_a_secret_is_never_shown_where_it_was_not_asked_for(node: Node) -> None:
@@ -176,7 +176,7 @@ def test_data_on_a_claim_outlives_its_pod_and_the_claim_protects_it(node: Node) 
     finally:
         deletion.kill()
     assert 'in use by pod "three"' in out
-    assert 'persistentvolumeclaim "data" deleted' in out
+    assert 'persistentvolumeclaim "data" deleted from default namespace' in out
     wait_for(lambda: os.listdir(f"{node.paths.state}/pv") == [])
     assert node("get", "pv").stdout == ""
 

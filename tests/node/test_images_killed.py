@@ -60,7 +60,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_store(own_store: Node, registry: Re
             (os.killpg if chance.random() < 0.5 else os.kill)(process.pid, signal.SIGKILL)
         own_store("image", "verify")
         if chance.random() < 0.3:
-            own_store("image", "prune")
+            own_store("image", "prune", "--all")
         image = store.resolve(name)
         if image is not None:
             assert_whole(image.layers)

@@ -95,7 +95,7 @@ def test_what_skopeo_pushes_is_pulled_with_the_same_digest(
 ) -> None:
     busybox.build(tmp_path / "busybox")
     registry.push(f"oci:{tmp_path}/busybox:{NAME}", "box:1", *options)
-    own_store("image", "pull", f"{registry.host}/box:1")
+    assert own_store("image", "pull", "--quiet", f"{registry.host}/box:1").stdout.startswith("sha256:")
     assert inspect(own_store, f"{registry.host}/box:1")["digest"] == registry.digest("box:1")
     assert own_store("image", "verify").returncode == 0
 

@@ -160,7 +160,7 @@ def test_nothing_is_lost_while_the_store_takes_nothing(
         if trouble is not locked:  # it cannot be opened while another process writes
             assert terminated(node, "ends")["exitCode"] == 7
             took, done = timed(node, "delete", "pod", "stays")
-            assert (done.returncode, done.stdout) == (0, 'pod "stays" deleted\n')
+            assert (done.returncode, done.stdout) == (0, 'pod "stays" deleted from default namespace\n')
             assert took < LIMIT_S
             assert "stays" not in node("get", "pods").stdout
     ended = terminated(node, "ends")

@@ -312,7 +312,7 @@ def test_wait_survives_a_kill_of_the_agent(node: Node, tmp_path: Path) -> None:
             time.sleep(0.05)
         kill(node)
         node("delete", "pod", "web")
-        assert waiting.communicate(timeout=WAIT_S)[0] == "pod/web deleted\n"
+        assert waiting.communicate(timeout=WAIT_S)[0] == "pod/web condition met\n"
         assert waiting.returncode == 0
 
 

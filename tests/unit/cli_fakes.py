@@ -110,8 +110,8 @@ class FakeAgent:
         for thread in self._threads:
             thread.join(10)
 
-    def serve_pods(self, *pods: Object) -> None:
-        """`get` as the real agent answers it, without changes."""
+    def serve_pods(self, *pods: Object, ends_watches: bool = False) -> None:
+        """`get` as the real agent answers it, without changes. `ends_watches`: none waits for some."""
 
         def get(peer: Peer, request: Object) -> None:
             wanted = [pod for pod in pods if request.get("name") in (None, pod["metadata"]["name"])]
@@ -134,7 +134,8 @@ class FakeAgent:
                 )
             if request.get("watch"):
                 peer.send({"event": "bookmark", "resource_version": "1"})
-                peer.receive()
+                if not ends_watches:
+                    peer.receive()
             peer.ok()
 
         self.handlers["get"] = get

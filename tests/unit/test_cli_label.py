@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from minipod.api.keys import outcome
 from minipod.cli.files import read_files, with_folders
-from minipod.cli.verbs.label import outcome, split
+from minipod.cli.verbs.label import split
 from minipod.errors import UsageError
 from tests.unit.cli_fakes import Object, Peer, fake_agent, minipod_command, pod
 
@@ -22,23 +23,24 @@ def test_words_are_objects_until_the_first_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "new", "verb", "word"),
+    ("field", "after", "word"),
     [
-        ({"a": "1"}, {"a": "1"}, "label", "not labeled"),
-        ({"a": "1", "b": ""}, {"b": ""}, "label", "labeled"),
-        ({}, {}, "label", "unlabeled"),
-        ({"a": "1"}, {"a": "1"}, "annotate", "annotated"),
+        ("labels", {"a": "1"}, "not labeled"),
+        ("labels", {"a": "1", "b": ""}, "labeled"),
+        ("labels", {}, "unlabeled"),
+        ("labels", {"b": "2"}, "modified"),
+        ("annotations", {"a": "1"}, "annotated"),
     ],
 )
-def test_what_came_of_it_is_reported_as_by_kubectl(after: Object, new: Object, verb: str, word: str) -> None:
-    assert outcome({"a": "1"}, after, new, verb) == word
+def test_what_came_of_it_is_reported_as_by_kubectl(field: str, after: dict[str, str], word: str) -> None:
+    assert outcome(field, {"a": "1"}, after) == word
 
 
 def test_the_agent_is_asked_for_the_change_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What the object is otherwise is not sent back: another client may have changed it by then."""
 
     def labeled(peer: Peer, _: Object) -> None:
-        peer.ok(before={"app": "web"}, after={"app": "web", "tier": "front"})
+        peer.ok(before={"app": "web"}, after={"app": "web", "tier": "front"}, object=pod())
 
     with fake_agent(tmp_path) as agent:
         agent.serve_pods(pod())

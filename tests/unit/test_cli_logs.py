@@ -249,7 +249,7 @@ def test_previous_is_the_instance_before(tmp_path: Path, log_folder: Path, capfd
 @pytest.mark.parametrize(
     ("words", "state", "message"),
     [
-        (["web", "-c", "x"], None, "container x is not valid for pod web out of: app"),
+        (["web", "-c", "x"], None, "container x is not valid for pod web: it has app"),
         (["nope"], None, 'pods "nope" not found'),
         (["web", "-p"], None, 'previous terminated container "app" in pod "web" not found'),
         (
@@ -403,3 +403,44 @@ def test_the_fake_agent_is_asked_for_the_object(tmp_path: Path) -> None:
         agent.serve_pods(pod())
         minipod_command(agent.paths, "logs", "web")
         assert agent.requests[0]["output"] == "object"
+
+
+def test_all_pods_have_their_names_before_their_lines(
+    tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (log_folder / "0.log").write_bytes(lines("a", "b"))
+    assert run_logs(tmp_path, capfd, "--all-pods") == (0, "[pod/web/app] a\n[pod/web/app] b\n", "")
+
+
+def test_errors_can_be_ignored(tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    item = pod()
+    item["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ContainerCreating"}}
+    why = 'error: container "app" in pod "web" is waiting to start: ContainerCreating\n'
+    assert run_logs(tmp_path, capfd, "web", item=item) == (1, "", why)
+    assert run_logs(tmp_path, capfd, "web", "--ignore-errors", item=item) == (0, "", why)
+
+
+def test_following_waits_for_a_container_to_start(
+    tmp_path: Path, log_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waiting = pod()
+    waiting["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ContainerCreating"}}
+    status, _, err = run_logs(tmp_path, capfd, "-f", "web", "--pod-running-timeout", "10ms", item=waiting)
+    assert (status, err.split(":")[0]) == (1, "error")
+    (log_folder / "0.log").write_bytes(lines("a"))
+    first = True
+
+    def get(peer: Peer, request: Object) -> None:
+        nonlocal first
+        item = waiting if first else ended(pod())
+        first = False
+        peer.send({"event": "object", "type": "ADDED", "object": item})
+        if request.get("watch"):
+            peer.send({"event": "bookmark", "resource_version": "1"})
+            peer.send({"event": "object", "type": "MODIFIED", "object": ended(pod())})
+        peer.ok()
+
+    with fake_agent(tmp_path) as agent:
+        agent.handlers["get"] = get
+        assert minipod_command(agent.paths, "logs", "-f", "web") == 0
+    assert capfd.readouterr().out == "a\n"

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from minipod.cli.commands import VERBS
+from minipod.cli.listing import sort_objects
 from minipod.cli.options import load_verb, parser_for
 from minipod.cli.show import jsonpath
 from minipod.cli.show.custom_columns import CustomColumns
@@ -18,7 +19,6 @@ from minipod.cli.show.jsonpath import Template
 from minipod.cli.show.table import tabbed, table
 from minipod.cli.show.yamlout import to_yaml
 from minipod.cli.verbs.completion import bash, fish, zsh
-from minipod.cli.verbs.get import sort_objects
 from minipod.errors import UsageError
 
 

@@ -228,6 +228,7 @@ def test_ps_shows_containers_with_images_and_ports(tmp_path: Path, capfd: pytest
         for words, expected in (
             (["ps", "--format", "{{.Pod}}/{{ .Name }} {{.State}}"], "web/app running\nweb/side running\n"),
             (["ps", "-aq"], "abababababab\n"),
+            (["ps", "-aq", "--no-trunc"], "ab" * 32 + "\n"),
             (["container", "ls", "-a", "--format", "{{.Name}}"], "prepare\napp\nside\n"),
         ):
             assert minipod_command(agent.paths, *words) == 0

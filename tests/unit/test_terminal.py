@@ -119,7 +119,7 @@ TABLE = answers_with(
         ("events", {"events": EVENTS}),
         ("get events -o wide", {"events": TABLE}),
         ("get events -o json", {"events": EVENTS}),
-        ("delete pod web", {"delete": answers_with({"event": "deleted", "name": HOSTILE})}),
+        ("label pod web a=b --list", {}),
         ("delete pod web", {"delete": answers_with({"event": "warning", "message": HOSTILE})}),
         ("delete pod web", {"delete": failing}),
         ("gc", {"gc": answers_with({"event": "found", "message": HOSTILE})}),

@@ -26,6 +26,10 @@ _TOKEN = re.compile(
 _OPERATOR = re.compile(r"\s*(==|!=|<=|>=|<|>)\s*")
 
 
+class NotThereError(UsageError):
+    """A field that an object does not have, where all must be there."""
+
+
 def relaxed(expression: str) -> str:
     """kubectl's shorthand: `.a.b`, `a.b` and `{.a.b}` are the same (get.RelaxedJSONPathExpression)."""
     body = expression.strip()
@@ -34,10 +38,11 @@ def relaxed(expression: str) -> str:
     return "{" + (body if body.startswith((".", "[", "$", "@")) else f".{body}") + "}"
 
 
-def find(path: str, value: Any, strict: bool = False) -> Values:
+def find(path: str, value: Any, strict: bool = False, allow_missing: bool = True) -> Values:
     """The values at a path without braces, as `.status.podIPs[*].ip`; what is missing gives nothing.
 
     `strict`: an index beyond a list's end is an error, as for `kubectl get`. Raises UsageError.
+    `allow_missing` False: NotThereError for a field that none of the values has.
     """
     values, position, recursive = [value], 0, False
     path = path.strip()
@@ -60,7 +65,9 @@ def find(path: str, value: Any, strict: bool = False) -> Values:
             keys = re.split(r"\s*,\s*", token["union"] or token["index"])  # kubectl: key by key, not item by item
             values = [found for key in keys for item in values for found in _at(item, key, strict)]
         else:
-            values = [found for item in values for found in _step(token, item, value)]
+            before, values = values, [found for item in values for found in _step(token, item, value)]
+            if token["field"] and before and not values and not allow_missing:
+                raise NotThereError(f"{token['field']} is not found")
         recursive = False
     return values
 
@@ -129,9 +136,10 @@ def _operand(text: str, entry: Any) -> Values:
 
 
 class Template:
-    """A parsed template. Raises UsageError for what cannot be parsed."""
+    """A parsed template. Raises UsageError for what cannot be parsed. `allow_missing`: as of `find`."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, allow_missing: bool = True) -> None:
+        self._allow_missing = allow_missing
         self._parts = _split(text)
         depth = 0
         for is_code, part in self._parts:
@@ -146,7 +154,10 @@ class Template:
 
     def values(self, value: Any) -> Values:
         """What the expressions find, one after the other."""
-        return [found for is_code, part in self._parts if is_code for found in find(part, value)]
+        return [found for is_code, part in self._parts if is_code for found in self._find(part, value)]
+
+    def _find(self, path: str, value: Any, strict: bool = False) -> Values:
+        return find(path, value, strict, self._allow_missing)
 
     def _render(self, value: Any, root: Any, start: int, end: int) -> str:
         output = []
@@ -155,14 +166,14 @@ class Template:
             is_code, part = self._parts[index]
             if is_code and part.startswith("range "):
                 close = self._end_of(index)
-                for item in find(part[6:], value, strict=True):
+                for item in self._find(part[6:], value, strict=True):
                     output.append(self._render(item, root, index + 1, close))
                 index = close
             elif is_code:
                 output.append(
                     _literal(part)
                     if part[:1] in "'\""
-                    else " ".join(text_of(v) for v in find(part, value, strict=True))
+                    else " ".join(text_of(v) for v in self._find(part, value, strict=True))
                 )
             else:
                 output.append(part)

@@ -83,5 +83,16 @@ def _named(error: OSError, fd: int) -> OSError:
     return OSError(error.errno, error.strerror, "standard output" if fd == 1 else "standard error")
 
 
+class Warnings:
+    """How many this command line has printed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+warnings = Warnings()
+
+
 def warn(message: str) -> None:
+    warnings.count += 1
     print(f"warning: {message}", file=sys.stderr)

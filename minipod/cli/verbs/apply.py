@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from minipod.cli.applying import Results, add_output, send
+from minipod.cli.applying import Results, send
 from minipod.cli.manifest_options import add_dry_run, add_manifests, add_validate, texts_of
 from minipod.cli.options import duration_s, integer
+from minipod.cli.show import formats
 from minipod.errors import UsageError
 
 
@@ -18,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_manifests(parser)
     parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="only the objects with these labels")
-    add_output(parser)
+    formats.configure(parser)
     add_dry_run(parser)
     add_validate(parser)
     add_force(parser, "delete and create again what cannot be changed")

@@ -54,7 +54,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="[[NAMESPACE/]POD:]PATH", help="source, then destination")
     parser.add_argument("-c", "--container", metavar="C", help="the container; default: the annotated or first one")
     parser.add_argument("--no-preserve", action="store_true", help="keep neither owner nor permissions nor times")
-    parser.add_argument("--retries", type=int, default=0, metavar="N", help="taken for kubectl's sake; nothing is lost")
 
 
 def run(args: argparse.Namespace) -> int:

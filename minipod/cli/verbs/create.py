@@ -6,8 +6,9 @@ import argparse
 import json
 import os
 
-from minipod.cli.applying import Results, add_output, send, show_here
+from minipod.cli.applying import Results, send, show_here
 from minipod.cli.manifest_options import add_dry_run, add_filename, add_validate, is_given, texts_of
+from minipod.cli.show import formats
 from minipod.cli.trouble import problem
 from minipod.cli.values import Any, Object
 from minipod.errors import UsageError
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--docker-email", default="", metavar="ADDRESS", help="the user's address")
     parser.add_argument("--cert", default="", metavar="PATH", help="of a tls secret: the certificate, PEM")
     parser.add_argument("--key", default="", metavar="PATH", help="of a tls secret: its key, PEM")
-    add_output(parser)
+    formats.configure(parser)
     add_dry_run(parser)
     add_validate(parser)
     parser.add_argument("--save-config", action="store_true", help="apply continues from what is written here")

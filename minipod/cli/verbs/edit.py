@@ -9,14 +9,14 @@ import tempfile
 
 from minipod.api.kinds import POD
 from minipod.cli.client import Client
+from minipod.cli.fetching import fetch
 from minipod.cli.manifests import parsed
 from minipod.cli.options import namespace_of
 from minipod.cli.resources import resources
 from minipod.cli.show.yamlout import to_yaml
 from minipod.cli.trouble import problem
 from minipod.cli.values import Object
-from minipod.cli.verbs.get import fetch
-from minipod.cli.verbs.label import target_of
+from minipod.cli.wanted import Found
 from minipod.errors import ManifestError, MinipodError, NotFoundError, UsageError
 
 _HEAD = """# Please edit the object below. Lines beginning with a '#' will be ignored,
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             keep(edited)
             raise UsageError("Edit cancelled, no valid changes were saved.")
         try:
-            message = {"verb": "edit", "target": target_of(kind, original), "original": original}
+            message = {"verb": "edit", "target": Found(kind, original).target(), "original": original}
             Client.of(args, "edit").call({**message, "edited": parsed(edited, f"{kind.singular}/{name}")})
             print(f"{kind.singular}/{name} edited")
             return 0

@@ -7,60 +7,52 @@ import sys
 import time
 
 from minipod.cli.client import Client
-from minipod.cli.options import check_kind, namespace_of
-from minipod.cli.show.event_columns import HEADER, last_seen, row_of
-from minipod.cli.show.formats import check_format, printer, writer
+from minipod.cli.fetching import fetch
+from minipod.cli.options import namespace_of
+from minipod.cli.show import formats
+from minipod.cli.show.event_columns import HEADER, order, row_of
 from minipod.cli.show.table import table
 from minipod.cli.values import Object
+from minipod.cli.wanted import one_of_kind
 from minipod.cli.watching import LISTED, Watching
 from minipod.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "List what happened to pods, in the order of time."
-    parser.add_argument("--for", dest="subject", metavar="pod/NAME", help="only the events of this pod")
+    parser.description = "List what happened to pods and other objects, in the order of time."
+    parser.add_argument("--for", dest="subject", metavar="KIND/NAME", help="only the events of this object")
     parser.add_argument("-w", "--watch", action="store_true", help="after listing, watch for new events")
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="the events of all namespaces")
     parser.add_argument("--types", metavar="TYPE,…", help="only Normal, or only Warning")
-    parser.add_argument("-o", "--output", metavar="FORMAT", help="yaml, json, name or jsonpath={…}")
+    formats.configure(parser)
     parser.add_argument("--no-headers", action="store_true", help="leave out the table's first line")
 
 
 def run(args: argparse.Namespace) -> int:
-    pod = None
-    if args.subject:
-        kind, slash, pod = args.subject.partition("/")
-        if not slash or not pod:
-            raise UsageError("--for must be in resource/name form")
-        check_kind(kind)
     types = [word.strip().capitalize() for word in args.types.split(",")] if args.types else []
     if any(word not in ("Normal", "Warning") for word in types):
         raise UsageError("valid --types are Normal or Warning")
-    return list_events(args, pod, types)
-
-
-def list_events(args: argparse.Namespace, pod: str | None, types: list[str]) -> int:
-    """Print the events of a namespace (or of all), of one pod where `pod` names it."""
     namespace = None if args.all_namespaces else namespace_of(args)
-    message = {"verb": "get", "kind": "events", "namespace": namespace, "output": "object"}
-    if pod:
-        message["field_selector"] = f"involvedObject.kind=Pod,involvedObject.name={pod}"
-    client, events = Client.of(args, "events"), Printer(args)
+    message: Object = {"verb": "get", "kind": "events", "namespace": namespace, "output": "object"}
+    if args.subject:
+        if "/" not in args.subject:
+            raise UsageError("--for must be in resource/name form")
+        kind, name = one_of_kind(args.subject)
+        message["field_selector"] = f"involvedObject.kind={kind.name},involvedObject.name={name}"
+    client, printer = Client.of(args, "events"), Printer(args)
     if args.watch:
-        watch(client, message, events, types)
+        watch(client, message, printer, types)
         return 0
-    request = client.request_if_pods({**message, "watch": False})
-    found: list[Object] = []
-    if request is not None:
-        with request:
-            while (event := request.next()) is not None:
-                if not types or event["object"].get("type") in types:
-                    found.append(event["object"])
-    events.print(sorted(found, key=last_seen), whole=True)
-    if not found:
-        where = "" if args.all_namespaces else f" in {namespace} namespace"
-        print(f"No events found{where}.", file=sys.stderr)
+    list_events(args, message, printer, types)
     return 0
+
+
+def list_events(args: argparse.Namespace, message: Object, printer: Printer, types: list[str]) -> None:
+    found = [event for event in fetch(args, message) if not types or event.get("type") in types]
+    printer.print(sorted(found, key=order), whole=True)
+    if not found:
+        where = "" if args.all_namespaces else f" in {message['namespace']} namespace"
+        print(f"No events found{where}.", file=sys.stderr)
 
 
 def watch(client: Client, message: Object, events: Printer, types: list[str]) -> None:
@@ -69,7 +61,7 @@ def watch(client: Client, message: Object, events: Printer, types: list[str]) ->
         before: list[Object] | None = []  # what was there at the beginning, until all of it has come
         while (event := watching.next()) is not None:
             if event["type"] == LISTED:
-                events.print(sorted(before or [], key=last_seen))
+                events.print(sorted(before or [], key=order))
                 before = None
             elif event["type"] != "DELETED" and (not types or event["object"].get("type") in types):
                 if before is None:
@@ -82,7 +74,10 @@ class Printer:
     """Rows that grow with a watch, or whole objects."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self._output = args.output
+        self._output = formats.chosen(args, formats.RESULTS)
+        self._show = (
+            formats.printer(self._output, allow_missing=args.allow_missing_template_keys) if self._output else None
+        )
         self._namespaces = args.all_namespaces
         self._header = not args.no_headers
         self._widths: list[int] = []
@@ -90,21 +85,15 @@ class Printer:
     def print(self, events: list[Object], whole: bool = False) -> None:
         if not events:
             return
-        if self._output is None:
+        if self._output is None or self._show is None:
             sys.stdout.write(self._table(events))
-        else:
-            writer(self._output)(self._objects(events, whole))
-        sys.stdout.flush()
-
-    def _objects(self, events: list[Object], whole: bool) -> str:
-        check_format(self._output)
-        if self._output == "name":
-            return "".join(f"event/{event['metadata']['name']}\n" for event in events)
-        show = printer(self._output)
-        if whole:
+        elif whole and self._output != "name":
             item = {"apiVersion": "v1", "items": events, "kind": "List", "metadata": {"resourceVersion": ""}}
-            return str(show(item, False))
-        return "".join(show(event, True) for event in events)
+            formats.writer(self._output)(self._show(item, False))
+        else:
+            for event in events:
+                formats.writer(self._output)(self._show({"kind": "Event", **event}, not whole))
+        sys.stdout.flush()
 
     def _table(self, events: list[Object]) -> str:
         now = time.time()

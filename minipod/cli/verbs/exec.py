@@ -31,29 +31,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", "--stdin", action="store_true", help="pass standard input to the command")
     parser.add_argument("-t", "--tty", action="store_true", help="give the command a terminal of its own")
     parser.add_argument("-q", "--quiet", action="store_true", help="print only what the command prints")
+    parser.add_argument("-f", "--filename", metavar="FILE", help="the pod that a manifest holds")
 
 
 def run(args: argparse.Namespace) -> int:
-    if not args.words:
+    if not args.words and not args.filename:
         raise UsageError("pod, type/name or --filename must be specified")
-    if len(args.words) > 1:
+    if len(args.words) + bool(args.filename) > 1:
         raise UsageError("exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead")
     if not args.command:
         raise UsageError("you must specify at least one command for the container")
+    namespace, pod = named_pod(args)
     message: Object = {
         "verb": "exec",
-        "namespace": namespace_of(args),
-        "pod": one_pod(args.words[0]),
-        "container": args.container or chosen_container(args),
+        "namespace": namespace,
+        "pod": pod,
+        "container": args.container or chosen_container(args, namespace, pod),
         "command": args.command,
     }
     client = Client.of(args, "exec")
     return run_with_terminal(args, client, message) if args.tty else run_with_pipes(args, client, message)
 
 
-def chosen_container(args: argparse.Namespace) -> str:
+def named_pod(args: argparse.Namespace) -> tuple[str, str]:
+    """Namespace and name. Raises UsageError for a manifest that holds another number of pods than one."""
+    if not args.filename:
+        return namespace_of(args), one_pod(args.words[0])
+    from minipod.cli.files import read_files
+    from minipod.cli.wanted import of_files
+
+    found = of_files(args, list(read_files([args.filename])), "exec")
+    if len(found) != 1 or found[0].kind.name != "Pod":
+        raise UsageError(f"{args.filename}: exec needs a manifest of one pod and nothing else")
+    return found[0].namespace or "default", str(found[0].name)
+
+
+def chosen_container(args: argparse.Namespace, namespace: str, name: str) -> str:
     """The annotated or first container, printed where there is a choice. Raises NotFoundError, ConflictError."""
-    pod = get_pod(Client.of(args, "exec"), namespace_of(args), one_pod(args.words[0]))
+    pod = get_pod(Client.of(args, "exec"), namespace, name)
     phase = (pod.get("status") or {}).get("phase")
     if phase in ("Succeeded", "Failed"):
         raise ConflictError(f"cannot exec into a container in a completed pod; current phase is {phase}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from minipod.api.kinds import Kind
+from minipod.api.keys import changed, outcome
+from minipod.cli import wanted
 from minipod.cli.client import Client
-from minipod.cli.options import namespace_of
-from minipod.cli.resources import resources
+from minipod.cli.manifest_options import add_dry_run
+from minipod.cli.results import Results, add_local, check_local
+from minipod.cli.show import formats
 from minipod.cli.values import Object
-from minipod.cli.verbs.get import fetch
-from minipod.errors import NotFoundError, UsageError
+from minipod.cli.wanted import Found
+from minipod.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +25,16 @@ def configure_words(parser: argparse.ArgumentParser) -> None:
         "words", nargs="*", metavar="KIND NAME… KEY=VALUE KEY-", help="which objects, and what becomes of their keys"
     )
     parser.add_argument("--overwrite", action="store_true", help="change what has another value")
+    parser.add_argument("--list", action="store_true", help="print what the objects have; change nothing")
     parser.add_argument(
         "--resource-version", default="", metavar="VERSION", help="change it only while it has this resourceVersion"
     )
-    parser.add_argument("--all", action="store_true", help="every object of the kind in the namespace")
-    parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="the objects with these labels")
-    parser.add_argument("--list", action="store_true", help="print what the objects have then")
-    parser.set_defaults(output=None, dry_run="none")
+    wanted.add_files(parser)
+    wanted.add_selectors(parser)
+    wanted.add_all(parser)
+    add_local(parser)
+    add_dry_run(parser)
+    formats.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,40 +45,67 @@ def change(args: argparse.Namespace, verb: str, field: str) -> int:
     """Every object in turn; the first that cannot be changed ends it."""
     words, new, gone = split(args.words, verb)
     if not (new or gone or args.list):
-        raise UsageError(f"at least one {verb} update is required: KEY=VALUE or KEY-")
-    found = chosen(args, words, verb)
+        raise UsageError(f"at least one {verb.replace('annotate', 'annotation')} update is required: KEY=VALUE or KEY-")
+    if args.list and args.output:
+        raise UsageError("--list and --output may not be specified together")
+    check_local(args, words)
+    results = Results(args)
+    found = in_manifests(args, verb) if args.local else wanted.chosen(args, words, verb)
+    if args.resource_version and len(found) != 1:
+        raise UsageError("--resource-version may only be used with a single resource")
     if not found:
         print("No resources found")
-    for kind, item in found:
-        before = after = item["metadata"].get(field) or {}
-        name = f"{kind.singular}/{item['metadata']['name']}"
-        if new or gone:
-            message: Object = {
-                "verb": verb,
-                "target": target_of(kind, item, args.resource_version),
-                "field": field,
-                "set": new,
-                "remove": gone,
-                "overwrite": args.overwrite,
-            }
-            _, answer = Client.of(args, verb).call(message)
-            before, after = answer["before"], answer["after"]
-            for key in gone:
-                if key not in before:
-                    print(f'{field.removesuffix("s")} "{key}" not found.')
-        if args.list:
-            print(f"Listing {field} for {kind.singular}.v1/{item['metadata']['name']}:")
-            print("".join(f" {key}={value}\n" for key, value in sorted(after.items())), end="")
+    for each in found:
+        before: dict[str, str] = each.object["metadata"].get(field) or {}
+        if args.local or args.list or args.dry_run == "client":
+            after, thing = changed_here(args, each, field, before, new, gone)
         else:
-            print(f"{name} {outcome(before, after, new, verb)}")
+            for key in gone:
+                if key not in before and field == "labels":
+                    print(f'label "{key}" not found.')
+            before, after, thing = changed_there(args, each, verb, field, new, gone)
+        if args.list:
+            listed(each, field, after, is_one=len(found) == 1)
+        else:
+            results.show(each.kind, thing, outcome(field, before, after))
     return 0
 
 
-def target_of(kind: Kind, item: Object, resource_version: str = "") -> Object:
-    """The object as requests that change one name it."""
-    metadata = item["metadata"]
-    namespace = metadata.get("namespace", "")
-    return {"kind": kind.plural, "namespace": namespace, "name": metadata["name"], "resource_version": resource_version}
+def in_manifests(args: argparse.Namespace, verb: str) -> list[Found]:
+    """The objects as the manifests have them."""
+    return [Found(each.kind, each.item or {}) for each in wanted.wanted(args, [], verb)]
+
+
+def changed_here(
+    args: argparse.Namespace, each: Found, field: str, before: dict[str, str], new: dict[str, str], gone: list[str]
+) -> tuple[dict[str, str], Object]:
+    after = changed(field, before, new, gone, args.overwrite)
+    return after, {**each.object, "metadata": {**each.object["metadata"], field: after}}
+
+
+def changed_there(
+    args: argparse.Namespace, each: Found, verb: str, field: str, new: dict[str, str], gone: list[str]
+) -> tuple[dict[str, str], dict[str, str], Object]:
+    """The agent is asked for the change alone: another client may have changed the object by then."""
+    message: Object = {
+        "verb": verb,
+        "target": each.target(args.resource_version),
+        "field": field,
+        "set": new,
+        "remove": gone,
+        "overwrite": args.overwrite,
+        "dry_run": args.dry_run == "server",
+    }
+    _, answer = Client.of(args, verb).call(message)
+    return answer["before"], answer["after"], answer["object"]
+
+
+def listed(each: Found, field: str, values: dict[str, str], is_one: bool) -> None:
+    """As kubectl: only of several objects are their names printed."""
+    if not is_one:
+        print(f"Listing {field} for {each.kind.name}./{each.name}:")
+    indent = "" if is_one else " "
+    print("".join(f"{indent}{key}={value}\n" for key, value in sorted(values.items())), end="")
 
 
 def split(words: list[str], verb: str) -> tuple[list[str], dict[str, str], list[str]]:
@@ -84,8 +116,10 @@ def split(words: list[str], verb: str) -> tuple[list[str], dict[str, str], list[
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key:
+            if verb == "label" and "=" in value:
+                raise UsageError(f"invalid label spec: {word}")
             new[key] = value
-        elif word.endswith("-") and len(word) > 1 and names:
+        elif word.endswith("-") and len(word) > 1:
             gone.append(word[:-1])
         elif new or gone:
             raise UsageError(f"all resources must be specified before {verb} changes: {word}")
@@ -94,32 +128,3 @@ def split(words: list[str], verb: str) -> tuple[list[str], dict[str, str], list[
     if both := sorted(set(new) & set(gone)):
         raise UsageError(f"can not both modify and remove a {verb} in the same command: {', '.join(both)}")
     return names, new, gone
-
-
-def chosen(args: argparse.Namespace, words: list[str], verb: str) -> list[tuple[Kind, Object]]:
-    """The objects, as they are. Raises NotFoundError, UsageError."""
-    if args.all and args.selector:
-        raise UsageError("cannot set --all and --selector at the same time")
-    found: list[tuple[Kind, Object]] = []
-    for kind, names in resources(words, verb):
-        every = args.all or args.selector
-        if every and names:
-            raise UsageError("name cannot be provided when --all or a selector is specified")
-        if not every and not names:
-            raise UsageError("resource(s) were provided, but no name was specified")
-        each: list[str | None] = [*names] or [None]
-        for name in each:
-            message: Object = {"verb": "get", "kind": kind.plural, "namespace": namespace_of(args), "name": name}
-            objects = fetch(args, {**message, "output": "object", "selector": args.selector or ""})
-            if name and not objects:
-                raise NotFoundError(f'{kind.plural} "{name}" not found')
-            found += [(kind, item) for item in objects]
-    return found
-
-
-def outcome(before: dict[str, str], after: dict[str, str], new: dict[str, str], verb: str) -> str:
-    if verb == "annotate":
-        return "annotated"
-    if after == before:
-        return "not labeled"
-    return "labeled" if new else "unlabeled"

@@ -7,6 +7,8 @@ import fcntl
 import os
 import select
 import sys
+import time
+from collections.abc import Iterator
 
 from minipod.cli import two
 from minipod.cli.client import AgentLostError, Client, Request
@@ -14,6 +16,7 @@ from minipod.cli.options import duration_s, integer, namespace_of, one_pod, path
 from minipod.cli.pods import all_containers, check_container, default_container, get_pod, status_of
 from minipod.cli.show.output import flush, write
 from minipod.cli.values import Object
+from minipod.cli.watching import Watching
 from minipod.errors import ExpiredError, NotFoundError, UsageError
 from minipod.kernel import inotify
 from minipod.runtime.log_history import chunks, generations
@@ -39,10 +42,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since-time", metavar="T", help="only what is newer than a time: 2026-01-02T15:04:05Z")
     parser.add_argument("--timestamps", action="store_true", help="the time in front of each line")
     parser.add_argument("--all-containers", action="store_true", help="the logs of all containers of the pod")
+    parser.add_argument(
+        "--all-pods",
+        action="store_true",
+        help="the logs of all pods of the namespace, or of those of -l; with --prefix",
+    )
     parser.add_argument("--prefix", action="store_true", help="[pod/NAME/CONTAINER] in front of each line")
     parser.add_argument("--limit-bytes", type=integer, default=0, metavar="N", help="at most so many bytes")
     parser.add_argument(
         "--max-log-requests", type=integer, default=5, metavar="N", help="at most so many containers at once with -f"
+    )
+    parser.add_argument(
+        "--ignore-errors", action="store_true", help="print why a log cannot be read, and go on with the others"
+    )
+    parser.add_argument(
+        "--pod-running-timeout", default="20s", metavar="D", help="with -f: wait so long for a container to start (20s)"
     )
 
 
@@ -50,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
     check(args)
     client = Client.of(args, "logs")
     pods = chosen_pods(client, args)
-    sources = [Source(args, pod, container) for pod in pods for container in chosen_containers(args, pod)]
-    if not sources:
+    if not pods:
         print(f"No resources found in {namespace_of(args)} namespace.", file=sys.stderr)
         return 0
+    sources = list(opened(client, args, pods))
     if args.follow and len(sources) > args.max_log_requests:
         raise UsageError(
             f"you are attempting to follow {len(sources)} log streams, but maximum allowed concurrency is "
@@ -66,6 +80,33 @@ def run(args: argparse.Namespace) -> int:
         for source in sources:
             source.print_all()
     return 0
+
+
+def opened(client: Client, args: argparse.Namespace, pods: list[Object]) -> Iterator[Source]:
+    """The logs that are meant. Raises NotFoundError for one that there is not, unless errors are ignored."""
+    deadline = time.monotonic() + duration_s(args.pod_running_timeout)
+    for pod in pods:
+        for container in chosen_containers(args, pod):
+            try:
+                yield Source(args, started(client, args, pod, container, deadline), container)
+            except NotFoundError as error:
+                if not args.ignore_errors:
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+
+
+def started(client: Client, args: argparse.Namespace, pod: Object, container: str, deadline: float) -> Object:
+    """The pod as it is; with -f once the container has started, or the time is up (kubectl asks again until then)."""
+    if not args.follow or args.all_containers or instance(pod, container, args.previous, lenient=True) >= 0:
+        return pod
+    meta = pod["metadata"]
+    message: Object = {"verb": "get", "kind": "pods", "namespace": meta.get("namespace", "default")}
+    with Watching(client, {**message, "name": meta["name"], "output": "object"}) as watch:
+        while (event := watch.next(deadline)) is not None:
+            pod = event.get("object") or pod
+            if event["type"] == "DELETED" or instance(pod, container, args.previous, lenient=True) >= 0:
+                break
+    return pod
 
 
 def widen_pipe(fd: int) -> None:
@@ -85,8 +126,13 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(f"--all-containers=true should not be specified with container name {args.container}")
     if args.since and args.since_time:
         raise UsageError("at most one of --since-time and --since may be used")
-    if bool(args.pod) == bool(args.selector):
-        raise UsageError("logs: give a pod, or pods by -l: minipod logs POD [-c CONTAINER]")
+    if args.pod and args.selector:
+        raise UsageError("only a selector (-l) or a POD name is allowed")
+    if not (args.pod or args.selector or args.all_pods):
+        raise UsageError("logs: give a pod, or pods by -l or --all-pods: minipod logs POD [-c CONTAINER]")
+    args.prefix = args.prefix or args.all_pods
+    if args.max_log_requests < 1:
+        raise UsageError("--max-log-requests must be at least 1")
     if args.tail is None:
         args.tail = SELECTED_TAIL if args.selector else -1
     if args.tail < -1:
@@ -119,13 +165,13 @@ def since_key(args: argparse.Namespace) -> bytes:
 
 
 def chosen_pods(client: Client, args: argparse.Namespace) -> list[Object]:
-    """The named one, or those with the labels. Raises NotFoundError."""
+    """The named one, those with the labels, or all. Raises NotFoundError."""
     if args.pod:
         return [get_pod(client, namespace_of(args), one_pod(args.pod))]
-    from minipod.cli.verbs.get import fetch
+    from minipod.cli.fetching import fetch
 
     message: Object = {"verb": "get", "kind": "pods", "namespace": namespace_of(args), "name": None}
-    return fetch(args, {**message, "output": "object", "selector": args.selector})
+    return fetch(args, {**message, "output": "object", "selector": args.selector or ""})
 
 
 def chosen_containers(args: argparse.Namespace, pod: Object) -> list[str]:

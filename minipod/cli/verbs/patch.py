@@ -1,15 +1,19 @@
-"""`minipod patch` (layer 6): a strategic merge, JSON merge or JSON patch of an object, as `kubectl patch`."""
+"""`minipod patch` (layer 6): a strategic merge, JSON merge or JSON patch of objects, as `kubectl patch`."""
 
 from __future__ import annotations
 
 import argparse
 
+from minipod.cli import wanted
 from minipod.cli.client import Client
 from minipod.cli.files import read_text
+from minipod.cli.manifest_options import add_dry_run, is_given
 from minipod.cli.manifests import parsed
-from minipod.cli.options import namespace_of
-from minipod.cli.resources import resources
+from minipod.cli.results import Results, add_local, check_local
+from minipod.cli.show import formats
 from minipod.cli.values import Object
+from minipod.cli.verbs.label import in_manifests
+from minipod.cli.wanted import Found
 from minipod.errors import UsageError
 
 TYPES = ("strategic", "merge", "json")
@@ -29,30 +33,55 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-p", "--patch", metavar="PATCH", help='JSON or YAML: {"metadata": {"labels": {"a": "b"}}}')
     parser.add_argument("--patch-file", metavar="FILE", help="a file that holds the patch; - is stdin")
-    parser.add_argument(
-        "--dry-run", choices=("none", "server"), default="none", metavar="MODE", help="server: change nothing"
-    )
+    wanted.add_files(parser)
+    add_local(parser)
+    add_dry_run(parser)
+    formats.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if (args.patch is None) == (args.patch_file is None):
         raise UsageError("must specify --patch or --patch-file containing the contents of the patch")
-    found = resources(args.words, "patch")
-    names = [(kind, name) for kind, every in found for name in every]
-    if not names:
+    if not args.words and not is_given(args):
         raise UsageError("patch: which object? use for example: minipod patch pod NAME -p PATCH")
-    text = args.patch if args.patch_file is None else read_text(args.patch_file)
-    patch, dry_run = parsed(text, "the patch"), args.dry_run == "server"
-    for kind, name in names:
-        message: Object = {
-            "verb": "patch",
-            "target": {"kind": kind.plural, "namespace": namespace_of(args), "name": name},
-            "patch": patch,
-            "type": args.type,
-            "subresource": args.subresource,
-            "dry_run": dry_run,
-        }
-        _, answer = Client.of(args, "patch").call(message)
-        suffix = "" if answer["changed"] else " (no change)"
-        print(f"{kind.singular}/{name} patched{suffix}" + (" (server dry run)" if dry_run else ""))
+    check_local(args, args.words)
+    patch = parsed(args.patch if args.patch_file is None else read_text(args.patch_file), "the patch")
+    results = Results(args)
+    for each in objects(args):
+        before, thing = each.object, patched_here(args, each, patch)
+        is_changed = thing != before
+        if not args.local and args.dry_run != "client":
+            is_changed, thing = patched_there(args, each, patch)
+        results.show(each.kind, thing, "patched" if is_changed else "patched (no change)")
     return 0
+
+
+def objects(args: argparse.Namespace) -> list[Found]:
+    """Those that are patched; only what is worked out here has to be read before."""
+    if args.local:
+        return in_manifests(args, "patch")
+    if args.dry_run == "client":
+        return wanted.chosen(args, args.words, "patch")
+    found = wanted.wanted(args, args.words, "patch")
+    return [Found(each.kind, {"metadata": {"namespace": each.namespace, "name": each.name}}) for each in found]
+
+
+def patched_here(args: argparse.Namespace, each: Found, patch: object) -> Object:
+    if not args.local and args.dry_run != "client":
+        return each.object
+    from minipod.api.patch import patched
+
+    return patched(each.kind.name, each.object, patch, args.type)
+
+
+def patched_there(args: argparse.Namespace, each: Found, patch: object) -> tuple[bool, Object]:
+    message: Object = {
+        "verb": "patch",
+        "target": each.target(),
+        "patch": patch,
+        "type": args.type,
+        "subresource": args.subresource,
+        "dry_run": args.dry_run == "server",
+    }
+    _, answer = Client.of(args, "patch").call(message)
+    return answer["changed"], answer["object"]

@@ -8,11 +8,11 @@ import sys
 import time
 
 from minipod.api.timestamps import human_duration, seconds_of
+from minipod.cli.fetching import fetch_each
 from minipod.cli.options import namespace_of
 from minipod.cli.pods import SPEC_LISTS, STATUS_LISTS
 from minipod.cli.show.table import table
 from minipod.cli.values import Object
-from minipod.cli.verbs.get import fetch_each
 from minipod.errors import UsageError
 
 SHORT_ID = 12

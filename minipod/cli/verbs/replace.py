@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from minipod.cli.applying import Results, add_output, send, show_here
+from minipod.cli.applying import Results, send, show_here
 from minipod.cli.manifest_options import add_dry_run, add_manifests, add_validate, texts_of
+from minipod.cli.show import formats
 from minipod.cli.verbs.apply import add_force, force_of
 from minipod.errors import UsageError
 
@@ -16,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "they are deleted and created again: the way to change a pod."
     )
     add_manifests(parser)
-    add_output(parser)
+    formats.configure(parser)
     add_dry_run(parser)
     add_validate(parser)
     add_force(parser, "delete what is there, wait until it is gone, create again")

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 from minipod.cli import run_image
-from minipod.cli.applying import Results, add_output, show_here
+from minipod.cli.applying import Results, show_here
 from minipod.cli.client import AgentLostError, Client, Request
 from minipod.cli.manifest_options import add_dry_run, add_manifests, add_validate, texts_of
 from minipod.cli.options import duration_s
 from minipod.cli.patience import peer_pid
 from minipod.cli.service import Service
+from minipod.cli.show import formats
 from minipod.cli.values import TYPE_CHECKING, Object
 from minipod.errors import INTERRUPTED, NEGATIVE, SUCCESS, MinipodError, UsageError
 
@@ -57,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="D", help="with -d, how long to wait for --until: 30s, 5m (default: for ever)"
     )
     parser.add_argument("--replace", action="store_true", help="end pods that have the same names first")
-    add_output(parser)
+    formats.configure(parser)
     add_dry_run(parser)
     add_validate(parser)
     run_image.configure(parser)

@@ -1,4 +1,4 @@
-"""`minipod wait` (layer 6): waits for a condition of pods, driven by the agent's watch."""
+"""`minipod wait` (layer 6): waits for a condition of objects, driven by the agent's watch."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import argparse
 import time
 from collections.abc import Callable
 
+from minipod.cli import wanted as selection
 from minipod.cli.client import Client, RemoteError
-from minipod.cli.options import duration_s, namespace_of, pod_names
-from minipod.cli.show import jsonpath
+from minipod.cli.fetching import fetch
+from minipod.cli.manifest_options import is_given
+from minipod.cli.options import duration_s
+from minipod.cli.results import Results
+from minipod.cli.show import formats, jsonpath
 from minipod.cli.values import Object
+from minipod.cli.wanted import Found, Wanted
 from minipod.cli.watching import LISTED, Watching
-from minipod.errors import NotFoundError, UsageError
+from minipod.errors import MinipodError, NotFoundError, UsageError
 
 Check = Callable[[Object | None], bool]
-"""Whether the wait is over, for the pod as it is now (None: there is none)."""
+"""Whether the wait is over, for the object as it is now (None: there is none)."""
 
 WEEK_S = 7 * 86400.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Wait until pods are as wanted; exit status 1 when the time is up."
-    parser.add_argument("words", nargs="*", metavar="pod/NAME…", help="pod/NAME… or pod NAME…")
+    parser.description = "Wait until objects are as wanted; exit status 1 when the time is up."
+    parser.add_argument("words", nargs="*", metavar="KIND/NAME…", help="pod/NAME…, pod NAME… or another kind")
     parser.add_argument(
         "--for",
         dest="wanted",
@@ -30,48 +35,97 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="condition=Ready[=False], delete, create or jsonpath='{.status.phase}'[=Running]; each of several",
     )
     parser.add_argument("--timeout", default="30s", metavar="D", help="how long (30s); 0: look once, negative: a week")
-    parser.add_argument("--all", action="store_true", help="all pods of the namespace")
-    parser.add_argument("-l", "--selector", metavar="KEY=VALUE,…", help="the pods with these labels")
+    selection.add_files(parser)
+    selection.add_selectors(parser)
+    selection.add_all(parser)
+    formats.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if not args.wanted:
         raise UsageError("--for: which condition? use for example --for=condition=Ready")
     checks = [checker(wanted) for wanted in args.wanted]
-    missing_is_fine = all(fine for _, fine in checks)
+    if not args.words and not is_given(args):
+        raise UsageError("wait: which objects? use for example: minipod wait --for=condition=Ready pod/NAME")
+    asked = selection.wanted(args, args.words, "wait")
     timeout_s = duration_s(args.timeout)
-    deadline = time.monotonic() + (WEEK_S if timeout_s < 0 else timeout_s)
-    client = Client.of(args, "wait")
-    names = wanted_names(args)
-    failures: list[Exception] = []
-    for name in names:
+    waiting = Waiting(args, time.monotonic() + (WEEK_S if timeout_s < 0 else timeout_s), once=timeout_s == 0)
+    words = [wanted.lower() for wanted in args.wanted]
+    failures: list[MinipodError] = []
+    for each in waiting.named(asked, for_create="create" in words, for_delete="delete" in words):
         try:
-            for (check, _), wanted in zip(checks, args.wanted, strict=True):
-                wait_for(client, namespace_of(args), name, check, missing_is_fine, deadline, timeout_s == 0)
-                done = "deleted" if wanted.lower() == "delete" else "condition met"
-                print(f"pod/{name} {done}", flush=True)
-        except RemoteError as error:
+            for check, missing_is_fine in checks:
+                waiting.wait(each, check, missing_is_fine)
+        except (RemoteError, NotFoundError) as error:
             failures.append(error)
     if failures:
         raise RemoteError("; ".join(map(str, failures)), 1)
     return 0
 
 
-def wanted_names(args: argparse.Namespace) -> list[str]:
-    if not (args.all or args.selector):
-        names = pod_names(args.words, "wait")
-        if not names:
-            raise UsageError("arguments in resource/name form must be given: use for example pod/NAME")
-        return names
-    from minipod.cli.verbs.get import fetch
+class Waiting:
+    """`deadline`: of time.monotonic, for all together. `once`: look and do not wait."""
 
-    if pod_names(args.words or ["pods"], "wait"):
-        raise UsageError("name cannot be provided when --all or a selector is specified")
-    message = {"verb": "get", "kind": "pods", "namespace": namespace_of(args), "name": None, "output": "object"}
-    names = [pod["metadata"]["name"] for pod in fetch(args, {**message, "selector": args.selector or ""})]
-    if not names:
-        raise NotFoundError("no matching resources found")
-    return names
+    def __init__(self, args: argparse.Namespace, deadline: float, once: bool) -> None:
+        self._args = args
+        self._client = Client.of(args, "wait")
+        self._deadline = deadline
+        self._once = once
+        self._results = Results(args)
+
+    def named(self, asked: list[Wanted], for_create: bool, for_delete: bool) -> list[Wanted]:
+        """Each object by its name. Raises NotFoundError where selectors leave none, UsageError."""
+        found: list[Wanted] = []
+        for each in asked:
+            found += [each] if each.name else self._selected(each, for_create)
+        if not found and not for_delete:
+            raise NotFoundError("no matching resources found")
+        return found
+
+    def _selected(self, each: Wanted, for_create: bool) -> list[Wanted]:
+        """Those that the selectors leave; with --for=create the first that comes is waited for."""
+        message = selection.message_of(self._args, each)
+        found = [Found(each.kind, thing) for thing in fetch(self._args, message)]
+        if not found and for_create and not self._once:
+            with Watching(self._client, message) as watch:
+                while (event := watch.next(self._deadline)) is not None:
+                    if event["type"] in ("ADDED", "MODIFIED"):
+                        found = [Found(each.kind, event["object"])]
+                        break
+                else:
+                    raise RemoteError("timed out waiting for the condition", 1)
+        return [Wanted(thing.kind, thing.namespace, thing.name) for thing in found]
+
+    def wait(self, each: Wanted, check: Check, missing_is_fine: bool) -> None:
+        """Returns when `check` holds. Raises NotFoundError, RemoteError when the time is up."""
+        where = f"{each.kind.plural}/{each.name}"
+        missing = f'{each.kind.plural} "{each.name}" not found'
+        message = {**selection.message_of(self._args, each), "selector": "", "field_selector": ""}
+        with Watching(self._client, message) as watch:
+            first = thing = first_look(watch)
+            if check(thing):
+                self._met(each, thing)
+                return
+            if thing is None and not missing_is_fine:
+                raise NotFoundError(missing)
+            if self._once:
+                raise RemoteError(f"condition not met for {where}", 1)
+            while True:
+                event = watch.next(self._deadline)
+                if event is None:
+                    raise RemoteError(f"timed out waiting for the condition on {where}", 1)
+                uid = first["metadata"]["uid"] if first else None
+                gone = event["type"] == "DELETED" or (uid is not None and event["object"]["metadata"]["uid"] != uid)
+                if check(None if gone else event["object"]):
+                    self._met(each, event["object"])
+                    return
+                if gone and not missing_is_fine:
+                    raise NotFoundError(missing)
+
+    def _met(self, each: Wanted, thing: Object | None) -> None:
+        """As kubectl, nothing is printed of what had gone before."""
+        if thing is not None:
+            self._results.show(each.kind, thing, "condition met")
 
 
 def checker(wanted: str) -> tuple[Check, bool]:
@@ -142,33 +196,8 @@ def split_expression(text: str) -> tuple[str, str | None]:
     return expression, value
 
 
-def wait_for(
-    client: Client, namespace: str, name: str, check: Check, missing_is_fine: bool, deadline: float, once: bool
-) -> None:
-    """Return when `check` holds. Raises NotFoundError, RemoteError when the time is up."""
-    message = {"verb": "get", "kind": "pods", "namespace": namespace, "name": name, "output": "object"}
-    with Watching(client, message) as watch:
-        pod = first_look(watch)
-        if check(pod):
-            return
-        if pod is None and not missing_is_fine:
-            raise NotFoundError(f'pods "{name}" not found')
-        if once:
-            raise RemoteError(f"condition not met for pods/{name}", 1)
-        uid = pod["metadata"]["uid"] if pod else None
-        while True:
-            event = watch.next(deadline)
-            if event is None:
-                raise RemoteError(f"timed out waiting for the condition on pods/{name}", 1)
-            gone = event["type"] == "DELETED" or (uid is not None and event["object"]["metadata"]["uid"] != uid)
-            if check(None if gone else event["object"]):
-                return
-            if gone and not missing_is_fine:
-                raise NotFoundError(f'pods "{name}" not found')
-
-
 def first_look(watch: Watching) -> Object | None:
-    """The pod as it is at the beginning; None where there is none."""
+    """The object as it is at the beginning; None where there is none."""
     pod: Object | None = None
     while (event := watch.next()) is not None and event["type"] != LISTED:
         pod = event["object"]

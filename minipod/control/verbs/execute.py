@@ -13,7 +13,7 @@ import msgspec
 
 from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
-from minipod.agent.specs import containers
+from minipod.api.container_names import listed, not_valid
 from minipod.api.types import Pod
 from minipod.control.verbs.requests import converted
 from minipod.control.wire import Connection, Message
@@ -95,11 +95,11 @@ def running(state: model.PodState, name: str) -> model.Run:
 
 
 def _run(state: model.PodState, name: str) -> model.Run | None:
-    known = [container.name for container in containers(state.pod)]
-    if name not in state.containers and name not in known:
-        raise NotFoundError(
-            f"container {name} is not valid for pod {state.pod.metadata.name}: it has {', '.join(known)}"
-        )
+    spec = state.pod.spec
+    by_kind = (spec.containers, spec.init_containers, spec.ephemeral_containers)
+    names = [[container.name for container in each] for each in by_kind]
+    if name not in state.containers and not any(name in each for each in names):
+        raise NotFoundError(not_valid(name, state.pod.metadata.name, listed(*names)))
     return state.containers[name].run if name in state.containers else None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from minipod.agent.node import Node
 from minipod.agent.objects.claims import Claims
 from minipod.agent.pods.worker import PodWorker
+from minipod.agent.registry.registry import Registry
 from minipod.agent.registry.selection import Selection
 from minipod.api.kinds import Kind
 from minipod.control.verbs.requests import or_gone
@@ -34,6 +35,22 @@ async def forgotten(worker: PodWorker, connection: Connection) -> bool:
     return True
 
 
+def would_delete(
+    registry: Registry, connection: Connection, kind: Kind, namespace: str, names: Sequence[str]
+) -> dict[str, Any]:
+    """A dry run. Raises NotFoundError for what is not there."""
+    missing: list[str] = []
+    for name in dict.fromkeys(names):
+        try:
+            registry.get(kind, kind.place(namespace), name)
+            connection.send({"event": "deleted", "name": name})
+        except NotFoundError as error:
+            missing.append(str(error))
+    if missing:
+        raise NotFoundError("; ".join(missing))
+    return {}
+
+
 class DeleteObjects:
     """One `delete` request. Objects in use are removed once they are free; the answer waits for that, as in kubectl."""
 
@@ -42,7 +59,7 @@ class DeleteObjects:
         self._claims = claims
         self._connection = connection
 
-    async def answer(self, kind: Kind, namespace: str, names: Sequence[str]) -> dict[str, Any]:
+    async def answer(self, kind: Kind, namespace: str, names: Sequence[str], *, wait: bool) -> dict[str, Any]:
         """Deletes all that can be deleted, then reports the others, as kubectl does."""
         going: list[Any] = []
         missing: list[str] = []
@@ -55,7 +72,7 @@ class DeleteObjects:
             except ConflictError as error:
                 conflicts.append(str(error))
         for thing in going:
-            if await or_gone(self._connection, self.gone(thing)) is None:
+            if wait and await or_gone(self._connection, self.gone(thing)) is None:
                 return {}
             self._connection.send({"event": "deleted", "name": thing.metadata.name})
         if conflicts:  # a client may ignore missing objects, but not these

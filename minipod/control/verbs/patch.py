@@ -57,15 +57,15 @@ def patch(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
 
     if not request.subresource:
         done = update_data(node.registry, kind, request.target, change, dry_run=request.dry_run)
-        return {"changed": done.changed}
+        return {"changed": done.changed, "object": done.object}
     if kind is not POD:
-        raise UsageError(f"patch: {kind.plural} have no subresource {request.subresource}")
+        raise UsageError(f"patch: {kind.plural} have no subresource {request.subresource} that can be patched")
     worker = _worker(pods, request.target)
     new = decoded_object(POD, request.target.name, change(as_data(worker.pod)))
     check_preconditions(POD, worker.pod, with_own(Preconditions(), new, worker.pod))
     if request.dry_run:
-        return {"changed": new != worker.pod}
-    return {"changed": True, **SUBRESOURCES[request.subresource](node, pods, worker, new)}
+        return {"changed": new != worker.pod, "object": new}
+    return {"changed": True, "object": new, **SUBRESOURCES[request.subresource](node, pods, worker, new)}
 
 
 def _worker(pods: Pods, target: Target) -> PodWorker:

@@ -12,6 +12,7 @@ from minipod.agent.pods import resizing
 from minipod.agent.pods.table import Pods
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.registry import refuse
+from minipod.api.container_names import not_valid
 from minipod.api.defaults import defaulted
 from minipod.api.types import Container, Pod, PodSpec, ResourceRequirements
 from minipod.api.validation import validate_pod_resize
@@ -40,7 +41,9 @@ async def resize(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
     worker = pods.current(request.namespace, request.pod)
     old = worker.pod
     wanted = typed("Pod", worker.name, ResourceRequirements, {"requests": request.requests, "limits": request.limits})
-    return request_resize(node, pods, worker, replace(old, spec=_resized(old.spec, request.container, wanted)))
+    return request_resize(
+        node, pods, worker, replace(old, spec=_resized(old.metadata.name, old.spec, request.container, wanted))
+    )
 
 
 def request_resize(node: Node, pods: Pods, worker: PodWorker, new: Pod) -> dict[str, Any]:
@@ -58,12 +61,12 @@ def request_resize(node: Node, pods: Pods, worker: PodWorker, new: Pod) -> dict[
     return {"changed": True, "reason": resizing.PENDING if reason else "", "message": words}
 
 
-def _resized(spec: PodSpec, container: str | None, wanted: ResourceRequirements) -> PodSpec:
+def _resized(pod: str, spec: PodSpec, container: str | None, wanted: ResourceRequirements) -> PodSpec:
     if container is None:
         return replace(spec, resources=_merged(spec.resources or ResourceRequirements(), wanted))
     names = [container.name for container in (*spec.init_containers, *spec.containers)]
     if container not in names:
-        raise NotFoundError(f"container {container} is not valid for the pod: it has {', '.join(names)}")
+        raise NotFoundError(not_valid(container, pod, ", ".join(names)))
 
     def each(containers: tuple[Container, ...]) -> tuple[Container, ...]:
         return tuple(

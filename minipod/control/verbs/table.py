@@ -20,7 +20,7 @@ from minipod.control.verbs.gc import collect
 from minipod.control.verbs.halt import halt
 from minipod.control.verbs.listing import Get, GetRequest
 from minipod.control.verbs.metadata import change_metadata
-from minipod.control.verbs.objects import DeleteObjects, forgotten
+from minipod.control.verbs.objects import DeleteObjects, forgotten, would_delete
 from minipod.control.verbs.requests import converted, or_gone
 from minipod.control.verbs.roots import send_root
 from minipod.control.verbs.run import Run
@@ -29,11 +29,15 @@ from minipod.errors import NotFoundError
 
 
 class DeleteRequest(msgspec.Struct, frozen=True):
+    """`wait`: the answer comes when all are gone. `dry_run`: nothing is deleted; what is not there is an error."""
+
     names: list[str]
     kind: str = "pods"
     namespace: str = "default"
     grace_period: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
     force: bool = False
+    wait: bool = True
+    dry_run: bool = False
 
 
 class GcRequest(msgspec.Struct, frozen=True):
@@ -159,9 +163,11 @@ class Verbs:
         """Deletes all that exist, concurrently; reports those that do not exist at the end, as kubectl does."""
         wanted = converted(request, DeleteRequest)
         kind = kind_wanted(wanted.kind, "delete")
+        if wanted.dry_run:
+            return would_delete(self._node.registry, connection, kind, wanted.namespace, wanted.names)
         if kind.name != "Pod":
             deletion = DeleteObjects(self._node, self._claims, connection)
-            return await deletion.answer(kind, wanted.namespace, wanted.names)
+            return await deletion.answer(kind, wanted.namespace, wanted.names, wait=wanted.wait)
         grace_s = 0 if wanted.force and wanted.grace_period is None else wanted.grace_period
         going: list[PodWorker] = []
         missing: list[str] = []
@@ -176,7 +182,7 @@ class Verbs:
             except NotFoundError as error:
                 missing.append(str(error))
         for worker in going:
-            if await or_gone(connection, forgotten(worker, connection)) is None:
+            if wanted.wait and await or_gone(connection, forgotten(worker, connection)) is None:
                 return {}
             connection.send({"event": "deleted", "name": worker.name})
         if missing:
