@@ -16,9 +16,9 @@ UNKNOWN = "<unknown>"
 
 
 def age(timestamp: str | None, now: float) -> str:
-    """How long ago, in the words of kubectl's AGE column. Whole seconds count, also of a time that has microseconds."""
+    """How long ago, in the words of kubectl's AGE column."""
     seconds = seconds_of(timestamp)
-    return UNKNOWN if seconds is None else human_duration(now - seconds // 1)
+    return UNKNOWN if seconds is None else human_duration(now - seconds)
 
 
 # -- pods ------------------------------------------------------------

@@ -12,6 +12,7 @@ import msgspec
 
 from minipod.api import columns
 from minipod.api.columns import age
+from minipod.api.timestamps import seconds_of, timestamp
 from minipod.api.types import (
     ConfigMap,
     Event,
@@ -99,12 +100,18 @@ def _namespace(namespace: Namespace, now: float) -> list[str]:
     return [namespace.metadata.name, namespace.status.phase, age(namespace.metadata.creation_timestamp, now)]
 
 
+def _second(text: str | None) -> str | None:
+    """The scheduler counts microseconds where all others count seconds: their ages would run backwards."""
+    seconds = seconds_of(text)
+    return None if seconds is None else timestamp(seconds)
+
+
 def _event(thing: Event, now: float) -> list[str]:
     subject, series = thing.involved_object, thing.series
-    first = age(thing.first_timestamp or thing.event_time, now)
+    first = age(thing.first_timestamp or _second(thing.event_time), now)
     last, count = age(thing.last_timestamp, now) if thing.last_timestamp else first, thing.count or 1
     if series is not None:
-        last, count = age(series.last_observed_time, now), series.count
+        last, count = age(_second(series.last_observed_time), now), series.count
     source = thing.source.component or thing.reporting_component
     place = thing.source.host or thing.reporting_instance
     return [

@@ -45,7 +45,7 @@ TABLE = (
     Foreign("--insecure-skip-tls-verify-backend", "logs are files on this host", "logs", takes=False),
     Foreign("--pod-running-timeout", "a pod that is named is not waited for, as in kubectl", "exec attach"),
     Foreign("--retries", "no network is between, so no copy ends early", "cp"),
-    Foreign("--cached", "nobody is asked: the kinds are minipod's own", "api-resources", takes=False),
+    Foreign("--cached", "no server is asked: the kinds are minipod's own", "api-resources", takes=False),
     Foreign("--concurrency", "objects are compared one after the other, in the order of the manifest", "diff"),
     Foreign("-s --server", _SOCKET, accepted=False),
     Foreign("--token --username --password --as --as-group --as-uid --as-user-extra", _SOCKET, accepted=False),
