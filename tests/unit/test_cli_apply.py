@@ -83,7 +83,7 @@ WRONG: tuple[tuple[str, str], ...] = (
     ("apply -f x --cascade=maybe", "argument --cascade: invalid choice: 'maybe'"),
     ("apply -f x -k y", "only one of -f or -k can be specified"),
     ("apply -k /nonexistent", "-k /nonexistent: not a directory"),
-    ("apply -f x -o wide", "unable to match a printer suitable for the output format "wide""),
+    ("apply -f x -o wide", 'unable to match a printer suitable for the output format "wide"'),
     ("apply -f x -o xml", 'unable to match a printer suitable for the output format "xml"'),
     ("replace -f x --grace-period=3", "--grace-period must have --force specified"),
     ("replace -f x --timeout=3s", "--timeout must have --force specified"),
