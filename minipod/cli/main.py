@@ -25,7 +25,7 @@ def usage() -> str:
         "Usage: minipod COMMAND [options]",
     ]
     lines += ["", "Commands:"]
-    lines += [f"  {verb:<12}{text}" for verb, text in VERBS.items()]
+    lines += [f"  {verb:<14}{text}" for verb, text in VERBS.items()]
     lines += [
         "",
         "Global options:",

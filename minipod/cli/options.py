@@ -128,7 +128,7 @@ class Parser(argparse.ArgumentParser):
 
 def load_verb(verb: str) -> VerbModule:
     """The module of a verb."""
-    module: VerbModule = importlib.import_module(f"minipod.cli.verbs.{verb}")
+    module: VerbModule = importlib.import_module(f"minipod.cli.verbs.{verb.replace('-', '_')}")
     return module
 
 

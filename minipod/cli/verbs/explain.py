@@ -11,24 +11,20 @@ if TYPE_CHECKING:
     from minipod.api.schema import Field, Shape
     from minipod.api.types import Object
 
-_NAMES = {
-    "po": "Pod",
-    "cm": "ConfigMap",
-    "pv": "PersistentVolume",
-    "pvc": "PersistentVolumeClaim",
-    "ev": "Event",
-    "no": "Node",
-    "ns": "Namespace",
-}
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Describe an object's fields: type, values, default, and whether minipod supports them."
     parser.add_argument("field", metavar="KIND[.FIELD…]", help="for example pod.spec.containers.ports")
-    parser.add_argument("--recursive", action="store_true", help="list the fields of the fields too")
+    parser.add_argument("-R", "--recursive", action="store_true", help="list the fields of the fields too")
+    parser.add_argument("--api-version", metavar="V", help="v1, the only one: another is an error")
+    parser.add_argument("-o", "--output", metavar="FORMAT", help="plaintext, the only one: another is an error")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.api_version not in (None, "v1"):
+        raise UsageError(f"explain: there is no version {args.api_version} here; there is v1")
+    if args.output not in (None, "plaintext"):
+        raise UsageError(f"explain: -o {args.output}: there is plaintext")
     print("\n".join(explained(args.field, args.recursive)))
     return 0
 
@@ -57,14 +53,13 @@ def explained(path: str, recursive: bool = False) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _kind(name: str, known: list[str]) -> str:
-    folded = name.lower()
-    for kind in known:
-        if folded in (kind.lower(), kind.lower() + "s"):
-            return kind
-    if folded in _NAMES:
-        return _NAMES[folded]
-    raise UsageError(f'explain: there is no kind "{name}"; there are {", ".join(known)}')
+def _kind(word: str, known: list[str]) -> str:
+    from minipod.api.kinds import kind_of_word
+
+    kind = kind_of_word(word)
+    if kind is None:
+        raise UsageError(f'explain: there is no kind "{word}"; there are {", ".join(known)}')
+    return kind.name
 
 
 def _field(struct: type[Object], name: str, path: str) -> Field:
