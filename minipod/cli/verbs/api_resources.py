@@ -11,8 +11,6 @@ from minipod.errors import UsageError
 
 READ = ("get", "list", "watch")
 WRITE = ("create", "delete", "get", "list", "patch", "update", "watch")
-#: of kinds that users do not create: what can be done with them nevertheless
-_OTHER = {"Node": ("get", "list", "patch", "update", "watch"), "Event": ("delete", *READ)}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +57,7 @@ def is_wanted(args: argparse.Namespace, kind: Kind) -> bool:
 
 
 def verbs_of(kind: Kind) -> tuple[str, ...]:
-    return WRITE if not kind.refused else _OTHER[kind.name]
+    return READ if kind.refused else WRITE
 
 
 def categories_of(kind: Kind) -> tuple[str, ...]:

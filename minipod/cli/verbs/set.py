@@ -14,7 +14,7 @@ from minipod.cli.show import formats
 from minipod.cli.values import Object
 from minipod.cli.verbs.label import in_manifests
 from minipod.cli.wanted import Found
-from minipod.errors import ConflictError, UsageError
+from minipod.errors import ConflictError, ManifestError, UsageError
 
 DONE = {"image": "image updated", "env": "env updated", "resources": "resource requirements updated"}
 #: options of one of them alone
@@ -151,6 +151,10 @@ def sent(args: argparse.Namespace, what: str, each: Found, after: Object) -> Obj
         "subresource": "resize" if what == "resources" else "",
         "dry_run": args.dry_run == "server",
     }
-    _, answer = Client.of(args, "set").call(message)
+    try:
+        _, answer = Client.of(args, "set").call(message)
+    except ManifestError as error:
+        words = f"minipod set {' '.join(args.words)} --dry-run=client -o yaml | minipod replace --force -f -"
+        raise ManifestError(f"{error}; to end the pod and start the changed one: {words}", error.errors) from None
     thing: Object = answer["object"]
     return thing
