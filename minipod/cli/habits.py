@@ -60,7 +60,6 @@ _VOLUME = "minipod apply -f FILE with a PersistentVolumeClaim; minipod get pvc,p
 
 #: words typed -> what to type, or why there is no such thing
 HINTS: dict[str, str] = {
-    "api-versions": "v1 is the only one; minipod explain KIND shows its fields",
     "auth": "root may do everything, other users nothing: there are no roles; minipod check shows what works here",
     "autoscale": _ONE,
     "build": _BUILD,
