@@ -44,6 +44,7 @@ def write(tmp_path: Path) -> Write:
     return manifest
 
 
+SLOW = f"{60 * SLOWNESS:g}s"
 IDLE = "trap 'exit 0' TERM; echo idle; sleep 1000 & wait"
 
 
@@ -265,3 +266,27 @@ def test_a_stopped_agent_is_given_up_after_the_timeout_and_works_on_once_it_is_c
         f"still waiting for the agent (process {pid}): get pods; {remedy}\n"
     )
     node("get", "pods")
+
+
+def test_a_pod_is_changed_compared_and_restarted_as_with_kubectl(node: Node, write: Write) -> None:
+    path = write("web", IDLE, restart_policy="Always", terminationGracePeriodSeconds=1)
+    node("apply", "-f", path)
+    node("wait", "--for=condition=Ready", "-f", path, "--timeout", SLOW)
+    first = node.pod("web")["metadata"]["uid"]
+    assert node("diff", "-f", path).stdout == ""
+    assert node("label", "-f", path, "tier=front").stdout == "pod/web labeled\n"
+    assert node("set", "image", "pod/web", "c0=busybox:latest").stdout == "pod/web image updated\n"
+    changed = node("diff", "-f", path, check=False)
+    assert (changed.returncode, "-    image: busybox:latest\n+    image: busybox\n" in changed.stdout) == (1, True)
+    refused = node("set", "env", "pod/web", "A=b", check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("the same with --dry-run=client -o yaml | minipod replace --force -f -\n")
+    assert node("rollout", "restart", "pod/web").stdout == "pod/web restarted: deleted and created again\n"
+    node("wait", "--for=condition=Ready", "pod", "-l", "tier=front", "--timeout", SLOW)
+    again = node.pod("web")
+    assert again["metadata"]["uid"] != first
+    assert again["spec"]["containers"][0]["image"] == "busybox:latest"
+    template = '{{range .items}}{{.kind}}/{{.metadata.name}} {{(index .spec.containers 0).image}}{{"\\n"}}{{end}}'
+    assert node("get", "all", "-o", f"go-template={template}").stdout == "Pod/web busybox:latest\n"
+    assert node("delete", "pods", "--all", "--wait=false").stdout == 'pod "web" deleted from default namespace\n'
+    node("wait", "--for=delete", "pod/web", "--timeout", SLOW)

@@ -154,7 +154,7 @@ def sent(args: argparse.Namespace, what: str, each: Found, after: Object) -> Obj
     try:
         _, answer = Client.of(args, "set").call(message)
     except ManifestError as error:
-        words = f"minipod set {' '.join(args.words)} --dry-run=client -o yaml | minipod replace --force -f -"
-        raise ManifestError(f"{error}; to end the pod and start the changed one: {words}", error.errors) from None
+        remedy = "the same with --dry-run=client -o yaml | minipod replace --force -f -"
+        raise ManifestError(f"{error}; to end the pod and start the changed one: {remedy}", error.errors) from None
     thing: Object = answer["object"]
     return thing
