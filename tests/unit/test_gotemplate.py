@@ -57,3 +57,19 @@ def test_a_template_comes_from_a_file_and_shows_a_list(tmp_path: Path, capfd: py
         "error: /nope: no such file or directory",
         "error: template format specified but no template given",
     ]
+
+
+def test_bytes_of_a_secret_come_out_as_they_are(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    secret = {"kind": "Secret", "metadata": {"name": "s", "namespace": "default"}, "data": {"k": "/wD+gA=="}}
+    with fake_agent(tmp_path) as agent:
+        agent.serve_pods(secret)
+        template = "go-template={{.data.k | base64decode}}{{len (base64decode .data.k)}}"
+        assert minipod_command(agent.paths, "get", "secret", "s", "-o", template) == 0
+    assert capfdbinary.readouterr().out == b"\xff\x00\xfe\x804"
+
+
+def test_no_template_takes_all_memory_or_the_stack() -> None:
+    for nested in ("{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "{{if .}}" * 3000 + "{{end}}" * 3000):
+        with pytest.raises(UsageError, match="nested too deeply"):
+            Template(nested).render({"a": 1})
+    assert Template('{{printf "%9999999999d|%.99999999f" 1 2.0}}').render({}) == "%!(BADWIDTH)1|%!(BADPREC)2"

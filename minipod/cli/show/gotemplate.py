@@ -34,6 +34,8 @@ class Template:
             self._nodes = parse(text, {*FUNCTIONS, *LAZY})
         except TemplateError as error:
             raise UsageError(f"error parsing template {text}, {error}") from None
+        except RecursionError:
+            raise UsageError("error parsing template: nested too deeply") from None
 
     def render(self, data: Any) -> str:
         """The text. Raises UsageError where Go's would stop."""
@@ -42,6 +44,8 @@ class Template:
             return _Run(self._text, self._allow_missing, data).nodes(self._nodes, data)
         except TemplateError as error:
             raise UsageError(f"error executing template {quoted(self._text)}: {error}") from None
+        except RecursionError:
+            raise UsageError(f"error executing template {quoted(self._text)}: nested too deeply") from None
 
 
 def _typed(value: Any) -> Any:

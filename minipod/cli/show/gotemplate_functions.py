@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from minipod.cli.values import Any
 
 MANY = 1000
+_WIDEST = 1_000_000  # fmt refuses what is wider
 
 
 class CallError(Exception):
@@ -36,6 +37,11 @@ class Function:
     of: Callable[..., Any]
     least: int
     most: int
+
+
+def encoded(text: str) -> bytes:
+    """A string of Go's is bytes: what was decoded from base64 need not be UTF-8."""
+    return text.encode(errors="surrogateescape")
 
 
 def is_true(value: Any) -> bool:
@@ -82,7 +88,7 @@ def _float(value: float) -> str:
 
 def _length(value: Any) -> int:
     if isinstance(value, str):
-        return len(value.encode())
+        return len(encoded(value))
     if isinstance(value, (list, dict)):
         return len(value)
     if value is None or value is MISSING:
@@ -105,7 +111,7 @@ def _index(item: Any, *keys: Any) -> Any:
                 )
             item = item.get(key)
         elif isinstance(item, (list, str)):
-            sequence = item.encode() if isinstance(item, str) else item
+            sequence = encoded(item) if isinstance(item, str) else item
             item = sequence[_place(key, len(sequence), inclusive=False)]
         else:
             raise CallError(f"can't index item of type {type_of(item)}")
@@ -131,14 +137,14 @@ def _slice(item: Any, *keys: Any) -> Any:
         raise CallError(f"can't slice item of type {type_of(item)}")
     if isinstance(item, str) and len(keys) == 3:
         raise CallError("cannot 3-index slice a string")
-    sequence = item.encode() if isinstance(item, str) else item
+    sequence = encoded(item) if isinstance(item, str) else item
     bounds = [_place(key, len(sequence), inclusive=True) for key in keys]
     start = bounds[0] if bounds else 0
     end = bounds[1] if len(bounds) > 1 else len(sequence)
     if start > end:
         raise CallError(f"invalid slice index: {start} > {end}")
     part = sequence[start:end]
-    return part.decode(errors="replace") if isinstance(part, bytes) else part
+    return part.decode(errors="surrogateescape") if isinstance(part, bytes) else part
 
 
 def _kind(value: Any) -> str:
@@ -174,7 +180,7 @@ def _less(first: Any, second: Any) -> bool:
     _check_same(first, second)
     if isinstance(first, bool):
         raise CallError("invalid type for comparison")
-    return bool(first.encode() < second.encode() if isinstance(first, str) else first < second)
+    return bool(encoded(first) < encoded(second) if isinstance(first, str) else first < second)
 
 
 def _print(*values: Any) -> str:
@@ -198,6 +204,9 @@ def _printf(format_: Any, *values: Any) -> str:
             return "%"
         if not rest:
             return f"%!{found['verb']}(MISSING)"
+        for part, fault in (("width", "BADWIDTH"), ("precision", "BADPREC")):
+            if len(found[part] or "") > len(str(_WIDEST)) or int(found[part] or 0) > _WIDEST:
+                return f"%!({fault}){text_of(rest.pop(0))}"
         return _padded(_verb(found["verb"], found["precision"], found["flags"], rest.pop(0)), found)
 
     text = re.sub(r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?:\.(?P<precision>\d*))?(?P<verb>.)", shown, format_)
@@ -225,7 +234,7 @@ def _verb(verb: str, precision: str | None, flags: str, value: Any) -> str:
     if verb in "dxXob" and is_integer:
         return sign + format(value, verb)
     if verb == "x" and isinstance(value, str):
-        return value.encode().hex()
+        return encoded(value).hex()
     if verb in "feEgG" and isinstance(value, float):
         if verb == "g" and digits is None:
             return sign + text_of(value)
@@ -279,7 +288,9 @@ def _base64decode(value: Any) -> str:
             raise CallError("invalid value; expected string")
         raise CallError(f"wrong type for value; expected string; got {type_of(value)}")
     try:
-        return base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True).decode(errors="replace")
+        return base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True).decode(
+            errors="surrogateescape"
+        )
     except binascii.Error:
         bad = re.search(r"[^A-Za-z0-9+/]", value.rstrip("="))
         at = bad.start() if bad else len(value)

@@ -49,7 +49,10 @@ def write_exact(text: str) -> None:
     """What a program asked for character by character (jsonpath). A terminal is no program."""
     if sys.stdout.isatty():
         sys.stdout.write(text)
-    else:
+        return
+    try:
+        write(1, text.encode(errors="surrogateescape"))  # bytes of a secret need not be UTF-8
+    except UnicodeEncodeError:
         write_painted(text)
 
 
