@@ -298,4 +298,11 @@ ROWS: dict[str, Shown | str] = {
     "api-resources --api-group": ("api-resources", "--api-group apps"),
     "explain --api-version": ("explain pod", "--api-version apps/v1"),
     "explain --output": ("explain pod", "-o wide"),
+    "kubeconfig --path": ("kubeconfig", "--path"),
+    "kubeconfig --server": ("kubeconfig", "--server https://other:1"),
+    "kubeconfig --user": ("kubeconfig", "--user ada"),
+    "kubeconfig --group": ("kubeconfig --user ada", "--group team"),
+    "serve --listen": ("serve", "--listen 127.0.0.1:1"),
+    "serve --tls-san": ("serve", "--tls-san other"),
+    "serve --token-file": ("serve", "--token-file tokens"),
 }

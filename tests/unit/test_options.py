@@ -119,6 +119,8 @@ def test_no_option_is_accepted_without_effect(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("os.execv", lambda _path, command: print(command))  # serve and kubeconfig end so
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     without: list[str] = []
     with fake_agent(tmp_path / "host") as agent:
         serve(agent)
