@@ -51,9 +51,11 @@ def write_exact(text: str) -> None:
         sys.stdout.write(text)
         return
     try:
-        write(1, text.encode(errors="surrogateescape"))  # bytes of a secret need not be UTF-8
-    except UnicodeEncodeError:
-        write_painted(text)
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a secret, which need not be UTF-8
+        write(1, text.encode(errors="surrogateescape"))
+        return
+    write_painted(text)
 
 
 def write(fd: int, data: bytes) -> None:
