@@ -305,4 +305,5 @@ ROWS: dict[str, Shown | str] = {
     "serve --listen": ("serve", "--listen 127.0.0.1:1"),
     "serve --tls-san": ("serve", "--tls-san other"),
     "serve --token-file": ("serve", "--token-file tokens"),
+    **_elsewhere("../node/test_uninstall.py", "uninstall", "--dry-run --force --purge --yes"),
 }
