@@ -20,7 +20,8 @@ dpkg -i /deb/new.deb >/dev/null || exit 1
 minipod version
 minipod get pods --no-headers
 say remove
-dpkg -r minipod
+dpkg -r minipod || exit 1
+say left
 kernel
 say "after remove"
 ls -d /etc/minipod/config.toml /var/lib/minipod/minipod.db /usr/lib/minipod 2>/dev/null
