@@ -21,7 +21,7 @@ def test_there_is_a_man_page_for_every_command_with_all_of_its_options() -> None
     assert r"\fB\-\-grace\-period\fR \fIN\fR" in found["minipod-delete.1"]
     assert ".SS image pull IMAGE" in found["minipod-image.1"].replace("minipod image", "image")
     for verb in VERBS:
-        assert rf"\fBminipod\-{verb}\fR(1)" in found["minipod.1"]
+        assert rf"\fBminipod\-{verb.replace('-', chr(92) + '-')}\fR(1)" in found["minipod.1"]
 
 
 def test_groff_has_nothing_to_say_about_the_pages() -> None:
