@@ -177,7 +177,7 @@ def listens(path: str) -> bool:
 def remove_files(paths: Paths, purge: bool) -> None:
     """Raises HostError for what is mounted in there: it is not minipod's."""
     places = directories(paths, purge)
-    mounted = [place for path in places for place in mounts_below(path)]
+    mounted = [place for path in places for place in mounts_below(path) if place != path]
     if mounted:
         raise HostError(f"{mounted[0]}: is still mounted: umount {mounted[0]}, then once more")
     for path in places:
