@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from minipod.agent.node import Node
-from minipod.agent.pods.pulls import in_thread
 from minipod.errors import MinipodError
+from minipod.runtime.offload import slowly_off_loop
 
 log = logging.getLogger("minipod.agent")
 
@@ -28,7 +28,7 @@ class ImageCollector:
         while True:
             await asyncio.sleep(PERIOD_S)
             try:
-                gone = await in_thread(lambda: self._node.runtime.images.collect(high, low))
+                gone = await slowly_off_loop(self._node.runtime.images.collect, high, low)
             except (MinipodError, OSError) as error:
                 log.warning("image garbage collection: %s", error)
                 continue

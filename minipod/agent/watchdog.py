@@ -15,10 +15,12 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import minipod
+from minipod.kernel import threads
 from minipod.kernel.timer import Timer
 
 log = logging.getLogger("minipod.agent")
@@ -94,7 +96,7 @@ class Watchdog:
         """Starts the sampling thread. Called on the loop's thread."""
         self._loop_thread = threading.get_ident()
         self._timer = Timer()
-        threading.Thread(target=self._watch, name="watchdog", args=(self._timer,), daemon=True).start()
+        threads.begin(partial(self._watch, self._timer))  # without a thread nothing is sampled
         self._armed = False
 
     def close(self) -> None:

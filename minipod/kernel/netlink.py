@@ -21,6 +21,7 @@ import msgspec
 
 from minipod.kernel.netlink_messages import attribute, decode, encode, messages, split, verdict
 from minipod.kernel.process import setns
+from minipod.kernel.threads import OwnThread
 
 T = TypeVar("T")
 
@@ -208,26 +209,16 @@ def in_netns(netns: str | int, act: Callable[[], T]) -> T:
     /proc/sys/net files) goes on belonging to that namespace. Raises what `act` raises, OSError if `netns` is none.
     """
     fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC) if isinstance(netns, str) else netns
-    result: list[T] = []
-    failure: list[BaseException] = []
 
-    def run() -> None:
-        try:
-            setns(fd, CLONE_NEWNET)
-            result.append(act())
-        except BaseException as error:
-            failure.append(error)
+    def run() -> T:
+        setns(fd, CLONE_NEWNET)
+        return act()
 
     try:
-        thread = threading.Thread(target=run, name="netns")
-        thread.start()
-        thread.join()
+        return OwnThread(run).wait()
     finally:
         if isinstance(netns, str):
             os.close(fd)
-    if failure:
-        raise failure[0]
-    return result[0]
 
 
 def exists(name: str) -> bool:
@@ -249,30 +240,19 @@ def remove_link(name: str) -> None:
     The kernel answers only when every CPU has seen it (RCU, 15 to 40 ms); the link is gone after 2. The rest of the
     waiting is left to a thread. Raises OSError.
     """
-    failure: list[OSError] = []
 
     def run() -> None:
-        try:
-            with Netlink() as opened:
-                opened.apply([delete_link(name)])
-        except OSError as error:
-            failure.append(error)
-        finally:
-            _deletions.release()
+        with Netlink() as opened:
+            opened.apply([delete_link(name)])
 
     if not exists(name):
         return
     _deletions.acquire()
-    thread = threading.Thread(target=run, name=f"delete {name}")
-    try:
-        thread.start()
-    except RuntimeError:
-        _deletions.release()
-        raise
-    while exists(name) and thread.is_alive():
+    thread = OwnThread(run, at_end=_deletions.release)
+    while not thread.is_done() and exists(name):
         time.sleep(_POLL_S)
-    if failure:
-        raise failure[0]
+    if thread.is_done():
+        thread.wait()
 
 
 # ---- requests -------------------------------------------------------------------------------------------------------

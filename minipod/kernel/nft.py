@@ -10,10 +10,10 @@ import errno
 import os
 import socket
 import struct
-import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from minipod.kernel import threads
 from minipod.kernel.nft_rules import Command, Delete, Element, Message, string
 
 _NETLINK_NETFILTER = 12
@@ -165,7 +165,7 @@ class Nftables:
     def close(self) -> None:
         """Does not wait: after a deletion the kernel closes the socket only when RCU lets it (10 to 25 ms)."""
         if self._closes_slowly:
-            threading.Thread(target=self._socket.close, name="nft close").start()
+            threads.begin(self._socket.close)  # without a thread it is closed with this object
         else:
             self._socket.close()
 

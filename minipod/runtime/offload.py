@@ -15,8 +15,10 @@ import functools
 import queue
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError
 from typing import Any, ParamSpec, TypeVar
+
+from minipod.kernel.threads import until_there_is_memory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +36,8 @@ class _Answer(Future[T]):
     """The result of a piece of work. The event loop learns of it by a callback, which may find no memory."""
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        super().add_done_callback(functools.partial(_until_there_is_memory, fn))
+        """It is called in a thread of the pool: what waits for the report would wait for ever."""
+        super().add_done_callback(functools.partial(until_there_is_memory, fn))
 
 
 class _Worker:
@@ -49,7 +52,7 @@ class _Worker:
         self.ended = False
 
 
-class Pool(Executor):
+class Pool:
     """Daemon threads, started when none is idle. `submit` and `relieve` are for the event loop's thread.
 
     The loop shares no lock with them: a thread that is not running would keep it waiting. Where no thread can be
@@ -63,13 +66,11 @@ class Pool(Executor):
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._idle: collections.deque[None] = collections.deque()  # one for each idle thread
         self._workers: list[_Worker] = []
-        self._latest: Future[Any] = _Answer()
         self._expected: dict[Future[Any], asyncio.Future[Any]] = {}
         self._looking: asyncio.AbstractEventLoop | None = None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = _Answer()
-        self._latest = future
         self._queue.put((future, functools.partial(fn, *args, **kwargs)))
         try:
             self._idle.pop()
@@ -87,11 +88,10 @@ class Pool(Executor):
             self._start()
         return waiting > 0
 
-    def expect(self, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """`future`: what the loop made of the latest submission. It gets the answer also where the report is lost:
-        `concurrent.futures` drops a callback for whose call the thread has no memory.
+    def expect(self, answer: Future[Any], future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """`future`: what the loop waits for. It gets the answer also where the report is lost: `concurrent.futures`
+        drops a callback for whose call the thread has no memory.
         """
-        answer = self._latest
         self._expected[answer] = future
         future.add_done_callback(lambda _: self._expected.pop(answer, None))
         if self._looking is not loop:
@@ -168,17 +168,6 @@ def _is_free(worker: _Worker, now: float) -> bool:
 def _is_gone(worker: _Worker, now: float) -> bool:
     """Whether the thread has ended, or has not got as far as its first line."""
     return worker.ended or (not worker.ran and worker.since is not None and now - worker.since > ANSWER_S)
-
-
-def _until_there_is_memory(function: Callable[[T], object], argument: T) -> None:
-    """Calls it, from a thread of its own: what waits for the report would wait for ever."""
-    while True:
-        try:
-            function(argument)
-        except MemoryError:
-            time.sleep(_MEMORY_S)
-        else:
-            return
 
 
 def _pass_on(answer: Future[Any], future: asyncio.Future[Any]) -> None:
@@ -259,10 +248,11 @@ async def within(seconds: float, place: str, work: Callable[P, T], *args: P.args
 async def in_pool(pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `off_loop`, in the threads of `pool`."""
     loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(pool, functools.partial(work, *args, **kwargs))
+    answer = pool.submit(work, *args, **kwargs)
+    future = asyncio.wrap_future(answer, loop=loop)
     if not future.done():
+        pool.expect(answer, future, loop)
         _watch_queue(pool, loop)
-        pool.expect(future, loop)
     return await future
 
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from minipod.agent import leftovers, losses
 from minipod.agent.clock_watch import ClockWatch
@@ -44,6 +45,7 @@ from minipod.runtime.offload import finish, off_loop
 from minipod.runtime.runtime import Runtime
 from minipod.serve.agent_log import AgentLog
 from minipod.serve.options import Options
+from minipod.serve.renewal import Renewal
 
 log = logging.getLogger("minipod.agent")
 
@@ -86,6 +88,7 @@ async def _serve(options: Options, ready: Callable[[], None], watchdog: Watchdog
             log.warning("%s", note)
         runtime = Runtime(paths, config, facts, manager)
         node = Node(paths, config, facts, store, runtime, PodPlanner(paths, config, facts), watchdog=watchdog)
+        asyncio.get_running_loop().set_exception_handler(partial(_log_exception, Renewal(options, bool(manager))))
         await Service(node, options.auto, manager).run(ready)
     finally:
         store.close()
@@ -110,7 +113,6 @@ class Service:
 
     async def run(self, ready: Callable[[], None]) -> None:
         node = self._node
-        self._loop.set_exception_handler(_log_exception)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)  # not `loop.add_signal_handler`, which loads `inspect` (serve.late)
         node.runtime.on_exit = self._pods.container_exited
@@ -230,6 +232,10 @@ def _log_broken(task: asyncio.Task[None]) -> None:
         log.error("a watcher broke: %s", error, exc_info=error)
 
 
-def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+def _log_exception(renewal: Renewal, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     error = context.get("exception")
-    log.error("%s", context.get("message"), exc_info=error if isinstance(error, BaseException) else None)
+    try:
+        log.error("%s", context.get("message"), exc_info=error if isinstance(error, BaseException) else None)
+    finally:
+        if isinstance(error, MemoryError):
+            renewal.begin()

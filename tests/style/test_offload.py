@@ -23,3 +23,13 @@ def test_no_other_module_uses(name: str) -> None:
             if used == name and where != DOOR:
                 found.append(f"{where}:{getattr(node, 'lineno', 0)}")
     assert found == []
+
+
+def test_threads_are_started_without_waiting_for_their_first_line() -> None:
+    """threading.Thread.start waits for ever for a thread that has no memory to begin (`minipod.kernel.threads`)."""
+    found = []
+    for path in (CHECKOUT / "minipod").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("threading.Thread", "threading.Timer"):
+                found.append(f"{path.relative_to(CHECKOUT)}:{node.lineno}")
+    assert found == []

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from minipod.kernel import threads
 from minipod.runtime import offload
 from minipod.runtime.offload import Pool, in_pool, off_loop, within
 
@@ -137,7 +138,7 @@ def test_threads_that_had_no_memory_to_begin_are_replaced(monkeypatch: pytest.Mo
 
 
 def test_an_answer_for_which_there_is_no_memory_is_given_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offload, "_MEMORY_S", 0.0)
+    monkeypatch.setattr(threads, "_MEMORY_S", 0.0)
     pool, attempts, reported = Pool("test"), [], threading.Event()
 
     def report(_: object) -> None:

@@ -6,8 +6,10 @@ Pulls run in threads of their own: no pull waits for another pod's volumes, and 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -20,14 +22,22 @@ from minipod.errors import ImageError
 from minipod.lifecycle import model
 from minipod.plan.configs import Image
 from minipod.runtime.host_work import look_at_image
-from minipod.runtime.offload import slowly_off_loop
+from minipod.runtime.offload import Pool, in_pool, slowly_off_loop
 
 if TYPE_CHECKING:
     from minipod.runtime.images.registry.credentials import AuthFile
 
 T = TypeVar("T")
 
+THREADS, MAX_THREADS = 32, 512  # those that take longer than offload.STUCK_S do not count among the first
+
 SECRET_KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
+
+
+@functools.cache
+def pool() -> Pool:
+    """The threads of pulls: an exiting agent does not wait for a registry."""
+    return Pool("pulls", THREADS, MAX_THREADS)
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -65,7 +75,8 @@ async def find_image(
     report(model.ImagePulling(name=name, reference=volume))
     secrets = pull_secrets(node, pod())
     stop = threading.Event()
-    pulling = asyncio.ensure_future(in_thread(lambda: images.fetch(wanted.reference, secrets, stop=stop)))
+    fetch = partial(images.fetch, wanted.reference, secrets, stop=stop)
+    pulling = asyncio.ensure_future(in_pool(pool(), fetch))
     try:
         pulled = await _unless_deleted(pulling, node, pod)
     finally:
@@ -128,31 +139,3 @@ def pull_secrets(node: Node, pod: Pod) -> list[tuple[str, AuthFile]]:
         reference = PodReference(pod.metadata.namespace, pod.metadata.name, pod.metadata.uid)
         node.events.note(reference, "Warning", "FailedToRetrieveImagePullSecret", message, node.clock())
     return found
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """Runs `work` in a daemon thread of its own, so that an agent can exit without waiting for a registry."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def answer(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]  # None only where T is None
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = work()
-        except BaseException as error:  # raised in the caller
-            failure = error
-        try:
-            loop.call_soon_threadsafe(answer, result, failure)
-        except RuntimeError:
-            pass  # the loop is closed, and the caller gone with it
-
-    threading.Thread(target=run, name="pull", daemon=True).start()
-    return await future

@@ -181,8 +181,8 @@ class PodWorker:
         clock = self._node.steady
         try:
             self.state, actions = core.step(before, event, clock.now(), clock.ahead_s)
-        except Exception:
-            if write is not None:
+        except Exception as error:
+            if write is not None or isinstance(error, MemoryError):  # which ends this agent (`serve.renewal`)
                 raise
             # One event of one pod must not stop the agent: the pod keeps its previous state.
             log.exception("pod %s/%s: %s", self.namespace, self.name, type(event).__name__)
@@ -226,6 +226,9 @@ class PodWorker:
                 for action in actions:
                     if isinstance(action, model.RecordEvent):
                         self._record(action)
+        except MemoryError:
+            self.state, self.pod = before, old
+            raise
         except HostError as error:
             if write is not None:
                 self.state, self.pod = before, old

@@ -8,7 +8,6 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable
 
 import msgspec
 
@@ -67,7 +66,10 @@ class CreateNamespaces(HostOperation, frozen=True, kw_only=True):
         for kind, path in self.pins.items():
             if kind != "net":
                 _touch(path)
-        _in_thread(self._in_new_namespaces)
+        from minipod.kernel.threads import OwnThread  # as above
+
+        # unshare(2) and setns(2) hold for one thread only
+        OwnThread(self._in_new_namespaces).wait()
 
     def _in_new_namespaces(self) -> None:
         flags = 0
@@ -117,25 +119,6 @@ def _share(folder: str) -> None:
             raise
         mount(folder, folder, None, MS_BIND | MS_REC)
         mount(None, folder, None, MS_SHARED)
-
-
-def _in_thread(work: Callable[[], None]) -> None:
-    """Run `work` in a thread that ends with it: unshare(2) and setns(2) hold for one thread only."""
-    import threading  # as above
-
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # passed to the caller, which is in another thread
-            failures.append(error)
-
-    thread = threading.Thread(target=run, name="namespaces")
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
 
 
 def _loopback_up() -> None:

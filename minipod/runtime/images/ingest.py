@@ -29,6 +29,7 @@ import msgspec
 from minipod.errors import ImageError
 from minipod.failpoint import reached
 from minipod.kernel.remove import remove_tree
+from minipod.kernel.threads import OwnThread
 from minipod.runtime.images.errors import Stopped
 from minipod.runtime.images.manifests import Descriptor, FoundImage
 
@@ -212,17 +213,17 @@ def _make(layers: Sequence[Layer], source: Source, report: Progress, stop: threa
             errors.append(error)
             failed.set()
 
-    # daemons: the end of the program does not wait for a registry that does not answer
-    threads = [threading.Thread(target=work, name="layer", daemon=True) for _ in layers[: FETCHES + 2]]
+    threads: list[OwnThread[None]] = []
     try:
+        for _ in layers[: FETCHES + 2]:
+            threads.append(OwnThread(work))
         for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+            thread.wait()
     except BaseException:
         failed.set()
         for thread in threads:
-            thread.join()
+            with contextlib.suppress(MemoryError):  # it has not begun
+                thread.wait()
         raise
     for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
         raise error
