@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from minipod.errors import AgentError
-from minipod.runtime.log_history import CHUNK, LINE_LIMIT, open_log
+from minipod.runtime.log_history import CHUNK, LINE_LIMIT, OpenLog
 
 PIECE = 1 << 19  # bytes of a turn
 LEAST = 16 << 20  # for less a second process costs more than it saves
@@ -19,12 +19,9 @@ Convert = Callable[[bytes], bytes]
 Write = Callable[[bytes], None]
 
 
-def is_worth_it(path: str, start: int) -> bool:
+def is_worth_it(file: OpenLog, start: int) -> bool:
     """Whether so much is to be printed of a log, and a processor is idle: on a busy machine turns take longer."""
-    try:
-        return not path.endswith(".gz") and os.lstat(path).st_size - start >= LEAST and _runnable() < _processors()
-    except OSError:
-        return False
+    return not file.is_compressed and file.size() - start >= LEAST and _runnable() < _processors()
 
 
 def _processors() -> int:
@@ -37,14 +34,13 @@ def _runnable() -> int:
         return int(file.read().split()[3].partition(b"/")[0])
 
 
-def print_in_two(path: str, start: int, convert: Convert, write: Write) -> None:
+def print_in_two(file: OpenLog, start: int, convert: Convert, write: Write) -> None:
     """Writes what a log has from offset `start` on, where a line begins. Raises OSError.
 
     `convert`: what is printed of whole lines; does not depend on the lines before. Nothing may be buffered that `write`
     would write first.
     """
-    fd = open_log(path)
-    end = os.fstat(fd).st_size
+    fd, end = file.fd, file.size()
     to_child, to_parent = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
@@ -56,13 +52,13 @@ def print_in_two(path: str, start: int, convert: Convert, write: Write) -> None:
     try:
         _Half(fd, start, end, 0, to_parent[0], to_child[1]).print(convert, write)
     finally:
-        for each in (to_child[1], to_parent[0], fd):
+        for each in (to_child[1], to_parent[0]):
             os.close(each)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == BROKEN_PIPE:
         raise BrokenPipeError
     if status:
-        raise AgentError(f"{path}: the process that printed every second piece of it ended with {status}")
+        raise AgentError(f"{file.path}: the process that printed every second piece of it ended with {status}")
 
 
 def _child(half: _Half, convert: Convert, write: Write) -> int:

@@ -6,15 +6,17 @@ A line is `<RFC 3339 time> stdout|stderr P|F <text>`; P: the next line of the sa
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from minipod.kernel.regular import open_regular, opened_folder
 from minipod.paths import LOG_FOLDERS
 
 CHUNK = 1 << 16  # larger ones leave the processor's cache between being read and being used: a third of the speed
 READ_LIMIT = 64 << 20  # of a file of a `History`: a pod with a hostPath to it may have made it of any size
+_ATTEMPTS = 100  # to open all files between two rotations
 LINE_LIMIT = 1 << 20  # of what is no CRI line: those are 16 KiB
 
 
@@ -37,27 +39,78 @@ def generations(path: str) -> list[str]:
     return [found[stamp] for stamp in sorted(found)]
 
 
-def open_log(path: str) -> int:
-    """A descriptor of a log file. Raises OSError where there is something else than a regular file."""
-    folder, name = os.path.split(path)
-    with opened_folder(folder, LOG_FOLDERS) as folder_fd:
-        return open_regular(name, os.O_RDONLY, folder_fd, path)
+def generation_of(path: str) -> str:
+    """A rotated file's name with or without `.gz`: the same generation."""
+    return path.removesuffix(".gz")
 
 
-def chunks(path: str, start: int = 0) -> Iterator[bytes]:
-    """A file's content in pieces that end with a newline (the last one may not); nothing where it is gone.
+class OpenLog:
+    """One file of a log: rotation, compression and removal do not change what is read of it. `close` it."""
 
-    Raises OSError where there is something else than a regular file.
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError where there is something else than a regular file."""
+        self.path = path
+        folder, name = os.path.split(path)
+        with opened_folder(folder, LOG_FOLDERS) as folder_fd:
+            self.fd = open_regular(name, os.O_RDONLY, folder_fd, path)
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.path.endswith(".gz")
+
+    def size(self) -> int:
+        return os.fstat(self.fd).st_size
+
+    def chunks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Its content in pieces that end with a newline (the last one may not). `end`: not beyond this offset."""
+        return _chunks(os.dup(self.fd), self.is_compressed, start, end)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+@contextlib.contextmanager
+def at_once(path: str) -> Iterator[list[OpenLog]]:
+    """The files of a log as they are at one moment, oldest first, the newest one last where there is one.
+
+    Read one after the other by their names they would have gaps: a file that is rotated or compressed in between has
+    another name. Raises OSError where there is something else than a regular file.
     """
+    with contextlib.ExitStack() as opened:
+        for attempts_left in range(_ATTEMPTS, 0, -1):
+            files, is_one_moment = _opened(path, opened)
+            if is_one_moment or attempts_left == 1:
+                yield files
+                return
+            opened.close()
+
+
+def _opened(path: str, opened: contextlib.ExitStack) -> tuple[list[OpenLog], bool]:
+    """The files that could be opened, and whether nothing was rotated or compressed meanwhile."""
+    found = generations(path)
+    files, is_one_moment = [], True
+    for name in (*found, path):
+        try:
+            files.append(OpenLog(name))
+        except FileNotFoundError:  # of the newest: it is just being rotated, or there was no line yet
+            is_one_moment = is_one_moment and name == path
+        else:
+            opened.callback(files[-1].close)
+    return files, is_one_moment and set(map(generation_of, generations(path))) <= set(map(generation_of, found))
+
+
+def chunks(path: str) -> Iterator[bytes]:
+    """As `OpenLog.chunks`."""
+    file = OpenLog(path)
     try:
-        fd = open_log(path)
-    except FileNotFoundError:
-        return
-    yield from chunks_of(fd, path.endswith(".gz"), start)
+        yield from file.chunks()
+    finally:
+        file.close()
 
 
-def chunks_of(fd: int, compressed: bool, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """The same of an open file, which is closed at the end. `end`: not beyond this offset."""
+def _chunks(fd: int, compressed: bool, start: int, end: int | None) -> Iterator[bytes]:
     rest = b""
     with open(fd, "rb", buffering=0) as file:
         for data in _pieces(file, compressed, start, end):
@@ -82,6 +135,7 @@ def _pieces(file: Any, compressed: bool, start: int, end: int | None) -> Iterato
             start += len(data)
             yield data
         return
+    file.seek(0)
     reader, damage = _gunzip(file)
     with reader as text:
         try:
@@ -111,20 +165,18 @@ class History:
 
     def __init__(self, path: str) -> None:
         """Opens the files. Those that cannot be opened, or are no regular files, are left out."""
-        self._files: list[tuple[BinaryIO, bool, int]] = []
+        self._files: list[tuple[OpenLog, int]] = []
         for name in (*generations(path), path):
-            try:
-                file = open(open_log(name), "rb", buffering=0)  # noqa: SIM115 - closed by `pieces` or `close`
-            except OSError:
-                continue
-            self._files.append((file, name.endswith(".gz"), os.fstat(file.fileno()).st_size))
+            with contextlib.suppress(OSError):
+                file = OpenLog(name)
+                self._files.append((file, file.size()))
 
     def texts(self, stream: bytes) -> Iterator[bytes]:
         """What the container wrote to a stream, in pieces, none of which holds the GIL for long."""
-        for file, compressed, size in self._files:
-            start = 0 if compressed else max(0, size - READ_LIMIT)
+        for file, size in self._files:
+            start = 0 if file.is_compressed else max(0, size - READ_LIMIT)
             taken = 0
-            for data in chunks_of(os.dup(file.fileno()), compressed, start, None if compressed else size):
+            for data in file.chunks(start, None if file.is_compressed else size):
                 if start and not taken:  # its first line began before what is read
                     data = data[data.find(b"\n") + 1 :]
                 taken += len(data) + 1
@@ -140,6 +192,6 @@ class History:
                     yield b"".join(found)
 
     def close(self) -> None:
-        for file, _, _ in self._files:
+        for file, _ in self._files:
             file.close()
         self._files.clear()

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from operator import itemgetter
 
-from minipod.runtime.log_history import CHUNK, LINE_LIMIT, chunks, generations, open_log
+from minipod.runtime.log_history import CHUNK, LINE_LIMIT, OpenLog, at_once, chunks, generation_of, generations
 
 MEMORY_LIMIT = 256 << 20  # of a file at once: a pod with a hostPath may have put anything in a log's place
 TAIL_CHUNK = 1 << 18
@@ -88,18 +88,13 @@ def decorated_text(data: bytes, prefix: bytes, with_stamp: bool) -> bytes | None
     return b"".join([prefix + row[:_STAMP] + b" " + row[_TEXT:] + b"\n" for row in rows])
 
 
-def generation_of(path: str) -> str:
-    """A rotated file's name with or without `.gz`: the same generation."""
-    return path.removesuffix(".gz")
-
-
-def tail_offset(path: str, count: int) -> tuple[int, int]:
+def tail_offset(file: OpenLog, count: int) -> tuple[int, int]:
     """Where the last `count` lines of a plain file begin, and how many there are (fewer in a short file).
 
     Reads from the end. A container's line that was written in pieces counts once: a `P` line belongs to the one that
     follows.
     """
-    with open(open_log(path), "rb", buffering=0) as source:
+    with open(file.fd, "rb", buffering=0, closefd=False) as source:
         end = position = source.seek(0, os.SEEK_END)
         if count <= 0:
             return end, 0
@@ -143,31 +138,27 @@ class _Block:
         return sum(map(len, self._rows[:number])) + number
 
 
-def tail(path: str, count: int) -> list[tuple[str, int]]:
-    """The files, oldest first, and the offsets in them, that hold the last `count` lines of a log."""
-    sources: list[tuple[str, int]] = []
-    for name in [path, *reversed(generations(path))]:
-        try:
-            if name.endswith(".gz"):
-                starts = _last_starts(name, count)
-                found = len(starts)
-                sources.append((name, starts[0] if starts else 0))
-            else:
-                start, found = tail_offset(name, count)
-                sources.append((name, start))
-        except FileNotFoundError:
-            continue
+def tail(files: list[OpenLog], count: int) -> list[tuple[OpenLog, int]]:
+    """Those of a log's files, oldest first, and the offsets in them, that hold the last `count` lines."""
+    sources: list[tuple[OpenLog, int]] = []
+    for file in reversed(files):
+        if file.is_compressed:
+            starts = _last_starts(file, count)
+            start, found = starts[0] if starts else 0, len(starts)
+        else:
+            start, found = tail_offset(file, count)
+        sources.append((file, start))
         count -= found
         if count <= 0:
             break
     return sources[::-1]
 
 
-def _last_starts(path: str, count: int) -> deque[int]:
+def _last_starts(file: OpenLog, count: int) -> deque[int]:
     """The offsets of the last lines of a compressed file."""
     starts: deque[int] = deque(maxlen=count)
     offset, continued = 0, False
-    for data in chunks(path):
+    for data in file.chunks():
         starts.extend(offset + start for start in _line_starts(data, not continued))
         continued = not parse(data[data.rfind(b"\n", 0, -1) + 1 :].rstrip(b"\n") + b"\n")[-1].whole
         offset += len(data)
@@ -199,19 +190,34 @@ class Follower:
         self.path = path
         self._fd = -1
         self._rest = b""
-        self._older: set[str] = set()
+        self._older: set[str] | None = None  # generations before the open file, or before the one that comes
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
+    def begin(self, files: list[OpenLog], start: int = 0) -> None:
+        """Begin with the newest of these, at an offset; the older ones have been read. Without it `read` does so with
+        what there is then.
+        """
+        self.close()
+        self._older = {generation_of(file.path) for file in files if file.path != self.path}
+        if files and files[-1].path == self.path:
+            self._fd = os.dup(files[-1].fd)
+            os.lseek(self._fd, start, os.SEEK_SET)
+
     def read(self) -> Iterator[bytes]:
         """New content in pieces that end with a newline; continues in the next file where this one was rotated."""
-        while self.open():
+        if self._older is None:
+            with at_once(self.path) as files:
+                self.begin(files)
+        if self._fd < 0:
+            self._fd = self._open_after(0)
+        while self._fd >= 0:
             yield from self._drain()
-            following = self._next()
-            if following is None:
+            following = self._open_after(1)
+            if following < 0:
                 return
             # what was written between the last read and the rotation
             yield from self._drain()
@@ -226,36 +232,6 @@ class Follower:
         rest, self._rest = self._rest, b""
         return rest
 
-    def is_newest(self) -> bool:
-        """Whether the path still names the file that is open (or still none)."""
-        try:
-            found = os.lstat(self.path)
-        except FileNotFoundError:
-            return self._fd < 0
-        return self._fd >= 0 and os.path.samestat(found, os.fstat(self._fd))
-
-    def skip(self, offset: int) -> None:
-        """Begin at an offset of the file that is open."""
-        if self._fd >= 0:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-
-    def open(self) -> bool:
-        """Open the newest file, if nothing is open yet. False where there is none."""
-        if self._fd >= 0:
-            return True
-        while True:
-            older = {generation_of(name) for name in generations(self.path)}
-            try:
-                fd = open_log(self.path)
-            except FileNotFoundError:
-                return False
-            if {generation_of(name) for name in generations(self.path)} <= older:
-                break
-            os.close(fd)  # rotated in between: which generation was opened is not known, look again
-        self._fd = fd
-        self._older = older
-        return True
-
     def _drain(self) -> Iterator[bytes]:
         while data := os.read(self._fd, CHUNK):
             cut = data.rfind(b"\n") + 1
@@ -267,34 +243,36 @@ class Follower:
             yield self._rest + data[:cut] if self._rest else data[:cut]
             self._rest = data[cut:]
 
-    def _next(self) -> int | None:
-        """The descriptor of the file after the one that is open; None while it is still the newest."""
+    def _open_after(self, done: int) -> int:
+        """A descriptor of the file after those that are read: all older ones, and `done` (0 or 1) more. -1: there is
+        none yet.
+        """
+        assert self._older is not None
         while True:
             newer = self._newer()
-            if not newer:
-                return None
-            # newer[0] is the file that is open, under its new name
-            following = newer[1] if len(newer) > 1 else self.path
+            if len(newer) < done:
+                return -1  # the open file is still the newest
+            following = newer[done] if len(newer) > done else self.path
             try:
                 fd = _open_generation(following)
             except FileNotFoundError:
                 if following == self.path:
-                    return None  # renamed, and no new one yet
+                    return -1  # renamed, and no new one yet
                 continue
-            if following == self.path and len(self._newer()) > 1:
+            if following == self.path and len(self._newer()) > done:
                 os.close(fd)  # rotated once more in between: what was opened is not the next one
                 continue
-            self._older.add(generation_of(newer[0]))
+            self._older.update(map(generation_of, newer[:done]))
             return fd
 
     def _newer(self) -> list[str]:
-        return [name for name in generations(self.path) if generation_of(name) not in self._older]
+        return [name for name in generations(self.path) if generation_of(name) not in (self._older or ())]
 
 
 def _open_generation(path: str) -> int:
     """A descriptor of a log file's text, also of a compressed one."""
     if not path.endswith(".gz"):
-        return open_log(path)
+        return OpenLog(path).fd
     fd = os.memfd_create("log", os.MFD_CLOEXEC)
     try:
         size = 0

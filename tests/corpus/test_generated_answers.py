@@ -159,7 +159,8 @@ def test_any_log_file_is_read_whole_and_from_where_its_last_lines_begin(
         for part in log_history.chunks(str(path)):
             crilog.plain_text(part)
             crilog.parse(part)
-        start, found = crilog.tail_offset(str(path), count)
+        with log_history.at_once(str(path)) as (file,):
+            start, found = crilog.tail_offset(file, count)
         assert 0 <= start <= len(data)
         assert found <= count
         os.truncate(path, start)

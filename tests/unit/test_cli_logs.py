@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from minipod.runtime import log_history
+from minipod.runtime.log_file import LogFile
 from minipod.streams import crilog
 from minipod.streams.crilog import Follower, Joiner
 from tests.unit.cli_fakes import FakeAgent, Object, Peer, fake_agent, minipod_command, pod
@@ -100,7 +101,7 @@ def test_the_last_lines_are_found_however_the_file_is_read_in_blocks(
     for count in range(70):
         first = 0 if count >= len(starts) else 60 if count == 0 else starts[-count]
         wanted = (sum(map(len, pieces[:first])), min(count, len(starts)))
-        assert crilog.tail_offset(str(tmp_path / "0.log"), count) == wanted
+        assert crilog.tail_offset(log_history.OpenLog(str(tmp_path / "0.log")), count) == wanted
 
 
 def test_stamps_sort_as_times_although_zeros_are_dropped() -> None:
@@ -128,13 +129,18 @@ def test_generations_are_ordered_and_compressed_ones_are_found(tmp_path: Path) -
     ]
 
 
+def tail_of(path: Path, count: int) -> bytes:
+    with log_history.at_once(str(path)) as files:
+        return b"".join(data for file, start in crilog.tail(files, count) for data in file.chunks(start))
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 6, 100])
 def test_a_tail_counts_whole_lines(tmp_path: Path, count: int) -> None:
     path = tmp_path / "0.log"
     texts = ["a", "b" * 70_000, "c", "d", "e"]
     data = "".join(line(text) for text in texts[:3]) + line("d1", tag="P") + line("d2") + line("e")
     path.write_text(data)
-    shown = b"".join(b"".join(log_history.chunks(name, start)) for name, start in crilog.tail(str(path), count))
+    shown = tail_of(path, count)
     expected = ["a", "b" * 70_000, "c", "d1d2", "e"][len(texts) - count if count < 5 else 0 :]
     assert crilog.plain_text(shown).decode().splitlines() == expected
 
@@ -144,11 +150,7 @@ def test_a_tail_reaches_into_rotated_and_compressed_files(tmp_path: Path) -> Non
         old.write(lines("a", "b", "c"))
     (tmp_path / "0.log.20260102-030406").write_bytes(lines("d"))
     (tmp_path / "0.log").write_bytes(lines("e"))
-    sources = crilog.tail(f"{tmp_path}/0.log", 4)
-    assert (
-        b"".join(crilog.plain_text(data) for name, start in sources for data in log_history.chunks(name, start))
-        == b"b\nc\nd\ne\n"
-    )
+    assert crilog.plain_text(tail_of(tmp_path / "0.log", 4)) == b"b\nc\nd\ne\n"
 
 
 def collected(follower: Follower) -> str:
@@ -186,6 +188,44 @@ def test_a_follower_loses_nothing_over_several_rotations(tmp_path: Path) -> None
     assert collected(follower) == "c\nd\ne\n"
     assert collected(follower) == ""
     follower.close()
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_no_line_is_missing_however_often_the_log_is_rotated_while_it_is_read(
+    tmp_path: Path, follow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each file that is opened the log is rotated, which compresses the file before it and removes the oldest."""
+    log = LogFile(f"{tmp_path}/0.log", max_size=200, max_files=6)
+    written = itertools.count()
+    open_file, rotations = log_history.OpenLog.__init__, iter(range(12))
+
+    def write() -> None:
+        for _ in range(4):
+            log.write(line(str(next(written))).encode())
+
+    def opened(self: log_history.OpenLog, path: str) -> None:
+        open_file(self, path)
+        if next(rotations, None) is not None:
+            write()
+
+    for _ in range(6):
+        write()
+    monkeypatch.setattr(log_history.OpenLog, "__init__", opened)
+    if follow:
+        follower = Follower(log.path)
+        with log_history.at_once(log.path) as files:
+            text = b"".join(data for file in files[:-1] for data in file.chunks())
+            follower.begin(files)
+        text += b"".join(follower.read())
+        follower.close()
+    else:
+        with log_history.at_once(log.path) as files:
+            text = b"".join(data for file in files for data in file.chunks())
+    log.close()
+    numbers = [int(word) for word in crilog.plain_text(text).split()]
+    assert len(numbers) > 8
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    assert next(rotations, None) is None
 
 
 # -- the verb -------------------------------------------------------------------------------------------------------

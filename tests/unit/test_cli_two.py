@@ -10,6 +10,7 @@ import pytest
 
 from minipod.cli import two
 from minipod.errors import AgentError
+from minipod.runtime.log_history import OpenLog
 from minipod.streams import crilog
 
 
@@ -17,7 +18,7 @@ def printed(path: Path, start: int, target: Path) -> bytes:
     """Both processes write to one file, each in its turn."""
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        two.print_in_two(str(path), start, crilog.plain_text, lambda data: (os.write(fd, data), None)[1])
+        two.print_in_two(OpenLog(str(path)), start, crilog.plain_text, lambda data: (os.write(fd, data), None)[1])
     finally:
         os.close(fd)
     return target.read_bytes()
@@ -62,7 +63,7 @@ def test_a_closed_pipe_ends_both(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     reader, writer = os.pipe()
     os.close(reader)
     with pytest.raises(BrokenPipeError):
-        two.print_in_two(str(folder / "0.log"), 0, bytes, lambda data: (os.write(writer, data), None)[1])
+        two.print_in_two(OpenLog(str(folder / "0.log")), 0, bytes, lambda data: (os.write(writer, data), None)[1])
     os.close(writer)
 
 
@@ -77,7 +78,7 @@ def test_a_half_that_fails_fails_the_whole(fails_in_child: bool, folder: Path, m
             raise ValueError
 
     with pytest.raises((AgentError, ValueError)):
-        two.print_in_two(str(folder / "0.log"), 0, bytes, write)
+        two.print_in_two(OpenLog(str(folder / "0.log")), 0, bytes, write)
 
 
 def test_small_and_compressed_logs_and_busy_machines_need_one_process(
@@ -88,9 +89,8 @@ def test_small_and_compressed_logs_and_busy_machines_need_one_process(
     os.truncate(os.open(folder / "0.log", os.O_CREAT | os.O_RDWR), two.LEAST)
     monkeypatch.setattr(two, "_processors", lambda: 2)
     monkeypatch.setattr(two, "_runnable", lambda: 1)
-    assert two.is_worth_it(str(folder / "0.log"), 0)
-    assert not two.is_worth_it(str(folder / "0.log"), 1)
-    assert not two.is_worth_it(str(folder / "1.log.gz"), 0)
-    assert not two.is_worth_it(str(folder / "none"), 0)
+    assert two.is_worth_it(OpenLog(str(folder / "0.log")), 0)
+    assert not two.is_worth_it(OpenLog(str(folder / "0.log")), 1)
+    assert not two.is_worth_it(OpenLog(str(folder / "1.log.gz")), 0)
     monkeypatch.setattr(two, "_runnable", lambda: 2)
-    assert not two.is_worth_it(str(folder / "0.log"), 0)
+    assert not two.is_worth_it(OpenLog(str(folder / "0.log")), 0)

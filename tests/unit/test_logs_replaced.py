@@ -61,6 +61,11 @@ def file_by_pipe(folder: Path, canary: Path) -> None:
     os.mkfifo(folder / "0.log")
 
 
+def tail(path: str, count: int) -> list[tuple[str, int]]:
+    with log_history.at_once(path) as files:
+        return [(file.path, start) for file, start in crilog.tail(files, count)]
+
+
 Replace = Callable[[Path, Path], None]
 REPLACEMENTS = pytest.mark.parametrize("replace", [folder_by_link, pod_folder_by_link, file_by_link, file_by_pipe])
 
@@ -71,7 +76,7 @@ def test_the_command_line_reads_no_link(folder: Path, canary: Path, replace: Rep
     path = str(folder / "0.log")
     for read in (
         lambda: list(log_history.chunks(path)),
-        lambda: crilog.tail(path, 10),
+        lambda: tail(path, 10),
         lambda: list(Follower(path).read()),
     ):
         with pytest.raises(OSError, match=r"is a link|is no regular file"):
@@ -104,7 +109,7 @@ def test_a_rotated_file_that_is_a_link_is_not_read(folder: Path, canary: Path, n
         with pytest.raises(OSError, match="is a link"):
             list(log_history.chunks(generation))
     with pytest.raises(OSError, match="is a link"):
-        crilog.tail(path, 10)
+        tail(path, 10)
 
 
 def rotate(folder: Path, between: Callable[[], None]) -> None:
@@ -186,8 +191,8 @@ def test_a_log_as_large_as_a_disk_is_read_in_part(folder: Path, monkeypatch: pyt
     history = log_history.History(path)
     assert list(history.texts(b"stdout")) == [b"secret\n"]
     history.close()
-    assert crilog.tail(path, 1) == [(path, (1 << 40) + 1)]
-    ((_, start),) = crilog.tail(path, 10)
+    assert tail(path, 1) == [(path, (1 << 40) + 1)]
+    ((_, start),) = tail(path, 10)
     assert start > 1 << 40
     first = next(log_history.chunks(path))
     assert len(first) <= log_history.LINE_LIMIT + log_history.CHUNK + 1
@@ -208,7 +213,7 @@ def test_a_compressed_log_is_read_in_pieces(folder: Path, monkeypatch: pytest.Mo
     path = str(folder / "0.log")
     follower = Follower(path)
     (folder / "0.log").write_bytes(b"own\n")
-    assert follower.open()
+    assert list(follower.read()) == [b"own\n"]
     os.rename(folder / "0.log", folder / "0.log.20210101-000000")
     (folder / "0.log.20220101-000000.gz").write_bytes(bomb())
     assert sum(map(len, follower.read())) < 8 << 20
@@ -235,6 +240,6 @@ def test_the_last_lines_of_compressed_logs_are_counted_across_pieces(folder: Pat
     (folder / f"{ROTATED}.gz").write_bytes(gzip.compress(text, 1))
     (folder / "0.log").write_bytes(text)
     for count in (1, 7, 65, 66, 200, 334, 1000):
-        plain = crilog.tail_offset(str(folder / "0.log"), count)
-        starts = crilog._last_starts(str(folder / f"{ROTATED}.gz"), count)
+        plain = crilog.tail_offset(log_history.OpenLog(str(folder / "0.log")), count)
+        starts = crilog._last_starts(log_history.OpenLog(str(folder / f"{ROTATED}.gz")), count)
         assert (starts[0], len(starts)) == plain

@@ -19,7 +19,7 @@ from minipod.cli.values import Object
 from minipod.cli.watching import Watching
 from minipod.errors import ExpiredError, NotFoundError, UsageError
 from minipod.kernel import inotify
-from minipod.runtime.log_history import chunks, generations
+from minipod.runtime.log_history import OpenLog, at_once
 from minipod.streams import crilog
 from minipod.streams.crilog import Follower, Joiner
 from minipod.terminal import behind
@@ -203,39 +203,39 @@ class Source:
         self.path = f"{self.folder}/{self.attempt}.log"
         self._follower: Follower | None = None
 
-    def files(self) -> list[tuple[str, int]]:
+    def _to_print(self, files: list[OpenLog]) -> list[tuple[OpenLog, int]]:
         """The files to print, oldest first, with the offset where to begin."""
         if self._args.tail >= 0:
-            return crilog.tail(self.path, self._args.tail)
-        return [(name, 0) for name in [*generations(self.path), self.path]]
+            return crilog.tail(files, self._args.tail)
+        return [(file, 0) for file in files]
 
     def print_all(self) -> None:
-        for path, start in self.files() if self.attempt >= 0 else []:
-            if self._plain and not self._since and self._left is None and two.is_worth_it(path, start):
-                flush(1)
-                two.print_in_two(path, start, crilog.plain_text, self._write)
-                continue
-            for data in chunks(path, start):
-                self._print(data if data.endswith(b"\n") else data + b"\n")
+        if self.attempt >= 0:
+            with at_once(self.path) as files:
+                for file, start in self._to_print(files):
+                    self._print_file(file, start)
         self.finish()
+
+    def _print_file(self, file: OpenLog, start: int) -> None:
+        if self._plain and not self._since and self._left is None and two.is_worth_it(file, start):
+            flush(1)
+            two.print_in_two(file, start, crilog.plain_text, self._write)
+            return
+        for data in file.chunks(start):
+            self._print(data if data.endswith(b"\n") else data + b"\n")
 
     def start_following(self) -> None:
         """Print what there is of older files; the newest is then read as it grows."""
         if self.attempt < 0:
             return
         self._follower = Follower(self.path)
-        while True:
-            self._follower.open()
-            files = self.files()
-            if self._follower.is_newest():
-                break
-            self._follower.close()  # rotated in between: offsets and file do not belong together
-        for path, start in files:
-            if path == self.path:
-                self._follower.skip(start)
-                continue
-            for data in chunks(path, start):
-                self._print(data)
+        with at_once(self.path) as files:
+            chosen = self._to_print(files)
+            self._follower.begin(files, next((start for file, start in chosen if file.path == self.path), 0))
+            for file, start in chosen:
+                if file.path != self.path:
+                    for data in file.chunks(start):
+                        self._print(data)
 
     def print_new(self) -> None:
         if self._follower is not None:
