@@ -44,6 +44,7 @@ async def sweep(node: Node, pods: Pods) -> None:
     that have a sandbox. Raises nothing: failures are logged.
     """
     try:
+        pods.remove_logs_of_gone()
         found: list[Leftover] = [*await node.runtime.find_leftovers(), *await folders(node, pods, keep_sandboxed=True)]
     except (MinipodError, OSError) as error:
         log.warning("what the last agent left cannot be found: %s", text_of(error))

@@ -15,7 +15,7 @@ import functools
 import queue
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Executor, Future, InvalidStateError
 from typing import Any, ParamSpec, TypeVar
 
 from minipod.kernel.threads import until_there_is_memory
@@ -52,7 +52,7 @@ class _Worker:
         self.ended = False
 
 
-class Pool:
+class Pool(Executor):
     """Daemon threads, started when none is idle. `submit` and `relieve` are for the event loop's thread.
 
     The loop shares no lock with them: a thread that is not running would keep it waiting. Where no thread can be
@@ -66,11 +66,13 @@ class Pool:
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._idle: collections.deque[None] = collections.deque()  # one for each idle thread
         self._workers: list[_Worker] = []
+        self._latest: Future[Any] | None = None
         self._expected: dict[Future[Any], asyncio.Future[Any]] = {}
         self._looking: asyncio.AbstractEventLoop | None = None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = _Answer()
+        self._latest = future
         self._queue.put((future, functools.partial(fn, *args, **kwargs)))
         try:
             self._idle.pop()
@@ -88,10 +90,13 @@ class Pool:
             self._start()
         return waiting > 0
 
-    def expect(self, answer: Future[Any], future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """`future`: what the loop waits for. It gets the answer also where the report is lost: `concurrent.futures`
-        drops a callback for whose call the thread has no memory.
+    def expect(self, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """`future`: what the loop made of the latest submission. It gets the answer also where the report is lost:
+        `concurrent.futures` drops a callback for whose call the thread has no memory.
         """
+        answer, self._latest = self._latest, None
+        if answer is None or future.done():
+            return
         self._expected[answer] = future
         future.add_done_callback(lambda _: self._expected.pop(answer, None))
         if self._looking is not loop:
@@ -248,10 +253,9 @@ async def within(seconds: float, place: str, work: Callable[P, T], *args: P.args
 async def in_pool(pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `off_loop`, in the threads of `pool`."""
     loop = asyncio.get_running_loop()
-    answer = pool.submit(work, *args, **kwargs)
-    future = asyncio.wrap_future(answer, loop=loop)
+    future = loop.run_in_executor(pool, functools.partial(work, *args, **kwargs))
+    pool.expect(future, loop)
     if not future.done():
-        pool.expect(answer, future, loop)
         _watch_queue(pool, loop)
     return await future
 

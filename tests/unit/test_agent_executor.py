@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from minipod.agent.node import Node
 from minipod.agent.pods.executor import Executor
 from minipod.api.types import EmptyDirVolumeSource, Pod, Volume
-from minipod.errors import ContainerError, ImageError, SandboxError, VolumeError
+from minipod.errors import ContainerError, ImageError, SandboxError
 from minipod.lifecycle import model
 from minipod.runtime.status import ContainerState
 from tests.unit.agent_fakes import FakeRuntime, make_node, make_pod, run_virtually
@@ -200,20 +200,5 @@ def test_an_action_that_breaks_is_answered_all_the_same(
 def test_an_action_that_is_none_raises_nothing(tmp_path: Path) -> None:
     async def work(on: Scene) -> None:
         assert await on(model.Forget()) == []
-
-    scene(tmp_path, work)
-
-
-def test_volumes_are_set_up_again_after_a_reboot_though_their_objects_are_gone(tmp_path: Path) -> None:
-    async def work(on: Scene) -> None:
-        await on(model.SetUpVolumes())
-        (tmp_path / "volume-data").unlink()
-
-        async def missing(pod: Pod) -> bool:
-            raise VolumeError("configmap is not there")
-
-        on.node.configuration.write = missing  # type: ignore[method-assign]
-        await on.executor.redo_volumes()
-        assert (tmp_path / "volume-data").exists()
 
     scene(tmp_path, work)

@@ -38,7 +38,7 @@ def test_what_was_stored_is_there_after_reopening(tmp_path: Path) -> None:
     assert again.states() == {"uid-web": b"state"}
     assert again.operations("uid-web") == b"operations"
     assert again.owners() == {"uid-web": "1 2"}
-    again.delete_pod("uid-web")
+    again.delete_pod("uid-web", "/logs/web")
     assert (again.states(), again.operations("uid-web"), again.owners()) == ({}, None, {})
     again.close()
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -212,3 +214,16 @@ def test_a_process_that_ends_does_not_wait_for_what_is_stuck() -> None:
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "late\n", "")
+
+
+def test_a_pool_keeps_no_result_alive() -> None:
+    class Result:
+        """Can be referred to weakly."""
+
+    async def main() -> weakref.ref[Result]:
+        return weakref.ref(await in_pool(pool, Result))
+
+    pool = Pool("test")
+    result = asyncio.run(main())
+    gc.collect()
+    assert result() is None

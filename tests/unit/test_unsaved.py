@@ -12,11 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from minipod.agent import leftovers
+from minipod.agent.pods.table import Pods
 from minipod.agent.registry.store import LOCKED_MS, Store
 from minipod.agent.registry.unsaved import SAVE_AGAIN_S
 from minipod.api.timestamps import timestamp
 from minipod.api.types import EmptyDirVolumeSource, Pod, Volume
 from minipod.errors import HostError
+from minipod.paths import Paths
 from tests.unit.agent_client import Agent as ControlledAgent
 from tests.unit.agent_client import with_agent
 from tests.unit.agent_fakes import FakeRuntime, make_pod, now_s, until
@@ -389,5 +392,36 @@ def test_nothing_is_shown_as_changed_while_only_saving_is_tried_again(tmp_path: 
         await asyncio.sleep(10)
         assert worker.pod.metadata.resource_version == version
         assert stored(tmp_path) == worker.pod
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["stored", "full disk"])
+def test_logs_of_a_pod_that_was_forgotten_are_removed_by_the_next_agent(
+    tmp_path: Path, disks: Disks, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    """The agent dies in between. Outside of its own state it does not look for logs of pods that it does not know."""
+    elsewhere = tmp_path / "var-log-pods"
+    monkeypatch.setattr(Paths, "pod_logs", str(elsewhere))
+
+    async def main() -> None:
+        first = await Agent(tmp_path).recover()
+        worker = first.start(make_pod())
+        await until(lambda: phase(worker) == "Running")
+        for name in (f"default_web_{worker.uid}", "of_a_kubelet"):
+            (elsewhere / name / "main").mkdir(parents=True)
+        if is_full:
+            disks.fill()
+        with monkeypatch.context() as patch:
+            patch.setattr(Pods, "remove_logs", lambda *_: None)
+            first.pods.delete("default", "web")
+            await worker.forgotten
+        await first.crash()
+        disks.free()
+        second = await Agent(tmp_path, first.runtime).recover()
+        await leftovers.sweep(second.node, second.pods)
+        await until(lambda: not second.pods.removals)
+        assert [path.name for path in elsewhere.iterdir()] == ["of_a_kubelet"]
+        assert second.node.store.logs_of_gone() == {}
 
     virtually(main())

@@ -20,7 +20,7 @@ from minipod.agent.pods.steps import Step
 from minipod.agent.probes import hooks
 from minipod.agent.specs import container_spec
 from minipod.api.types import EphemeralContainer, Pod
-from minipod.errors import ContainerError, HostError, ImageError, MinipodError, NotFoundError, VolumeError
+from minipod.errors import ContainerError, HostError, ImageError, MinipodError, NotFoundError
 from minipod.failpoint import reached
 from minipod.kernel.error_text import text_of
 from minipod.lifecycle import model
@@ -120,15 +120,6 @@ class Executor:
         await self._node.configuration.write(pod)
         reached("volumes.ready")
         self._report(model.VolumesReady())
-
-    async def redo_volumes(self) -> None:
-        """After a reboot: mounts the volumes again. Raises MinipodError, OSError."""
-        await host_work.execute(self._operations())
-        try:
-            await self._node.configuration.write(self._pod())
-        except VolumeError as error:
-            # `objects.refresh` writes it once the missing object exists.
-            log.warning("pod %s: %s", self._pod().metadata.name, error)
 
     def _operations(self) -> tuple[HostOperation, ...]:
         data = self._node.store.operations(self._uid)

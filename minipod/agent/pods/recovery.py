@@ -15,8 +15,6 @@ from minipod.agent.node import Node
 from minipod.agent.pods import termination
 from minipod.agent.pods.executor import Executor, run_of
 from minipod.agent.pods.table import Pods
-from minipod.errors import MinipodError, NotFoundError
-from minipod.kernel.error_text import text_of
 from minipod.lifecycle import model
 from minipod.runtime.status import ContainerState, ContainerStatus, SandboxState
 
@@ -35,10 +33,7 @@ async def recover(node: Node, pods: Pods) -> None:
         except msgspec.DecodeError as error:
             log.error("pod %s: its saved state cannot be read (%s): minipod gc removes what it left", uid, error)
             continue
-        try:
-            await _take_over(node, pods, state, owners.get(uid, ""), rebooted, uid not in newer)
-        except (MinipodError, OSError) as error:
-            log.error("pod %s/%s: %s", state.pod.metadata.namespace, state.pod.metadata.name, text_of(error))
+        await _take_over(node, pods, state, owners.get(uid, ""), rebooted, uid not in newer)
     await leftovers.remove_orphans(node)
 
 
@@ -51,9 +46,10 @@ def _rebooted(node: Node) -> bool:
 
 
 async def _take_over(node: Node, pods: Pods, state: model.PodState, owner: str, rebooted: bool, saved: bool) -> None:
+    """Raises nothing for what fails on the host: without a worker the pod could not even be deleted. What is missing,
+    as all volumes after a reboot, the worker makes as for a new pod, and tries again with an event.
+    """
     executor = Executor(node, state.pod.metadata.uid, lambda: state.pod, _ignore)
-    if rebooted and state.stage not in ("finished", "gone"):
-        await executor.redo_volumes()
     await _remove_unstarted(node, executor)
     found = newest(executor.containers())
     await _remove_older(node, executor, found)
@@ -95,18 +91,19 @@ async def _remove_unstarted(node: Node, executor: Executor) -> None:
     """
     for status in executor.containers():
         if status.state == ContainerState.CREATED:
-            for failure in await leftovers.remove_container(node, status.id):
-                log.warning("the last agent left a %s", failure)
+            await _remove(node, status)
 
 
 async def _remove_older(node: Node, executor: Executor, found: dict[str, ContainerStatus]) -> None:
-    """Removes replaced instances that are left because of the crash."""
+    """Removes replaced instances that are left because of the crash. Raises nothing: the others go with the sandbox."""
     for status in executor.containers():
         if status.state == ContainerState.EXITED and status.id != found[status.config.name].id:
-            try:
-                await node.runtime.remove_container(status.id)
-            except NotFoundError:
-                pass
+            await _remove(node, status)
+
+
+async def _remove(node: Node, status: ContainerStatus) -> None:
+    for failure in await leftovers.remove_container(node, status.id):
+        log.warning("the last agent left a %s", failure)
 
 
 def _ignore(event: model.Event) -> None:

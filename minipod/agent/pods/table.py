@@ -33,6 +33,7 @@ from minipod.lifecycle import core, model
 from minipod.lifecycle.allocation import allocated_pod
 from minipod.lifecycle.passes import is_alive
 from minipod.paths import LOG_FOLDERS
+from minipod.plan.pod import log_directory
 from minipod.runtime.offload import slowly_off_loop
 from minipod.runtime.status import ContainerStatus
 
@@ -318,15 +319,33 @@ class Pods:
                 worker.post(model.ResizeAsked(pod=state.pod))
 
     def log_directory(self, pod: Pod) -> str:
-        metadata = pod.metadata
-        return self._node.paths.pod_log_directory(metadata.namespace, metadata.name, metadata.uid)
+        return log_directory(pod, self._node.paths)
 
     def remove_logs(self, worker: PodWorker) -> None:
         """Removes the logs, the last resource of a pod, in a thread: they may be gigabytes. `close` waits for it."""
         self.keep_logs.discard(worker.uid)
-        task = asyncio.get_running_loop().create_task(_remove_logs(self.log_directory(worker.pod)))
-        self.removals[task] = worker.uid
+        self._remove_logs(worker.uid, self.log_directory(worker.pod))
+
+    def remove_logs_of_gone(self) -> None:
+        """Those that earlier agents forgot the pods of and did not remove any more. Raises HostError."""
+        for uid, path in self._node.store.logs_of_gone().items():
+            if uid not in self.keep_logs and uid not in self.removals.values():
+                self._remove_logs(uid, path)
+
+    def _remove_logs(self, uid: str, path: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._logs_removed(uid, path))
+        self.removals[task] = uid
         task.add_done_callback(self.removals.pop)
+
+    async def _logs_removed(self, uid: str, path: str) -> None:
+        try:
+            await slowly_off_loop(_remove_log_tree, path)
+            reached("pod.logs-removed")
+            self._node.store.logs_removed(uid)
+        except OSError as error:
+            log.warning("logs %s: %s", error.filename or path, error.strerror)
+        except HostError as error:  # the next agent removes them once more
+            log.warning("logs %s: %s", path, error)
 
     async def close(self) -> None:
         for stop in self._owners.values():
@@ -380,14 +399,6 @@ def _refuse_mirrors(pods: Sequence[Pod]) -> None:
             raise ManifestError(
                 f'pods "{pod.metadata.name}" is forbidden: metadata.annotations[{MIRROR}] is for static pods: remove it'
             )
-
-
-async def _remove_logs(path: str) -> None:
-    try:
-        await slowly_off_loop(_remove_log_tree, path)
-        reached("pod.logs-removed")
-    except OSError as error:
-        log.warning("logs %s: %s", error.filename or path, error.strerror)
 
 
 def _remove_log_tree(path: str) -> None:

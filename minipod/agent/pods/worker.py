@@ -28,6 +28,7 @@ from minipod.errors import HostError, NotFoundError
 from minipod.failpoint import reached
 from minipod.lifecycle import core, model
 from minipod.lifecycle.allocation import allocated_pod
+from minipod.plan.pod import log_directory
 from minipod.runtime.status import ContainerStatus
 
 log = logging.getLogger("minipod.agent")
@@ -127,14 +128,13 @@ class PodWorker:
         """Loads the object that an earlier agent stored, which is shown until the first event. `saved`: the store has
         the state as well."""
         self._unsaved = self._stale = not saved
-        metadata = self.state.pod.metadata
-        record = self._node.store.get("Pod", metadata.namespace, metadata.name)
-        if record is not None and record.uid == self.uid:
-            try:
+        try:
+            record = self._node.store.get("Pod", self.namespace, self.name)
+            if record is not None and record.uid == self.uid:
                 self.pod = msgspec.json.decode(record.data, type=Pod)
-            except (msgspec.DecodeError, ValueError) as error:  # ValueError: UTF-8
-                log.error("pod %s/%s: its stored object is damaged (%s): made anew", self.namespace, self.name, error)
-                self._unsaved = self._stale = True
+        except (HostError, msgspec.DecodeError, ValueError) as error:  # ValueError: UTF-8
+            log.error("pod %s/%s: its stored object is damaged (%s): made anew", self.namespace, self.name, error)
+            self._unsaved = self._stale = True
 
     def count_again(self) -> None:
         """More time may have passed than the timer has counted."""
@@ -322,7 +322,7 @@ class PodWorker:
                 gone = self._object()
                 self._node.store.delete("Pod", self.namespace, self.name)
                 self._node.store.delete_applied("Pod", self.namespace, self.name)
-                self._node.store.delete_pod(self.uid)
+                self._node.store.delete_pod(self.uid, log_directory(self.pod, self._node.paths))
                 change = change_of("DELETED", self.pod, gone, msgspec.json.encode(gone))
                 self._node.store.after_commit(lambda: self._node.history.append(change))
         except HostError as error:
@@ -339,7 +339,8 @@ class PodWorker:
         log.error("pod %s/%s: %s", self.namespace, self.name, error)
         try:
             gone = self._object()
-            self._node.unsaved.put_gone(self.uid, self.namespace, self.name)
+            logs = log_directory(self.pod, self._node.paths)
+            self._node.unsaved.put_gone(self.uid, self.namespace, self.name, logs)
         except (OSError, HostError) as other:
             self.trouble = f"{error}; {other}"
             self._timer = self._loop.call_later(SAVE_AGAIN_S, self._forget)

@@ -25,6 +25,7 @@ log = logging.getLogger("minipod.agent")
 _BUSY_S = 60.0  # a checkpoint holds the writer up for one sync of the disk at most
 LOCKED_MS = 50  # how long a write waits for a process that has locked the file: everything else waits with it
 _RESERVED_AT_ONCE = 1000
+_LOGS = "logs"  # no kind of objects: of a pod that is gone: the directory of its logs, in a row of its uid
 _APPLIED = "applied/"  # + kind: the manifest that `apply` wrote last, in the row of the same name
 
 _SCHEMA = (
@@ -336,11 +337,19 @@ class Store:
             where = "DELETE FROM objects WHERE kind=? AND namespace=? AND name=? AND uid=?"
             self._write(where, (kind, namespace, name, uid))
 
-    def delete_pod(self, uid: str) -> None:
-        """Forgets everything but the object and the events."""
+    def delete_pod(self, uid: str, logs: str) -> None:
+        """Forgets everything but the object and the events. `logs`: the directory that is still to be removed."""
         with self.transaction():
             for table in ("pod_states", "pod_operations", "pod_owners"):
                 self._write(f"DELETE FROM {table} WHERE uid=?", (uid,))
+            self.put(Record(_LOGS, "", uid, uid, 0, logs.encode()))
+
+    def logs_of_gone(self) -> dict[str, str]:
+        """The directories of logs that are still to be removed, by the uid of the pod that is gone."""
+        return {record.uid: record.data.decode() for record in self.objects(_LOGS)}
+
+    def logs_removed(self, uid: str) -> None:
+        self.delete(_LOGS, "", uid)
 
     # -- events -------------------------------------------------------------------------------------------------
 

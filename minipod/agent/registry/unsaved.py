@@ -34,13 +34,14 @@ class _Reserved(msgspec.Struct, frozen=True):
 
 class _Entry(msgspec.Struct, frozen=True):
     """`over`: the checksum of the state that the store has, which this one is newer than. `state` null: the pod is
-    gone."""
+    gone, and `logs` the directory of its logs."""
 
     uid: str
     namespace: str
     name: str
     over: int = 0
     state: msgspec.Raw = msgspec.Raw(_GONE)
+    logs: str = ""
 
 
 class Unsaved:
@@ -74,9 +75,9 @@ class Unsaved:
         with contextlib.suppress(OSError):  # else the next agent finds by its checksum that it is old
             os.unlink(f"{self._folder}/{uid}")
 
-    def put_gone(self, uid: str, namespace: str, name: str) -> None:
-        """Nothing is left of the pod but its rows in the store; these go once that is possible."""
-        entry = _Entry(uid, namespace, name)
+    def put_gone(self, uid: str, namespace: str, name: str, logs: str) -> None:
+        """Nothing is left of the pod but logs and its rows in the store; these go once that is possible."""
+        entry = _Entry(uid, namespace, name, logs=logs)
         self._save(entry)
         self._gone[uid] = entry
         self._flush_later()
@@ -90,7 +91,7 @@ class Unsaved:
         for uid, entry in list(self._gone.items()):
             with self._store.transaction():
                 self._store.delete_pod_object(entry.namespace, entry.name, uid)
-                self._store.delete_pod(uid)
+                self._store.delete_pod(uid, entry.logs)
             del self._gone[uid]
             self.drop(uid)
 
