@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.node_fixtures import Node
 from tests.patience import SLOWNESS
@@ -61,6 +67,34 @@ def from_secret(key: str) -> dict[str, Any]:
 def claim(name: str = "data", **spec: Any) -> dict[str, Any]:
     base = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": base | spec}
+
+
+@contextlib.contextmanager
+def loop_device(folder: Path, content: bytes = b"") -> Iterator[str]:
+    """A block device of 4 MiB that begins with `content`; skips where there is no loop device."""
+    image = folder / "image"
+    image.write_bytes(content + bytes((4 << 20) - len(content)))
+    if shutil.which("modprobe"):
+        subprocess.run(["modprobe", "-q", "loop"], check=False)
+    done = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no loop device here: {done.stderr.strip()}")
+    try:
+        yield done.stdout.strip()
+    finally:
+        subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
+
+
+def raw_volume(device: str) -> dict[str, Any]:
+    """For claims of the class "raw" and the mode Block."""
+    spec = {
+        "capacity": {"storage": "4Mi"},
+        "accessModes": ["ReadWriteOnce"],
+        "volumeMode": "Block",
+        "storageClassName": "raw",
+        "hostPath": {"path": device},
+    }
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "raw"}, "spec": spec}
 
 
 def manifest(*objects: dict[str, Any]) -> str:

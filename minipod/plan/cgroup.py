@@ -240,20 +240,6 @@ class CreateCgroup(HostOperation, frozen=True):
             remove_with_processes(directories)
 
 
-class SetCgroup(HostOperation, frozen=True):
-    """Write values into groups that are there: a QoS class's shares, a resized pod. Nothing to undo."""
-
-    path: str
-    settings: tuple[CgroupSetting, ...]
-
-    def describe(self) -> str:
-        return f"set cgroup {self.path}: " + " ".join(f"{s.name}={s.value.replace(' ', '/')}" for s in self.settings)
-
-    def execute(self) -> None:
-        for setting in self.settings:
-            setting.apply()
-
-
 class JoinCgroup(ChildOperation, frozen=True):
     """The child goes into its group in each v1 hierarchy; into that of cgroup2 it was cloned (CLONE_INTO_CGROUP).
 
@@ -321,14 +307,14 @@ def burstable_cgroup(paths: Paths) -> str:
     return f"{paths.cgroup_root}/kubepods/burstable"
 
 
-def set_burstable_shares(paths: Paths, facts: HostFacts, shares: int) -> SetCgroup:
+def set_burstable_shares(paths: Paths, facts: HostFacts, shares: int) -> None:
     """The Burstable class weighs what its pods request together (QoS container manager).
 
-    Executing it after the last pod, when the class is gone, does nothing.
+    After the last pod, when the class is gone, it does nothing. Raises OSError.
     """
-    path = burstable_cgroup(paths)
-    files = placed_files(path, CgroupResources(cpu_shares=shares), facts, container=False)
-    return SetCgroup(path, tuple(msgspec.structs.replace(file, optional=True) for file in files))
+    resources = CgroupResources(cpu_shares=shares)
+    for setting in placed_files(burstable_cgroup(paths), resources, facts, container=False):
+        msgspec.structs.replace(setting, optional=True).apply()
 
 
 # ---- removal

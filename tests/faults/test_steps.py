@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from minipod.agent import planner as _with_the_volumes_operations  # noqa: F401
-from minipod.failpoint import every
+from minipod.failpoint import OPERATION_POINTS, every
 from minipod.runtime import runtime as _with_all_operations  # noqa: F401
 from minipod.runtime.records import operation_kinds
-from tests import builders, guard, leaks
+from tests import builders, guard, leaks, registry, volume_pods
+from tests.builders import Object
 from tests.failpoints import armed
 from tests.faults.instance import Instance
 from tests.faults.steps import NAME, Walk, another, others, prober, talker, walker
+from tests.nfs_server import exported, has_client
 
 SLOT = 210
 HOST_PORT = 30080
@@ -80,8 +82,10 @@ ENDING = (
 
 
 @contextmanager
-def walking(number: int, action: str, gated: int, images: str) -> Iterator[Walk]:
+def walking(number: int, action: str, gated: int, images: str, session: leaks.Session) -> Iterator[Walk]:
     walk = Walk(Instance(SLOT + number, images), action, walker(gated), HOST_PORT + number)
+    session.folders |= walk.instance.session.folders
+    session.instances |= walk.instance.session.instances
     try:
         yield walk
         with walk.agent():  # sweeps what is left of a pod that is gone
@@ -150,7 +154,7 @@ def commands(walk: Walk) -> None:
 
 
 def images(walk: Walk) -> None:
-    """The command that loads an image is what dies; what it left is gone on with, and nothing of it stays."""
+    """The command that loads an image is what dies; the next one continues with what is there."""
     images = Path(walk.instance.paths.state, "images")
     layout = guard.write_marked_busybox(walk.instance.base / "layout")
     images.unlink()  # the link to the images of all tests
@@ -159,12 +163,69 @@ def images(walk: Walk) -> None:
             walk.run("image", "load", str(layout))
             hit.wait()
         walk.passed.append(point)
-        assert walk.instance("image", "load", str(layout)).returncode == 0
-        assert "busybox" in walk.instance("image", "ls").stdout
-        assert leaks.list_folder(images / "ingest") == []
-        walk.instance("image", "rm", "busybox")
+    assert walk.instance("image", "load", str(layout)).returncode == 0
+    assert "busybox" in walk.instance("image", "ls").stdout
+    assert leaks.list_folder(images / "ingest") == []
+    walk.instance("image", "rm", "busybox")
     assert leaks.list_folder(images / "blobs" / "sha256") == leaks.list_folder(images / "layers") == []
     walk.instance("image", "load", str(layout))
+
+
+def pulls(walk: Walk) -> None:
+    """The agent that pulls a pod's image is what dies: the next one continues with what is there."""
+    images = Path(walk.instance.paths.state, "images")
+    images.unlink()  # the link to the images of all tests
+    with registry.running() as server:
+        server.add(guard.write_marked_busybox(walk.instance.base / "layout"), "team/box", "1")
+        image = f"{server.host}/team/box:1"
+        pulling = builders.pod("puller", builders.container("c", "echo", image=image))
+        walk.through(IMAGES[0], by=partial(walk.apply, pulling))
+        walk.through(*IMAGES[1:])
+        with walk.agent():
+            walk.wait_for_agent()
+            walk.instance("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/puller", "--timeout=30s")
+            walk.instance("delete", "pod", "puller")
+            assert leaks.list_folder(images / "ingest") == []
+            walk.instance("image", "rm", image)
+    assert leaks.list_folder(images / "blobs" / "sha256") == leaks.list_folder(images / "layers") == []
+
+
+def unusual(walk: Walk) -> None:
+    """Volumes that need something of the host: a block device, a kernel with huge pages."""
+    claim = volume_pods.claim(storageClassName="raw", volumeMode="Block")
+    sources = {
+        "LinkDevice": {"persistentVolumeClaim": {"claimName": "data"}},
+        "MountHugePages": {"emptyDir": {"medium": "HugePages-2Mi"}},
+    }
+    with volume_pods.loop_device(walk.instance.base) as device:
+        with walk.agent():
+            walk.wait_for_agent()
+            walk.apply(volume_pods.raw_volume(device), claim)
+        walk_volumes(walk, sources)
+
+
+def nfs(walk: Walk) -> None:
+    (walk.instance.base / "export").mkdir()
+    with exported(walk.instance.base / "export"):
+        walk_volumes(walk, {"MountNfs": {"nfs": {"server": "127.0.0.1", "path": "/"}}})
+
+
+def walk_volumes(walk: Walk, sources: dict[str, Object]) -> None:
+    """A pod with one volume for each kind of operation, from its start to its end."""
+    names = {kind: kind.lower() for kind in sources}
+    devices = [{"name": names[kind], "devicePath": "/dev/xvda"} for kind in sources if kind == "LinkDevice"]
+    mounts = [builders.mount(names[kind], f"/{kind}") for kind in sources if kind != "LinkDevice"]
+    resources = {"limits": {"hugepages-2Mi": "2Mi", "memory": "64Mi"}} if "MountHugePages" in sources else {}
+    main = builders.container("c", "sleep 1000", volumeDevices=devices, volumeMounts=mounts, resources=resources)
+    volumes = [{"name": names[kind], **source} for kind, source in sources.items()]
+    made = builders.pod(NAME, main, volumes=volumes, terminationGracePeriodSeconds=0)
+    for number, kind in enumerate(sources):
+        walk.through(f"executed.{kind}", by=partial(walk.apply, made) if number == 0 else lambda: None)
+    with walk.agent():
+        walk.wait_for_agent()
+        walk.expect_running(NAME)
+    for number, kind in enumerate(reversed(sources)):
+        walk.through(f"undone.{kind}", by=walk.delete_pod if number == 0 else lambda: None)
 
 
 def spawners(walk: Walk) -> None:
@@ -190,14 +251,14 @@ def spawners(walk: Walk) -> None:
         walk.expect_running("prober")
 
 
-def ends(walk: Walk) -> None:
+def ends(walk: Walk, at_start: tuple[str, ...], at_end: tuple[str, ...]) -> None:
     """SIGTERM while a pod starts and while it goes. The agent finishes what it is at and leaves, the next one completes
     the start, or the end; nothing is lost, and nothing is left.
     """
     with walk.agent():
         walk.wait_for_agent()
         walk.apply(*others())
-    for starting, going in zip_longest(TERM_STARTING, TERM_GOING, fillvalue="pod.saved"):
+    for starting, going in zip_longest(at_start, at_end, fillvalue="pod.saved"):
         walk.let_end("first")
         walk.through(starting, by=walk.apply_pod)
         with walk.agent():
@@ -210,33 +271,38 @@ def ends(walk: Walk) -> None:
         shutil.rmtree(walk.truth)
 
 
-LIVES = (starts, containers, commands, images, spawners)
-#: these need a server, huge pages of the kernel, a block device; a cgroup that a resize alone makes
-ELSEWHERE = ("MountNfs", "MountHugePages", "LinkDevice", "SetCgroup")
+LIVES = (starts, containers, commands, images, pulls, spawners, unusual)
 
 
 def test_no_step_is_left_out() -> None:
     tree = ast.parse(Path(__file__).read_text())
     named = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     kinds = [kind for kind in operation_kinds() if kind.__module__.startswith("minipod.")]  # other tests have some, too
-    left_out = [name for name in every(kinds) if name not in named]
-    assert [name for name in left_out if name.partition(".")[2] not in ELSEWHERE] == []
+    kinds_walked = {kind for kind in ("LinkDevice", "MountHugePages", "MountNfs") if kind in named}
+    walked = named | {f"{point}.{kind}" for point in OPERATION_POINTS for kind in kinds_walked}
+    assert [name for name in every(kinds) if name not in walked] == []
 
 
 @pytest.mark.parametrize("life", LIVES)
 def test_an_agent_that_is_killed_at_each_step_loses_nothing(
     life: Callable[[Walk], None], session: leaks.Session, leak_check: None, image_folder: str
 ) -> None:
-    with walking(LIVES.index(life), "kill", 6 if life is containers else 0, image_folder) as walk:
-        session.folders |= walk.instance.session.folders
-        session.instances |= walk.instance.session.instances
+    with walking(LIVES.index(life), "kill", 6 if life is containers else 0, image_folder, session) as walk:
         life(walk)
 
 
-def test_an_agent_that_is_sent_sigterm_at_a_step_leaves_nothing(
+@pytest.mark.vm
+@pytest.mark.skipif(not has_client(), reason="this kernel has no NFS client: scripts/vm-test has one")
+def test_an_agent_that_is_killed_while_it_mounts_nfs_loses_nothing(
     session: leaks.Session, leak_check: None, image_folder: str
 ) -> None:
-    with walking(len(LIVES), "term", 0, image_folder) as walk:
-        session.folders |= walk.instance.session.folders
-        session.instances |= walk.instance.session.instances
-        ends(walk)
+    with walking(len(LIVES), "kill", 0, image_folder, session) as walk:
+        nfs(walk)
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_an_agent_that_is_sent_sigterm_at_a_step_leaves_nothing(
+    half: int, session: leaks.Session, leak_check: None, image_folder: str
+) -> None:
+    with walking(len(LIVES) + 1, "term", 0, image_folder, session) as walk:
+        ends(walk, TERM_STARTING[half::2], TERM_GOING[half::2])

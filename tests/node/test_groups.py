@@ -258,11 +258,13 @@ def test_the_groups_above_the_pods_vanish_when_they_are_empty(paths: Paths, fact
     above = cgroup.node_cgroups(paths, facts)
     for group in above:
         group.execute()
-    burstable = cgroup.set_burstable_shares(paths, facts, 1024)
-    burstable.execute()
+    cgroup.set_burstable_shares(paths, facts, 1024)
     for group in above:
         group.execute()
-    assert [kernel.read(s.directory, s.name) for s in burstable.settings] == [s.value for s in burstable.settings]
+    wanted = cgroup.placed_files(
+        cgroup.burstable_cgroup(paths), CgroupResources(cpu_shares=1024), facts, container=False
+    )
+    assert [kernel.read(s.directory, s.name) for s in wanted] == [s.value for s in wanted]
     pod = cgroup.create_pod_cgroup(f"{paths.cgroup_root}/kubepods/podU", CgroupResources(), facts)
     pod.execute()
     for group in reversed(above):

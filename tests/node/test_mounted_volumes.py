@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,27 +120,8 @@ def test_what_a_container_mounts_in_a_bidirectional_volume_reaches_the_host(
 
 @pytest.fixture
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A block device of 4 MiB; skips where there is no loop device."""
-    image = tmp_path_factory.mktemp("disk") / "image"
-    image.write_bytes(b"first" + bytes((4 << 20) - 5))
-    if shutil.which("modprobe"):
-        subprocess.run(["modprobe", "-q", "loop"], check=False)
-    done = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no loop device here: {done.stderr.strip()}")
-    yield done.stdout.strip()
-    subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
-
-
-def raw_volume(device: str) -> dict[str, Any]:
-    spec = {
-        "capacity": {"storage": "4Mi"},
-        "accessModes": ["ReadWriteOnce"],
-        "volumeMode": "Block",
-        "storageClassName": "raw",
-        "hostPath": {"path": device},
-    }
-    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "raw"}, "spec": spec}
+    with volume_pods.loop_device(tmp_path_factory.mktemp("disk"), b"first") as device:
+        yield device
 
 
 @pytest.mark.vm
@@ -157,7 +136,7 @@ def test_a_raw_block_volume_is_a_device_that_only_its_container_may_use(node: No
     number = os.stat(disk).st_rdev
     write = guarded("printf third | dd of=/dev/xvda conv=notrunc 2>/dev/null && echo written || echo refused")
     first = using("p", f"head -c 5 /dev/xvda; {write}; stat -c %t:%T /dev/xvda")
-    out = volume_pods.run(node, raw_volume(disk), wanted, first)
+    out = volume_pods.run(node, volume_pods.raw_volume(disk), wanted, first)
     assert out == f"firstwritten\n{os.major(number):x}:{os.minor(number):x}\n"
     with open(disk, "rb") as device:
         assert device.read(5) == b"third"

@@ -193,8 +193,12 @@ def test_the_groups_above_the_pods_weigh_what_the_kubelet_gives_them() -> None:
         ("/minipod/kubepods/besteffort", "2"),
     ]
     assert all(group.shared and group.delegate for group in made)
-    changed = cgroup.set_burstable_shares(Paths(), V2, 1024)
-    assert changed.describe() == "set cgroup /minipod/kubepods/burstable: cpu.weight=39"
+    changed = cgroup.placed_files(
+        cgroup.burstable_cgroup(Paths()), CgroupResources(cpu_shares=1024), V2, container=False
+    )
+    assert [(s.directory.rpartition("/minipod/")[2], s.name, s.value) for s in changed] == [
+        ("kubepods/burstable", "cpu.weight", "39")
+    ]
 
 
 def test_operations_survive_being_saved() -> None:

@@ -423,5 +423,6 @@ def test_logs_of_a_pod_that_was_forgotten_are_removed_by_the_next_agent(
         await until(lambda: not second.pods.removals)
         assert [path.name for path in elsewhere.iterdir()] == ["of_a_kubelet"]
         assert second.node.store.logs_of_gone() == {}
+        await second.crash()
 
     virtually(main())

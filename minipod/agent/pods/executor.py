@@ -160,7 +160,7 @@ class Executor:
         """Gives the Burstable cgroup the CPU shares of all its pods' requests (the kubelet's QoS container manager)."""
         node = self._node
         requested = node.runtime.cpu_requests(burstable_cgroup(node.paths))
-        set_burstable_shares(node.paths, node.facts, shares(requested)).execute()
+        set_burstable_shares(node.paths, node.facts, shares(requested))
 
     async def _stop_sandbox(self, sandbox_id: str) -> None:
         with contextlib.suppress(NotFoundError):
