@@ -21,7 +21,7 @@ from typing import Any
 
 import minipod
 from minipod.kernel import threads
-from minipod.kernel.timer import Timer
+from minipod.kernel.clock import Timer
 
 log = logging.getLogger("minipod.agent")
 

@@ -1,4 +1,6 @@
-"""Clocks (layer 1): the time since the boot, and a descriptor that reports that the wall clock was set. No policy."""
+"""Clocks (layer 1): the time since the boot, and descriptors that report that a time has come or that the wall clock
+was set (timerfd_create(2)). No policy.
+"""
 
 from __future__ import annotations
 
@@ -35,16 +37,51 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class ClockChange:
+class _Timerfd:
+    """Close it."""
+
+    def __init__(self, clock: int, flags: int = 0) -> None:
+        """Raises OSError."""
+        self._fd: int = _timerfd_create(clock, _TFD_CLOEXEC | flags)
+        if self._fd < 0:
+            fail("timerfd_create")
+
+    def _set(self, flags: int, seconds: int, nanoseconds: int = 0) -> None:
+        """Once, at that time. Raises OSError."""
+        spec = _Itimerspec(it_value=_Timespec(tv_sec=seconds, tv_nsec=nanoseconds))
+        if _timerfd_settime(self._fd, flags, ctypes.byref(spec), None) < 0:
+            fail("timerfd_settime")
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Timer(_Timerfd):
+    """Rings once, `seconds` after `set`. `wait` is for a thread of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(time.CLOCK_MONOTONIC)
+
+    def set(self, seconds: float) -> None:
+        """Instead of what was set before. 0.4 µs."""
+        nanoseconds = max(1, int(seconds * 1e9))
+        self._set(0, nanoseconds // 1_000_000_000, nanoseconds % 1_000_000_000)
+
+    def wait(self) -> None:
+        """Returns when it rings; without the interpreter's lock until then."""
+        os.read(self._fd, 8)
+
+
+class ClockChange(_Timerfd):
     """Readable once CLOCK_REALTIME was set, and after a suspend: a timer that is never due is cancelled then
     (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET). Close it.
     """
 
     def __init__(self) -> None:
         """Raises OSError."""
-        self._fd: int = _timerfd_create(time.CLOCK_REALTIME, _TFD_CLOEXEC | _TFD_NONBLOCK)
-        if self._fd < 0:
-            fail("timerfd_create")
+        super().__init__(time.CLOCK_REALTIME, _TFD_NONBLOCK)
         try:
             self._arm()
         except OSError:
@@ -52,11 +89,11 @@ class ClockChange:
             raise
 
     def _arm(self) -> None:
-        never = _Itimerspec(it_value=_Timespec(tv_sec=_NEVER_S))
-        flags = _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET
-        # ECANCELED: the clock was set since the timer was armed; it is armed again all the same.
-        if _timerfd_settime(self._fd, flags, ctypes.byref(never), None) < 0 and ctypes.get_errno() != errno.ECANCELED:
-            fail("timerfd_settime")
+        try:
+            self._set(_TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET, _NEVER_S)
+        except OSError as error:  # ECANCELED: the clock was set since it was armed; it is armed again all the same
+            if error.errno != errno.ECANCELED:
+                raise
 
     def fileno(self) -> int:
         return self._fd
@@ -69,8 +106,3 @@ class ClockChange:
             if error.errno not in (errno.EAGAIN, errno.ECANCELED):
                 raise
         self._arm()
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

@@ -46,6 +46,8 @@ SECCOMP_SET_MODE_FILTER = 1
 KEYCTL_JOIN_SESSION_KEYRING = 1
 INTERNAL_SIGNALS = (32, 33)  # SIGCANCEL, SIGSETXID
 
+EXIT_ATTEMPTS, EXIT_PAUSE_S = 25, 0.02  # of `exit_of`
+
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _CLOSE_RANGE_CLOEXEC = 4
 _PIDFD_GET_INFO = 0xC040FF0B
@@ -130,8 +132,9 @@ def set_controlling_terminal(fd: int, cookie: int = 0) -> None:
     syscall("ioctl", fd, termios.TIOCSCTTY, None, None, cookie)
 
 
-def exit_status(pidfd: int, pid: int) -> int | None:
-    """wait(2)'s status of an ended process that is not our child; None while it runs or where it is unknown.
+def exit_of(pidfd: int, pid: int) -> tuple[int, int] | None:
+    """How a process that is not our child has ended: exit code, 128 + signal where that ended it, and the signal or 0.
+    None while it runs or where it is unknown, as for a moment before init reaps it (EXIT_ATTEMPTS, EXIT_PAUSE_S).
 
     Of a reaped process from its pidfd (PIDFD_GET_INFO, Linux 6.15), of a zombie from its stat (proc_pid_stat(5)).
     """
@@ -142,13 +145,19 @@ def exit_status(pidfd: int, pid: int) -> int | None:
     except OSError:
         info[0] = 0
     if int.from_bytes(info[:8], "little") & _PIDFD_INFO_EXIT:
-        return int.from_bytes(info[60:64], "little")
+        return _exit(int.from_bytes(info[60:64], "little"))
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
         return None
-    return int(fields[49]) if fields[0] == "Z" else None
+    return _exit(int(fields[49])) if fields[0] == "Z" else None
+
+
+def _exit(status: int) -> tuple[int, int]:
+    """Of wait(2)'s status."""
+    number = status & 0x7F
+    return (128 + number, number) if number else (status >> 8, 0)
 
 
 def setns(fd: int, flags: int = 0) -> None:

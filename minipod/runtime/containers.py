@@ -14,8 +14,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -46,6 +46,7 @@ from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.staged import Stages, recover, staged_folder
 from minipod.runtime.start_failure import described
 from minipod.runtime.status import ContainerState, ContainerStatus, ContainerUser
+from minipod.runtime.tasks import Tasks
 
 _KILL_TIMEOUT_S = 10.0
 _DRAIN_TIMEOUT_S = 2.0
@@ -90,11 +91,11 @@ class Containers:
         self._lose = lose
         self._kept = kept
         self._stages = Stages(staged_folder(paths))
-        self._orphans = Orphans(spawners, self._begin, self._finish, lose)
+        self._tasks = Tasks()
+        self._lingering = Tasks()  # until there is space for the last lines of a container
+        self._orphans = Orphans(spawners, self._tasks.begin, self._finish, lose)
         self._index: Index[Container] = Index(lambda container: container.status.sandbox_id)
         self._making: set[str] = set()  # ids
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._lingering: set[asyncio.Task[None]] = set()  # until there is space for the last lines of a container
 
     # --- lookup ------------------------------------------------------------------------------------------------------
 
@@ -137,23 +138,21 @@ class Containers:
             if container.status.state == ContainerState.RUNNING:
                 await self._take_over(container, children)
             elif container.status.state == ContainerState.CREATED:
-                self._begin(self._adopt(container, children))
+                self._tasks.begin(self._adopt(container, children))
             elif container.status.id in children or container.status.id in recorded:
-                self._begin(self._write_rest(container))
+                self._tasks.begin(self._write_rest(container))
         for key, ended in children.items():
             if ended is not None and "." not in key and key not in self._index:
-                self._begin(self._spawners.forget(key))  # the container is removed
+                self._tasks.begin(self._spawners.forget(key))  # the container is removed
         if any(c.pidfd >= 0 and c.status.id not in children for c in self._index):
             await self._orphans.hold(self._index)
         self._kept.close_others({c.status.id for c in self._index if c.status.state == ContainerState.RUNNING})
-        while self._tasks:  # before the first request, so that it sees these starts and exits
-            await asyncio.wait(self._tasks)
+        await self._tasks.done()  # before the first request, so that it sees these starts and exits
 
     async def close(self) -> None:
         """The agent exits: containers, their pipes and their spawner stay."""
-        for task in (*self._tasks, *self._lingering):
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._lingering, return_exceptions=True)
+        await self._tasks.cancel()
+        await self._lingering.cancel()
         for container in self._index:
             container.release()
             self._forget_commands(container.status.id)
@@ -172,9 +171,9 @@ class Containers:
                 self._orphans.regain(container, pids, fds)
         self._attach(container, fds)
         if ended is not None:
-            self._begin(self._finish(container, ended))
+            self._tasks.begin(self._finish(container, ended))
         elif container.pidfd < 0:
-            self._begin(self._finish(container, None))
+            self._tasks.begin(self._finish(container, None))
         else:
             cgroup.complete(self.cgroup(container), self._facts)
 
@@ -215,12 +214,6 @@ class Containers:
     def _pids(self, container: Container) -> list[int]:
         """A pid that is in the container's cgroup was not reused."""
         return cgroup.pids(self.cgroup(container), self._facts)
-
-    def _begin(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]] | None = None) -> None:
-        tasks = self._tasks if among is None else among
-        task = asyncio.ensure_future(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
 
     # --- creation ----------------------------------------------------------------------------------------------------
 
@@ -305,7 +298,12 @@ class Containers:
             container.log = self._log_of(container)
             await container.log.open()
             losses = self._spawners.losses
-            spawned = await respawn.spawned(lambda: self._spawn(container, plan), self.cgroup(container), self._facts)
+            spawned = await respawn.spawned(
+                lambda: self._spawn(container, plan),
+                self.cgroup(container),
+                self._facts,
+                has_terminal=container.status.config.tty,
+            )
         except (SpawnError, ContainerError, ImageError, OSError) as error:
             ROOM.settle(container_id)
             message = described(error, self.cgroup(container), self._facts)
@@ -321,7 +319,9 @@ class Containers:
         self._started(container, spawned)
         ROOM.settle(container_id)
         if self._spawners.losses != losses:  # it died after its answer: `spawner_lost` came before this one ran
-            self._begin(self._orphans.hold([container]))
+            if container.status.config.stdin and "stdin" not in container.held:
+                self._lose(container, "the spawner died while it started: its standard input has ended")
+            self._tasks.begin(self._orphans.hold([container]))
         reached("container.started")
         return container.status
 
@@ -350,7 +350,7 @@ class Containers:
         self._kept.store(container.status.id, spawned.fds)
         self._attach(container, spawned.fds)
         if container.early_exit is not None:
-            self._begin(self._finish(container, container.early_exit))
+            self._tasks.begin(self._finish(container, container.early_exit))
 
     async def _kill_unreported(self, container: Container) -> None:
         """The child may run although the start failed: its answer came without its descriptors (MSG_CTRUNC)."""
@@ -430,7 +430,7 @@ class Containers:
             return False
         reached("container.exit-seen")
         if container.status.state == ContainerState.RUNNING:
-            self._begin(self._finish(container, ended))
+            self._tasks.begin(self._finish(container, ended))
         else:
             container.early_exit = ended
         return True
@@ -470,7 +470,7 @@ class Containers:
     async def _forget(self, container: Container, log: ContainerLog | None) -> None:
         """The spawner keeps exit and output for the next agent as long as the disk has room for neither."""
         if log is not None:
-            self._begin(self._forget_when_written(container, log), self._lingering)
+            self._lingering.begin(self._forget_when_written(container, log))
         elif not container.unsaved:
             await self._spawners.forget(container.status.id)
 
@@ -485,7 +485,7 @@ class Containers:
 
     def spawner_lost(self) -> None:
         """A spawner has died: its children are init's now."""
-        self._begin(self._orphans.hold(self._index))
+        self._tasks.begin(self._orphans.hold(self._index))
 
 
 def _undo(container: Container) -> list[str]:

@@ -13,8 +13,7 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from minipod.errors import ContainerError
 from minipod.failpoint import reached
@@ -39,6 +38,7 @@ from minipod.runtime.spawner.client import ChildExit, Spawned, SpawnError
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.start_failure import described
 from minipod.runtime.status import ContainerState, ExecResult
+from minipod.runtime.tasks import Tasks
 
 OUTPUT_LIMIT = 16 << 20  # bytes kept of a stream of exec_sync (CRI's maximum message)
 _DRAIN_S = 0.5  # for processes that a command left running: they may hold its streams open for ever
@@ -101,7 +101,7 @@ class Execs:
         self._paths = paths
         self._ends: dict[str, asyncio.Future[ChildExit]] = {}
         self._sessions: dict[str, ExecSession] = {}  # that have begun and not ended
-        self._watches: set[asyncio.Task[None]] = set()
+        self._watches = Tasks()
         self._can_launch = launcher.is_known()
         self._programs: dict[str, dict[tuple[str, ...], int]] = {}  # by container, of repeated commands: probes
 
@@ -115,16 +115,11 @@ class Execs:
 
     def spawner_lost(self) -> None:
         """A spawner has died: the ends of its commands are seen by their pidfds."""
-        self._begin(self._watch_all())
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._watches.add(task)
-        task.add_done_callback(self._watches.discard)
+        self._watches.begin(self._watch_all())
 
     async def _watch_all(self) -> None:
         for key, session in self._sessions.items():  # also of a command whose start was the last that it answered
-            self._begin(self._watch(key, session))
+            self._watches.begin(self._watch(key, session))
 
     async def _watch(self, key: str, session: ExecSession) -> None:
         ended, pidfd = None, session.pidfd()
@@ -144,9 +139,7 @@ class Execs:
             future.set_exception(ContainerError("the spawner has died: how the command ended cannot be known"))
 
     async def close(self) -> None:
-        for task in self._watches:
-            task.cancel()
-        await asyncio.gather(*self._watches, return_exceptions=True)
+        await self._watches.cancel()
 
     def forget(self, container_id: str) -> None:
         """The container has ended: closes the programs that were kept for its commands."""

@@ -88,7 +88,7 @@ def at_once(path: str) -> Iterator[list[OpenLog]]:
 
 
 def _opened(path: str, opened: contextlib.ExitStack) -> tuple[list[OpenLog], bool]:
-    """The files that could be opened, and whether nothing was rotated or compressed meanwhile."""
+    """The files that could be opened, and whether none was rotated or compressed in the process."""
     found = generations(path)
     files, is_one_moment = [], True
     for name in (*found, path):

@@ -15,13 +15,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from minipod.runtime.log_copy import Copy, State, Turn
 from minipod.runtime.log_file import LogFile
 from minipod.runtime.log_history import History
 from minipod.runtime.offload import ANSWER_S, Pool, in_pool, slowly_off_loop
 from minipod.runtime.staged import CHUNK, Stages
+from minipod.runtime.tasks import Tasks
 
 _BUSY_S = 0.01  # a stream with new output after less than this …
 _PAUSE_S = 0.002  # … is not read for this long, unless there was much: a read for each write would cost more
@@ -187,7 +188,7 @@ class ContainerLog:
         self._ready: list[LogStream] = []
         self._lock = asyncio.Lock()
         self._turns: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_idle = threading.Event()
         self._is_idle.set()
@@ -231,12 +232,12 @@ class ContainerLog:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         self._is_idle.clear()
         try:
-            return await in_pool(_pool(), self._with_word, work)
+            return await in_pool(_pool(), self._noting_its_end, work)
         finally:
             if self._is_detached:
                 self._close()
 
-    def _with_word(self, work: Callable[[], T]) -> T:
+    def _noting_its_end(self, work: Callable[[], T]) -> T:
         try:
             return work()
         finally:
@@ -248,7 +249,7 @@ class ContainerLog:
     def _take_turn(self, stream: LogStream) -> None:
         self._ready.append(stream)
         if self._turns is None or self._turns.done():
-            self._turns = self._begin(self._take_turns())
+            self._turns = self._tasks.begin(self._take_turns())
 
     async def _take_turns(self) -> None:
         while self._ready and not self._is_detached:
@@ -257,12 +258,6 @@ class ContainerLog:
                 turns = await self._in_thread(lambda: [s.copy.turn(self._may_go_on) for s in streams])  # noqa: B023
                 for stream, turn in zip(streams, turns, strict=True):
                     stream.took(turn)
-
-    def _begin(self, work: Any) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     # --- listeners
 
@@ -277,7 +272,7 @@ class ContainerLog:
         listener = Listener(tap, is_full, is_late=whole)
         source = next((found for found in self._streams if found.name == stream and not found.ended.is_set()), None)
         if whole:
-            late = self._begin(self._listen_late(listener, stream, source))
+            late = self._tasks.begin(self._listen_late(listener, stream, source))
         else:
             late = None
             _add(listener, source)

@@ -20,8 +20,6 @@ from minipod.runtime.spawner.client import ChildExit, SpawnError
 from minipod.runtime.spawner.versions import Spawners
 from minipod.runtime.status import ContainerState
 
-_REAP_ATTEMPTS, _REAP_PAUSE_S = 25, 0.02
-
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +29,7 @@ class Orphans:
     def __init__(
         self,
         spawners: Spawners,
-        begin: Callable[[Coroutine[Any, Any, None]], None],
+        begin: Callable[[Coroutine[Any, Any, None]], object],
         finish: Callable[[Container, ChildExit | None], Awaitable[None]],
         lose: Callable[[Container, str], None],
     ) -> None:
@@ -105,12 +103,11 @@ async def end_by_pidfd(key: str, pid: int, pidfd: int) -> ChildExit | None:
     Retries, because the status may be unavailable between the exit and its being reaped by init.
     """
     ended_at_ns = time.time_ns()
-    for _ in range(_REAP_ATTEMPTS):
-        status = process.exit_status(pidfd, pid)
-        if status is not None:
-            number = status & 0x7F
-            return ChildExit(key, pid, 128 + number if number else status >> 8, number, 0, ended_at_ns)
-        await asyncio.sleep(_REAP_PAUSE_S)
+    for _ in range(process.EXIT_ATTEMPTS):
+        found = process.exit_of(pidfd, pid)
+        if found is not None:
+            return ChildExit(key, pid, *found, 0, ended_at_ns)
+        await asyncio.sleep(process.EXIT_PAUSE_S)
     return None
 
 

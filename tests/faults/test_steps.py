@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,7 @@ SPAWNERS = (
     "spawner.cloned", "spawner.started", "spawner.answered", "spawner.reaped", "spawner.recorded",
     "spawner.exit-reported", "spawner.forgotten",
 )  # fmt: skip
+BEFORE_THE_END = ("spawner.cloned", "spawner.started", "spawner.answered")  # the container loses nothing
 TERM_STARTING = (
     "pod.stored", "volumes.recorded", "executed.MountTmpfs", "volumes.ready", "network.shared", "network.leased",
     "sandbox.leased", "sandbox.saved", "executed.CreateVeth", "sandbox.pause-spawned", "sandbox.ready",
@@ -232,13 +234,17 @@ def spawners(walk: Walk) -> None:
     """The spawner is what dies, the agent goes on: the pod comes to its end, and nothing is left of it."""
     for point in SPAWNERS:
         name = f"p-{point.replace('.', '-')}"
-        ending = builders.container("c", "for i in 1 2 3; do echo $i; done; exit 0")
+        ending = builders.container("c", "for i in 1 2 3; do echo $i; sleep 0.3; done; exit 0")
         with armed(walk.instance, point) as hit, walk.agent():
             walk.passed.append(point)
             walk.wait_for_agent()
             walk.apply(builders.pod(name, ending, restartPolicy="OnFailure", terminationGracePeriodSeconds=0))
             hit.wait()
             walk.instance("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=60s")
+            if point in BEFORE_THE_END:
+                status: Any = walk.instance.pod(name)["status"]
+                assert status["containerStatuses"][0]["restartCount"] == 0, point
+                assert walk.instance("logs", name).stdout == "1\n2\n3\n", point
             walk.instance("delete", "pod", name)
             assert leaks.wait_until_gone(walk.instance.left) == []
     with walk.agent():

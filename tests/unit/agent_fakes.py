@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from minipod.agent.node import Node
+from minipod.agent.pods import pulls
 from minipod.agent.registry.store import Store
 from minipod.api.types import Container, ObjectMeta, Pod, PodSpec
 from minipod.config import Config
@@ -57,7 +58,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.selector.now_s
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """At once: virtual time would not wait for another thread."""
+        """At once: virtual time would not wait for another thread. Pulls are in threads: tests interrupt them."""
+        if executor is pulls.pool():
+            return super().run_in_executor(executor, func, *args)
         done: asyncio.Future[T] = self.create_future()
         try:
             done.set_result(func(*args))

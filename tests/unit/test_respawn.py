@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from minipod.runtime import respawn
@@ -63,6 +67,48 @@ def test_what_may_have_begun_is_not_begun_twice(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SpawnerGoneError):
         start(spawners, monkeypatch)
     assert (spawners.asked, spawners.killed) == (1, False)
+
+
+def test_what_has_begun_is_continued_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real process, with its pipes and what is known of it; the children that it has by now do not count."""
+    out, error = os.pipe(), os.pipe()
+    script = "echo one; sleep 1000 & wait"
+    shell = subprocess.Popen(["sh", "-c", script], stdout=out[1], stderr=error[1], env={"HOME": "/h"})
+    child = psutil.Process(shell.pid)
+    while not child.children():
+        time.sleep(0.001)
+    asked: list[int] = []
+
+    class Groups:
+        def pids(self, path: str, facts: Any) -> list[int]:
+            return [shell.pid, *(found.pid for found in child.children())]
+
+    async def ask() -> Spawned:
+        asked.append(1)
+        raise SpawnerGoneError
+
+    monkeypatch.setattr(respawn, "cgroup", Groups())
+    facts: Any = None
+    fds = [*out, *error]
+    try:
+        found = asyncio.run(respawn.spawned(ask, "/group", facts))
+        fds += found.fds.values()
+        assert (found.pid, len(asked)) == (shell.pid, 1)
+        root = os.stat("/")
+        assert found.facts == {
+            "uid": os.geteuid(), "gid": os.getegid(), "groups": sorted(os.getgroups()), "home": "/h",
+            "root": [root.st_dev, root.st_ino],
+        }  # fmt: skip
+        assert sorted(found.fds) == ["pidfd", "stderr", "stdout"]
+        assert os.read(found.fds["stdout"], 100) == b"one\n"
+        with pytest.raises(SpawnerGoneError):
+            asyncio.run(respawn.spawned(ask, "/group", facts, has_terminal=True))
+    finally:
+        for process in (*child.children(), child):
+            process.kill()
+        shell.wait()
+        for fd in fds:
+            os.close(fd)
 
 
 def test_it_does_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

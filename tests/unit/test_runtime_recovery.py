@@ -247,8 +247,8 @@ def test_a_container_that_no_spawner_can_hold_is_watched_by_its_pidfd(
         container = made._containers.get("c")
         os.close(container.pidfd)
         container.pidfd, writer = os.pipe2(os.O_CLOEXEC)  # readable when the process ends, as a pidfd is
-        statuses = iter([None, None, 11])  # not reaped at once
-        monkeypatch.setattr(process, "exit_status", lambda *_: next(statuses))
+        statuses = iter([None, None, (139, 11)])  # not reaped at once
+        monkeypatch.setattr(process, "exit_of", lambda *_: next(statuses))
         world.spawner.unknown.add("c")
         world.spawner.refuses_to_hold = True
         world.spawner.on_lost()

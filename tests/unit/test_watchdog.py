@@ -11,7 +11,7 @@ import pytest
 
 from minipod.agent import watchdog
 from minipod.agent.watchdog import LATE_S, RECENT_S, Lateness, Watchdog
-from minipod.kernel.timer import Timer
+from minipod.kernel.clock import Timer
 
 
 def test_figures_keep_the_worst_for_ever_and_the_recent_for_a_while() -> None:

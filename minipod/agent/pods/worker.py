@@ -30,6 +30,7 @@ from minipod.lifecycle import core, model
 from minipod.lifecycle.allocation import allocated_pod
 from minipod.plan.pod import log_directory
 from minipod.runtime.status import ContainerStatus
+from minipod.runtime.tasks import Tasks
 
 log = logging.getLogger("minipod.agent")
 
@@ -70,7 +71,7 @@ class PodWorker:
         self._unrecorded: deque[tuple[PodReference, model.RecordEvent, float]] = deque(maxlen=MAX_UNRECORDED)
         self._held: list[model.Action] | None = None  # nothing has got it: what waits for that
         self.trouble = ""  # why something of the pod's end, or its state, cannot be completed for now
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     @property
     def namespace(self) -> str:
@@ -146,10 +147,7 @@ class PodWorker:
         self._prober.close()
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.cancel()
 
     # -- one turn -----------------------------------------------------------------------------------------------
 
@@ -307,9 +305,7 @@ class PodWorker:
         if isinstance(action, model.Forget):
             self._forget()
             return
-        task = self._loop.create_task(self.executor.execute(action))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.begin(self.executor.execute(action))
 
     def _forget(self) -> None:
         """Removes the pod from the store. Where that cannot be kept it stays, terminating, and keeps its name."""

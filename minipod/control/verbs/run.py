@@ -106,7 +106,7 @@ class Run:
         self._compare_configuration()
         owner = "" if self._request.detach else processes.identity(self._connection.peer_pid)
         if not owner and not self._request.detach and self._connection.peer_pid:
-            return {}  # the client has died: nobody would own the pods
+            return {}  # the client has died: the pods would have no owner
         workers = await self._pods.create_many(manifests.pods, owner)
         self._followed = {worker.uid: _FollowedPod(worker) for worker in workers}
         # Workers act on later turns of the loop, so no change can have been missed so far.

@@ -5,16 +5,12 @@ How they end is known from the pidfd (PIDFD_GET_INFO, Linux 6.15), or while init
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from collections.abc import Callable
 
-from minipod.kernel.process import exit_status
+from minipod.kernel.process import EXIT_ATTEMPTS, exit_of
 from minipod.runtime.spawner.child import Child
-
-PAUSE_S = 0.02  # between an end and its being reaped the status may be unavailable
-_ATTEMPTS = 25
 
 
 class Adopted:
@@ -31,7 +27,7 @@ class Adopted:
 
     @property
     def is_pending(self) -> bool:
-        """Whether `retry` is due after PAUSE_S."""
+        """Whether `retry` is due after EXIT_PAUSE_S."""
         return bool(self._ending)
 
     def take(self, child: Child) -> None:
@@ -43,25 +39,21 @@ class Adopted:
         if fd not in self._by_pidfd:
             return False
         self._poll.unregister(fd)
-        self._ending[fd] = _ATTEMPTS
+        self._ending[fd] = EXIT_ATTEMPTS
         self.retry()
         return True
 
     def retry(self) -> None:
         for fd, left in tuple(self._ending.items()):
             child = self._by_pidfd[fd]
-            status = exit_status(fd, child.pid)
-            if status is None and left > 0:
+            found = exit_of(fd, child.pid)
+            if found is None and left > 0:
                 self._ending[fd] = left - 1
                 continue
             del self._ending[fd], self._by_pidfd[fd]
             child.close_pidfd()
-            if status is None:
-                child.end(137, 0, time.time_ns(), known=False)
-            elif number := status & 0x7F:
-                child.end(128 + number, number, time.time_ns())
-            else:
-                child.end(os.waitstatus_to_exitcode(status), 0, time.time_ns())
+            code, number = found or (137, 0)
+            child.end(code, number, time.time_ns(), known=found is not None)
             self._ended(child)
 
     def drop(self, child: Child) -> None:

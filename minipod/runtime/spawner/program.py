@@ -50,7 +50,7 @@ from minipod.plan.process import entry, kernel_mounts, namespaces, rootfs
 from minipod.plan.process import identity as plan_process
 from minipod.plan.process.namespaces import Clone, EnterPidNamespace
 from minipod.runtime.spawner import PROCESS_NAME
-from minipod.runtime.spawner.adopted import PAUSE_S, Adopted
+from minipod.runtime.spawner.adopted import Adopted
 from minipod.runtime.spawner.child import Child, part_of_list
 from minipod.runtime.spawner.evidence import RETRY_S, Evidence
 from minipod.runtime.spawner.inbox import BadMessage, Inbox, close_all, receive_report, widen
@@ -140,7 +140,7 @@ class Spawner:
     def _timeout(self) -> float | None:
         """Seconds until something has to be tried again; None: only an event changes anything."""
         if self.adopted.is_pending:
-            return PAUSE_S
+            return process.EXIT_PAUSE_S
         left = self.deadline - time.monotonic()
         if self._is_lonely():
             return left if left > 0 else RETRY_S

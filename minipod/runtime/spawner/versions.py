@@ -18,7 +18,7 @@ from minipod.errors import AgentError
 from minipod.kernel.cgroup import Hierarchy
 from minipod.paths import Paths
 from minipod.runtime.spawner import group
-from minipod.runtime.spawner.client import Child, ChildExit, Spawned, SpawnerClient, SpawnError
+from minipod.runtime.spawner.client import Child, ChildExit, Spawned, SpawnerClient, SpawnerGoneError, SpawnError
 from minipod.runtime.spawner.start import reap, start_spawner
 
 log = logging.getLogger(__name__)
@@ -166,10 +166,19 @@ class Spawners:
                 await client.close_stdin(key)
 
     async def forget(self, key: str) -> None:
-        """The spawner that has it drops its record, also on disk. An older spawner ends after its last child."""
+        """The spawner that has it drops its record, also on disk; where it dies, the one after it.
+
+        An older spawner ends after its last child.
+        """
         for path, client in list(self._clients.items()):
             with contextlib.suppress(SpawnError):
-                await client.forget(key)
+                try:
+                    await client.forget(key)
+                except SpawnerGoneError:
+                    await asyncio.sleep(0)  # until that is noticed
+                    if self._clients.get(path, client) is client:
+                        raise
+                    await self._clients[path].forget(key)
                 if path != self._own and not await client.list():
                     self._dismiss(path, client)
 
