@@ -101,7 +101,8 @@ def test_the_last_lines_are_found_however_the_file_is_read_in_blocks(
     for count in range(70):
         first = 0 if count >= len(starts) else 60 if count == 0 else starts[-count]
         wanted = (sum(map(len, pieces[:first])), min(count, len(starts)))
-        assert crilog.tail_offset(log_history.OpenLog(str(tmp_path / "0.log")), count) == wanted
+        with log_history.at_once(str(tmp_path / "0.log")) as (file,):
+            assert crilog.tail_offset(file, count) == wanted
 
 
 def test_stamps_sort_as_times_although_zeros_are_dropped() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from minipod.cli import two
 from minipod.errors import AgentError
-from minipod.runtime.log_history import OpenLog
+from minipod.runtime.log_history import OpenLog, at_once
 from minipod.streams import crilog
 
 
@@ -18,7 +19,8 @@ def printed(path: Path, start: int, target: Path) -> bytes:
     """Both processes write to one file, each in its turn."""
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        two.print_in_two(OpenLog(str(path)), start, crilog.plain_text, lambda data: (os.write(fd, data), None)[1])
+        with at_once(str(path)) as (log,):
+            two.print_in_two(log, start, crilog.plain_text, lambda data: (os.write(fd, data), None)[1])
     finally:
         os.close(fd)
     return target.read_bytes()
@@ -62,8 +64,8 @@ def test_a_closed_pipe_ends_both(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder / "0.log").write_bytes(b"line\n" * 1000)
     reader, writer = os.pipe()
     os.close(reader)
-    with pytest.raises(BrokenPipeError):
-        two.print_in_two(OpenLog(str(folder / "0.log")), 0, bytes, lambda data: (os.write(writer, data), None)[1])
+    with at_once(str(folder / "0.log")) as (log,), pytest.raises(BrokenPipeError):
+        two.print_in_two(log, 0, bytes, lambda data: (os.write(writer, data), None)[1])
     os.close(writer)
 
 
@@ -77,8 +79,8 @@ def test_a_half_that_fails_fails_the_whole(fails_in_child: bool, folder: Path, m
         if (os.getpid() != parent) is fails_in_child:
             raise ValueError
 
-    with pytest.raises((AgentError, ValueError)):
-        two.print_in_two(OpenLog(str(folder / "0.log")), 0, bytes, write)
+    with at_once(str(folder / "0.log")) as (log,), pytest.raises((AgentError, ValueError)):
+        two.print_in_two(log, 0, bytes, write)
 
 
 def test_small_and_compressed_logs_and_busy_machines_need_one_process(
@@ -89,8 +91,12 @@ def test_small_and_compressed_logs_and_busy_machines_need_one_process(
     os.truncate(os.open(folder / "0.log", os.O_CREAT | os.O_RDWR), two.LEAST)
     monkeypatch.setattr(two, "_processors", lambda: 2)
     monkeypatch.setattr(two, "_runnable", lambda: 1)
-    assert two.is_worth_it(OpenLog(str(folder / "0.log")), 0)
-    assert not two.is_worth_it(OpenLog(str(folder / "0.log")), 1)
-    assert not two.is_worth_it(OpenLog(str(folder / "1.log.gz")), 0)
-    monkeypatch.setattr(two, "_runnable", lambda: 2)
-    assert not two.is_worth_it(OpenLog(str(folder / "0.log")), 0)
+    with (
+        at_once(str(folder / "0.log")) as (plain,),
+        contextlib.closing(OpenLog(str(folder / "1.log.gz"))) as compressed,
+    ):
+        assert two.is_worth_it(plain, 0)
+        assert not two.is_worth_it(plain, 1)
+        assert not two.is_worth_it(compressed, 0)
+        monkeypatch.setattr(two, "_runnable", lambda: 2)
+        assert not two.is_worth_it(plain, 0)

@@ -84,7 +84,7 @@ async def listed(agent: Agent) -> Content:
 
 def in_database(agent: Agent) -> Content:
     with sqlite3.connect(agent.node.store.path) as db:
-        rows = [*db.execute("SELECT data FROM objects WHERE kind NOT LIKE 'applied/%'")]
+        rows = [*db.execute("SELECT data FROM objects WHERE kind NOT LIKE 'applied/%' AND kind != 'logs'")]
         rows += [*db.execute("SELECT data FROM events")]
     return {key(thing): thing for (data,) in rows for thing in [json.loads(data)]}
 

@@ -240,6 +240,7 @@ def test_the_last_lines_of_compressed_logs_are_counted_across_pieces(folder: Pat
     (folder / f"{ROTATED}.gz").write_bytes(gzip.compress(text, 1))
     (folder / "0.log").write_bytes(text)
     for count in (1, 7, 65, 66, 200, 334, 1000):
-        plain = crilog.tail_offset(log_history.OpenLog(str(folder / "0.log")), count)
-        starts = crilog._last_starts(log_history.OpenLog(str(folder / f"{ROTATED}.gz")), count)
+        with log_history.at_once(str(folder / "0.log")) as (compressed, file):
+            plain = crilog.tail_offset(file, count)
+            starts = crilog._last_starts(compressed, count)
         assert (starts[0], len(starts)) == plain

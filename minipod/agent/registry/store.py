@@ -342,11 +342,11 @@ class Store:
         with self.transaction():
             for table in ("pod_states", "pod_operations", "pod_owners"):
                 self._write(f"DELETE FROM {table} WHERE uid=?", (uid,))
-            self.put(Record(_LOGS, "", uid, uid, 0, logs.encode()))
+            self.put(Record(_LOGS, "", uid, uid, 0, msgspec.json.encode(logs)))
 
     def logs_of_gone(self) -> dict[str, str]:
         """The directories of logs that are still to be removed, by the uid of the pod that is gone."""
-        return {record.uid: record.data.decode() for record in self.objects(_LOGS)}
+        return {record.uid: msgspec.json.decode(record.data, type=str) for record in self.objects(_LOGS)}
 
     def logs_removed(self, uid: str) -> None:
         self.delete(_LOGS, "", uid)
