@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from minipod.paths import Paths
 from minipod.rest.status import ApiError
-from minipod.runtime.log_history import chunks, generations
+from minipod.runtime.log_history import OpenLog, at_once
 from minipod.streams import crilog
 from minipod.streams.crilog import Follower, Joiner, Line
 from minipod.streams.http1 import Exchange
@@ -91,18 +91,19 @@ async def copy_log(
     if options.follow and not options.previous:
         await _follow(exchange, path, options, printer, number, find_pod)
     else:
-        files = crilog.tail(path, options.tail) if options.tail is not None else _all(path)
-        for name, start in files:
-            for data in chunks(name, start):
-                await _send(exchange, printer.text(data if data.endswith(b"\n") else data + b"\n"))
-                if printer.left == 0:
-                    break
+        with at_once(path) as files:
+            for file, start in _chosen(files, options):
+                for data in file.chunks(start):
+                    await _send(exchange, printer.text(data if data.endswith(b"\n") else data + b"\n"))
+                    if printer.left == 0:
+                        break
     await _send(exchange, printer.rest())
     await exchange.end()
 
 
-def _all(path: str) -> list[tuple[str, int]]:
-    return [(name, 0) for name in [*generations(path), path]]
+def _chosen(files: list[OpenLog], options: LogOptions) -> list[tuple[OpenLog, int]]:
+    """What is to be sent, and the offsets where it begins."""
+    return crilog.tail(files, options.tail) if options.tail is not None else [(file, 0) for file in files]
 
 
 async def _send(exchange: Exchange, text: bytes) -> None:
@@ -116,18 +117,13 @@ async def _follow(
     """Until the container has ended and all of its log was sent, or the client is gone."""
     follower = Follower(path)
     try:
-        while True:
-            follower.open()
-            files = crilog.tail(path, options.tail) if options.tail is not None else _all(path)
-            if follower.is_newest():
-                break
-            follower.close()  # rotated in between: offsets and file do not belong together
-        for name, start in files:
-            if name == path:
-                follower.skip(start)
-                continue
-            for data in chunks(name, start):
-                await _send(exchange, printer.text(data))
+        with at_once(path) as files:
+            chosen = _chosen(files, options)
+            follower.begin(files, next((start for file, start in chosen if file.path == path), 0))
+            for file, start in chosen:
+                if file.path != path:
+                    for data in file.chunks(start):
+                        await _send(exchange, printer.text(data))
         looked = 0.0
         ended = False
         while printer.left != 0 and not exchange.gone.done():
