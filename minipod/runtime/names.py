@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 import msgspec
 
@@ -28,7 +29,9 @@ PORT = 53
 class Names:
     """One instance's. The calls may come from several threads."""
 
-    def __init__(self, paths: Paths, domain: str) -> None:
+    def __init__(self, paths: Paths, domain: str, on_start: Callable[[], None]) -> None:
+        """`on_start` is called when a process was started."""
+        self._on_start = on_start
         self._directory = paths.names
         self._nft_table = paths.instance
         self._domain = domain
@@ -47,6 +50,7 @@ class Names:
                 start.reap()
                 found = start.start(self._directory, __version__, addresses)
                 self._written = b""
+                self._on_start()
             self._addresses, self._subnets = addresses, subnets
             self._write()  # before the first question: without a table it answers no pod
             if found != self._ports or flushed:

@@ -42,8 +42,17 @@ class Network:
     """One instance's network. Synchronous, for a thread: a call takes a few milliseconds, more where the host has many
     rules or links, and may wait for the lock of another instance. One call at a time."""
 
-    def __init__(self, paths: Paths, config: Config, warn: Callable[[str], None] | None = None) -> None:
-        """`warn` gets messages for the user, each once: another subnet was chosen, no IPv6 …"""
+    def __init__(
+        self,
+        paths: Paths,
+        config: Config,
+        warn: Callable[[str], None] | None = None,
+        on_names: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`warn` gets messages for the user, each once: another subnet was chosen, no IPv6 …
+
+        `on_names`: called, on a thread, when the answerer was started.
+        """
         self._paths = paths
         self._config = config
         self._file = LeaseFile(paths.root)
@@ -51,7 +60,7 @@ class Network:
         self._warn_now = self._warn
         self._warnings: set[str] = set()
         self._generation: int | None = None  # of the host's rules, when the instance's table was last seen
-        self._names = Names(paths, config.cluster_domain)
+        self._names = Names(paths, config.cluster_domain, on_names)
 
     def lease(self, config: SandboxConfig, warn: Callable[[str], None] | None = None) -> NetworkFacts:
         """Addresses and an interface name for a sandbox, and the shared part in place. Idempotent.

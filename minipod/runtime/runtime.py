@@ -51,8 +51,8 @@ class Runtime:
         self.images = ImageStore(paths, config.image_directories)
         self._paths = paths
         self._facts = facts
-        self._network = Network(paths, config)
         self._spawners = Spawners(paths, self._child_ended, self._spawner_lost, hierarchies(facts))
+        self._network = Network(paths, config, on_names=self._spawners.separate)
         self._sandboxes = Sandboxes(paths, facts, self._network, self._spawners)
         self._execs = Execs(self._spawners, facts, paths)
         self._containers = Containers(

@@ -136,6 +136,9 @@ class FakeSpawner:
     def close(self) -> None:
         pass
 
+    def separate(self) -> None:
+        pass
+
     async def spawn(
         self,
         key: str,
@@ -306,7 +309,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     records._operations_decoder.cache_clear()  # it knows the operations that were imported when it was made
     monkeypatch.setattr(runtime, "Spawners", spawners)
-    monkeypatch.setattr(runtime, "Network", lambda *_: made.network)
+    monkeypatch.setattr(runtime, "Network", lambda *_, **__: made.network)
     monkeypatch.setattr(runtime, "ImageStore", lambda *_: FakeImages())
     monkeypatch.setattr(runtime, "cgroup", made.groups)
     monkeypatch.setattr(containers, "cgroup", made.groups)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Host:
         monkeypatch.setattr(cgroup, "make", lambda h, path: os.makedirs(h.mount + path, exist_ok=True))
         monkeypatch.setattr(cgroup, "write", self._write)
         monkeypatch.setattr(cgroup, "find_mounts", lambda: {"": str(folder)})
-        monkeypatch.setattr(group, "_spawners", lambda exits: [7, 9])
+        monkeypatch.setattr(group, "_processes", lambda exits: [7, 9])
 
     def _open(self, real: Any, path: Any, *args: Any, **keywords: Any) -> Any:
         return io.StringIO(self.own) if path == "/proc/self/cgroup" else real(path, *args, **keywords)
@@ -57,6 +58,13 @@ def test_a_service_moves_its_spawners(tmp_path: Path, monkeypatch: pytest.Monkey
     host = Host(tmp_path, V2, monkeypatch)
     group.separate("/run/minipod/exits", "/minipod", (Hierarchy(str(tmp_path), 2),))
     assert host.written == [("/minipod/spawner/cgroup.procs", "7"), ("/minipod/spawner/cgroup.procs", "9")]
+
+
+def test_the_answerer_is_known_by_its_command_line(tmp_path: Path) -> None:
+    words = ["minipod.names.program", repr(f"{tmp_path}/names")]
+    with subprocess.Popen(["sh", "-c", "read line", *words], stdin=subprocess.PIPE) as process:
+        assert group._processes(f"{tmp_path}/exits") == [process.pid]
+        assert group._processes(f"{tmp_path}/other/exits") == []
 
 
 def test_elsewhere_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

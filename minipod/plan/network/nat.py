@@ -157,14 +157,13 @@ class AddPortMappings(HostOperation, frozen=True, kw_only=True):
     def replace(self) -> None:
         """As `execute`, where the ports may lead elsewhere yet: in one transaction."""
         with nft.Nftables() as nftables:
-            commands: list[Command] = []
-            for element in self._elements():
-                there = nftables.value(self.table, element)
-                if there != element.encoded_value():
-                    commands += [*([] if there is None else [Delete(element)]), element]
-            if commands:
-                nftables.run(self.table, commands)
-                self._forget_flows()
+            there = {element: nftables.value(self.table, element) for element in self._elements()}
+            other = [element for element, value in there.items() if value != element.encoded_value()]
+            replaced = [Delete(element) for element in other if there[element] is not None]
+            if other:
+                nftables.run(self.table, [*replaced, *other])
+        if replaced:  # flows are looked for among all of the host's: not where there are none yet
+            self._forget_flows()
 
     def _forget_flows(self) -> None:
         """UDP clients that send all the time have to notice that the port has another owner."""

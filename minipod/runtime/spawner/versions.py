@@ -67,9 +67,10 @@ class Spawners:
                     os.unlink(path)
         if self._own not in self._clients:
             self._start()
-        self._separate()
+        self.separate()
 
-    def _separate(self) -> None:
+    def separate(self) -> None:
+        """Out of the agent's control group, where that is a service's; also called when an answerer has started."""
         try:
             group.separate(self._exits, self._cgroup_root, self._hierarchies)
         except OSError as error:
@@ -110,7 +111,7 @@ class Spawners:
             log.error("no spawner can be started, which is tried every %.0f s: %s", _RETRY_S, error)
             asyncio.get_running_loop().call_later(_RETRY_S, self._replace)
             return
-        self._separate()
+        self.separate()
         self._on_lost()
 
     def _exited(self, ended: ChildExit) -> None:
