@@ -30,7 +30,7 @@ _NLMSGHDR_BYTES, _ERROR_BYTES = 16, 36  # of the second: nlmsghdr, the number, n
 _RECEIVE_BYTES = 1 << 16
 _INET = 1  # NFPROTO_INET
 _FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
-_NF_INET_FORWARD, _NF_DROP = 2, 0
+_HOOKS, _NF_DROP = {"input": 1, "forward": 2}, 0  # NF_INET_LOCAL_IN, NF_INET_FORWARD
 _DUMP_TRIES = 10
 
 
@@ -120,15 +120,15 @@ class Nftables:
         found = _attributes(answer.attributes[3])[1]  # NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM
         return _attributes(_attributes(found)[2])[1]  # NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE
 
-    def forward_drops(self) -> list[str]:
-        """The chains that drop forwarded packets by default, as nft(8) names them: `ip filter FORWARD`.
+    def drops(self, hook: str) -> list[str]:
+        """The chains of a hook (input, forward) that drop packets by default, as nft(8) names them: `ip filter INPUT`.
 
         From a dump of all chains of the namespace, without their rules.
         """
         return [
             f"{_FAMILIES[chain.family]} {_text(chain.attributes[1])} {_text(chain.attributes[3])}"
             for chain in self._dump(_GETCHAIN)
-            if chain.family in _FAMILIES and _drops_forwarded(chain.attributes)
+            if chain.family in _FAMILIES and _drops(chain.attributes, _HOOKS[hook])
         ]
 
     def _ask(self, kind: int, attributes: bytes) -> Answer:
@@ -234,9 +234,10 @@ def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode(errors="replace")
 
 
-def _drops_forwarded(chain: dict[int, bytes]) -> bool:
+def _drops(chain: dict[int, bytes], hook: int) -> bool:
     """NFTA_CHAIN_HOOK with NFTA_HOOK_HOOKNUM, NFTA_CHAIN_POLICY."""
     if 4 not in chain or 5 not in chain:
         return False
-    hook = int.from_bytes(_attributes(chain[4]).get(1, b""), "big")
-    return hook == _NF_INET_FORWARD and int.from_bytes(chain[5], "big") == _NF_DROP
+    return (
+        int.from_bytes(_attributes(chain[4]).get(1, b""), "big") == hook and int.from_bytes(chain[5], "big") == _NF_DROP
+    )

@@ -274,7 +274,7 @@ class Network:
             self._undo_shared(leases)
             leases = choose(leases, self._config, self._paths.instance, self._warn_once)
             _execute(self._shared(leases))
-        self._warn_of_forward_policies()
+        self._warn_of_policies()
         return leases
 
     def _remove_bridges(self, links: list[netlink.Link], leases: Leases) -> None:
@@ -407,15 +407,21 @@ class Network:
                     "that port: it gets nothing while the pod has it: choose another hostPort"
                 )
 
-    def _warn_of_forward_policies(self) -> None:
-        """A table of another program whose forward chain drops by default (Docker's) also drops the pods' packets."""
+    def _warn_of_policies(self) -> None:
+        """Another program's table that drops by default (Docker's, ufw's) also drops what pods send."""
+        pods = f"iifname '{self._paths.instance}*' accept"
         with nft.Nftables() as nftables:
-            chains = nftables.forward_drops()
-        for chain in chains:
+            forward = nftables.drops("forward")
+            to_host = nftables.drops("input") if self._config.answers_names else []
+        for chain in forward:
             self._warn_once(
-                f"nftables chain {chain} drops forwarded packets by default: pods may not reach the outside "
-                f"unless it accepts them: nft insert rule {chain} iifname '{self._paths.instance}*' accept; "
-                f"nft insert rule {chain} oifname '{self._paths.instance}*' accept"
+                f"nftables chain {chain} drops forwarded packets by default: pods may not reach the outside unless it "
+                f"accepts them: nft insert rule {chain} {pods}; nft insert rule {chain} o{pods[1:]}"
+            )
+        for chain in to_host:
+            self._warn_once(
+                f"nftables chain {chain} drops what is sent to this host by default: pods may get no answer to DNS "
+                f"questions unless it accepts them: nft insert rule {chain} {pods}; or set names = false"
             )
 
 

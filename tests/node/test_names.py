@@ -135,6 +135,21 @@ def test_another_dns_server_of_the_host_and_a_pods_hostport_53_change_nothing(cl
         after.bind(("0.0.0.0", 53))
 
 
+def test_a_firewall_that_drops_what_is_sent_to_the_host_is_reported_with_the_remedy(host: None, paths: Paths) -> None:
+    nft("add table ip filter", "add chain ip filter INPUT { type filter hook input priority 0; policy drop; }")
+    made = Cluster(paths)
+    try:
+        client, found = made.pod("client")
+        made.network.publish_names((WEB,))
+        (warning,) = made.warnings
+        assert not is_answered(found.names, client)
+        remedy = warning.partition("nft ")[2].partition(";")[0]
+        nft(remedy.replace("'", '"'))
+        assert asked(found.names, client=client) == ["192.0.2.7"]
+    finally:
+        made.close()
+
+
 @pytest.mark.vm
 def test_a_flushed_table_and_a_killed_answerer_are_mended(cluster: Cluster) -> None:
     client, found = cluster.pod("client")

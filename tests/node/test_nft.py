@@ -141,7 +141,7 @@ def test_sets_that_another_nft_wrote_are_no_matter(namespace: Namespace) -> None
         )
         TABLE.execute()
         with Nftables() as nftables:
-            assert nftables.forward_drops() == ["inet foreign forward"]
+            assert nftables.drops("forward") == ["inet foreign forward"]
             assert exists(nftables, NAME)
         TABLE.undo()
 

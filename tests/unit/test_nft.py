@@ -193,7 +193,7 @@ def test_other_failures_of_a_question_are_reported(kernel: Kernel) -> None:
         questions: list[Callable[[], object]] = [
             lambda: nftables.exists("mp", "guard"),
             lambda: nftables.holds("mp", element),
-            nftables.forward_drops,
+            lambda: nftables.drops("forward"),
         ]
         for ask in questions:
             kernel.answers = [failure(1, errno.EPERM)]
@@ -219,7 +219,10 @@ def test_chains_that_drop_forwarded_packets_are_found_whatever_else_there_is(ker
         DONE,
     ]
     with nft.Nftables() as nftables:
-        assert nftables.forward_drops() == ["ip filter FORWARD", "ip6 fw6 forward"]
+        answers = list(kernel.answers)
+        assert nftables.drops("forward") == ["ip filter FORWARD", "ip6 fw6 forward"]
+        kernel.answers = answers
+        assert nftables.drops("input") == ["ip filter INPUT"]
 
 
 def test_a_dump_during_which_the_rules_changed_is_made_anew(kernel: Kernel) -> None:
@@ -228,5 +231,5 @@ def test_a_dump_during_which_the_rules_changed_is_made_anew(kernel: Kernel) -> N
         chain("b", "x", 2, 0, 1) + DONE,
     ]
     with nft.Nftables() as nftables:
-        assert nftables.forward_drops() == ["inet b x"]
+        assert nftables.drops("forward") == ["inet b x"]
     assert len(kernel.sent) == 2
