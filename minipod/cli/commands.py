@@ -47,6 +47,8 @@ VERBS: dict[str, str] = {
     "version": "print the versions of client and agent",
     "completion": "print a completion script for bash, zsh or fish",
 }
+#: what the shells' scripts call: not shown
+COMPLETE = "__complete"
 #: verbs whose second word may be another tool's
 WITH_SUB_VERBS = ("image",)
 #: the global options that take a value, and kubectl's that stand before its verbs (minipod.cli.foreign)

@@ -87,7 +87,7 @@ HINTS: dict[str, str] = {
     "init": "minipod apply -f FILE",
     "kill": "minipod delete pod NAME --force (or minipod exec POD -- kill PID, for a signal)",
     "kube": "minipod run -d FILE plays a manifest, minipod delete -f FILE takes it down",
-    "kustomize": "kubectl kustomize DIR | minipod apply -f -",
+    "kustomize": "minipod apply -k DIR",
     "login": _LOGIN,
     "logout": "podman logout, docker logout or skopeo logout REGISTRY: minipod image pull reads their files",
     "ls": "minipod get pods, minipod ps or minipod image ls",
@@ -108,7 +108,7 @@ HINTS: dict[str, str] = {
     "prune": "minipod image prune, minipod gc",
     "push": "minipod image save NAME -o DIR/ && skopeo copy oci:DIR docker://NAME",
     "rename": "a pod keeps its name: minipod get pod NAME -o yaml, then run it by another",
-    "restart": "minipod delete pod NAME && minipod apply -f FILE",
+    "restart": "minipod apply --force -f FILE deletes the pod and creates it again",
     "rm": "minipod delete pod NAME",
     "rmp": "minipod delete pod NAME",
     "runp": "minipod run -d FILE (a pod is made with its containers)",
@@ -133,6 +133,18 @@ HINTS: dict[str, str] = {
     "volume create": _VOLUME,
     "volume rm": "minipod delete pvc NAME",
 }
+_RUN = "docker's run is minipod run NAME --image=IMAGE [-- ARG…]; host ports and volumes are in a manifest"
+#: verb and option of another tool -> what to type
+OPTION_HINTS: dict[tuple[str, str], str] = {
+    **dict.fromkeys((("run", name) for name in ("--name", "-p", "--publish", "-v", "--volume", "-e", "--mount")), _RUN),
+    (
+        "exec",
+        "-u",
+    ): "a command runs as the container's user; minipod debug POD --image=IMAGE adds a container with tools",
+    ("exec", "-w"): "-- sh -c 'cd DIR && COMMAND'",
+    ("ps", "--filter"): "-l KEY=VALUE chooses by the pod's labels",
+    ("ps", "-f"): "-l KEY=VALUE chooses by the pod's labels",
+}
 #: options that an alias drops: they ask for what the verb does anyway
 MEANT_ANYWAY: dict[str, tuple[str, ...]] = {"stats": ("--no-stream",), "pod stats": ("--no-stream",)}
 
@@ -142,12 +154,15 @@ def translated(verb: str, words: list[str], verbs: Iterable[str]) -> tuple[str, 
     from minipod.cli.commands import find_verb
 
     second, rest = find_verb(words)
-    pair = f"{verb} {second}" if second else verb
+    at = words.index(second) if second else 0
     is_group = verb in GROUPS and bool(second)
-    for typed, others in ((pair, rest), *(() if is_group else ((verb, words),))):
+    for typed, before, after in (
+        (f"{verb} {second}", words[:at], words[at + 1 :]),
+        *(() if is_group else ((verb, [], words),)),
+    ):
         if typed in ALIASES:
             first, *more = ALIASES[typed]
-            return first, [*more, *(word for word in others if word not in MEANT_ANYWAY.get(typed, ()))]
+            return first, [*before, *more, *(word for word in after if word not in MEANT_ANYWAY.get(typed, ()))]
         if typed in HINTS:
             raise UsageError(f'unknown command "{typed}"; instead: {HINTS[typed]}')
     if is_group and second:
@@ -158,6 +173,14 @@ def translated(verb: str, words: list[str], verbs: Iterable[str]) -> tuple[str, 
     if verb in verbs:
         return verb, words
     raise UsageError(f'unknown command "{verb}"{_close(verb, verbs)}')
+
+
+def option_hint(prog: str, message: str) -> str:
+    """What to type for the first unknown option that an error names; empty where nothing is known of it."""
+    unknown = message.partition("unrecognized arguments: ")[2].split()
+    verb = prog.removeprefix("minipod ")
+    found = (OPTION_HINTS.get((verb, word.partition("=")[0])) for word in unknown)
+    return next((f"instead: {hint}" for hint in found if hint), "")
 
 
 def _close(verb: str, verbs: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import io
 import os
 import sys
 
-from minipod.cli.commands import VERBS, WITH_SUB_VERBS, find_verb
+from minipod.cli.commands import COMPLETE, VERBS, WITH_SUB_VERBS, find_verb
 from minipod.cli.patience import patience
 from minipod.cli.show.output import escaping_streams, flush, warnings
 from minipod.errors import FAILURE, INTERRUPTED, NEGATIVE, NO_READER, SUCCESS, WRONG, MinipodError
@@ -44,6 +44,10 @@ def usage() -> str:
 
 def main(argv: list[str]) -> int:
     """Run one command line (without the program's name) and return its exit status."""
+    if argv[:1] == [COMPLETE]:
+        from minipod.cli.complete import main as complete
+
+        return complete(argv[1:])
     verb, rest = find_verb(argv)
     if verb is None or verb == "help":
         if "--version" in rest:

@@ -48,7 +48,9 @@ class Parser(argparse.ArgumentParser):
     switched_off: list[str]
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
+        from minipod.cli.habits import option_hint
+
+        raise UsageError(f"{message}; {option_hint(self.prog, message) or f'see {self.prog} --help'}")
 
     def switches(self) -> dict[str, str]:
         """All options that take no value, and where their value goes."""
@@ -67,11 +69,11 @@ class Parser(argparse.ArgumentParser):
                 others.append(word)
                 continue
             options.append(word)
-            if self._wants_next(word) and (value := next(rest, None)) is not None:
+            if self.wants_next(word) and (value := next(rest, None)) is not None:
                 options.append(value)
         return [*options, "--", *others] if others else options
 
-    def _wants_next(self, word: str) -> bool:
+    def wants_next(self, word: str) -> bool:
         """Whether an option's value is the word after it: `--tail 5`, `-o json`, `-it`-like groups ending in one."""
         actions = self._option_string_actions
         if word.startswith("--"):

@@ -79,8 +79,13 @@ def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             return runner.run(main())
     finally:
-        while _stores:
-            _stores.pop().close()
+        close_stores()
+
+
+def close_stores() -> None:
+    """Those of all nodes, in the thread that made them."""
+    while _stores:
+        _stores.pop().close()
 
 
 def now_s() -> float:

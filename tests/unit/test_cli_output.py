@@ -1,24 +1,18 @@
-"""What the command line prints: YAML, JSONPath, selectors, tables, durations, completion scripts."""
+"""What the command line prints: YAML, JSONPath, selectors, tables, durations."""
 
 from __future__ import annotations
 
-import functools
-import shutil
-import subprocess
 from typing import Any
 
 import pytest
 import yaml
 
-from minipod.cli.commands import VERBS
 from minipod.cli.listing import sort_objects
-from minipod.cli.options import load_verb, parser_for
 from minipod.cli.show import jsonpath
 from minipod.cli.show.custom_columns import CustomColumns
 from minipod.cli.show.jsonpath import Template
 from minipod.cli.show.table import tabbed, table
 from minipod.cli.show.yamlout import to_yaml
-from minipod.cli.verbs.completion import bash, fish, zsh
 from minipod.errors import UsageError
 
 
@@ -162,42 +156,3 @@ def test_tab_stops_are_those_of_gos_tabwriter() -> None:
         "    Port:   <none>",
         "End:          x",
     ]
-
-
-@functools.cache
-def scripts() -> dict[str, str]:
-    parsers = {verb: parser_for(verb, load_verb(verb)) for verb in VERBS if verb != "completion"}
-    return {"bash": bash(parsers), "zsh": zsh(parsers), "fish": fish(parsers)}
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts_are_read_by_their_shell(shell: str) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
-    done = subprocess.run([shell, "-n"], input=scripts()[shell], text=True, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["minipod", "de"], ["describe", "debug", "delete"]),
-        (["minipod", "logs", ""], ["web", "db"]),
-        (["minipod", "-n", "x", "exec", "w"], ["web"]),
-        (["minipod", "delete", "pod/"], ["pod/web", "pod/db"]),
-        (["minipod", "logs", "web", "--time"], ["--timestamps"]),
-        (["minipod", "get", "pods", "-o", "js"], ["json", "jsonpath="]),
-        (["minipod", "run", "-d", "--until", "r"], ["running", "ready"]),
-        (["minipod", "exec", "web", "-c", ""], ["app", "prepare"]),
-        (["minipod", "completion", ""], ["bash", "zsh", "fish"]),
-        (["minipod", "image", "l"], ["ls", "load"]),
-    ],
-)
-def test_bash_completes(words: list[str], expected: list[str]) -> None:
-    quoted = " ".join(f"'{word}'" for word in words)
-    script = scripts()["bash"] + (
-        """minipod() { if [[ $* == *jsonpath* ]]; then echo app prepare; else printf 'pod/web\\npod/db\\n'; fi; }\n"""
-        f"COMP_WORDS=({quoted}) COMP_CWORD={len(words) - 1}\n_minipod\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
-    )
-    done = subprocess.run(["bash", "-c", script], text=True, capture_output=True, check=True)
-    assert sorted(done.stdout.split()) == sorted(expected)

@@ -1,18 +1,10 @@
-"""`minipod completion` (layer 6): completion scripts made from the verbs' own parsers. Installs nothing."""
+"""`minipod completion` (layer 6): scripts by which a shell asks minipod itself what may follow. Installs nothing."""
 
 from __future__ import annotations
 
 import argparse
 
-from minipod.cli.commands import VERBS
-from minipod.cli.options import Parser, load_verb, parser_for
-
-POD_VERBS = ("describe", "logs", "exec", "delete", "get", "wait")
-KIND_VERBS = ("describe", "delete", "get")
-FILE_VERBS = ("run", "apply", "plan", "validate")
 SHELLS = ("bash", "zsh", "fish")
-VALUES = {"--output": "wide yaml json name jsonpath=", "--until": "created running ready succeeded"}
-PLACES = ("--filename", "--run-dir", "--data-dir", "--config")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,169 +15,71 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    parsers = {verb: parser_for(verb, load_verb(verb)) for verb in VERBS if verb != "completion"}
-    print({"bash": bash, "zsh": zsh, "fish": fish}[args.shell](parsers), end="")
+    print({"bash": BASH, "zsh": ZSH, "fish": FISH}[args.shell], end="")
     return 0
 
 
-def options_of(parser: Parser) -> list[tuple[list[str], str, bool]]:
-    """(names, help, takes a value) of every option."""
-    return [
-        (list(action.option_strings), (action.help or "").replace("%%", "%"), action.nargs != 0)
-        for action in parser._actions
-        if action.option_strings and action.help != argparse.SUPPRESS
-    ]
+# The first line of `minipod __complete WORDS…` has flags, each other one a word and, after a tab, its meaning.
 
-
-def words_of(verb: str, parser: Parser) -> str:
-    """The fixed words that may follow a verb: kinds, sub-verbs, choices."""
-    words = [choice for action in parser._actions if not action.option_strings for choice in action.choices or ()]
-    return " ".join((["pods"] if verb in KIND_VERBS else []) + words)
-
-
-def bash(parsers: dict[str, Parser]) -> str:
-    """One case a verb; pods, files and containers are found when they are asked for."""
-    cases = []
-    for verb, parser in parsers.items():
-        flags = " ".join(name for names, _, _ in options_of(parser) for name in names)
-        kind = "pods" if verb in POD_VERBS else "files" if verb in FILE_VERBS else "none"
-        cases.append(f'        {verb}) flags="{flags}" words="{words_of(verb, parser)}" kind={kind} ;;')
-    valued = sorted({name for p in parsers.values() for names, _, value in options_of(p) if value for name in names})
-    return BASH.format(
-        verbs=" ".join(VERBS),
-        cases="\n".join(cases),
-        valued="|".join(valued),
-        shells=" ".join(SHELLS),
-        output=VALUES["--output"],
-        until=VALUES["--until"],
-    )
-
-
-def zsh(parsers: dict[str, Parser]) -> str:
-    return ZSH.format(bash=bash(parsers))
-
-
-def fish(parsers: dict[str, Parser]) -> str:
-    lines = [FISH_HEAD]
-    for verb, text in VERBS.items():
-        lines.append(f"complete -c minipod -n __fish_use_subcommand -a {verb} -d {_fish(text)}")
-    for verb, parser in parsers.items():
-        seen = f"-n '__fish_seen_subcommand_from {verb}'"
-        for names, text, takes_value in options_of(parser):
-            spelled = " ".join(f"-l {n[2:]}" if n.startswith("--") else f"-s {n[1:]}" for n in names)
-            lines.append(
-                f"complete -c minipod {seen} {spelled} {_fish_value(names) if takes_value else ''}-d {_fish(text)}"
-            )
-        if verb in POD_VERBS:
-            lines.append(f"complete -c minipod {seen} -f -a '(__minipod_pods)'")
-        if words := words_of(verb, parser):
-            lines.append(f"complete -c minipod {seen} -f -a '{words}'")
-        if verb in FILE_VERBS:
-            lines.append(f"complete -c minipod {seen} -F")
-    lines.append(f"complete -c minipod -n '__fish_seen_subcommand_from completion' -f -a '{' '.join(SHELLS)}'")
-    return "\n".join(lines) + "\n"
-
-
-def _fish_value(names: list[str]) -> str:
-    """What may follow an option: words, or a file."""
-    if names[-1] == "--container":
-        return "-x -a '(__minipod_containers)' "
-    if words := VALUES.get(names[-1]):
-        return f"-x -a '{words}' "
-    return "-r -F " if names[-1] in PLACES else "-x "
-
-
-def _fish(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-BASH = """# bash completion for minipod
-_minipod_pods() {{
-    minipod "${{globals[@]}}" get pods -o name 2>/dev/null
-}}
-
-_minipod_containers() {{
-    [[ -z $1 ]] && return
-    local names="jsonpath={{.spec.containers[*].name}} {{.spec.initContainers[*].name}}"
-    minipod "${{globals[@]}}" get pod "${{1#pod/}}" -o "$names" 2>/dev/null
-}}
-
-_minipod() {{
-    local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="${{COMP_WORDS[COMP_CWORD-1]}}"
-    local verb="" pod="" word flags="" words="" kind=none skip="" i pods
-    local -a globals=()
-    COMPREPLY=()
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        word="${{COMP_WORDS[i]}}"
-        if [[ -n $skip ]]; then
-            [[ $skip == keep ]] && globals+=("$word")
-            skip=""
-            continue
+BASH = r"""# bash completion for minipod: the program says what may follow
+_minipod() {
+    local current="${COMP_WORDS[COMP_CWORD]}" word whole glue="" i
+    local -a words=() lines=()
+    # bash takes = and : for words of their own: put together again what was typed as one word
+    for ((i = 1; i <= COMP_CWORD; i++)); do
+        word="${COMP_WORDS[i]}"
+        if [[ (-n $glue || $word == [=:]) && ${#words[@]} -gt 0 ]]; then
+            words[${#words[@]}-1]+="$word"
+        else
+            words+=("$word")
         fi
-        case "$word" in
-            --) return ;;
-            --run-dir|--data-dir|--root|--state|-n|--namespace) globals+=("$word"); skip=keep ;;
-            {valued}) skip=yes ;;
-            -*) ;;
-            *) if [[ -z $verb ]]; then verb="$word"; elif [[ -z $pod ]]; then pod="$word"; fi ;;
-        esac
+        if [[ $word == [=:] ]]; then glue=yes; else glue=""; fi
     done
-    if [[ -z $verb ]]; then
-        COMPREPLY=($(compgen -W "{verbs} --run-dir --data-dir --config --namespace --help" -- "$cur"))
-        return
+    [[ $current == [=:] ]] && current=""
+    whole="${words[${#words[@]}-1]}"
+    mapfile -t lines < <("$1" __complete "${words[@]}" 2>/dev/null)
+    COMPREPLY=()
+    for word in "${lines[@]:1}"; do
+        word="${word%%$'\t'*}"
+        COMPREPLY+=("${word#"${whole%"$current"}"}")
+    done
+    if [[ ${lines[0]} == *files* ]]; then
+        compopt -o filenames 2>/dev/null
+        mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$current")
     fi
-    case "$verb" in
-{cases}
-        completion) words="{shells}" ;;
-    esac
-    case "$prev" in
-        -f|--filename) [[ $verb != logs ]] && kind=files words="" ;;
-        -c|--container)
-            COMPREPLY=($(compgen -W "$(_minipod_containers "$pod")" -- "$cur"))
-            return ;;
-        -n|--namespace|--tail|--since|--timeout) return ;;
-        --for)
-            words="condition=Ready condition=Ready=False delete create"
-            [[ $verb == wait ]] && COMPREPLY=($(compgen -W "$words" -- "$cur"))
-            return ;;
-        -o|--output)
-            COMPREPLY=($(compgen -W "{output}" -- "$cur"))
-            return ;;
-        --until)
-            COMPREPLY=($(compgen -W "{until}" -- "$cur"))
-            return ;;
-    esac
-    if [[ $cur == -* ]]; then
-        COMPREPLY=($(compgen -W "$flags" -- "$cur"))
-    elif [[ $kind == pods ]]; then
-        pods="$(_minipod_pods)"
-        [[ $cur == pod/* ]] || pods="${{pods//pod\\//}}"
-        COMPREPLY=($(compgen -W "$words $pods" -- "$cur"))
-    elif [[ $kind == files ]]; then
-        COMPREPLY=($(compgen -f -- "$cur"))
-    else
-        COMPREPLY=($(compgen -W "$words" -- "$cur"))
-    fi
-}}
-complete -o default -F _minipod minipod
+    if [[ ${lines[0]} == *more* ]]; then compopt -o nospace 2>/dev/null; fi
+}
+complete -F _minipod minipod
 """
 
-ZSH = """#compdef minipod
-# zsh completion for minipod: the bash function, by zsh's own bashcompinit
-autoload -U +X compinit && compinit
-autoload -U +X bashcompinit && bashcompinit
-{bash}"""
+ZSH = r"""#compdef minipod
+# zsh completion for minipod: the program says what may follow
+_minipod() {
+    local -a lines found space
+    local line
+    lines=("${(@f)$("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    for line in "${(@)lines[2,-1]}"; do
+        if [[ $line == *$'\t'* ]]; then
+            found+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
+        else
+            found+=("${line//:/\\:}")
+        fi
+    done
+    [[ ${lines[1]} == *more* ]] && space=(-S '')
+    (( ${#found} )) && _describe minipod found "${space[@]}"
+    [[ ${lines[1]} == *files* ]] && _files
+}
+(( ${+functions[compdef]} )) || { autoload -Uz compinit && compinit }
+compdef _minipod minipod
+"""
 
-FISH_HEAD = """# fish completion for minipod
-function __minipod_pods
-    minipod get pods -o name 2>/dev/null | string replace 'pod/' ''
+FISH = r"""# fish completion for minipod: the program says what may follow
+function __minipod_offer
+    set -l words (commandline -opc)
+    set -l current (commandline -ct)
+    set -l lines ($words[1] __complete $words[2..-1] "$current" 2>/dev/null)
+    string match -q '*files*' -- $lines[1]; and __fish_complete_path "$current"
+    printf '%s\n' $lines[2..-1]
 end
-function __minipod_containers
-    # the words after the verb: the first is the pod
-    set -l words (commandline -opc | string match -v -- '-*')
-    test (count $words) -ge 3; or return
-    set -l path "jsonpath={.spec.containers[*].name} {.spec.initContainers[*].name}"
-    minipod get pod (string replace 'pod/' '' -- $words[3]) -o $path 2>/dev/null | string split ' '
-end
-complete -c minipod -f"""
+complete -c minipod -f -a '(__minipod_offer)'
+"""

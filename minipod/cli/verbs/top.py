@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     if kind in _NODES:
         return run_node(args)
     if kind not in _PODS or len(names) > 1:
-        raise UsageError(f"top: {' '.join(args.words)}: use minipod top pod [NAME], or minipod top node")
+        raise UsageError(
+            f"top: {' '.join(args.words)}: minipod top pod [NAME], minipod top node; processes: minipod inspect POD"
+        )
     if names and (args.selector or args.all_namespaces):
         raise UsageError("top: a name, or --selector and --all-namespaces, not both")
     found = measured(args, names[0] if names else "")
