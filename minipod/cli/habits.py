@@ -26,6 +26,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "kube generate": ("get", "-o", "yaml", "pod"),
     "kube play": ("run", "--detach"),
     "load": ("image", "load"),
+    "login": ("image", "login"),
+    "logout": ("image", "logout"),
     "generate kube": ("get", "-o", "yaml", "pod"),
     "play kube": ("run", "--detach"),
     "pod list": ("get", "pods"),
@@ -50,7 +52,6 @@ _LISTS = {"ls": ("ps",), "list": ("ps",)}
 _BUILD = "podman build -t NAME . && podman save NAME | minipod image load -"
 _COMPOSE = "minipod apply -f FILE starts the pods of a manifest, minipod delete -f FILE ends them"
 _ENDS = "minipod delete pod NAME (there is no stopped pod: minipod run FILE makes it again)"
-_LOGIN = "podman login, docker login or skopeo login REGISTRY: minipod image pull reads their files (docs/images.md)"
 _MOUNT = "minipod inspect POD shows the layers and the root of each container"
 _NODE = "the node is this host: minipod agent stop-pods ends all its pods, minipod agent start-pods lets them run again"
 _ONE = "minipod runs single pods, no Deployments: minipod apply -f FILE with a pod for each replica"
@@ -88,8 +89,6 @@ HINTS: dict[str, str] = {
     "kill": "minipod delete pod NAME --force (or minipod exec POD -- kill PID, for a signal)",
     "kube": "minipod run -d FILE plays a manifest, minipod delete -f FILE takes it down",
     "kustomize": "minipod apply -k DIR",
-    "login": _LOGIN,
-    "logout": "podman logout, docker logout or skopeo logout REGISTRY: minipod image pull reads their files",
     "ls": "minipod get pods, minipod ps or minipod image ls",
     "machine": "pods run on this host itself; minipod check shows what it offers",
     "mount": _MOUNT,

@@ -21,6 +21,7 @@ from minipod.control.verbs.table import Verbs
 from minipod.control.wire import Connection, Message
 from minipod.paths import Paths
 from minipod.runtime.cgroup import CgroupStats
+from minipod.runtime.images.registry import login
 from minipod.runtime.images.registry.pull import Pulled
 from minipod.runtime.images.store import ImageStore
 from minipod.runtime.inspection import ContainerInspection, Group, SandboxInspection
@@ -177,6 +178,8 @@ def player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     for name, fake in (("execute", execute), ("attach", attach), ("root", root)):
         monkeypatch.setattr(Verbs, name, fake)
     monkeypatch.setenv("EDITOR", "true")
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", f"{tmp_path}/auth.json")
+    monkeypatch.setattr(login, "check", lambda *_: None)
     with serving(tmp_path) as paths:
         work = tmp_path / "work"
         work.mkdir()

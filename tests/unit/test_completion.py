@@ -94,7 +94,7 @@ OFFERS: list[tuple[str, str]] = [
     ("explain po", "pod [more]"),
     ("explain pod.spec.con", "pod.spec.containers [more]"),
     ("explain pod.spec.containers.im", "pod.spec.containers.image pod.spec.containers.imagePullPolicy [more]"),
-    ("image l", "ls load"),
+    ("image l", "ls login logout load"),
     ("image rm busy", "busybox"),
     ("image load _", "[files]"),
     ("image ls -o n", "name"),

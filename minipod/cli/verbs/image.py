@@ -28,6 +28,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pull = verbs.add_parser("pull", help="pull images from their registries")
     pull.add_argument("images", nargs="+", metavar="IMAGE")
     pull.add_argument("-q", "--quiet", action="store_true", help="print the ids only")
+    login = verbs.add_parser("login", help="check a name and password at a registry, and keep them for pulls")
+    login.add_argument("registry", nargs="?", default="docker.io", metavar="REGISTRY", help="HOST[:PORT]; docker.io")
+    login.add_argument("-u", "--username", metavar="NAME", help="the user there; asked for on a terminal")
+    login.add_argument(
+        "-p", "--password", metavar="TEXT", help="the password or token; seen by ps: better --password-stdin"
+    )
+    login.add_argument("--password-stdin", action="store_true", help="read the password from standard input")
+    logout = verbs.add_parser("logout", help="forget the password of a registry")
+    logout.add_argument("registry", nargs="?", default="docker.io", metavar="REGISTRY", help="HOST[:PORT]; docker.io")
     inspect = verbs.add_parser("inspect", help="show what the store knows of images, as JSON")
     inspect.add_argument("images", nargs="+", metavar="IMAGE")
     tag = verbs.add_parser("tag", help="give an image one more name")
@@ -67,6 +76,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.image_verb in ("login", "logout"):
+        from minipod.cli import logins
+
+        (logins.login if args.image_verb == "login" else logins.logout)(args)
+        return SUCCESS
     from minipod.runtime.images.store import ImageStore
 
     store = ImageStore(paths_of(args))

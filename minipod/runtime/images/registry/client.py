@@ -20,7 +20,7 @@ from minipod.runtime.images.registry.hosts import Endpoint
 from minipod.runtime.images.registry.http import RETRIED, Http, RegistryError, Response, address_of
 
 CLIENT_ID = "minipod"
-LOG_IN = "log in (docker login, podman login) or give the pod imagePullSecrets"
+LOG_IN = "log in (minipod image login) or give the pod imagePullSecrets"
 # Possessive, and from the beginnings of words only: what a registry sends is read in one go, however long it is.
 CHALLENGE = re.compile(r'(?<![A-Za-z])([A-Za-z]++)\s++((?:[A-Za-z_]++\s*+=\s*+(?:"[^"]*+"|[^\s",]++)\s*+,?\s*+)*+)')
 PARAMETER = re.compile(r'(?<![A-Za-z_])([A-Za-z_]++)\s*+=\s*+(?:"([^"]*+)"|([^\s",]++))')
@@ -47,9 +47,9 @@ class Repository:
     def __init__(self, http: Http, endpoint: Endpoint, path: str, credentials: Iterator[Credential]) -> None:
         self.endpoint = endpoint
         self.path = f"{endpoint.prefix}/{path}" if endpoint.prefix else path
-        self.where = f"{endpoint.registry}/{self.path}"
+        self.where = f"{endpoint.registry}/{self.path}".rstrip("/")
         self._http = http
-        self._base = f"{endpoint.url}/v2/{self.path}"
+        self._base = f"{endpoint.url}/v2/{self.path}".rstrip("/")  # an empty path: the registry as a whole
         self._credentials = credentials
         self._credential: Credential | None = None
         self._refused: Credential | None = None
@@ -57,6 +57,11 @@ class Repository:
         self._renewed = False  # the token was asked for once more, after it had been refused
         self._challenges: Mapping[str, Mapping[str, str]] = {}
         self._lock = threading.Lock()
+
+    def ping(self) -> None:
+        """Whether the endpoint takes the credential (distribution-spec, /v2/). Raises RegistryError."""
+        with self._get("", {}) as response:
+            response.read()
 
     def manifest_digest(self, tag: str) -> str:
         """What the tag stands for now, asked without fetching it; empty where the registry does not say."""
@@ -141,18 +146,19 @@ class Repository:
             raise RegistryError(
                 f"{self.endpoint.registry}: asks to send the password over plain http, to {realm[:200]!r}"
             )
-        scope = challenge.get("scope") or f"repository:{self.path}:pull"
+        scope = challenge.get("scope") or (f"repository:{self.path}:pull" if self.path else "")
         query = {"service": challenge["service"]} if challenge.get("service") else {}
+        query |= {"scope": scope} if scope else {}
         credential = self._credential
         if credential is not None and credential.identity_token:
             form = {**query, "grant_type": "refresh_token", "refresh_token": credential.identity_token}
-            body = urlencode({**form, "client_id": CLIENT_ID, "scope": scope}).encode()
+            body = urlencode({**form, "client_id": CLIENT_ID}).encode()
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             response = self._http.request("POST", realm, self.endpoint, headers, body)
         else:
             headers = _authorization(credential.basic if credential is not None else "")
             separator = "&" if parts.query else "?"
-            url = f"{realm}{separator}{urlencode({**query, 'scope': scope})}"
+            url = f"{realm}{separator}{urlencode(query)}"
             response = self._http.request("GET", url, self.endpoint, headers)
         with response:
             if response.status != 200:
@@ -187,7 +193,7 @@ class Repository:
         status = response.status
         words = f"{status} {_reason(status)}" + (f": {reason}" if reason else "")
         return RegistryError(
-            f"{self.where}: {what}: {words}",
+            f"{self.where}: {what}: {words}" if what else f"{self.where}: {words}",
             status=status,
             retry=status in RETRIED,
             wait_s=_retry_after(response.headers.get("Retry-After", "")),
