@@ -154,7 +154,10 @@ def test_the_agent_answers_and_the_text_shows_what_a_pod_is(tmp_path: Path) -> N
 
 def test_a_pod_without_a_sandbox_says_so() -> None:
     found = {"pod": {"namespace": "d", "name": "p", "node": "n", "phase": "Pending", "uid": "u"}, "sandbox": None}
-    assert "It has no sandbox" in text_of({**found, "containers": []}, 0)
+    end = {"name": "a", "exit_code": 3, "reason": "Error", "message": "", "finished_at_ns": 5_000_000_000}
+    text = text_of({**found, "containers": [], "ended": [end]}, 9)
+    assert "It has no sandbox" in text
+    assert "CONTAINER a  exited 4s ago with 3, Error" in text
 
 
 @pytest.mark.parametrize(("size", "text"), [(512, "512"), (4096, "4Ki"), (1363149, "1.3Mi"), (1 << 30, "1Gi")])

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from minipod.api.timestamps import human_duration
 from minipod.cli.show.table import table
-from minipod.cli.values import Object
+from minipod.cli.values import Any, Object
 from minipod.terminal import one_line
 
 SHORT_ID = 12
@@ -32,10 +32,13 @@ MASKS = ("/proc/", "/sys/")
 
 def text_of(found: Object, now_s: float) -> str:
     """`found`: the answer of the agent's verb `inspect`."""
+    if found["sandbox"] is not None:
+        found = _shortened(found, f"{found['sandbox']['directory']}/")
     pod, sandbox = found["pod"], found["sandbox"]
     head = f"Pod {pod['namespace']}/{pod['name']} on {pod['node']}: {pod['phase']}, uid {pod['uid']}"
     if sandbox is None:
-        return f"{head}\nIt has no sandbox: no namespace, cgroup or process of it is on this host.\n"
+        text = f"{head}\nIt has no sandbox: no namespace, cgroup or process of it is on this host.\n"
+        return text + "".join(f"CONTAINER {entry['name']}  {_end(entry, now_s)}\n" for entry in found["ended"])
     age = human_duration(now_s - sandbox["created_at_ns"] / 1e9)
     state = f"attempt {sandbox['attempt']}, {age} old, {'ready' if sandbox['ready'] else 'stopped'}"
     head += f"\nSandbox {sandbox['id'][:SHORT_ID]}, {state}: {sandbox['directory']}\n"
@@ -45,7 +48,16 @@ def text_of(found: Object, now_s: float) -> str:
         _cgroups(sandbox, found["containers"]),
         *(_container(container, now_s) for container in found["containers"]),
     ]
-    return "\n".join([head, *(part.replace(f"{sandbox['directory']}/", "<sandbox>/") for part in parts)])
+    return "\n".join([head, *parts])
+
+
+def _shortened(value: Any, directory: str) -> Any:
+    """The sandbox's directory is shown once; what is in it as `<sandbox>/…`."""
+    if isinstance(value, dict):
+        return {key: _shortened(part, directory) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_shortened(part, directory) for part in value]
+    return value.replace(directory, "<sandbox>/") if isinstance(value, str) else value
 
 
 def _indented(rows: Iterable[Iterable[object]]) -> str:
@@ -159,6 +171,10 @@ def _state(container: Object, now_s: float) -> str:
         return f"runs as {user['uid']}:{user['gid']}, PID {container['pid']}, for {since}"
     if container["state"] != "exited":
         return str(container["state"])
+    return _end(container, now_s)
+
+
+def _end(container: Object, now_s: float) -> str:
     ago = human_duration(now_s - container["finished_at_ns"] / 1e9)
     message = f": {container['message']}" if container["message"] else ""
     return f"exited {ago} ago with {container['exit_code']}, {container['reason']}{message}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +10,8 @@ import msgspec
 from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
 from minipod.agent.specs import containers
-from minipod.api.types import Pod
+from minipod.api.timestamps import seconds_of
+from minipod.api.types import Pod, PodStatus
 from minipod.control.verbs.requests import converted
 from minipod.control.verbs.run import host_ports
 from minipod.control.wire import Message
@@ -35,18 +36,22 @@ class InspectRequest(msgspec.Struct, frozen=True):
 
 
 async def inspect(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
-    """`sandbox` is None before it is made and after it is gone. Raises NotFoundError."""
+    """`sandbox` is None before it is made and after it is gone; `ended`: containers that the runtime has no more.
+
+    Raises NotFoundError.
+    """
     request = converted(message, InspectRequest)
     worker = pods.find(request.namespace, request.pod)
     pod = worker.pod
     status = max(node.runtime.list_pod_sandboxes(worker.uid), key=lambda found: found.config.attempt, default=None)
-    answer: dict[str, Any] = {"pod": _pod(node, pod), "sandbox": None, "containers": []}
+    listed = node.runtime.list_containers(status.id) if status is not None else []
+    ended = _ended(pod, {container.config.name for container in listed})
+    answer: dict[str, Any] = {"pod": _pod(node, pod), "sandbox": None, "containers": [], "ended": ended}
     if status is None:
         return answer
     sandbox = await node.runtime.inspect_pod_sandbox(status.id)
     namespaces: dict[str, Mapping[str, int]] = {}
     order = [container.name for container in containers(pod)]
-    listed = node.runtime.list_containers(status.id)
     for container in sorted(listed, key=lambda found: (order.index(found.config.name), found.config.attempt)):
         try:
             found = await node.runtime.inspect_container(container.id)
@@ -58,6 +63,22 @@ async def inspect(node: Node, pods: Pods, message: Message) -> dict[str, Any]:
     answer["sandbox"] = _sandbox(node, pod, status, sandbox)
     answer["sandbox"]["namespaces"] = shared_namespaces(sandbox, namespaces)
     return answer
+
+
+def _ended(pod: Pod, known: Set[str]) -> list[dict[str, Any]]:
+    """How containers ended that are only in the pod's status."""
+    status = pod.status or PodStatus()
+    return [
+        {
+            "name": entry.name,
+            "exit_code": ended.exit_code,
+            "reason": ended.reason,
+            "message": ended.message,
+            "finished_at_ns": int((seconds_of(ended.finished_at) or 0) * 1e9),
+        }
+        for entry in (*status.init_container_statuses, *status.container_statuses, *status.ephemeral_container_statuses)
+        if entry.name not in known and entry.state is not None and (ended := entry.state.terminated) is not None
+    ]
 
 
 def _pod(node: Node, pod: Pod) -> dict[str, Any]:
