@@ -59,7 +59,7 @@ _PAUSE = "a pod cannot be paused: its cgroup is shown by minipod inspect POD"
 _PORT = "the host reaches every pod: curl $(minipod get pod NAME -o jsonpath={.status.podIP}):PORT; hostPort publishes"
 _VOLUME = "minipod apply -f FILE with a PersistentVolumeClaim; minipod get pvc,pv shows them"
 
-#: words typed -> what to type, or why there is no such thing
+#: words typed -> what to type, or why there is no such thing.
 HINTS: dict[str, str] = {
     "auth": "root may do everything, other users nothing: there are no roles; minipod check shows what works here",
     "autoscale": _ONE,
