@@ -26,7 +26,7 @@ SUCCESS, NEGATIVE, WRONG, FAILURE, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
 EXIT_STATUSES: dict[int, str] = {
     SUCCESS: "it worked",
     NEGATIVE: "the answer is no: not found, exists already, in use, not true in time; a container failed; "
-    "`check`, `image verify` and `diff` found something",
+    "`check` or `image verify` found something",
     WRONG: "the command line or a manifest is wrong: nothing was done",
     FAILURE: "the host, the agent or the runtime failed",
     126: "`exec`: the command cannot be executed",

@@ -181,7 +181,7 @@ def test_a_pod_that_does_not_run_in_time_is_deleted_again(tmp_path: Path, capfd:
     with fake_agent(tmp_path) as agent:
         pod = Pod(agent)
         pod.phases = ["Pending"]
-        words = ("run", "web", "--image=x", "-i", "--rm", "--pod-running-timeout=10ms")
+        words = ("run", "web", "--image=x", "-i", "--rm", "--pod-running-timeout=1s")
         assert minipod_command(agent.paths, *words) == 1
         assert pod.pod["spec"]["containers"][0] | {"stdin": True, "stdinOnce": True} == pod.pod["spec"]["containers"][0]
     captured = capfd.readouterr()
