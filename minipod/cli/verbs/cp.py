@@ -95,7 +95,8 @@ def download(args: argparse.Namespace, root_fd: int, path: str, target: str) -> 
     try:
         source_fd = open_in_root(root_fd, path)
     except OSError as error:
-        raise _problem(error, f"{path} in the container") from None
+        plain = OSError(error.errno, os.strerror(error.errno or 0))  # without the call and its relative path
+        raise _problem(plain, f"{path} in the container") from None
     copier = Copier(warn, links=False, owner=(os.geteuid(), os.getegid()), preserve=not args.no_preserve)
     try:
         is_folder = stat.S_ISDIR(os.fstat(source_fd).st_mode)
