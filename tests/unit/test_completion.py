@@ -106,7 +106,7 @@ OFFERS: list[tuple[str, str]] = [
     ("kube _", "down generate play"),
     ("kube play _", "[files]"),
     ("pod inspect w", "web"),
-    ("agent st", "stop-pods start-pods"),
+    ("agent start-", "start-pods"),
     ("completion _", "bash zsh fish"),
     ("nosuch _", ""),
 ]
