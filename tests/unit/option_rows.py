@@ -224,6 +224,7 @@ ROWS: dict[str, Shown | str] = {
     "apply --server-side": ("apply -f {folder}/pod.yaml", "--server-side"),
     "apply --force-conflicts": ("apply -f {folder}/pod.yaml", "--force-conflicts"),
     "image ls --quiet": ("image ls", "-q"),
+    **_elsewhere("test_login.py", "image login", "--username --password --password-stdin"),
     "inspect --output": ("inspect web", "-o json"),
     **_elsewhere("../node/test_inspect.py", "ps", "--all"),
     "ps --no-trunc": "test_inspect.py",

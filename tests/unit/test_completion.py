@@ -86,7 +86,7 @@ OFFERS: list[tuple[str, str]] = [
     ("run _", "[files]"),
     ("apply -f _", "[files]"),
     ("validate -o _", "text json"),
-    ("get pods -o js", "json jsonpath= jsonpath-as-json="),
+    ("get pods -o js", "json jsonpath="),
     ("get pods -o jsonpath=", "jsonpath= [more]"),
     ("get pods -owide -o n", "name"),
     ("get pods --field-selector status.ph", "status.phase= [more]"),
@@ -174,7 +174,7 @@ def completed(shell: str, script: str, tmp_path: Path) -> list[str]:
     [
         (["get", "po"], ["pods"]),
         (["logs", "web", "--container", "=", "s"], ["side"]),
-        (["get", "pods", "--output", "="], ["wide", "yaml", "json", "name", "jsonpath=", "jsonpath-as-json="]),
+        (["get", "pods", "--output", "="], ["wide", "yaml", "json", "name", "jsonpath="]),
         (["cp", "w"], ["web:"]),
         (["cp", "web", ":", "/x", "po"], ["pod file.yaml"]),
     ],
