@@ -77,7 +77,7 @@ HINTS: dict[str, str] = {
     "drain": _NODE,
     "export": "minipod cp POD:PATH TARGET copies files out of a container",
     "expose": f"there are no Services: {_PORT}",
-    "generate": "minipod get pod NAME -o yaml; for a service: docs/systemd.md",
+    "generate": "minipod get pod NAME -o yaml; for a service: minipod@NAME.service, docs/systemd.md",
     "healthcheck": "minipod describe pod NAME shows the probes and what they found",
     "history": "minipod image inspect NAME shows the layers",
     "image build": _BUILD,
