@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from ipaddress import ip_address, ip_network
 
@@ -23,6 +24,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ipv4_subnet: str = ""  # empty: the first of the built-in candidates that no route of the host overlaps
     ipv6_subnet: str = ""
     seccomp_default: bool = True  # RuntimeDefault where a pod says nothing (a kubelet's seccompDefault)
+    node_labels: dict[str, str] = {}  # besides the node's own: for nodeSelector and nodeAffinity
+    node_taints: tuple[str, ...] = ()  # KEY[=VALUE]:EFFECT, as kubectl taint takes them
+    max_pods: int = 4000  # a kubelet's maxPods; the addresses of the default subnets are for some more
     pod_pids_limit: int = -1  # a kubelet's podPidsLimit; -1: no limit
     log_max_size: int = 10 * 1024 * 1024  # bytes before a container's log is rotated
     log_max_files: int = 5
@@ -40,6 +44,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def answers_names(self) -> bool:
         """Whether this node answers the DNS questions of pods with dnsPolicy ClusterFirst."""
         return self.names and not self.cluster_dns and bool(self.cluster_domain)
+
+
+_NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_KEY = re.compile(rf"(?:[a-z0-9](?:[-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_NAME}", re.ASCII)
+_VALUE = re.compile(rf"(?:{_NAME})?", re.ASCII)
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def split_taint(text: str) -> tuple[str, str, str]:
+    """Key, value and effect of `KEY[=VALUE]:EFFECT`. Raises ValueError."""
+    pair, _, effect = text.rpartition(":")
+    key, _, value = pair.partition("=")
+    if effect not in _EFFECTS or not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
+        raise ValueError(f"node_taints: {text!r} must be KEY=VALUE:EFFECT with the effect {', '.join(_EFFECTS)}")
+    return key, value, effect
 
 
 def read_settings(path: str) -> bytes:
@@ -94,8 +113,14 @@ def _check(config: Config) -> None:
             ip_address(server)
         except ValueError:
             raise ValueError(f"cluster_dns: {server!r} is no address") from None
+    for label, value in config.node_labels.items():
+        if not _KEY.fullmatch(label) or not _VALUE.fullmatch(value):
+            raise ValueError(f"node_labels: {label!r} = {value!r} is no label")
+    for taint in config.node_taints:
+        split_taint(taint)
     for key, least, most in (
         ("pod_pids_limit", -1, 2**22),
+        ("max_pods", 1, 10**6),
         ("log_max_size", 4096, 2**40),
         ("log_max_files", 2, 1000),
         ("idle_exit_s", 0, 10**9),

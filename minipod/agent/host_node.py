@@ -10,6 +10,7 @@ import uuid
 
 from minipod import __version__
 from minipod.agent.registry.store import Store
+from minipod.api.quantity import from_value
 from minipod.api.timestamps import timestamp
 from minipod.api.types import (
     DaemonEndpoint,
@@ -17,17 +18,20 @@ from minipod.api.types import (
     NodeAddress,
     NodeCondition,
     NodeDaemonEndpoints,
+    NodeSpec,
     NodeStatus,
     NodeSystemInfo,
     ObjectMeta,
+    Taint,
 )
+from minipod.config import Config, split_taint
 from minipod.plan.configs import HostFacts
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _IDENTITY = "node"  # key in the store: the uid, and the time at which this node was first seen
 
 
-def host_node(facts: HostFacts, store: Store, now_s: float) -> Node:
+def host_node(facts: HostFacts, config: Config, store: Store, now_s: float) -> Node:
     """`now_s`: the time at which the agent started, seconds since the epoch."""
     known = store.meta(_IDENTITY)
     if known is None:
@@ -37,15 +41,16 @@ def host_node(facts: HostFacts, store: Store, now_s: float) -> Node:
     name, machine = facts.node_name, os.uname().machine
     architecture = ARCHITECTURES.get(machine, machine)
     labels = {
+        **config.node_labels,
+        "beta.kubernetes.io/arch": architecture,
+        "beta.kubernetes.io/os": "linux",
         "kubernetes.io/arch": architecture,
         "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",
     }
-    capacity = {
-        "cpu": str(facts.cpus),
-        "ephemeral-storage": f"{facts.storage_bytes >> 10}Ki",
-        "memory": f"{facts.memory_bytes >> 10}Ki",
-    }
+    capacity, allocatable = _resources(facts, config)
+    parts = (split_taint(text) for text in config.node_taints)
+    taints = tuple(Taint(key=key, value=value, effect=effect) for key, value, effect in parts)
     ready = NodeCondition(
         type="Ready",
         status="True",
@@ -70,15 +75,29 @@ def host_node(facts: HostFacts, store: Store, now_s: float) -> Node:
         metadata=ObjectMeta(
             name=name, uid=uid, creation_timestamp=created, labels=labels, resource_version=str(store.version)
         ),
+        spec=NodeSpec(taints=taints),
         status=NodeStatus(
             addresses=(*addresses, NodeAddress(type="Hostname", address=name)),
-            allocatable=capacity,
+            allocatable=allocatable,
             capacity=capacity,
             conditions=(ready,),
             daemon_endpoints=NodeDaemonEndpoints(kubelet_endpoint=DaemonEndpoint(port=0)),
             node_info=info,
         ),
     )
+
+
+def _resources(facts: HostFacts, config: Config) -> tuple[dict[str, str], dict[str, str]]:
+    """Capacity and allocatable: nothing is reserved, and memory set aside as huge pages is no memory otherwise."""
+    capacity = {
+        "cpu": str(facts.cpus),
+        "ephemeral-storage": f"{facts.storage_bytes >> 10}Ki",
+        **{f"hugepages-{size}": from_value(found, binary=True) for size, found in sorted(facts.huge_pages.items())},
+        "memory": f"{facts.memory_bytes >> 10}Ki",
+        "pods": str(config.max_pods),
+    }
+    left = facts.memory_bytes - sum(facts.huge_pages.values())
+    return capacity, {**capacity, "memory": f"{left >> 10}Ki"}
 
 
 def _line(path: str) -> str:

@@ -74,9 +74,13 @@ async def _nothing_found(pod: Pod) -> FoundSources:
     return FoundSources()
 
 
+def _nothing_lacks(pod: Pod) -> str:
+    return ""
+
+
 class Node:
     """The parts. `clock`: seconds since the epoch, to be shown. `steady`: the same, to measure with. `find_sources`:
-    finds the volumes of a pod's claims."""
+    finds the volumes of a pod's claims. `claims_lack`: why these claims keep the scheduler from assigning it, or ""."""
 
     def __init__(
         self,
@@ -104,6 +108,7 @@ class Node:
         self.probe_figures = ProbeFigures()
         self.turns = Turns()
         self.find_sources: Callable[[Pod], Awaitable[FoundSources]] = _nothing_found
+        self.claims_lack: Callable[[Pod], str] = _nothing_lacks
         self._host_node: types.Node | None = None
         self.history = History(self.store.version)
         self.pod_steps = Steps(self.history)
@@ -123,5 +128,5 @@ class Node:
     def host_node(self) -> types.Node:
         """This host as an object. May raise HostError (the store)."""
         if self._host_node is None:
-            self._host_node = host_node(self.facts, self.store, self.clock())
+            self._host_node = host_node(self.facts, self.config, self.store, self.clock())
         return self._host_node

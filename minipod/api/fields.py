@@ -35,7 +35,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 _LATER = "not supported yet"
-_NO_SCHEDULER = "there is one node and nothing to choose"
+_ONE_NODE = "there is one node and nothing to choose"
 _NO_ACCOUNTS = "there are no service accounts here; the name can be read through the downward API"
 _NO_TOKENS = "there is no API that it would be for; leave it out"
 _CLOUD = "a driver of a cloud or storage cluster; mount it on the host and use hostPath"
@@ -63,9 +63,11 @@ ROWS: tuple[Row, ...] = (
         fine=(True,),
     ),
     Row("PodSpec", SUPPORTED, "os"),
-    Row("PodSpec", CLUSTER, "nodeSelector affinity tolerations topologySpreadConstraints", _NO_SCHEDULER),
-    Row("PodSpec", CLUSTER, "schedulerName", _NO_SCHEDULER, fine=("default-scheduler",)),
-    Row("PodSpec", CLUSTER, "priority priorityClassName preemptionPolicy", "no pod is evicted for another here"),
+    Row("PodSpec", SUPPORTED, "nodeSelector affinity tolerations"),
+    Row("PodSpec", CLUSTER, "topologySpreadConstraints", "one node has nothing to spread over"),
+    Row("PodSpec", CLUSTER, "schedulerName", _ONE_NODE, fine=("default-scheduler",)),
+    Row("PodSpec", CLUSTER, "priority", "only the order of pods that wait for room follows it", fine=(0,)),
+    Row("PodSpec", CLUSTER, "priorityClassName preemptionPolicy", "no pod is evicted for another here"),
     Row("PodSpec", CLUSTER, "schedulingGroup", "gang scheduling is the scheduler's; Kubernetes 1.36 has it off"),
     Row("PodSpec", CLUSTER, "automountServiceAccountToken", _NO_ACCOUNTS, fine=(False,)),
     Row("PodSpec", SUPPORTED, "imagePullSecrets"),
@@ -77,7 +79,23 @@ ROWS: tuple[Row, ...] = (
         "resourceClaims",
         "dynamic resource allocation needs a cluster; use hostPath for devices",
     ),
-    Row("PodOS", UNSUPPORTED, "name", "only linux runs here", fine=("linux",)),
+    Row("PodOS", SUPPORTED, "name"),
+    Row("Affinity", SUPPORTED, "nodeAffinity podAffinity podAntiAffinity"),
+    *(
+        row
+        for struct in ("NodeAffinity", "PodAffinity", "PodAntiAffinity")
+        for row in (
+            Row(struct, SUPPORTED, "requiredDuringSchedulingIgnoredDuringExecution"),
+            Row(struct, CLUSTER, "preferredDuringSchedulingIgnoredDuringExecution", _ONE_NODE),
+        )
+    ),
+    Row("NodeSelector", SUPPORTED, "nodeSelectorTerms"),
+    Row("NodeSelectorTerm", SUPPORTED, "matchExpressions matchFields"),
+    Row("NodeSelectorRequirement", SUPPORTED, "key operator values"),
+    Row("PodAffinityTerm", SUPPORTED, "labelSelector namespaceSelector namespaces topologyKey"),
+    Row("PodAffinityTerm", SUPPORTED, "matchLabelKeys mismatchLabelKeys"),
+    Row("Toleration", SUPPORTED, "key operator value effect"),
+    Row("Toleration", CLUSTER, "tolerationSeconds", "no taint is added to a node while pods run on it"),
     Row("HostAlias", SUPPORTED, "ip hostnames"),
     Row("PodDNSConfig", SUPPORTED, "nameservers searches options"),
     Row("PodDNSConfigOption", SUPPORTED, "name value"),
@@ -102,7 +120,7 @@ ROWS: tuple[Row, ...] = (
         "ResourceRequirements",
         CLUSTER,
         "limits requests",
-        "only cpu, memory and ephemeral-storage are enforced here",
+        "only cpu, memory and ephemeral-storage are limited; of others the node must have as much as is requested",
         when=lambda resources: not resources.keys() <= {"cpu", "memory", "ephemeral-storage"},
     ),
     Row("ResourceRequirements", UNSUPPORTED, "claims", "dynamic resource allocation needs a cluster"),
@@ -208,7 +226,7 @@ ROWS: tuple[Row, ...] = (
     Row("PersistentVolume", SERVER, "status"),
     Row("PersistentVolumeSpec", SUPPORTED, "accessModes capacity claimRef hostPath local nfs mountOptions"),
     Row("PersistentVolumeSpec", SUPPORTED, "persistentVolumeReclaimPolicy storageClassName volumeMode"),
-    Row("PersistentVolumeSpec", CLUSTER, "nodeAffinity", _NO_SCHEDULER),
+    Row("PersistentVolumeSpec", CLUSTER, "nodeAffinity", _ONE_NODE),
     Row("PersistentVolumeSpec", UNSUPPORTED, "volumeAttributesClassName csi flexVolume", "needs a storage driver"),
     Row("PersistentVolumeSpec", UNSUPPORTED, "iscsi fc", _MOUNT_IT),
     Row(

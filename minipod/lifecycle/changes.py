@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TypedDict
 
 from minipod.api.types import Pod, PodStatus, ResourceRequirements
-from minipod.lifecycle.model import ContainerState, Kill, Pass, ProbeState, Run, Sandbox
-from minipod.lifecycle.values import BackOff, FailedPull, Resizing, User, Waiting
+from minipod.lifecycle.model import ContainerState, Pass, Run, Sandbox
+from minipod.lifecycle.values import BackOff, FailedPull, Kill, ProbeState, Resizing, User, Waiting
 
 
 class PodChanges(TypedDict, total=False):

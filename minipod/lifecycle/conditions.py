@@ -146,6 +146,11 @@ def gated() -> PodCondition:
     )
 
 
+def unschedulable(message: str) -> PodCondition:
+    """PodScheduled of a pod for which there is no node (schedule_one.go handleSchedulingFailure)."""
+    return PodCondition(type="PodScheduled", status="False", reason="Unschedulable", message=message)
+
+
 def stamped(pod: Pod, old: PodStatus, new: Iterable[PodCondition], now: str) -> tuple[PodCondition, ...]:
     """The conditions with their times: a time stays while the status does. `now`: RFC 3339."""
     before = {condition.type: condition for condition in old.conditions}

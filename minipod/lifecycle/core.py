@@ -36,17 +36,20 @@ from minipod.lifecycle.model import (
     PodState,
     PodUpdated,
     ProbeResult,
+    Rejected,
     ResizeAsked,
     ResizeDone,
     Sandbox,
     SandboxFailed,
     SandboxReady,
     SandboxStopped,
+    Scheduled,
     SourcesChanged,
     TearDown,
     TearDownFailed,
     Tick,
     TornDown,
+    Unscheduled,
     VolumesFailed,
     VolumesReady,
 )
@@ -56,6 +59,7 @@ from minipod.lifecycle.publish import (
     publish_gated,
     publish_readiness,
     publish_rejected,
+    publish_unscheduled,
     set_status,
 )
 from minipod.lifecycle.work import Work
@@ -63,17 +67,20 @@ from minipod.plan.configs import HostFacts
 from minipod.plan.env import CONFIG_ERROR
 from minipod.plan.pod import SYSCTL_FORBIDDEN, sysctl_refusal
 
+SCHEDULER = "default-scheduler"
 _VOLUME_RETRY_S = 0.5
 _VOLUME_RETRY_MAX_S = 122.0
 _TEARDOWN_RETRY_S = 2.0
 
 
-def new_state(pod: Pod, now: float, *, max_backoff_s: float = 300.0) -> PodState:
-    """The state of a pod that was just accepted: defaulted, valid, with uid and creationTimestamp."""
+def new_state(pod: Pod, now: float, *, max_backoff_s: float = 300.0, assigned: bool = True) -> PodState:
+    """The state of a pod that was just accepted: defaulted, valid, with uid and creationTimestamp. `assigned`: it has a
+    node; else it waits for the scheduler."""
+    stage = "gated" if pod.spec.scheduling_gates else "syncing" if assigned else "unscheduled"
     return PodState(
         pod=pod,
         status=PodStatus(phase="Pending", qos_class=qos_class(pod)),
-        stage="gated" if pod.spec.scheduling_gates else "syncing",
+        stage=stage,
         added_at=now,
         max_backoff_s=max_backoff_s,
     )
@@ -143,7 +150,13 @@ def _on(work: Work, event: Event) -> None:
         case VolumesReady() | VolumesFailed():
             _on_volumes(work, event)
         case PodAdded():
-            _on_added(work)
+            _on_added(work, event)
+        case Unscheduled():
+            _on_unscheduled(work, event)
+        case Scheduled():
+            _on_scheduled(work, event)
+        case Rejected():
+            _reject(work, event.reason, event.message)
         case PodUpdated():
             _on_updated(work, event.pod)
         case AgentStarted():
@@ -166,25 +179,44 @@ def _on(work: Work, event: Event) -> None:
             _on_torn_down(work, event)
 
 
-def _on_added(work: Work) -> None:
+def _on_added(work: Work, event: PodAdded) -> None:
     if work.state.stage == "gated":
         publish_gated(work)
-        return
-    _scheduled(work)
+    elif work.state.stage == "syncing":
+        _assigned(work, scheduled=event.scheduled)
 
 
-def _scheduled(work: Work) -> None:
-    metadata = work.state.pod.metadata
-    node = work.state.pod.spec.node_name
-    message = f"Successfully assigned {metadata.namespace}/{metadata.name} to {node}"
-    work.record("Normal", "Scheduled", message, component="default-scheduler")
+def _assigned(work: Work, *, scheduled: bool) -> None:
+    if scheduled:
+        metadata, node = work.state.pod.metadata, work.state.pod.spec.node_name
+        message = f"Successfully assigned {metadata.namespace}/{metadata.name} to {node}"
+        work.record("Normal", "Scheduled", message, component=SCHEDULER)
     refusal = sysctl_refusal(work.state.pod)
     if refusal:
-        work.record("Warning", SYSCTL_FORBIDDEN, refusal)
-        publish_rejected(work, SYSCTL_FORBIDDEN, refusal)
-        work.set(stage="finished")
+        _reject(work, SYSCTL_FORBIDDEN, refusal)
         return
     work.set(stage="syncing", changed=True)
+
+
+def _reject(work: Work, reason: str, message: str) -> None:
+    """kubelet.go rejectPod; a pod that has been admitted stays so."""
+    if work.state.stage == "syncing" and work.state.start_time is None:
+        work.record("Warning", reason, message)
+        publish_rejected(work, reason, message)
+        work.set(stage="finished")
+
+
+def _on_unscheduled(work: Work, event: Unscheduled) -> None:
+    if work.state.stage == "unscheduled" and publish_unscheduled(work, event.message):
+        work.record("Warning", "FailedScheduling", event.message, component=SCHEDULER)
+
+
+def _on_scheduled(work: Work, event: Scheduled) -> None:
+    pod = work.state.pod
+    if work.state.stage == "unscheduled":
+        spec = msgspec.structs.replace(pod.spec, node_name=event.node_name)
+        work.set(pod=msgspec.structs.replace(pod, spec=spec), published=work.state.published + 1)
+        _assigned(work, scheduled=True)
 
 
 def _on_updated(work: Work, pod: Pod) -> None:
@@ -203,7 +235,7 @@ def _on_updated(work: Work, pod: Pod) -> None:
         if images.get(container.name) != container.image:
             work.set_container(container.name, backoff=None)
     if work.state.stage == "gated" and not pod.spec.scheduling_gates:
-        _scheduled(work)
+        work.set(stage="unscheduled")
     elif work.state.stage == "syncing":
         work.set(changed=True)
 
@@ -323,7 +355,7 @@ def _on_delete(work: Work, event: DeleteRequested) -> None:
     state = work.state
     first = state.pod.metadata.deletion_timestamp is None
     shorter = _mark_deleted(work, event.grace_period_s)
-    if state.stage in ("gated", "finished"):
+    if state.stage in ("gated", "unscheduled", "finished"):
         _forget(work)
     elif state.stage == "terminating" and (first or shorter):
         for name in kill.running(state):
@@ -341,7 +373,7 @@ def _mark_deleted(work: Work, requested_s: int | None) -> bool:
     state = work.state
     metadata = state.pod.metadata
     grace = kill.pod_grace_s(state) if requested_s is None else float(max(requested_s, 0))
-    if state.stage == "gated" or state.status.phase in TERMINAL_PHASES:
+    if state.stage in ("gated", "unscheduled") or state.status.phase in TERMINAL_PHASES:
         grace = 0.0
     known = metadata.deletion_grace_period_seconds
     if known is not None and grace >= known:

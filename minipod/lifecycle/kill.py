@@ -9,8 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.status import is_sidecar
-from minipod.lifecycle.model import EVICTED, Kill, KillContainer, PodState, RunHook
+from minipod.lifecycle.model import EVICTED, KillContainer, PodState, RunHook
 from minipod.lifecycle.spec import DEFAULT_GRACE_S, AnyContainer, find_container, probe_of
+from minipod.lifecycle.values import Kill
 from minipod.lifecycle.work import Work
 
 MINIMUM_GRACE_S = 2.0  # kuberuntime_manager.go minimumGracePeriodInSeconds

@@ -9,7 +9,7 @@ are shown: those of a `Run` and of a `Resizing`, and all text. `ahead_s`: by how
 
 The contract with the worker (all four in `lifecycle.core`):
 
-    new_state(pod, now, *, max_backoff_s=300.0) -> PodState
+    new_state(pod, now, *, max_backoff_s=300.0, assigned=True) -> PodState
     step(state, event, now, ahead_s=0.0) -> tuple[PodState, tuple[Action, ...]]
     next_wakeup(state) -> float | None
     pod_status(state, facts) -> PodStatus               # facts: plan.configs.HostFacts
@@ -30,7 +30,7 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.types import Pod, PodStatus, ResourceRequirements
-from minipod.lifecycle.values import BackOff, FailedPull, Resizing, SetCondition, User, Value, Waiting
+from minipod.lifecycle.values import BackOff, FailedPull, Kill, ProbeState, Resizing, SetCondition, User, Value, Waiting
 
 EVICTED = "Evicted"  # the reason of a pod that took more of the node than it may
 
@@ -74,27 +74,6 @@ class Run(Value, frozen=True, kw_only=True):
     def ended(self) -> float:
         """When it ended, in the lifecycle's time."""
         return self.finished_at - self.ahead_s
-
-
-class ProbeState(Value, frozen=True, kw_only=True):
-    """One probe of one running container. `result`: success | failure | unknown, past its threshold."""
-
-    container_id: str
-    result: str = "unknown"
-    last: str = ""  # the last single result: success | failure
-    run: int = 0  # how many times in a row
-    on_hold: bool = False  # until the container is another one
-
-
-class Kill(Value, frozen=True, kw_only=True):
-    """A container that is being ended. `stage`: hook (preStop runs) | turn (waits for others) | stop (it was sent)."""
-
-    container_id: str
-    stage: str
-    ordered: bool = False  # sidecars wait for their turn
-    grace_s: float  # what is left of it at `since`
-    since: float  # when the stage began
-    retry_at: float | None = None  # the runtime failed to kill it: try again then
 
 
 class ContainerState(Value, frozen=True, kw_only=True):
@@ -142,8 +121,8 @@ class PodState(Value, frozen=True, kw_only=True):
 
     `pod`: spec and metadata (with deletionTimestamp and deletionGracePeriodSeconds once deletion was asked for).
     `status`: the v1 status as it was published last; `pod_status` adds the node's addresses to it.
-    `stage`: gated | syncing | terminating (containers are being ended) | terminated (tearing down) | finished (nothing
-    of it is left on the host, the object stays) | gone (`Forget` was sent).
+    `stage`: gated | unscheduled (no node for it yet) | syncing | terminating (containers are being ended) | terminated
+    (tearing down) | finished (nothing of it is left on the host, the object stays) | gone (`Forget` was sent).
     `published`: grows by one whenever `status` or the pod's metadata or spec changed.
     """
 
@@ -189,7 +168,31 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=Tr
 
 
 class PodAdded(Event, frozen=True, kw_only=True):
-    """The first event of a pod (after `new_state`)."""
+    """The first event of a pod (after `new_state`). `scheduled`: the scheduler chose its node, not the manifest."""
+
+    scheduled: bool = True
+
+
+class Unscheduled(Event, frozen=True, kw_only=True):
+    """The scheduler found no node. `message`: its words. `hint`: the same with numbers. `hopeless`: that other pods end
+    does not change it."""
+
+    message: str
+    hint: str = ""
+    hopeless: bool = False
+
+
+class Scheduled(Event, frozen=True, kw_only=True):
+    """The scheduler has assigned a pod that waited for it."""
+
+    node_name: str
+
+
+class Rejected(Event, frozen=True, kw_only=True):
+    """The node that it is assigned to does not admit the pod: it fails. `reason`: OutOfcpu …"""
+
+    reason: str
+    message: str
 
 
 class AgentStarted(Event, frozen=True, kw_only=True):

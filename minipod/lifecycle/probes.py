@@ -12,9 +12,10 @@ import msgspec
 from minipod.api.status import TERMINAL_PHASES
 from minipod.api.types import Probe
 from minipod.lifecycle import passes
-from minipod.lifecycle.model import ContainerState, PodState, ProbeResult, ProbeState
+from minipod.lifecycle.model import ContainerState, PodState, ProbeResult
 from minipod.lifecycle.publish import publish_readiness, publish_started
 from minipod.lifecycle.spec import AnyContainer, kind_of, probe_of
+from minipod.lifecycle.values import ProbeState
 from minipod.lifecycle.work import Work
 
 KINDS = ("startup", "liveness", "readiness")

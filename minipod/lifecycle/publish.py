@@ -137,8 +137,19 @@ def _conditions(
 
 def publish_gated(work: Work) -> None:
     """The status of a pod with scheduling gates: nothing but that."""
+    _publish_pending(work, conditions.gated())
+
+
+def publish_unscheduled(work: Work, message: str) -> bool:
+    """The status of a pod for which the scheduler has no node. Whether that is news."""
+    before = work.state.status
+    _publish_pending(work, conditions.unschedulable(message))
+    return work.state.status is not before
+
+
+def _publish_pending(work: Work, condition: PodCondition) -> None:
     pod = work.state.pod
-    made = conditions.stamped(pod, work.state.status, [conditions.gated()], timestamp(work.wall))
+    made = conditions.stamped(pod, work.state.status, [condition], timestamp(work.wall))
     others = conditions.foreign(work.state.status)
     set_status(work, PodStatus(phase="Pending", conditions=others + made, qos_class=rules.qos_class(pod)))
 

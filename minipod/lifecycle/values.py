@@ -1,4 +1,4 @@
-"""What the lifecycle remembers of users, of failed starts, of delays and of a resize (layer 4). Decides nothing."""
+"""What the lifecycle remembers of users, probes, kills, failed starts, delays, a resize (layer 4). Decides nothing."""
 
 from __future__ import annotations
 
@@ -68,3 +68,24 @@ class SetCondition(Value, frozen=True, kw_only=True):
     status: str
     reason: str = ""
     message: str = ""
+
+
+class ProbeState(Value, frozen=True, kw_only=True):
+    """One probe of one running container. `result`: success | failure | unknown, past its threshold."""
+
+    container_id: str
+    result: str = "unknown"
+    last: str = ""  # the last single result: success | failure
+    run: int = 0  # how many times in a row
+    on_hold: bool = False  # until the container is another one
+
+
+class Kill(Value, frozen=True, kw_only=True):
+    """A container that is being ended. `stage`: hook (preStop runs) | turn (waits for others) | stop (it was sent)."""
+
+    container_id: str
+    stage: str
+    ordered: bool = False  # sidecars wait for their turn
+    grace_s: float  # what is left of it at `since`
+    since: float  # when the stage began
+    retry_at: float | None = None  # the runtime failed to kill it: try again then

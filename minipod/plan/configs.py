@@ -196,6 +196,7 @@ class HostFacts(_Value, frozen=True, kw_only=True):
     cgroup_controllers: tuple[str, ...] = ()
     cgroup_mounts: dict[str, str] = {}  # v1: controller -> mount point; v2: {"": mount point}
     storage_bytes: int = 0  # of the file system that holds the state
+    huge_pages: dict[str, int] = {}  # bytes set aside, by the size of a page: 2Mi, 1Gi
     kernel: str = ""
     resolv_conf: str = ""  # the text of the host's (never 127.0.0.53)
     etc_hosts: str = ""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 
+from minipod.api.quantity import from_value
 from minipod.config import Config
 from minipod.kernel import cgroup
 from minipod.kernel.inherit import OPEN_FILES
@@ -13,6 +14,7 @@ from minipod.paths import DEFAULT_STATE
 from minipod.plan.configs import HostFacts
 
 RESOLV_CONF = "/etc/resolv.conf"
+HUGE_PAGES = "/sys/kernel/mm/hugepages"
 #: what systemd-resolved forwards to, for where /etc/resolv.conf only names its own stub
 RESOLVED_UPSTREAM = "/run/systemd/resolve/resolv.conf"
 
@@ -30,6 +32,7 @@ def host_facts(config: Config | None = None, state: str = DEFAULT_STATE) -> Host
         cgroup_controllers=_controllers(mounts, version),
         cgroup_mounts=mounts,
         storage_bytes=_storage_bytes(state),
+        huge_pages=huge_pages(),
         kernel=os.uname().release,
         resolv_conf=resolv_conf(),
         etc_hosts=_read("/etc/hosts"),
@@ -60,6 +63,15 @@ def memory_bytes(meminfo: str) -> int:
         if key == "MemTotal":
             return int(value.split()[0]) * 1024
     return 0
+
+
+def huge_pages(folder: str = HUGE_PAGES) -> dict[str, int]:
+    """The bytes set aside, by the size of a page as Kubernetes writes it; nothing where the kernel has none."""
+    found = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        size = int(name.removeprefix("hugepages-").removesuffix("kB")) << 10
+        found[from_value(size, binary=True)] = size * int(_read(f"{folder}/{name}/nr_hugepages").strip() or 0)
+    return found
 
 
 def _storage_bytes(state: str) -> int:

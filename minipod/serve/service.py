@@ -121,7 +121,7 @@ class Service:
         watchers: list[asyncio.Task[None]] = []
         try:
             claims = Claims(node, self._pods)
-            node.find_sources = claims.sources  # before any pod is continued
+            node.find_sources, node.claims_lack = claims.sources, claims.lack  # before any pod is continued
             await recovery.recover(node, self._pods)
             reached("agent.recovered")
             static = StaticPods(node, self._pods)

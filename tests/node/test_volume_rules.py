@@ -288,7 +288,8 @@ def test_a_claim_that_waits_says_why(node: Node) -> None:
     apply(node, claim(storageClassName="fast"), claim("other", volumeName="none"))
     wait_for(lambda: 'storageclass.storage.k8s.io "fast" not found' in node("describe", "pvc", "data").stdout)
     apply(node, pod(mounts={"d": {"persistentVolumeClaim": {"claimName": "data"}}}))
-    wait_for(lambda: 'persistentvolumeclaim "data" is not bound' in node("events").stdout)
+    wait_for(lambda: "pod has unbound immediate PersistentVolumeClaims" in node("events").stdout)
+    assert node.pod("p")["status"]["phase"] == "Pending"  # type: ignore[index]
     node("delete", "pod", "p")
     node("delete", "pvc", "data", "other")
 

@@ -16,6 +16,7 @@ from minipod.agent.probes.prober import Prober
 from minipod.api.types import EnvVar, EnvVarSource, ExecAction, ObjectFieldSelector, Probe
 from minipod.lifecycle import core, model
 from minipod.lifecycle.probes import WantedProbe
+from minipod.lifecycle.values import ProbeState
 from tests.unit.agent_fakes import START_S, FakeRuntime, make_node, make_pod, now_s, run_virtually
 
 
@@ -136,7 +137,7 @@ def test_a_change_of_status_asks_for_readiness_out_of_turn_until_it_is_there(tmp
     def then(prober: Prober) -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(3.75, prober.update, msgspec.structs.replace(state, published=1))
-        known = model.ProbeState(container_id="c", result="success", last="success", run=1)
+        known = ProbeState(container_id="c", result="success", last="success", run=1)
         ready = msgspec.structs.replace(state.containers["main"], probes={"readiness": known})
         later = msgspec.structs.replace(state, published=2, containers={"main": ready})
         loop.call_later(5.75, prober.update, later)

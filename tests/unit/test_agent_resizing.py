@@ -9,10 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from minipod.agent.pods import resizing
+from minipod.agent.pods.scheduler import Scheduler
 from minipod.agent.specs import container_spec, containers
 from minipod.api.types import Pod, ResourceRequirements
 from minipod.errors import ContainerError, NotFoundError
-from minipod.lifecycle import core, model
+from minipod.lifecycle import core
+from minipod.lifecycle.admission import Used
 from minipod.plan.configs import CgroupResources, ContainerConfig, SandboxConfig
 from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.status import ContainerState, ContainerStatus, SandboxState, SandboxStatus
@@ -29,8 +31,16 @@ def asking(name: str, cpu: str = "100m", memory: str = "64Mi") -> Pod:
     return replace(made, metadata=replace(made.metadata, uid=name), spec=spec)
 
 
-def states(*pods: Pod) -> list[model.PodState]:
-    return [core.new_state(pod, 0.0) for pod in pods]
+def used_by(*pods: Pod, stage: str = "syncing") -> Used:
+    """What these pods take of the node, but for `web`."""
+
+    async def main() -> Used:
+        scheduler = Scheduler(cast(Any, None), lambda uid: None, lambda uid, event: None)
+        for pod in pods:
+            scheduler.update(replace(core.new_state(pod, 0.0), stage=stage))
+        return scheduler.used(without="web")
+
+    return run_virtually(main)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +60,10 @@ def test_more_than_the_whole_node_is_refused(tmp_path: Path, cpu: str, memory: s
 
 
 def test_what_others_request_is_not_there_for_a_larger_pod(tmp_path: Path) -> None:
+    others = used_by(asking("web", "500m"), asking("a", "800m"), asking("b", "600m"))
+
     async def main() -> None:
         node, old = make_node(tmp_path), asking("web", "500m")
-        others = states(old, asking("a", "800m"), asking("b", "600m"))
         assert resizing.no_room(node, asking("web", "600m"), old, others) == ("", "")
         reason, words = resizing.no_room(node, asking("web", "601m"), old, others)
         assert reason == "OutOfcpu"
@@ -62,11 +73,11 @@ def test_what_others_request_is_not_there_for_a_larger_pod(tmp_path: Path) -> No
 
 
 def test_what_has_ended_and_what_does_not_grow_takes_no_room(tmp_path: Path) -> None:
+    crowded, ended = used_by(asking("a", "1500m")), used_by(asking("a", "1500m"), stage="finished")
+
     async def main() -> None:
         node, old = make_node(tmp_path), asking("web", "900m")
-        crowded = states(asking("a", "1500m"))
         assert resizing.no_room(node, asking("web", "800m"), old, crowded) == ("", "")  # less, though there is no room
-        ended = [replace(state, stage="finished") for state in crowded]
         assert resizing.no_room(node, asking("web", "2"), old, ended) == ("", "")
 
     run_virtually(main)

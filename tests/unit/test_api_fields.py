@@ -49,9 +49,13 @@ def test_validate_takes_what_is_not_supported_for_a_warning() -> None:
 
 
 def test_what_has_no_effect_is_one_warning_however_often_it_is_written() -> None:
-    (document,) = check(POD + "  priority: 5\n  nodeSelector: {a: b, c: d}\n")
+    spread = "[{maxSkew: 1, topologyKey: a, whenUnsatisfiable: DoNotSchedule}]"
+    (document,) = check(POD + f"  priority: 5\n  topologySpreadConstraints: {spread}\n")
     assert not document.errors
-    assert [warning.split(":")[0] for warning in document.warnings] == ["spec.nodeSelector", "spec.priority"]
+    assert [warning.split(":")[0] for warning in document.warnings] == [
+        "spec.priority",
+        "spec.topologySpreadConstraints",
+    ]
 
 
 def test_harmless_values_and_defaults_need_no_word() -> None:

@@ -261,7 +261,13 @@ def test_gated_pod_starts_when_its_gates_are_removed() -> None:
     sim.run(5)
     sim.send(model.PodUpdated(pod=make_pod({"containers": [container()]})))
     sim.run(2)
-    assert sim.state.status.phase == "Running"
+    assert (sim.state.stage, sim.state.status.phase) == ("unscheduled", "Pending")
+    sim.send(model.Unscheduled(message="0/1 nodes are available: 1 Insufficient cpu."))
+    (condition,) = sim.state.status.conditions
+    assert (condition.type, condition.status, condition.reason) == ("PodScheduled", "False", "Unschedulable")
+    sim.send(model.Scheduled(node_name="here"))
+    sim.run(2)
+    assert (sim.state.pod.spec.node_name, sim.state.status.phase) == ("here", "Running")
     assert sim.condition("PodScheduled") == "True"
 
 

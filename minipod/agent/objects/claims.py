@@ -211,7 +211,7 @@ class Claims:
         return [
             worker
             for worker in self._pods.select(claim.metadata.namespace, None)
-            if worker.state.stage not in ("finished", "gone")
+            if worker.state.stage not in ("gated", "unscheduled", "finished", "gone")
             and claim.metadata.name in plan.claims_of(worker.state.pod)
         ]
 
@@ -223,6 +223,31 @@ class Claims:
             self._registry.delete(PERSISTENT_VOLUME_CLAIM, metadata.namespace, metadata.name)
 
     # -- a pod's volumes ----------------------------------------------------------------------------------------
+
+    def lack(self, pod: Pod) -> str:
+        """Why a pod with these claims cannot be assigned to a node (volumebinding podHasPVCs); `""` if it can.
+
+        A claim that is not there yet may become bound by looking: as a pod's own manifest may contain it.
+        """
+        names = [
+            v.persistent_volume_claim.claim_name for v in pod.spec.volumes if v.persistent_volume_claim is not None
+        ]
+        if not names:
+            return ""
+        self._look()
+        unbound = False
+        for name in names:
+            claim = self._registry.find(PersistentVolumeClaim, pod.metadata.namespace, name)
+            if claim is None:
+                return f'persistentvolumeclaim "{name}" not found'
+            if claim.status.phase == "Lost":
+                return (
+                    f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{claim.spec.volume_name}"'
+                )
+            if claim.metadata.deletion_timestamp is not None:
+                return f'persistentvolumeclaim "{name}" is being deleted'
+            unbound = unbound or claim.status.phase != "Bound"
+        return "pod has unbound immediate PersistentVolumeClaims" if unbound else ""
 
     async def sources(self, pod: Pod) -> FoundSources:
         """The volumes of a pod's claims, once all are bound. Raises VolumeError."""

@@ -23,6 +23,12 @@ log = logging.getLogger("minipod.agent")
 
 async def recover(node: Node, pods: Pods) -> None:
     """Creates a worker for every saved pod. A state that cannot be read is logged and skipped."""
+    with pods.scheduler.held():
+        await _take_over_all(node, pods)
+    await leftovers.remove_orphans(node)
+
+
+async def _take_over_all(node: Node, pods: Pods) -> None:
     rebooted = _rebooted(node)
     owners = node.store.owners()
     stored = node.store.states()
@@ -34,7 +40,6 @@ async def recover(node: Node, pods: Pods) -> None:
             log.error("pod %s: its saved state cannot be read (%s): minipod gc removes what it left", uid, error)
             continue
         await _take_over(node, pods, state, owners.get(uid, ""), rebooted, uid not in newer)
-    await leftovers.remove_orphans(node)
 
 
 def _rebooted(node: Node) -> bool:

@@ -10,13 +10,10 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from minipod.agent.node import Node
-from minipod.api import quantity
-from minipod.api.status import pod_requests
 from minipod.api.types import Container, Pod
 from minipod.errors import ContainerError
 from minipod.failpoint import reached
-from minipod.lifecycle import model
-from minipod.lifecycle.allocation import allocated_pod
+from minipod.lifecycle.admission import Used, capacity_of, demand_of, shortages
 from minipod.plan.configs import CgroupResources, SandboxConfig
 from minipod.plan.resources import container_resources
 from minipod.runtime.status import ContainerStatus, SandboxStatus
@@ -27,34 +24,22 @@ PENDING = "Deferred"
 
 def too_large(node: Node, pod: Pod) -> str:
     """Why the pod would not fit even on an empty node (plugin/pkg/admission/podresize); `""` if it would."""
+    wanted, capacity = demand_of(pod), capacity_of(node.host_node())
     found = [
-        f"{name}, requested: {amount}, allocatable: {capacity}"
-        for name, amount, capacity in zip(_NAMES, _requests(pod), _capacity(node), strict=True)
-        if amount > capacity
+        f"{name}, requested: {wanted[name]}, allocatable: {capacity[name]}"
+        for name in _NAMES
+        if wanted.get(name, 0) > capacity[name]
     ]
     return f"node didn't have enough allocatable resources: {'; '.join(found)}" if found else ""
 
 
-def no_room(node: Node, new: Pod, old: Pod, others: Iterable[model.PodState]) -> tuple[str, str]:
-    """Why a larger request does not fit (lifecycle/predicate.go): reason and message, or `""` twice if it does."""
-    pods = [state for state in others if state.stage in ("syncing", "terminating")]
-    elsewhere = [_requests(allocated_pod(state)) for state in pods if state.pod.metadata.uid != new.metadata.uid]
-    for place, (name, capacity) in enumerate(zip(_NAMES, _capacity(node), strict=True)):
-        amount, used = _requests(new)[place], sum(requests[place] for requests in elsewhere)
-        if amount > capacity - used and amount > _requests(old)[place]:
-            words = f"Node didn't have enough resource: {name}, requested: {amount}, used: {used}, capacity: {capacity}"
-            return f"OutOf{name}", words
-    return "", ""
-
-
-def _requests(pod: Pod) -> tuple[int, int]:
-    """As _NAMES: cpu in millis, memory in bytes."""
-    requests = pod_requests(pod)
-    return quantity.millis(requests.get("cpu", "0")), quantity.value(requests.get("memory", "0"))
-
-
-def _capacity(node: Node) -> tuple[int, int]:
-    return node.facts.cpus * 1000, node.facts.memory_bytes
+def no_room(node: Node, new: Pod, old: Pod, others: Used) -> tuple[str, str]:
+    """Why a larger request does not fit (lifecycle/predicate.go): reason and message, or `""` twice if it does.
+    `others`: what is used without the pod."""
+    before, wanted = demand_of(old), demand_of(new)
+    larger = {name: wanted.get(name, 0) for name in _NAMES if wanted.get(name, 0) > before.get(name, 0)}
+    short = shortages(larger, others, capacity_of(node.host_node()))
+    return (f"OutOf{short[0].resource}", short[0].words) if short else ("", "")
 
 
 async def resize(node: Node, pod: Pod, sandbox: SandboxStatus, running: Iterable[ContainerStatus]) -> tuple[str, ...]:

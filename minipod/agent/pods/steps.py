@@ -40,6 +40,8 @@ def _is_news(event: model.Event, before: model.PodState, state: model.PodState) 
         known = before.containers.get(event.name)
         run = known.run if known is not None else None
         return run is not None and run.id == event.container_id and run.state != "exited"
+    if isinstance(event, model.Unscheduled):
+        return before.status is not state.status
     if isinstance(event, model.DeleteRequested):
         old, new = before.pod.metadata, state.pod.metadata
         return old.deletion_timestamp is None or old.deletion_timestamp != new.deletion_timestamp
@@ -49,6 +51,8 @@ def _is_news(event: model.Event, before: model.PodState, state: model.PodState) 
 def _of_event(event: model.Event, state: model.PodState) -> Step | None:
     pod = state.pod
     match event:
+        case model.Unscheduled(message=message, hint=hint, hopeless=hopeless):
+            return Step(step="pending", message=f"{message.partition('. ')[0]} ({hint})", fatal=hopeless)
         case model.SandboxFailed(message=message):
             return Step(step="failed", message=f"sandbox: {message}", fatal=True)
         case model.VolumesReady() if pod.spec.volumes:

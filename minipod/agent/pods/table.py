@@ -16,6 +16,7 @@ import msgspec
 
 from minipod.agent import processes
 from minipod.agent.node import Node
+from minipod.agent.pods.scheduler import Scheduler
 from minipod.agent.pods.worker import PodWorker
 from minipod.agent.registry.names import named
 from minipod.agent.turns import SLICE_S
@@ -56,6 +57,8 @@ class Pods:
         self._owners: dict[str, Callable[[], None]] = {}
         self.on_resume: Callable[[], None] = lambda: None
         self.deferred: set[str] = set()  # uids of pods whose resize is deferred until there is room
+        self.scheduler = Scheduler(node, self._state_of, self._post)
+        self.scheduler.on_room = self._retry_resizes
         node.registry.add_keeper(POD, _Keeper(self))
         self.removals: dict[asyncio.Task[None], str] = {}  # of logs -> uid of the pod that is gone
         self.keep_logs: set[str] = set()  # the logs of these uids are removed by the `run` that reads them
@@ -135,14 +138,14 @@ class Pods:
         _refuse_mirrors(pods)
         named = [self.completed(pod) for pod in pods]
         self._check_names(named)
-        return self._begin([self._worker(pod) for pod in named], owner, applied)
+        return self._begin(named, owner, applied)
 
     async def create_many(self, pods: Sequence[Pod], owner: str = "") -> list[PodWorker]:
         """The same for hundreds: the loop is free in between, their names are taken from the beginning on."""
         self._check_halted()
         _refuse_mirrors(pods)
         self._check_names([pod for pod in pods if pod.metadata.name])
-        workers: list[PodWorker] = []
+        named: list[Pod] = []
         taken: set[tuple[str, str]] = set()
         until = time.monotonic() + SLICE_S
         try:
@@ -152,11 +155,11 @@ class Pods:
                 key = (completed.metadata.namespace, completed.metadata.name)
                 taken.add(key)
                 self._coming.add(key)
-                workers.append(self._worker(completed))
+                named.append(completed)
                 if time.monotonic() >= until:
                     await asyncio.sleep(0)
                     until = time.monotonic() + SLICE_S
-            return self._begin(workers, owner)
+            return self._begin(named, owner)
         finally:
             self._coming -= taken
 
@@ -172,10 +175,31 @@ class Pods:
 
     def _worker(self, pod: Pod) -> PodWorker:
         now, ceiling = self._node.steady.now(), self._node.config.max_container_restart_period_s
-        return PodWorker(self._node, core.new_state(pod, now, max_backoff_s=ceiling), on_forgotten=self._forgotten)
+        state = core.new_state(pod, now, max_backoff_s=ceiling, assigned=bool(pod.spec.node_name))
+        return PodWorker(self._node, state, self._forgotten, self.scheduler.update)
 
-    def _begin(self, workers: list[PodWorker], owner: str, applied: bytes | None = None) -> list[PodWorker]:
+    def _begin(self, pods: list[Pod], owner: str, applied: bytes | None = None) -> list[PodWorker]:
         """Stores all of them or none. Raises HostError."""
+        placed: list[tuple[PodWorker, model.Event]] = []
+        try:
+            for pod in pods:
+                assigned, first = self.scheduler.place(pod)
+                placed.append((self._worker(assigned), first))
+            self._store([worker for worker, _ in placed], owner, applied)
+        except BaseException:
+            for pod in pods:
+                self.scheduler.forget(pod.metadata.uid)
+            raise
+        reached("pod.stored")
+        for worker, first in placed:
+            self._add(worker)
+            if worker.state.stage == "unscheduled":
+                self.scheduler.wait(worker.uid)
+            worker.post(first)
+        self._on_change()
+        return [worker for worker, _ in placed]
+
+    def _store(self, workers: list[PodWorker], owner: str, applied: bytes | None) -> None:
         store, history = self._node.store, self._node.history
         self._node.unsaved.flush()
         with store.transaction():
@@ -187,23 +211,14 @@ class Pods:
                 if owner:
                     store.put_owner(record.uid, owner)
                 store.after_commit(partial(history.append, change))
-        reached("pod.stored")
-        for worker in workers:
-            self._add(worker)
-            worker.post(model.PodAdded())
-        self._on_change()
-        return workers
 
     def completed(self, pod: Pod, uid: str = "") -> Pod:
-        """The pod with the fields that the API server and the scheduler set at creation. `uid`: empty: a new one."""
+        """The pod with the fields that the API server sets at creation. `uid`: empty: a new one."""
         namespace = POD.place(pod.metadata.namespace)
         metadata = named(pod, lambda name: self._is_taken((namespace, name))).metadata
         created = timestamp(self._node.clock())
         metadata = created_metadata(metadata, namespace, uid or str(uuid.uuid4()), created, generation=1)
-        spec = pod.spec
-        if not spec.node_name and not spec.scheduling_gates:
-            spec = msgspec.structs.replace(spec, node_name=self._node.facts.node_name)
-        return msgspec.structs.replace(pod, metadata=metadata, spec=spec)
+        return msgspec.structs.replace(pod, metadata=metadata)
 
     def _is_taken(self, key: tuple[str, str]) -> bool:
         return key in self._workers or key in self._coming
@@ -237,11 +252,13 @@ class Pods:
     def adopt(self, state: model.PodState, owner: str, first: model.Event, saved: bool = True) -> PodWorker:
         """Takes over a pod of an earlier agent. `first`: the event with what the host has of it. `saved`: whether the
         state is that of the store."""
-        worker = PodWorker(self._node, state, on_forgotten=self._forgotten)
+        worker = PodWorker(self._node, state, self._forgotten, self.scheduler.update)
         worker.restore(saved)
         self._add(worker)
         if state.resizing.reason:
             self.deferred.add(worker.uid)
+        if (rejected := self.scheduler.adopt(state)) is not None:
+            worker.post(rejected)
         worker.post(first)
         if owner:
             self.owned_by(worker, owner)
@@ -251,6 +268,14 @@ class Pods:
         self._workers[worker.namespace, worker.name] = worker
         self._namespaces.setdefault(worker.namespace, {})[worker.name] = worker
         self._by_uid[worker.uid] = worker
+
+    def _state_of(self, uid: str) -> model.PodState | None:
+        worker = self._by_uid.get(uid)
+        return None if worker is None else worker.state
+
+    def _post(self, uid: str, event: model.Event) -> None:
+        if (worker := self._by_uid.get(uid)) is not None:
+            worker.post(event)
 
     # -- ownership ----------------------------------------------------------------------------------------------
 
@@ -297,15 +322,11 @@ class Pods:
         if worker.uid not in self.keep_logs:
             self.remove_logs(worker)
         self.deferred.discard(worker.uid)
-        if self.deferred:
-            self._retry_resizes()
+        self.scheduler.forget(worker.uid)
         self._on_change()
 
-    def states(self) -> list[model.PodState]:
-        return [worker.state for worker in self._by_uid.values()]
-
     def _retry_resizes(self) -> None:
-        """A pod is gone: checks the deferred resizes again."""
+        """There is room: checks the deferred resizes again, before pods that wait for a node."""
         from minipod.agent.pods import resizing  # imported late: few pods are resized
 
         for uid in sorted(self.deferred):
@@ -313,10 +334,11 @@ class Pods:
             if worker is None or not worker.state.resizing.reason:  # it has not handled that event yet
                 continue
             state = worker.state
-            reason, _ = resizing.no_room(self._node, state.pod, allocated_pod(state), self.states())
+            reason, _ = resizing.no_room(self._node, state.pod, allocated_pod(state), self.scheduler.used(uid))
             if not reason:
                 self.deferred.discard(uid)
                 worker.post(model.ResizeAsked(pod=state.pod))
+                worker.catch_up()  # the next one finds less room
 
     def log_directory(self, pod: Pod) -> str:
         return log_directory(pod, self._node.paths)
@@ -348,6 +370,7 @@ class Pods:
             log.warning("logs %s: %s", path, error)
 
     async def close(self) -> None:
+        self.scheduler.close()
         for stop in self._owners.values():
             stop()
         self._node.unsaved.close()

@@ -48,12 +48,20 @@ class _Write(NamedTuple):
 
 
 class PodWorker:
-    """One pod. `post` and `update` are its only inputs; `on_forgotten` is called once, when nothing of it is left."""
+    """One pod. `post` and `update` are its only inputs; `on_forgotten` is called once, when nothing of it is left.
+    `on_place` is called when it may take another part of the node than before."""
 
-    def __init__(self, node: Node, state: model.PodState, on_forgotten: Callable[[PodWorker], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        state: model.PodState,
+        on_forgotten: Callable[[PodWorker], None],
+        on_place: Callable[[model.PodState], None] = lambda state: None,
+    ) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
         self._on_forgotten = on_forgotten
+        self._on_place = on_place
         self.state = state
         self.pod = state.pod
         self.uid = state.pod.metadata.uid
@@ -191,6 +199,8 @@ class PodWorker:
         if before is not self.state or actions or self._unsaved:
             self._keep(before, actions, write)
         reached("pod.saved")
+        if _has_moved(before, self.state):
+            self._on_place(self.state)
         self._note_trouble(event)
         for action in actions:
             if self._held is not None and isinstance(action, _DESTRUCTIVE):
@@ -357,3 +367,10 @@ class PodWorker:
             at = min(at or now + SAVE_AGAIN_S, now + SAVE_AGAIN_S)
         if at is not None:
             self._timer = self._loop.call_later(max(0.0, at - now), self._wake)
+
+
+def _has_moved(before: model.PodState, after: model.PodState) -> bool:
+    """Whether it may take another part of the node than before."""
+    if before.stage != after.stage or before.pod.spec is not after.pod.spec:
+        return True
+    return before.resizing.reason != after.resizing.reason

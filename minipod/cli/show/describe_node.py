@@ -26,7 +26,7 @@ def node_lines(node: Object, named: list[str]) -> list[str]:
     roles = sorted(label.removeprefix(_ROLE) for label in meta.get("labels") or {} if label.startswith(_ROLE))
     unschedulable = str(bool((node.get("spec") or {}).get("unschedulable"))).lower()
     lines = [named[0], f"Roles:\t{','.join(roles) or '<none>'}", *named[1:]]
-    lines += [f"CreationTimestamp:\t{long_time(meta['creationTimestamp'])}", "Taints:\t<none>"]
+    lines += [f"CreationTimestamp:\t{long_time(meta['creationTimestamp'])}", f"Taints:\t{_taints(node)}"]
     lines += [f"Unschedulable:\t{unschedulable}", "Conditions:"]
     lines += ["  " + "\t".join(_CONDITION), "  " + "\t".join("-" * len(title) for title in _CONDITION)]
     for condition in status.get("conditions") or []:
@@ -40,6 +40,13 @@ def node_lines(node: Object, named: list[str]) -> list[str]:
         lines += [f"  {name}:\t{amount}" for name, amount in sorted((status.get(key) or {}).items())]
     info = status.get("nodeInfo") or {}
     return [*lines, "System Info:", *(f"  {title}:\t{info.get(key, '')}" for title, key in _SYSTEM)]
+
+
+def _taints(node: Object) -> str:
+    """`key=value:effect`, one on a line."""
+    found = (node.get("spec") or {}).get("taints") or []
+    words = [f"{t['key']}{'=' + t['value'] if t.get('value') else ''}:{t['effect']}" for t in found]
+    return "\n\t".join(words) or "<none>"
 
 
 def event_lines(event: Object) -> list[str]:

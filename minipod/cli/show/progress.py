@@ -16,7 +16,7 @@ from minipod.terminal import behind, escaped, indented
 if TYPE_CHECKING:
     from minipod.kernel.inotify import Inotify
 
-FAILURES = ("failed", "backoff")
+FAILURES = ("failed", "backoff", "pending")
 TERMINAL = ("Succeeded", "Failed")
 _INDENT = 13  # behind the name of a step
 SORT_LIMIT = 2000  # lines of several containers that came together are put in the order of their times
@@ -94,7 +94,7 @@ class Progress:
 
     def _step(self, event: Object) -> None:
         step, message = str(event.get("step")), str(event.get("message", ""))
-        if self._quiet and step != "backoff":  # failures are in the last answer
+        if self._quiet and step not in ("backoff", "pending"):  # failures are in the last answer
             return
         if step == "terminating" and self._phases.get(_pod_key(event)) in TERMINAL:
             return  # it has ended by itself; only its traces are removed now

@@ -55,7 +55,7 @@ def request_resize(node: Node, pods: Pods, worker: PodWorker, new: Pod) -> dict[
         return {"changed": False}
     if words := resizing.too_large(node, new):
         raise ConflictError(f'pods "{worker.name}" is forbidden: {words}')
-    reason, words = resizing.no_room(node, new, allocated_pod(worker.state), pods.states())
+    reason, words = resizing.no_room(node, new, allocated_pod(worker.state), pods.scheduler.used(worker.uid))
     worker.update(model.ResizeAsked(pod=new, reason=reason, message=words))
     (pods.deferred.add if reason else pods.deferred.discard)(worker.uid)
     return {"changed": True, "reason": resizing.PENDING if reason else "", "message": words}
