@@ -16,6 +16,7 @@ from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
 
 if TYPE_CHECKING:
+    from minipod.runtime.images.ingest import Progress
     from minipod.runtime.images.registry.credentials import AuthFile
     from minipod.runtime.images.registry.pull import Pulled
     from minipod.runtime.inspection import ContainerInspection, SandboxInspection
@@ -31,7 +32,12 @@ class Images(Protocol):
     def is_default(self, reference: str) -> bool: ...
 
     def fetch(
-        self, reference: str, secrets: Sequence[tuple[str, AuthFile]] = (), *, stop: threading.Event | None = None
+        self,
+        reference: str,
+        secrets: Sequence[tuple[str, AuthFile]] = (),
+        report: Progress = ...,
+        *,
+        stop: threading.Event | None = None,
     ) -> Pulled: ...
 
     def require(

@@ -118,7 +118,12 @@ class FakeImages:
         return False
 
     def fetch(
-        self, reference: str, secrets: Sequence[tuple[str, AuthFile]] = (), *, stop: threading.Event | None = None
+        self,
+        reference: str,
+        secrets: Sequence[tuple[str, AuthFile]] = (),
+        report: Any = None,
+        *,
+        stop: threading.Event | None = None,
     ) -> Pulled:
         return Pulled(self.require(reference), True, 1.5)
 

@@ -120,7 +120,7 @@ def test_an_interrupt_ends_gracefully_and_a_second_word_at_once(tmp_path: Path) 
 
 def test_an_interrupt_during_a_pull_says_so_and_reports_no_exit_code(tmp_path: Path) -> None:
     async def test(agent: Agent) -> None:
-        def fetch(reference: str, secrets: Any = (), *, stop: threading.Event) -> Pulled:
+        def fetch(reference: str, secrets: Any = (), report: Any = None, *, stop: threading.Event) -> Pulled:
             stop.wait()
             raise ImageError("stopped")
 

@@ -41,6 +41,9 @@ class Steps:
         for listener in self._listeners.get(uid, ()):
             listener.offer(PodStep(uid, step, self._history.end))
 
+    def is_heard(self, uid: str) -> bool:
+        return uid in self._listeners
+
     def add(self, uid: str, listener: Progress) -> None:
         self._listeners.setdefault(uid, set()).add(listener)
 

@@ -16,6 +16,7 @@ import msgspec
 
 from minipod.agent.events import PodReference
 from minipod.agent.node import Node
+from minipod.agent.pods.steps import Step
 from minipod.agent.registry.selection import Selection
 from minipod.api.types import Pod, Secret
 from minipod.errors import ImageError
@@ -25,11 +26,15 @@ from minipod.runtime.host_work import look_at_image
 from minipod.runtime.offload import Pool, in_pool, slowly_off_loop
 
 if TYPE_CHECKING:
+    from minipod.runtime.images.ingest import LayerProgress
     from minipod.runtime.images.registry.credentials import AuthFile
 
 T = TypeVar("T")
 
-THREADS, MAX_THREADS = 32, 512  # those that take longer than offload.STUCK_S do not count among the first
+    stop, shown = threading.Event(), _Shown(node, pod().metadata.uid, wanted)
+    fetch = partial(images.fetch, wanted.reference, secrets, shown.note, stop=stop)
+    pulling = asyncio.ensure_future(in_pool(pool(), fetch))
+    showing = asyncio.ensure_future(shown.publish())
 
 SECRET_KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 
@@ -74,16 +79,43 @@ async def find_image(
         return image
     report(model.ImagePulling(name=name, reference=volume))
     secrets = pull_secrets(node, pod())
-    stop = threading.Event()
-    fetch = partial(images.fetch, wanted.reference, secrets, stop=stop)
+    stop, shown = threading.Event(), _Shown(node, pod().metadata.uid, wanted)
+    fetch = partial(images.fetch, wanted.reference, secrets, shown.note, stop=stop)
     pulling = asyncio.ensure_future(in_pool(pool(), fetch))
+    showing = asyncio.ensure_future(shown.publish())
     try:
         pulled = await _unless_deleted(pulling, node, pod)
     finally:
+        showing.cancel()
         stop.set()
     took, size = pulled.seconds, pulled.image.size_bytes
     report(model.ImageReady(name=name, reference=volume, present=False, seconds=took, size_bytes=size))
     return pulled.image
+
+
+class _Shown:
+    """How far a pull is, for a `run` that waits for the pod."""
+
+    def __init__(self, node: Node, uid: str, wanted: Wanted) -> None:
+        self._node = node
+        self._uid = uid
+        self._wanted = wanted
+        self._layers: dict[str, tuple[str, str, int, int]] = {}
+
+    def note(self, layer: LayerProgress) -> None:
+        """Called by the threads of the pull, for each chunk."""
+        self._layers[layer.digest] = (layer.digest, layer.state, layer.done_bytes, layer.total_bytes)
+
+    async def publish(self) -> None:
+        """Until it is cancelled."""
+        before: tuple[tuple[str, str, int, int], ...] = ()
+        while True:
+            await asyncio.sleep(SHOW_EACH_S)
+            layers = tuple(self._layers.copy().values())
+            if layers != before and self._node.pod_steps.is_heard(self._uid):
+                before = layers
+                step = Step(step="pull", message=self._wanted.reference, container=self._wanted.container)
+                self._node.pod_steps.publish(self._uid, msgspec.structs.replace(step, layers=layers))
 
 
 async def _unless_deleted(pulling: asyncio.Future[T], node: Node, pod: Callable[[], Pod]) -> T:

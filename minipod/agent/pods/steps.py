@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from minipod.agent.specs import container_spec
@@ -21,6 +23,31 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 0
     fatal: bool = False  # a failure that the pod's status does not show
     is_pull: bool = False  # the container's image begins to be pulled
+    layers: tuple[tuple[str, str, int, int], ...] = ()  # of a pull: digest, state, bytes done, bytes in all
+
+
+# Warnings of which another step says more: the failure itself, the back-off, the end of the pod.
+_SAID_OTHERWISE = frozenset(
+    (
+        *("BackOff", "ErrImageNeverPull", "Failed", "FailedCreatePodSandBox", "FailedMount", "FailedScheduling"),
+        *("FailedPostStartHook", "FailedPreStopHook", "InspectFailed", "Unhealthy"),
+    )
+)
+
+
+def of_actions(actions: Iterable[model.Action], state: model.PodState) -> list[Step]:
+    """The steps of the v1 Events that are recorded: warnings, and why a container is ended that will run again."""
+    found = []
+    for action in actions:
+        if not isinstance(action, model.RecordEvent) or state.stage not in ("syncing", "terminating"):
+            continue
+        if action.type == "Warning" and action.reason not in _SAID_OTHERWISE:
+            found.append(Step(step="warning", message=f"{action.reason}: {action.message}"))
+        elif action.reason == "Killing" and state.stage == "syncing" and state.pod.metadata.deletion_timestamp is None:
+            container = action.field_path.partition("{")[2].rstrip("}")
+            message = action.message if container in action.message else f"{container}: {action.message}"
+            found.append(Step(step="killing", message=message, container=container))
+    return found
 
 
 def of_event(event: model.Event, before: model.PodState, state: model.PodState) -> list[Step]:
@@ -62,12 +89,19 @@ def _of_event(event: model.Event, state: model.PodState) -> Step | None:
         case model.ImagePulling(name=name):
             message = f"{name}: pulling {container_spec(pod, name).image}"
             return Step(step="image", message=message, container=name, is_pull=True)
-        case model.ImageReady(name=name):
-            return Step(step="image", message=f"{name}: {container_spec(pod, name).image}", container=name)
+        case model.ImageReady(name=name, present=present, seconds=seconds, size_bytes=size):
+            pulled = "" if present else f" pulled in {seconds:.1f} s, {size / 1e6:.1f} MB"
+            return Step(step="image", message=f"{name}: {container_spec(pod, name).image}{pulled}", container=name)
         case model.ImageFailed(name=name, message=message) | model.ContainerCreateFailed(name=name, message=message):
             return Step(step="failed", message=f"{name}: {message}", container=name)
         case model.ContainerStartFailed(name=name, message=message):
             return Step(step="failed", message=f"{name}: {message}", container=name)
+        case model.ProbeResult(name=name, kind=kind, result="failure" | "error" as result, message=words):
+            how = "failed" if result == "failure" else "could not be made"
+            message = f"{name}: {kind} probe {how}: {words.strip()}"
+            return Step(step="unhealthy", message=message, container=name)
+        case model.HookDone(ok=False, name=name, hook=hook, message=words):
+            return Step(step="warning", message=f"{name}: {hook} hook failed: {words}", container=name)
         case model.ContainerStarted(name=name):
             return _started(pod, name, attempt_of(state, name))
         case model.ContainerExited(name=name, exit_code=code, reason=reason):

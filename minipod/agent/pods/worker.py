@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -194,8 +194,9 @@ class PodWorker:
             log.exception("pod %s/%s: %s", self.namespace, self.name, type(event).__name__)
             return
         # Published before the change of status that they cause.
-        for step in (*steps.of_event(event, before, self.state), *steps.of_status(before.status, self.state.status)):
-            self._node.pod_steps.publish(self.uid, step)
+        self._show(steps.of_event(event, before, self.state))
+        self._show(steps.of_actions(actions, self.state))
+        self._show(steps.of_status(before.status, self.state.status))
         if before is not self.state or actions or self._unsaved:
             self._keep(before, actions, write)
         reached("pod.saved")
@@ -207,6 +208,10 @@ class PodWorker:
                 self._held.append(action)
             else:
                 self._begin(action)
+
+    def _show(self, made: Iterable[steps.Step]) -> None:
+        for step in made:
+            self._node.pod_steps.publish(self.uid, step)
 
     def _note_trouble(self, event: model.Event) -> None:
         match event:

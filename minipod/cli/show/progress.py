@@ -14,9 +14,11 @@ from minipod.streams.crilog import Follower, Joiner, Line
 from minipod.terminal import behind, escaped, indented
 
 if TYPE_CHECKING:
+    from minipod.cli.show.pull_progress import Pulls
     from minipod.kernel.inotify import Inotify
 
-FAILURES = ("failed", "backoff", "pending")
+FAILURES = ("failed", "backoff", "pending", "unhealthy", "killing")
+WAITED_FOR = ("backoff", "pending", "unhealthy", "killing")  # what a detached run shows too
 TERMINAL = ("Succeeded", "Failed")
 _INDENT = 13  # behind the name of a step
 SORT_LIMIT = 2000  # lines of several containers that came together are put in the order of their times
@@ -58,6 +60,7 @@ class Progress:
         self._streams: dict[str, LogStream] = {}
         self._watches: Inotify | None = None
         self._open_line: bytes | None = None  # the prefix of a line that is not finished yet
+        self._pulls: Pulls | None = None
 
     def watch_with(self, watches: Inotify) -> None:
         self._watches = watches
@@ -75,7 +78,7 @@ class Progress:
             style = self._styles[2]
             text = f"{str(event['kind']).lower()}/{event['name']} {event['result']}"
             if not self._quiet:
-                _say(f"{style.dim('object'.ljust(12))} ", text)
+                self._say(f"{style.dim('object'.ljust(12))} ", text)
         elif kind == "pod":
             self.pod_events.append(event)
             self._pods.append(_pod_key(event))
@@ -84,27 +87,38 @@ class Progress:
         elif kind == "phase":
             self._phases[_pod_key(event)] = str(event.get("phase"))
         elif kind == "step":
+            if self._pulls is not None and event.get("step") in ("image", "failed"):
+                self._pulls.ended(_container_key(event))
             self._step(event)
+        elif kind == "pull":
+            self._pull(event)
         elif kind == "log" and not self._quiet:
             self._add_stream(event)
 
+    def _pull(self, event: Object) -> None:
+        if self._pulls is None:
+            from minipod.cli.show.pull_progress import Pulls
+
+            self._pulls = Pulls(lambda line: self._say(f"{self._styles[2].dim('image'.ljust(12))} ", line))
+        self._pulls.show(_container_key(event), str(event["image"]), event["layers"])
+
     def note(self, message: str, kind: str = "minipod") -> None:
         style = self._styles[2]
-        _say(f"{style.paint(kind + ':', 33)} ", message)
+        self._say(f"{style.paint(kind + ':', 33)} ", message)
 
     def _step(self, event: Object) -> None:
         step, message = str(event.get("step")), str(event.get("message", ""))
-        if self._quiet and step not in ("backoff", "pending"):  # failures are in the last answer
+        if self._quiet and step not in WAITED_FOR:  # failures are in the last answer
             return
         if step == "terminating" and self._phases.get(_pod_key(event)) in TERMINAL:
             return  # it has ended by itself; only its traces are removed now
         style = self._styles[2]
         pod = f"{event.get('name')} " if len(self._pods) > 1 else ""
         paint = style.bad if step in FAILURES else style.good if step == "ready" else style.dim
-        _say(f"{escaped(pod)}{paint(f'{step:<12}')} ", message)
+        self._say(f"{escaped(pod)}{paint(f'{step:<12}')} ", message)
         if step == "ip":
             for port in self._ports.get(_pod_key(event), ()):
-                _say(f"{escaped(pod)}{paint('port'.ljust(12))} ", port_text(port))
+                self._say(f"{escaped(pod)}{paint('port'.ljust(12))} ", port_text(port))
 
     def _add_stream(self, event: Object) -> None:
         path = str(event["path"])
@@ -140,7 +154,7 @@ class Progress:
             for data in stream.follower.read():
                 text = stream.plain_text(data) if self._open_line is None else None
                 if text is not None:
-                    write(1, text)
+                    self._write(1, text)
                     continue
                 lines = stream.lines(data)
                 if len(self._streams) == 1 or len(lines) > SORT_LIMIT:
@@ -164,7 +178,7 @@ class Progress:
         for line in lines:
             fd = 2 if line.stream == b"stderr" else 1
             if fd != target and pending:
-                write(target, b"".join(pending))
+                self._write(target, b"".join(pending))
                 pending = []
             target = fd
             prefix = stream.prefix[fd]
@@ -176,7 +190,7 @@ class Progress:
             pending.append(text + b"\n" if line.whole else text)
             self._open_line = None if line.whole else prefix
         if pending:
-            write(target, b"".join(pending))
+            self._write(target, b"".join(pending))
 
     def finish(self) -> None:
         """All that is left in the log files, also lines without an end."""
@@ -193,13 +207,17 @@ class Progress:
         why = ": ".join(str(pod[key]) for key in ("reason", "message") if pod.get(key))
         text = f": {why}" if why else f" (exit codes: {codes})" if codes else ""
         paint = style.good if phase == "Succeeded" else style.bad
-        _say(f"pod/{escaped(str(pod.get('name')))} {paint(phase)}", text)
+        self._say(f"pod/{escaped(str(pod.get('name')))} {paint(phase)}", text)
         sys.stderr.flush()
 
+    def _say(self, head: str, text: str) -> None:
+        """A line of our own: `head` may be painted, `text` comes from others."""
+        self._write(2, f"{head}{indented(text, _INDENT)}\n".encode(errors="backslashreplace"))
 
-def _say(head: str, text: str) -> None:
-    """A line of our own: `head` may be painted, `text` comes from others."""
-    write(2, f"{head}{indented(text, _INDENT)}\n".encode(errors="backslashreplace"))
+    def _write(self, fd: int, data: bytes) -> None:
+        if self._pulls is not None:
+            self._pulls.erase()
+        write(fd, data)
 
 
 def port_text(port: Object) -> str:
@@ -211,3 +229,7 @@ def port_text(port: Object) -> str:
 
 def _pod_key(event: Object) -> str:
     return f"{event.get('namespace', 'default')}/{event.get('name')}"
+
+
+def _container_key(event: Object) -> str:
+    return f"{_pod_key(event)}/{event.get('container', '')}"

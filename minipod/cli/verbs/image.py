@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 
 from minipod.cli.options import paths_of
 from minipod.cli.values import TYPE_CHECKING
@@ -117,15 +118,17 @@ def _ls(store: ImageStore, args: argparse.Namespace) -> None:
 
 
 def _pull(store: ImageStore, args: argparse.Namespace) -> None:
-    from minipod.cli.show.pull_progress import Bars, human_size
+    from minipod.cli.show.pull_progress import Bars, Lines, human_size
 
     for name in args.images:
-        bars = Bars(*os.get_terminal_size(2)) if sys.stderr.isatty() and not args.quiet else None
+        report: Bars | Lines | None = None
+        if not args.quiet:
+            report = Bars(*os.get_terminal_size(2)) if sys.stderr.isatty() else Lines(name, _say)
         try:
-            pulled = store.fetch(name, report=bars) if bars else store.fetch(name)
+            pulled = store.fetch(name, report=report) if report else store.fetch(name)
         finally:
-            if bars is not None:
-                bars.finish()
+            if report is not None:
+                report.finish()
         image = pulled.image
         if args.quiet:
             print(image.id)
@@ -134,6 +137,10 @@ def _pull(store: ImageStore, args: argparse.Namespace) -> None:
             print(f"pulled {image.reference} ({_short(image.id)}, {size}, {pulled.seconds:.1f} s)")
         else:
             print(f"unchanged {image.reference} ({_short(image.id)})")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _inspect(store: ImageStore, args: argparse.Namespace) -> None:
@@ -210,9 +217,25 @@ def _build_named(store: ImageStore, args: argparse.Namespace) -> Image:
         if not args.folder:
             packages = [name for name in args.packages.replace(",", " ").split() if name]
             suite, mirror = args.suite or debian.host_suite(), args.mirror or debian.MIRROR
-            debian.install(root, packages, suite, mirror, show=sys.stderr.isatty())
+            print(f"installing Debian {suite} from {mirror}", file=sys.stderr, flush=True)
+            debian.install(root, packages, suite, mirror, _say if sys.stderr.isatty() else _NowAndThen())
         debian.write_image(layout, args.name, [debian.pack(root, layout)], settings)
         return store.load_layout(layout, args.name)
+
+
+class _NowAndThen:
+    """Shows a line of those that come each `LINE_S`."""
+
+    def __init__(self) -> None:
+        from minipod.cli.show.pull_progress import LINE_S
+
+        self._interval_s = LINE_S
+        self._next = time.monotonic() + LINE_S
+
+    def __call__(self, line: str) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._interval_s
+            _say(line)
 
 
 def _save(store: ImageStore, args: argparse.Namespace) -> None:

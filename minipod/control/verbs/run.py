@@ -31,6 +31,7 @@ from minipod.control.server import error_body
 from minipod.control.verbs.applier import CREATED, Applied, apply_other_kinds
 from minipod.control.verbs.objects import forgotten
 from minipod.control.verbs.requests import converted, or_gone
+from minipod.control.verbs.unhealthy import Unhealthy
 from minipod.control.wire import Connection, Message
 from minipod.errors import FAILURE, RuntimeFailure
 from minipod.lifecycle import model
@@ -85,6 +86,8 @@ class Run:
         self._begun = time.monotonic()
         self._followed: dict[str, _FollowedPod] = {}
         self._failure: StartFailure | None = None
+        self._warned: set[tuple[str, str]] = set()  # (uid, text)
+        self._unhealthy = Unhealthy(self._send_line)
 
     async def answer(self) -> dict[str, Any]:
         """Creates and follows the pods; returns the fields of the last line. Raises MinipodError."""
@@ -114,13 +117,16 @@ class Run:
         with Progress(self._node.history, self._node.pod_steps, current) as progress:
             for worker in workers:
                 self._connection.send(_pod_event(worker.pod, self._pods.log_directory(worker.pod)))
-            if self._request.detach:
-                return await self._detached(progress.next)
-            self._pods.keep_logs.update(self._followed)
             try:
-                return await self._foreground(progress.next)
+                if self._request.detach:
+                    return await self._detached(progress.next)
+                self._pods.keep_logs.update(self._followed)
+                try:
+                    return await self._foreground(progress.next)
+                finally:
+                    self._release()
             finally:
-                self._release()
+                self._unhealthy.close()
 
     async def _make_room(self, pods: Sequence[Pod]) -> bool:
         """Deletes the pods that have these names, and returns when they are gone: True."""
@@ -255,14 +261,27 @@ class Run:
             followed.ready = ready
             self._connection.send({"event": "ready", **_named(followed.worker), "uid": change.uid, "ready": ready})
 
+    def _send_line(self, uid: str, step: Step) -> None:
+        words = {"step": step.step, "message": step.message, "container": step.container}
+        self._connection.send({"event": "step", **_named(self._followed[uid].worker), **words})
+
     def _send_step(self, followed: _FollowedPod, step: Step) -> None:
+        uid = followed.worker.uid
+        if self._unhealthy.take(uid, step):
+            return
         if step.step == "warning":
-            self._connection.send({"event": "warning", "message": f'pod "{followed.worker.name}": {step.message}'})
+            if (uid, step.message) not in self._warned:  # some are repeated every few seconds
+                self._warned.add((uid, step.message))
+                self._connection.send({"event": "warning", "message": f'pod "{followed.worker.name}": {step.message}'})
             return
         if followed.deletion_requested and step.step == "failed" and step.container in followed.pulling:
             return  # what is cut off has not failed
+        if step.step == "pull":
+            named = {**_named(followed.worker), "container": step.container}
+            self._connection.send({"event": "pull", **named, "image": step.message, "layers": step.layers})
+            return
         (followed.pulling.add if step.is_pull else followed.pulling.discard)(step.container)
-        self._connection.send({"event": "step", **_named(followed.worker), "step": step.step, "message": step.message})
+        self._send_line(uid, step)
         if step.step in ("init", "container"):
             followed.has_started = True
             path = f"{self._pods.log_directory(followed.pod)}/{step.container}/{step.attempt}.log"

@@ -10,10 +10,9 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,10 @@ def host_suite() -> str:
     return found.get("VERSION_CODENAME", OTHERWISE) if found.get("ID") == "debian" else OTHERWISE
 
 
-def install(root: Path, packages: Sequence[str], suite: str, mirror: str, *, show: bool = False) -> None:
-    """A minimal Debian with `packages` in the folder `root`. `show`: debootstrap's words go to standard error.
+def install(
+    root: Path, packages: Sequence[str], suite: str, mirror: str, show: Callable[[str], None] = lambda line: None
+) -> None:
+    """A minimal Debian with `packages` in the folder `root`. `show` gets each line of debootstrap's.
 
     Raises ImageError.
     """
@@ -61,8 +62,7 @@ def install(root: Path, packages: Sequence[str], suite: str, mirror: str, *, sho
             assert process.stdout is not None
             for line in process.stdout:
                 last = line.strip() or last
-                if show:
-                    print(line, end="", file=sys.stderr)
+                show(line.rstrip("\n"))
     except FileNotFoundError:
         raise ImageError("no debootstrap on this host; install it: apt install debootstrap") from None
     if process.returncode != 0:
