@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
+from minipod.cli import check_confinement
 from minipod.cli.check_kernel import known_holes
 from minipod.cli.finding import Finding
 from minipod.kernel.probe import can_load, has_system_call, in_chroot
 
-NAMESPACES = {
-    "mnt": "a file system tree of its own",
-    "pid": "process numbers of its own",
-    "net": "an address and ports of its own",
-    "ipc": "shared memory of its own",
-    "uts": "a host name of its own",
-    "cgroup": "sees only its own group",
-}
 CONTROLLERS = ("cpu", "memory", "pids")
 #: system call -> (number, why, the kernel it came with); numbers from 424 on are the same on all architectures
 CALLS = {
@@ -63,15 +57,6 @@ def root_directory() -> list[Finding]:
         return [Finding("root directory", True, "the mount namespace's own", needed=False)]
     detail = "a chroot; every command in a pod is verified to be in the pod's root before it runs"
     return [Finding("root directory", True, detail, needed=False)]
-
-
-def namespaces() -> list[Finding]:
-    return [
-        Finding(
-            f"{name} namespace", os.path.exists(f"/proc/self/ns/{name}"), why, "", "a kernel with CONFIG_NAMESPACES"
-        )
-        for name, why in NAMESPACES.items()
-    ]
 
 
 def user_namespaces() -> list[Finding]:
@@ -159,7 +144,9 @@ def nftables() -> list[Finding]:
     try:
         number = generation()
     except OSError as error:
-        return [Finding("nf_tables", False, str(error), why, "modprobe nf_tables")]
+        forbidden = error.errno == errno.EPERM
+        how = "the capability NET_ADMIN: see capabilities" if forbidden else "modprobe nf_tables"
+        return [Finding("nf_tables", False, str(error), why, how)]
     return [Finding("nf_tables", True, f"generation {number} of the rules", why)]
 
 
@@ -287,9 +274,9 @@ def _config_has(name: str) -> bool:
 ALL = (
     kernel,
     privileges,
+    *check_confinement.ALL,
     inheritance,
     root_directory,
-    namespaces,
     user_namespaces,
     cgroups,
     file_systems,

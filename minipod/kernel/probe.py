@@ -7,7 +7,7 @@ import errno
 import os
 
 from minipod.kernel.mount import mount_id
-from minipod.kernel.process import enter_own_mount_namespace
+from minipod.kernel.process import enter_own_mount_namespace, unshare
 
 
 def has_system_call(number: int) -> bool | None:
@@ -21,6 +21,21 @@ def has_system_call(number: int) -> bool | None:
         return True
     code = ctypes.get_errno()
     return None if code == errno.EPERM else code != errno.ENOSYS
+
+
+def unshare_error(flags: int) -> int:
+    """The errno with which a child is refused the namespaces of these flags; 0 where it gets them."""
+    pid = os.fork()
+    if pid == 0:
+        code = 255
+        try:
+            unshare(flags)
+            code = 0
+        except OSError as error:
+            code = error.errno or 255
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def can_load(library: str) -> bool:

@@ -8,6 +8,7 @@ import socket
 import stat
 
 from minipod import __version__
+from minipod.agent.confinement import require_capabilities
 from minipod.errors import HostError
 from minipod.kernel.remove import remove_tree
 from minipod.paths import DATA_DIR_OPTIONS, RUN_DIR_OPTIONS, Paths
@@ -30,6 +31,7 @@ def check_rights(paths: Paths) -> None:
     paths.check_length()
     if os.geteuid() != 0:
         raise HostError("the agent needs root: it makes namespaces, mounts and cgroups: use sudo")
+    require_capabilities()
 
 
 def check_host(paths: Paths) -> list[str]:
