@@ -22,6 +22,7 @@ from minipod.paths import Paths
 from minipod.runtime.images.store import ImageStore
 from tests import guard, leaks
 from tests.conftest import CHECKOUT
+from tests.doubled import said_twice
 from tests.patience import SLOWNESS
 
 COMMAND_TIMEOUT_S = 60 * SLOWNESS
@@ -42,6 +43,7 @@ class Node:
             self.command(*args), input=input, capture_output=True, text=True, env=os.environ | self.env,
             timeout=timeout_s, check=False, stdin=None if input is not None else subprocess.DEVNULL,
         )  # fmt: skip
+        assert not said_twice(done.stderr), done.stderr
         if check and done.returncode != 0:
             pytest.fail(f"minipod {' '.join(map(str, args))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done

@@ -6,6 +6,8 @@ kubelet's reasons and messages.
 
 from __future__ import annotations
 
+import re
+
 from minipod.api.timestamps import go_duration
 from minipod.lifecycle import backoff, kill
 from minipod.lifecycle.allocation import allocated_pod, allocation
@@ -64,12 +66,17 @@ def _image_failed(work: Work, event: ImageFailed, image: str, about: str) -> Non
     elif event.reason in ("InvalidImageName", "ImageInspectError"):
         work.record("Warning", "InspectFailed", message, about)
     else:
-        work.record("Warning", "Failed", f'Failed to pull image "{image}": {message}', about)
+        work.record("Warning", "Failed", _pull_failed(image, message), about)
         entry = backoff.next_pull_backoff(pull.backoff if pull is not None else None, work.now)
         failed = FailedPull(backoff=entry, error=f"{event.reason}: {message}")
         work.set(pulls={**work.state.pulls, image: failed})
     work.record("Warning", "Failed", f"Error: {event.reason}", event.name)
     start_failed(work, event.name, Waiting(reason=event.reason, message=message))
+
+
+def _pull_failed(image: str, message: str) -> str:
+    """The kubelet's sentence; what the image store begins with is the same, and not said twice."""
+    return f'Failed to pull image "{image}": ' + re.sub(r'^failed to pull image "[^"]*": ', "", message)
 
 
 def _pulled(work: Work, image: str) -> None:

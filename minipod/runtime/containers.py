@@ -308,7 +308,7 @@ class Containers:
             ROOM.settle(container_id)
             message = described(error, self.cgroup(container), self._facts)
             if cgroup.oom_kills(self.cgroup(container), self._facts):
-                message += ": out of memory, its memory limit is too low"
+                message += ": out of memory, its memory limit is too low: raise resources.limits.memory"
             container.release()
             container.fail_to_start(message)
             if isinstance(error, SpawnError) and not error.operation:

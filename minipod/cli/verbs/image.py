@@ -121,6 +121,9 @@ def _pull(store: ImageStore, args: argparse.Namespace) -> None:
     from minipod.cli.show.pull_progress import Bars, Lines, human_size
 
     for name in args.images:
+        scheme, separator, rest = name.partition("://")
+        if separator:
+            raise UsageError(f"image pull {name}: the name of an image has no {scheme}://: write {rest}")
         report: Bars | Lines | None = None
         if not args.quiet:
             report = Bars(*os.get_terminal_size(2)) if sys.stderr.isatty() else Lines(name, _say)
@@ -165,6 +168,8 @@ def _load(store: ImageStore, args: argparse.Namespace) -> None:
     if args.default:
         _loaded([store.ensure_default(rebuild=True)])
         return
+    if "://" in sources[0]:
+        raise UsageError(f"image load {sources[0]}: loads files: curl -fsSL {sources[0]} | minipod image load -")
     if sources != ["-"]:
         _loaded(store.load(sources[0], args.name))
         return

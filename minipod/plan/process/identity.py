@@ -317,6 +317,8 @@ def _why_not(path: str, error: OSError) -> str:
         return "its interpreter is not there (the first line of a script, or a program's dynamic loader)"
     if error.errno == errno.EACCES and os.path.isdir(path):
         return "is a directory"
+    if error.errno == errno.EACCES and (closed := _closed_directory(path)):
+        return _may_not_search(closed)
     return (error.strerror or str(error)).lower()
 
 
@@ -325,11 +327,22 @@ def _quoted(word: str) -> str:
     return word if plain else "'" + word.replace("'", "'\\''").replace("\n", "\\n") + "'"
 
 
+def _closed_directory(path: str) -> str:
+    """The first directory on the way to the file that this user may not search; empty where there is none."""
+    parts = os.path.dirname(path).split("/")
+    places = ("/".join(parts[: count + 1]) or "/" for count in range(len(parts)))
+    return next((place for place in places if os.path.isdir(place) and not os.access(place, os.X_OK)), "")
+
+
+def _may_not_search(directory: str) -> str:
+    return f"permission denied: user {os.geteuid()} may not search {directory}: chmod it in the image, or set runAsUser"
+
+
 def _find_program(name: str, search_path: str) -> str:
     """The file to execute, searched as execvp(3) does; the error is what users know from runc."""
     if "/" in name:
         return name
-    denied = False
+    denied, closed = False, ""
     for folder in search_path.split(":"):
         candidate = f"{folder or '.'}/{name}"
         try:
@@ -337,10 +350,14 @@ def _find_program(name: str, search_path: str) -> str:
                 if os.access(candidate, os.X_OK):
                     return candidate
                 denied = True
+        except PermissionError:
+            closed = closed or _closed_directory(candidate)
         except OSError:
             continue
     if denied:
         raise PermissionError(errno.EACCES, f'exec: "{name}": permission denied')
+    if closed:
+        raise PermissionError(errno.EACCES, f'exec: "{name}": {_may_not_search(closed)}')
     raise FileNotFoundError(errno.ENOENT, f'exec: "{name}": executable file not found in $PATH')
 
 
