@@ -24,7 +24,7 @@ spec:
   - name: main
     image: busybox
     command: [sleep, "1000000"]
-    resources: {{requests: {{cpu: 1m}}}}
+    resources: {{requests: {{memory: 1Ki}}}}
 """
 
 

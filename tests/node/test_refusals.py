@@ -73,7 +73,9 @@ def test_a_memory_limit_that_nothing_starts_in_is_the_cause_that_is_named(node: 
 
 
 def test_limits_beyond_the_kernels_are_named_with_the_way_out(node: Node) -> None:
-    text = manifest(pod("huge", container("c", "true", resources=limits(cpu="1000000000"))))
+    text = manifest(
+        pod("huge", container("c", "true", resources={**limits(cpu="1000000000"), "requests": {"cpu": "1m"}}))
+    )
     done = node("run", "-d", "-", input=text, check=False)
     assert "the kernel does not take" in done.stderr
     assert "choose smaller resources.limits" in done.stderr
