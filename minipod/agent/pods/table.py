@@ -167,7 +167,7 @@ class Pods:
         """The pod of a file, as `api.static_pod` made it, with the uid that it has. Raises as `create`."""
         self._check_halted()
         self._check_names([pod])
-        return self._begin([self._worker(self.completed(pod, pod.metadata.uid))], "")[0]
+        return self._begin([self.completed(pod, pod.metadata.uid)], "")[0]
 
     def _check_halted(self) -> None:
         if self.halted:
