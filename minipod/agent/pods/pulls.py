@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-    stop, shown = threading.Event(), _Shown(node, pod().metadata.uid, wanted)
-    fetch = partial(images.fetch, wanted.reference, secrets, shown.note, stop=stop)
-    pulling = asyncio.ensure_future(in_pool(pool(), fetch))
-    showing = asyncio.ensure_future(shown.publish())
+THREADS, MAX_THREADS = 32, 512  # those that take longer than offload.STUCK_S do not count among the first
+SHOW_EACH_S = 0.2
 
 SECRET_KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 
