@@ -194,7 +194,8 @@ def player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
         make_layout(work / "layout", archive([entry("file", b"x")]), name="docker.io/library/busybox:latest")
         ImageStore(paths).load("layout")
         assert guarded(["image", "save", "--data-dir", paths.state, "busybox", "-o", "image.tar"]) == 0
-        monkeypatch.setattr(ImageStore, "fetch", lambda self, name: Pulled(self.find("busybox"), False, 0.0))
+        pulled = lambda self, name, **_: Pulled(self.find("busybox"), False, 0.0)  # noqa: E731
+        monkeypatch.setattr(ImageStore, "fetch", pulled)
         yield Player(paths, capfd)
 
 
