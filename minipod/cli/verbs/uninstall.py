@@ -97,7 +97,7 @@ def refuse_service(client: Client) -> None:
     if channel is None:
         return
     channel.close()
-    if client.call({"verb": "status"})[1]["started"] == "service":
+    if client.call({"verb": "status"})[1].get("started", "") == "service":
         raise ConflictError("the agent is a service: systemctl disable --now minipod-pods minipod, then once more")
 
 
