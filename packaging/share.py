@@ -1,4 +1,4 @@
-"""What is installed beside the program, in one folder as below /usr/share: `python packaging/share.py FOLDER`.
+"""What is installed beside the program, in one directory as below /usr/share: `python packaging/share.py FOLDER`.
 
 Man pages, completions and examples: of the wheel (setup.py) and of the Debian package (packaging/debian/build.py).
 """

@@ -100,7 +100,7 @@ async def folders(node: Node, pods: Pods, *, keep_sandboxed: bool = False) -> li
     own_logs = paths.pod_logs.startswith(f"{paths.state}/")  # else a kubelet of this host may keep its own there
     volumes = await off_loop(_names, f"{paths.state}/pods")
     logs = await off_loop(_names, paths.pod_logs) if own_logs else []
-    # Asked for afterwards: a pod is known before its first folder is made.
+    # Asked for afterwards: a pod is known before its first directory is made.
     sandboxes = node.runtime.list_pod_sandboxes() if keep_sandboxed else []
     alive = {sandbox.config.uid for sandbox in sandboxes}
     kept = alive | pods.keep_logs | set(pods.removals.values())

@@ -1,6 +1,6 @@
-"""Copies trees between two folders that are open (layer 6), neither of which is trusted.
+"""Copies trees between two directories that are open (layer 6), neither of which is trusted.
 
-Every name is opened relative to its folder's descriptor and never followed where it is a link; what is written is a
+Every name is opened relative to its directory's descriptor and never followed where it is a link; what is written is a
 new file that takes the place of the old one by a rename. So a link on either side, there before or put there during
 the copy, leads nowhere (CVE-2019-1002101, CVE-2019-14271: there is no archive and no program of the image).
 """
@@ -36,21 +36,21 @@ class Copier:
         self._preserve = preserve
 
     def copy(self, source_fd: int, target_fd: int, name: str, shown: str, depth: int = 0) -> None:
-        """What `source_fd` (O_PATH) names becomes `name` in the folder `target_fd`. Raises OSError, UsageError."""
+        """What `source_fd` (O_PATH) names becomes `name` in the directory `target_fd`. Raises OSError, UsageError."""
         found = os.fstat(source_fd)
         if stat.S_ISREG(found.st_mode):
             self._copy_file(source_fd, found, target_fd, name)
         elif stat.S_ISDIR(found.st_mode):
             if depth > _MAX_DEPTH:
-                raise UsageError(f"{shown}: more than {_MAX_DEPTH} folders in each other")
+                raise UsageError(f"{shown}: more than {_MAX_DEPTH} directories in each other")
             self._copy_folder(source_fd, found, target_fd, name, shown, depth)
         elif stat.S_ISLNK(found.st_mode):
             self._copy_link(source_fd, found, target_fd, name, shown)
         else:
-            self._warn(f"skipping {shown}: neither a file nor a folder")
+            self._warn(f"skipping {shown}: neither a file nor a directory")
 
     def copy_contents(self, source_fd: int, folder_fd: int, shown: str, depth: int = 0) -> None:
-        """Everything in the folder `source_fd` into the folder `folder_fd`."""
+        """Everything in the directory `source_fd` into the directory `folder_fd`."""
         listed = os.open(f"/proc/self/fd/{source_fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in sorted(os.listdir(listed)):

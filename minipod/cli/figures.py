@@ -54,7 +54,7 @@ def figures_of_host(interval_s: float) -> Object:
 
 
 def spawners(exits: str) -> list[int]:
-    """The spawners of an instance: they are known by the folder that they write the ends of processes to."""
+    """The spawners of an instance: they are known by the directory that they write the ends of processes to."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess):

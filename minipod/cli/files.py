@@ -1,4 +1,4 @@
-"""Reading manifests (layer 6): files, folders and standard input as texts. Imports next to nothing."""
+"""Reading manifests (layer 6): files, directories and standard input as texts. Imports next to nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from minipod.errors import UsageError
 
 
 def read_files(names: list[str], recursive: bool = False) -> list[dict[str, str]]:
-    """The texts of the manifests; of a folder every file in it. Raises UsageError with the file and the reason.
+    """The texts of the manifests; of a directory every file in it. Raises UsageError with the file and the reason.
 
-    `recursive`: those in the folder's folders too.
+    `recursive`: those in the directory's directories too.
     """
     if names.count("-") > 1:
         raise UsageError("standard input can be given only once")
@@ -21,7 +21,7 @@ def read_files(names: list[str], recursive: bool = False) -> list[dict[str, str]
 
 
 def with_folders(names: list[str], recursive: bool = False) -> list[str]:
-    """The files; in the place of a folder its .json, .yaml and .yml files by name, as kubectl reads them.
+    """The files; in the place of a directory its .json, .yaml and .yml files by name, as kubectl reads them.
 
     A URL is refused: minipod fetches no manifests.
     """
@@ -34,8 +34,8 @@ def with_folders(names: list[str], recursive: bool = False) -> list[str]:
             continue
         found = _manifests_in(name, recursive)
         if not found:
-            hint = "" if recursive else "; -R looks into its folders too"
-            raise UsageError(f"{name}: no .json, .yaml or .yml file in this folder{hint}")
+            hint = "" if recursive else "; -R looks into its directories too"
+            raise UsageError(f"{name}: no .json, .yaml or .yml file in this directory{hint}")
         files += found
     return files
 
@@ -53,7 +53,7 @@ def _matching(name: str) -> list[str]:
 
 
 def _manifests_in(folder: str, recursive: bool) -> list[str]:
-    """In the order of filepath.Walk: by name, a folder where its name stands."""
+    """In the order of filepath.Walk: by name, a directory where its name stands."""
     found: list[str] = []
     for entry in sorted(os.listdir(folder)):
         path = os.path.join(folder, entry)

@@ -135,7 +135,7 @@ def _spawn(paths: Paths, config: str | None, *options: str) -> str:
     ]
     command = agent_command(paths, config, *options, "--ready-fd", str(child_fd))
     try:
-        os.chdir("/")  # the agent must not keep the caller's folder busy; spawn cannot change it for the child alone
+        os.chdir("/")  # the agent must not keep the caller's directory busy; spawn cannot change it for the child alone
         os.posix_spawn(
             command[0],
             command,

@@ -1,4 +1,4 @@
-"""inotify(7) (layer 1): watches on files and folders as a descriptor to poll. No policy, no threads.
+"""inotify(7) (layer 1): watches on files and directories as a descriptor to poll. No policy, no threads.
 
 Loads its own handle of the C library: the thin CLI imports this module alone.
 """
@@ -34,7 +34,7 @@ _libc.inotify_add_watch.restype = ctypes.c_int
 
 
 class Event:
-    """`wd`: the watch (-1 when events were lost); `name`: the entry of a watched folder, else empty."""
+    """`wd`: the watch (-1 when events were lost); `name`: the entry of a watched directory, else empty."""
 
     __slots__ = ("cookie", "mask", "name", "wd")
 

@@ -1,7 +1,7 @@
 """Files in a stack of overlayfs layers that is not mounted (layer 1): found as overlayfs would show them. No policy.
 
 For a look into an image before its container exists: it takes no mount and no process. What the layers say is obeyed
-as in a mounted root: upper before lower, whiteouts, opaque folders, links resolved inside (kernel
+as in a mounted root: upper before lower, whiteouts, opaque directories, links resolved inside (kernel
 Documentation/filesystems/overlayfs.rst). Nothing here follows a link of the host or crosses one of its mounts.
 """
 
@@ -102,7 +102,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _look_up(folders: list[tuple[str, str]], name: str, path: str) -> list[tuple[str, str]]:
-    """Where the name is: in one layer, or as a folder in several that are merged."""
+    """Where the name is: in one layer, or as a directory in several that are merged."""
     merged: list[tuple[str, str]] = []
     for layer, folder in folders:
         place = f"{folder}/{name}".lstrip("/")

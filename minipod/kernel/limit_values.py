@@ -74,7 +74,7 @@ def _keys(field: int) -> Value:
 
 
 def _own_group(controller: str) -> str:
-    """The folder of this process' cgroup, v1 or v2, where it is commonly mounted."""
+    """The directory of this process' cgroup, v1 or v2, where it is commonly mounted."""
     for line in _text("/proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):

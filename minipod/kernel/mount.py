@@ -313,7 +313,7 @@ def isolate(folder: str) -> None:
 
 
 def reunite(folder: str) -> None:
-    """Undo `isolate` where nothing is in the folder. No error where it is in use, no mount, or not there."""
+    """Undo `isolate` where nothing is in the directory. No error where it is in use, no mount, or not there."""
     with contextlib.suppress(OSError):
         with os.scandir(folder) as entries:
             if next(entries, None) is not None:

@@ -50,7 +50,7 @@ def open_beneath(dir_fd: int, path: str, flags: int = os.O_PATH) -> int:
 
 
 def make_beneath(dir_fd: int, path: str) -> int:
-    """An O_PATH descriptor of a folder below `dir_fd`, along no link and across no mount; what is missing is made."""
+    """An O_PATH descriptor of a directory below `dir_fd`, along no link, across no mount; what is missing is made."""
     flags = os.O_PATH | os.O_DIRECTORY
     try:
         return open_beneath(dir_fd, path or ".", flags)
@@ -65,7 +65,7 @@ def make_beneath(dir_fd: int, path: str) -> int:
 
 
 def make_in_root(root_fd: int, path: str, *, directory: bool, mode: int = 0o755) -> int:
-    """An O_PATH descriptor of `path` inside the root; what is missing of it is made (folders 0755, a file empty).
+    """An O_PATH descriptor of `path` inside the root; what is missing of it is made (directories 0755, a file empty).
 
     Follows links inside the root as the container would see them. Raises NotADirectoryError or IsADirectoryError
     where the place exists but is of the other kind.

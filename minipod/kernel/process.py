@@ -100,7 +100,7 @@ def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     """clone3(2) like fork: (0, -1) in the child, (pid, pidfd) in the parent.
 
     CPython's own after-fork work is not done: the caller has one thread, and the child goes straight to exec or
-    `os._exit`. `cgroup_fd`: an open cgroup2 folder that the child starts in (CLONE_INTO_CGROUP).
+    `os._exit`. `cgroup_fd`: an open cgroup2 directory that the child starts in (CLONE_INTO_CGROUP).
     """
     pidfd = c_int(-1)
     arguments = CloneArgs(

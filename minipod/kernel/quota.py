@@ -1,6 +1,6 @@
-"""Project quota (layer 1): quotactl_fd(2) and the project of a folder. No policy.
+"""Project quota (layer 1): quotactl_fd(2) and the project of a directory. No policy.
 
-A project is a number that folders carry and hand on; ext4 and xfs, mounted with `prjquota`, count and limit what a
+A project is a number that directories carry and hand on; ext4 and xfs, mounted with `prjquota`, count and limit what a
 project's files take. Linux 5.14.
 """
 
@@ -46,14 +46,14 @@ def project_of(fd: int) -> int:
 
 
 def set_project(fd: int, project: int) -> None:
-    """The folder, and what is made in it from now on, belongs to the project."""
+    """The directory, and what is made in it from now on, belongs to the project."""
     flags, extsize, nextents, _, cowextsize = _FSXATTR.unpack(fcntl.ioctl(fd, FS_IOC_FSGETXATTR, bytes(_FSXATTR.size)))
     wanted = _FSXATTR.pack(flags | FS_XFLAG_PROJINHERIT, extsize, nextents, project, cowextsize)
     fcntl.ioctl(fd, FS_IOC_FSSETXATTR, wanted)
 
 
 def project_inodes(fd: int, project: int) -> int:
-    """How many files and folders the project has on the file system of `fd`."""
+    """How many files and directories the project has on the file system of `fd`."""
     try:
         return int(_DQBLK.unpack(_get(fd, project))[5])
     except FileNotFoundError:  # xfs: a project that never had any

@@ -29,7 +29,7 @@ def opened_folder(path: str, own: int, make: bool = False) -> Iterator[int]:
     try:
         for name in names:
             if name in ("", ".", ".."):
-                raise OSError(errno.EINVAL, "is no folder of the path", path)
+                raise OSError(errno.EINVAL, "is no directory of the path", path)
             if make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o755, dir_fd=fd)
@@ -86,5 +86,5 @@ def make_regular(name: str, flags: int, mode: int, folder_fd: int, path: str) ->
 
 def _described(error: OSError, path: str) -> OSError:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return OSError(error.errno, "is a link or no folder, which is not followed", path)
+        return OSError(error.errno, "is a link or no directory, which is not followed", path)
     return OSError(error.errno, error.strerror, path)

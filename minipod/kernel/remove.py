@@ -95,7 +95,7 @@ def _unlinked(dir_fd: int, name: str) -> bool:
     except IsADirectoryError:
         return False
     except PermissionError as error:
-        # EPERM where unlink of a folder is refused so (POSIX), or the file is immutable
+        # EPERM where unlink of a directory is refused so (POSIX), or the file is immutable
         if error.errno == errno.EPERM and stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
             return False
         raise

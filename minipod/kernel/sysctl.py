@@ -12,7 +12,7 @@ SYSCTLS = "/proc/sys"
 
 
 def write(values: Mapping[str, str], *, missing_ok: bool = False) -> None:
-    """Name (with slashes) -> value, in their order; a folder is looked up once. Raises OSError that names a sysctl.
+    """Name (with slashes) -> value, in their order; a directory is looked up once. Raises OSError that names a sysctl.
 
     `missing_ok`: those that this kernel lacks are passed over.
     """
@@ -40,7 +40,7 @@ def write(values: Mapping[str, str], *, missing_ok: bool = False) -> None:
 
 
 def _start() -> tuple[int | None, str]:
-    """Where paths begin: a folder or none, and the first part of the path.
+    """Where paths begin: a directory or none, and the first part of the path.
 
     A procfs keeps an entry `net/ipv4` for every network namespace in which that path was looked up: with a thousand
     pods each look-up compares a thousand of them, several times. A new one has none, and takes 0.1 ms.

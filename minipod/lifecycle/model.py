@@ -430,7 +430,7 @@ class StartContainer(Action, frozen=True, kw_only=True):
 
     → [ImagePulling] ImageReady | ImageFailed; ContainerCreated | ContainerCreateFailed;
     ContainerStarted | ContainerStartFailed. `kind`: init | main | ephemeral. `attempt`: the restart count, which also
-    names the log file and the container's folder.
+    names the log file and the container's directory.
     """
 
     name: str

@@ -324,7 +324,7 @@ def _volumes(config: ContainerConfig, sandbox: SandboxConfig, image: Image, path
 def _refuse_root(path: str) -> None:
     """What is mounted over the root is neither seen nor hides it: pivot_root takes the mount below."""
     if posixpath.normpath("/" + path.lstrip("/")) == "/":
-        message = f"mountPath {path}: a volume cannot be the root file system: choose a folder in it"
+        message = f"mountPath {path}: a volume cannot be the root file system: choose a directory in it"
         raise ContainerError(message, "CreateContainerError")
 
 

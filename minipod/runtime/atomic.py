@@ -49,7 +49,7 @@ def write(volume: str, payload: Mapping[str, File], gid: int | None = None) -> b
                 remove_tree(f"{volume}/{new}")
             raise
         _show(volume_fd, payload)
-        if old:  # else there was nothing before, but perhaps a folder of a writer that was killed: it goes next time
+        if old:  # else there was nothing before, but perhaps a directory of a writer that was killed: it goes next time
             _remove_stale(volume_fd, volume, new)
         return True
     finally:
@@ -57,18 +57,18 @@ def write(volume: str, payload: Mapping[str, File], gid: int | None = None) -> b
 
 
 def _current(volume_fd: int, volume: str) -> str:
-    """The folder that ..data names; empty where there is none yet."""
+    """The directory that ..data names; empty where there is none yet."""
     try:
         name = os.readlink(DATA, dir_fd=volume_fd)
     except FileNotFoundError:
         return ""
     if "/" in name or not name.startswith("..2"):
-        raise VolumeError(f"{volume}/{DATA}: does not lead to a folder of this volume")
+        raise VolumeError(f"{volume}/{DATA}: does not lead to a directory of this volume")
     return name
 
 
 def _holds(volume_fd: int, folder: str, payload: Mapping[str, File]) -> bool:
-    """Whether the folder has exactly these files with these contents."""
+    """Whether the directory has exactly these files with these contents."""
     try:
         folder_fd = os.open(folder, _FOLDER, dir_fd=volume_fd)
     except FileNotFoundError:
@@ -157,7 +157,7 @@ def _descend(folder_fd: int, parents: list[str], gid: int | None) -> int:
 
 
 def _own(fd: int, mode: int, gid: int | None, *, folder: bool) -> None:
-    """volume_linux.go changeFilePermission of a read-only volume: the group may read, and enter folders."""
+    """volume_linux.go changeFilePermission of a read-only volume: the group may read, and enter directories."""
     if gid is not None:
         os.fchown(fd, -1, gid)
         mode |= 0o440 | (stat.S_ISGID | 0o110 if folder else 0)
@@ -179,7 +179,7 @@ def _show(volume_fd: int, payload: Mapping[str, File]) -> None:
 
 
 def _remove_stale(volume_fd: int, volume: str, current: str) -> None:
-    """Links whose file is gone; then the older folders, also those of writers that were killed."""
+    """Links whose file is gone; then the older directories, also those of writers that were killed."""
     names = os.listdir(volume_fd)
     for name in names:
         if not name.startswith("..") and not _exists(volume_fd, name):

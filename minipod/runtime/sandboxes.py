@@ -301,7 +301,7 @@ class Sandboxes:
         return [f"cleaning up: {failure}" for failure in failures]
 
     async def _reunite(self) -> None:
-        """With the last sandbox their folder ceases to be a mount of its own."""
+        """With the last sandbox their directory ceases to be a mount of its own."""
         if not self._records:
             async with self._host:  # none is being made: another's directory would be covered by its own new mount
                 await off_loop(reunite, self._folder)

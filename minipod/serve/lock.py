@@ -114,7 +114,7 @@ def _open(path: str) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise HostError(f"{path}: open: {error.strerror}: the folder must be writable") from error
+        raise HostError(f"{path}: open: {error.strerror}: the directory must be writable") from error
 
 
 def _flock_now(fd: int) -> bool:

@@ -304,7 +304,7 @@ def looked_at(node: AttackedNode, place: Path, value: str) -> bool:
         with contextlib.suppress(OSError):
             if (place / "..data" / name).read_text() == value:
                 return True
-    return str(place.name) in node("events").stdout and "does not lead to a folder" in node("events").stdout
+    return str(place.name) in node("events").stdout and "does not lead to a directory" in node("events").stdout
 
 
 @pytest.mark.attack(row=25)

@@ -141,7 +141,7 @@ def test_a_copy_mounts_nothing_and_stops_at_what_is_no_file(node: AttackedNode, 
     (tmp_path / "file").write_text("1")
     for name in ("pipe", "zero"):
         done = node("cp", f"p:/v/{name}", tmp_path / "back", check=False, timeout_s=20)
-        assert "neither a file nor a folder" in done.stderr
+        assert "neither a file nor a directory" in done.stderr
         assert not (tmp_path / "back").exists()
     for name in ("pipe", "zero", "kmsg"):
         node("cp", tmp_path / "file", f"p:/v/{name}", check=False, timeout_s=20)
@@ -233,4 +233,4 @@ def test_a_tree_of_any_depth_ends_with_a_message(node: AttackedNode, tmp_path: P
     start(node, "cd /v; mkdir t; cd t; for n in $(seq 600); do mkdir d; cd d; done")
     done = node("cp", "p:/v/t", tmp_path / "back", check=False)
     assert done.returncode == 2
-    assert "folders in each other" in done.stderr
+    assert "directories in each other" in done.stderr

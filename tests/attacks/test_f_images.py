@@ -155,7 +155,7 @@ def test_no_file_beside_an_image_gets_into_it(
         (image / "l").symlink_to("/dev/zero")
     elif how == "FIFO":
         os.mkfifo(image / "l")
-    with pytest.raises(ImageError, match=r"leads out of the folder|is missing|is not a regular file"):
+    with pytest.raises(ImageError, match=r"leads out of the directory|is missing|is not a regular file"):
         store.load_layout(as_archive(image) if packed else image)
     assert store.list() == []
     assert store.load_layout(as_archive(good) if packed else good).layers

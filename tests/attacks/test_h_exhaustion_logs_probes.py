@@ -332,7 +332,7 @@ def test_logs_are_rotated_and_made_along_no_link(node: AttackedNode, decoy: Path
         wait_for(has_ended(node, "writer"), 20)
         assert log_folder(node, "writer").is_symlink(), "the attack was not made"
         said = Path(node.paths.root, "agent.log").read_text()
-        assert "rotation: is a link or no folder, which is not followed" in said, "nothing was rotated"
+        assert "rotation: is a link or no directory, which is not followed" in said, "nothing was rotated"
         assert log_folder(node, "was").joinpath("0.log").stat().st_size > 2000000
 
 

@@ -184,7 +184,7 @@ def test_a_folder_that_the_configuration_does_not_name_is_no_image(
 
 
 def test_a_root_folder_that_is_not_there_is_named(with_folders: ImageStore, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=f"{tmp_path}/real/nowhere is no folder"):
+    with pytest.raises(ImageError, match=f"{tmp_path}/real/nowhere is no directory"):
         with_folders.resolve(f"dir:{tmp_path}/roots/nowhere")
 
 
@@ -294,7 +294,7 @@ def test_a_compressed_archive_may_be_a_bomb(store: ImageStore, tmp_path: Path, m
 def test_a_folder_that_is_no_layout_says_so(store: ImageStore, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"neither an OCI image layout nor docker's archive"):
         store.load_layout(tmp_path)
-    with pytest.raises(ImageError, match="no such folder"):
+    with pytest.raises(ImageError, match="no such directory"):
         store.load_layout(tmp_path / "nowhere")
     (tmp_path / "image.tar").write_bytes(HELLO)
     with pytest.raises(ImageError, match=r"neither an OCI image layout nor docker's archive"):

@@ -143,7 +143,7 @@ def test_what_an_agent_notes_of_itself_waits_for_the_next_transaction_that_is_po
 
 
 def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="the folder must exist"):
+    with pytest.raises(HostError, match="the directory must exist"):
         Store(str(tmp_path / "missing" / "minipod.db"))
 
 

@@ -148,7 +148,7 @@ def test_what_keeps_a_log_from_being_rotated_is_said_once(
     for _ in range(5):
         log.write(b"0123456789abc\n")
     log.close()
-    assert said == [f"log {folder}/0.log: rotation: is a link or no folder, which is not followed"]
+    assert said == [f"log {folder}/0.log: rotation: is a link or no directory, which is not followed"]
 
 
 def test_compression_does_not_read_a_link_nor_write_through_one(folder: Path, canary: Path) -> None:

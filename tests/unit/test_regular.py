@@ -35,7 +35,7 @@ def test_none_of_the_last_folders_may_be_a_link(tmp_path: Path, linked: str) -> 
     (real / linked).symlink_to(real / "elsewhere")
     for make in (False, True):
         with (
-            pytest.raises(OSError, match="is a link or no folder, which is not followed"),
+            pytest.raises(OSError, match="is a link or no directory, which is not followed"),
             opened_folder(str(tmp_path / "log" / "pods" / "pod" / "c"), 3, make=make),
         ):
             pass
@@ -48,7 +48,7 @@ def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
 
 
 def test_a_path_does_not_lead_up(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="is no folder of the path"), opened_folder(f"{tmp_path}/a/../b", 3, make=True):
+    with pytest.raises(OSError, match="is no directory of the path"), opened_folder(f"{tmp_path}/a/../b", 3, make=True):
         pass
 
 

@@ -76,8 +76,8 @@ def exceeded(pod: Pod, paths: Paths, running: dict[str, int], files: str) -> str
     """What of the pod takes more than it may, in the kubelet's words; empty: nothing.
 
     `running`: of each container that runs, the number of its writable layer. What has ended does not count
-    (cri_stats_provider.go removeTerminatedContainers). `files`: the folder of the pod's own files; the kubelet counts
-    /etc/hosts (CVE-2020-8557), here the others count too.
+    (cri_stats_provider.go removeTerminatedContainers). `files`: the directory of the pod's own files; the kubelet
+    counts /etc/hosts (CVE-2020-8557), here the others count too.
     """
     volumes = {}
     for volume in used_volumes(pod):

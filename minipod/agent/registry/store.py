@@ -379,7 +379,7 @@ def _remedy(error: sqlite3.Error, path: str) -> str:
     if "malformed" in text or "not a database" in text:
         return f"the file is damaged ({text}): move it away (pods that run are then found by minipod gc)"
     if "readonly" in text or "unable to open" in text:
-        return f"{text}: the folder must exist and be writable by root"
+        return f"{text}: the directory must exist and be writable by root"
     if "disk I/O error" in text:
         return f"{text}: see the kernel's log for the device below {os.path.dirname(path)}"
     if "locked" in text:

@@ -1,6 +1,6 @@
-"""`minipod cp` (layer 6): files and folders to and from a running container, in kubectl's syntax.
+"""`minipod cp` (layer 6): files and directories to and from a running container, in kubectl's syntax.
 
-The agent hands over the container's root folder; everything below it is found by openat2 from there. The image needs
+The agent hands over the container's root directory; everything below it is found by openat2 from there. The image needs
 no tar, and no program of it is run.
 """
 
@@ -86,12 +86,12 @@ def container_root(args: argparse.Namespace, spec: Spec) -> tuple[int, Object]:
     with client.request(message) as request:
         event = request.next()
         if event is None:
-            raise AgentError("the agent gave no root folder; see agent.log")
+            raise AgentError("the agent gave no root directory; see agent.log")
         return os.dup(request.take_fd()), event
 
 
 def download(args: argparse.Namespace, root_fd: int, path: str, target: str) -> None:
-    """Into `target` where that is a folder and the source a file; a folder's contents go into the folder `target`."""
+    """Into `target` where that is a directory and the source a file; what a directory holds goes into `target`."""
     try:
         source_fd = open_in_root(root_fd, path)
     except OSError as error:
@@ -120,7 +120,7 @@ def download(args: argparse.Namespace, root_fd: int, path: str, target: str) -> 
 
 
 def upload(args: argparse.Namespace, source: str, root_fd: int, path: str, user: tuple[int, int]) -> None:
-    """Into the container's folder `path` where there is one, under the source's name; else as `path`."""
+    """Into the container's directory `path` where there is one, under the source's name; else as `path`."""
     try:
         source_fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -140,7 +140,7 @@ def upload(args: argparse.Namespace, source: str, root_fd: int, path: str, user:
 
 
 def _place(root_fd: int, path: str, name: str) -> tuple[int, str]:
-    """The folder in the container to write to, and the name there; links are followed inside its root alone."""
+    """The directory in the container to write to, and the name there; links are followed inside its root alone."""
     clean = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
     try:
@@ -153,7 +153,7 @@ def _place(root_fd: int, path: str, name: str) -> tuple[int, str]:
 
 
 class _Folder:
-    """A folder of this side, by its path: whatever links lead to it are the user's own."""
+    """A directory of this side, by its path: whatever links lead to it are the user's own."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -200,7 +200,7 @@ def _build(store: ImageStore, args: argparse.Namespace) -> None:
     if (args.packages is None) == (args.folder is None):
         raise UsageError("image build-rootfs NAME: give either --packages or --from")
     if args.folder is not None and (args.suite or args.mirror):
-        raise UsageError("image build-rootfs: --suite and --mirror go with --packages: a folder has its packages")
+        raise UsageError("image build-rootfs: --suite and --mirror go with --packages: a directory has its packages")
     _loaded([_build_named(store, args)])
 
 

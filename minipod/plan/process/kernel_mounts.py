@@ -93,7 +93,7 @@ class TakeCgroup(ChildOperation, frozen=True, kw_only=True):
 
 
 class PlaceCgroup(ChildOperation, frozen=True, kw_only=True):
-    """What `TakeCgroup` took at an ordinary folder of the image: as a v1 hierarchy mounted in the cgroup namespace."""
+    """What `TakeCgroup` took at an ordinary directory of the image: as a v1 hierarchy of the cgroup namespace."""
 
     target: str
     flags: tuple[str, ...] = ()

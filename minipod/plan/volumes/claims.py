@@ -236,7 +236,7 @@ def why_pending(claim: PersistentVolumeClaim, volumes: Sequence[PersistentVolume
         message = "no persistent volumes available for this claim and no storage class is set"
         return Pending("Normal", "FailedBinding", message)
     if name in RECLAIM_POLICIES:
-        why = "makes folders only for claims without selector and of volumeMode Filesystem"
+        why = "makes directories only for claims without selector and of volumeMode Filesystem"
         return Pending("Warning", "ProvisioningFailed", f"storage class {name} {why}")
     why = f'storageclass.storage.k8s.io "{name}" not found, and no volume of this class fits'
     return Pending("Warning", "ProvisioningFailed", why)

@@ -57,7 +57,7 @@ class CheckHostPath(HostOperation, frozen=True):
         if fault or not os.path.isabs(self.path) or os.path.exists(self.path):
             return  # what is refused later (plan.refusals) is made nowhere
         if self.type in ("", "DirectoryOrCreate"):
-            # without a type the kubelet checks nothing, and containerd makes a folder of what is missing
+            # without a type the kubelet checks nothing, and containerd makes a directory of what is missing
             os.makedirs(self.path, mode=0o755, exist_ok=True)
         elif self.type == "FileOrCreate":
             os.close(os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))

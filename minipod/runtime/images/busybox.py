@@ -100,7 +100,10 @@ def find_busybox() -> Path:
 
 
 def build(output: Path, busybox: Path | None = None) -> str:
-    """Writes an OCI image layout to the folder `output`; returns the manifest's digest. Raises BuildError, OSError."""
+    """Writes an OCI image layout to the directory `output`; returns the manifest's digest.
+
+    Raises BuildError, OSError.
+    """
     binary = busybox or find_busybox()
     program = binary.read_bytes()
     architecture = check_static(binary, program)

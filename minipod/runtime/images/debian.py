@@ -1,6 +1,6 @@
-"""Builds images of Debian packages, or of a root folder (layer 3): an OCI image layout of one layer.
+"""Builds images of Debian packages, or of a root directory (layer 3): an OCI image layout of one layer.
 
-debootstrap makes the root folder, tar the layer; both are the host's. What runs while packages are installed runs as
+debootstrap makes the root directory, tar the layer; both are the host's. What runs while packages are installed runs as
 root in a chroot, as it does whenever Debian is installed: packages are trusted, as apt trusts them.
 """
 
@@ -47,7 +47,7 @@ def host_suite() -> str:
 def install(
     root: Path, packages: Sequence[str], suite: str, mirror: str, show: Callable[[str], None] = lambda line: None
 ) -> None:
-    """A minimal Debian with `packages` in the folder `root`. `show` gets each line of debootstrap's.
+    """A minimal Debian with `packages` in the directory `root`. `show` gets each line of debootstrap's.
 
     Raises ImageError.
     """
@@ -76,7 +76,7 @@ def install(
 
 
 def pack(root: Path, output: Path) -> NewLayer:
-    """The folder as a gzipped layer, its blob below `output`. Raises ImageError, OSError."""
+    """The directory as a gzipped layer, its blob below `output`. Raises ImageError, OSError."""
     digest, diff_id, size = hashlib.sha256(), hashlib.sha256(), 0
     compressor = _compressor()
     blobs = blob_path(output, "")

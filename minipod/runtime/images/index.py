@@ -40,7 +40,7 @@ def matches(entry: Entry, wanted: Reference) -> bool:
 
 
 def each_once(diff_ids: Sequence[str]) -> list[str]:
-    """overlayfs takes no folder twice; of a layer that comes again the upper one hides the lower."""
+    """overlayfs takes no directory twice; of a layer that comes again the upper one hides the lower."""
     return list(reversed(dict.fromkeys(reversed(diff_ids))))
 
 

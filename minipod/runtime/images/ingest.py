@@ -4,9 +4,9 @@
         blob.part   what was fetched so far      blob   all of it, checked
         tree.part   being unpacked               tree   unpacked, and what the image says it is
 
-The thread that makes a layer holds its folder's lock exclusively, a thread that waits to use it shares the lock. So two
+The thread that makes a layer holds its directory's lock exclusively, a thread that waits to use it shares it. So two
 pulls of the same image fetch each layer once, in any order: no thread holds an exclusive lock while it waits for
-another. A folder that is not locked is left over: the next attempt continues with it, `sweep` removes it.
+another. A directory that is not locked is left over: the next attempt continues with it, `sweep` removes it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Layer:
         if part.exists():
             remove_tree(os.fspath(part))
         part.mkdir(mode=0o755)
-        part.chmod(0o755)  # the root folder of containers, unless the archive says otherwise
+        part.chmod(0o755)  # the root directory of containers, unless the archive says otherwise
         digest = self.descriptor.digest
         try:
             with _slot(stop):
@@ -134,7 +134,7 @@ class Layer:
         reached("image.tree-named")
 
     def _lock(self, stop: threading.Event) -> bool:
-        """True: alone with the folder, to make it. False: it is made, and stays while it is shared."""
+        """True: alone with the directory, to make it. False: it is made, and stays while it is shared."""
         while True:
             if stop.is_set():
                 raise Stopped
@@ -312,7 +312,7 @@ def _flock(fd: int, how: int) -> bool:
 
 
 def _is_still(path: Path, fd: int) -> bool:
-    """Whether the name still stands for the folder that was locked."""
+    """Whether the name still stands for the directory that was locked."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(fd))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Unpacks layers by processes of their own (layer 3). Knows no store: a blob and an empty folder in, a diff id out."""
+"""Unpacks layers by processes of their own (layer 3). Knows no store: blob and empty directory in, a diff id out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in folders and archives (layer 3): OCI layouts and docker's archives. Checks every byte, unpacks nothing.
+"""Images in directories and archives (layer 3): OCI layouts and docker's archives. Checks every byte, unpacks nothing.
 
 The shapes are those of image-spec's image-layout.md, and what `docker save` writes: manifest.json with the names of
 configurations and layers.
@@ -49,7 +49,7 @@ MAX_MEMBERS = 100_000  # of an image archive: two or three a layer
 
 
 class Files(Protocol):
-    """Named files, of a folder or of an archive. `where` begins errors."""
+    """Named files, of a directory or of an archive. `where` begins errors."""
 
     where: str
 
@@ -69,7 +69,7 @@ class Folder:
             fd = openat2(folder_fd, name, os.O_RDONLY | os.O_NONBLOCK, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
         except OSError as error:
             if error.errno in (errno.EXDEV, errno.ELOOP):
-                raise ImageError(f"{self.where}: {name!r} leads out of the folder: copy it with cp -rL") from None
+                raise ImageError(f"{self.where}: {name!r} leads out of the directory: copy it with cp -rL") from None
             raise
         finally:
             os.close(folder_fd)
@@ -171,14 +171,14 @@ class _Part:
 
 @contextmanager
 def open_files(path: Path) -> Iterator[Files]:
-    """The folder, or the archive, which may be compressed as a whole. Raises ImageError."""
+    """The directory, or the archive, which may be compressed as a whole. Raises ImageError."""
     if path.is_dir():
         yield Folder(path)
         return
     try:
         file = open(path, "rb")  # noqa: SIM115
     except FileNotFoundError:
-        raise ImageError(f"image layout {path}: no such folder or archive") from None
+        raise ImageError(f"image layout {path}: no such directory or archive") from None
     with file:
         expanded = _expanded(file)
         if expanded is None:

@@ -31,7 +31,7 @@ def write_layout(
     created: str,
     created_by: str,
 ) -> str:
-    """Writes all but the layers to the folder `output`; returns the manifest's digest. Raises OSError.
+    """Writes all but the layers to the directory `output`; returns the manifest's digest. Raises OSError.
 
     `settings`: the `config` of the image's configuration, in its own words; `created`: RFC 3339.
     """

@@ -1,7 +1,7 @@
 """Image indexes, manifests and configurations (layer 3): from a descriptor to what has to be fetched. Fetches nothing.
 
 The shapes are those of image-spec (image-index.md, manifest.md, config.md) and Docker's schema 2, which differ in media
-types only. Only what a runtime needs is decoded. The source of the bytes (a folder, an archive, a registry) supplies
+types only. Only what a runtime needs is decoded. The source of the bytes (a directory, an archive, a registry) supplies
 a `read` that returns a blob already checked.
 """
 

@@ -1,4 +1,4 @@
-"""Writes images out of the store (layer 3): OCI layouts and docker's archives, as a folder or as a tar stream."""
+"""Writes images out of the store (layer 3): OCI layouts and docker's archives, as a directory or as a tar stream."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Output(Protocol):
 
 
 class FolderOutput:
-    """Written in place; a folder that holds something is refused."""
+    """Written in place; a directory that holds something is refused."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._path.mkdir(parents=True, exist_ok=True)
         if any(self._path.iterdir()):
-            raise ImageError(f"cannot save to {path}: the folder is not empty")
+            raise ImageError(f"cannot save to {path}: the directory is not empty")
 
     def add(self, name: str, source: IO[bytes], size: int) -> None:
         target = self._path / name

@@ -66,8 +66,8 @@ class ImageStore(StoreDirectory):
     def resolve(self, reference: str) -> Image | None:
         """The image for what a manifest says, or None where the store has none.
 
-        `reference`: a name with tag or digest, an image's id, or `dir:/path` for a root folder.
-        Raises ImageError, reason InvalidImageName, for what is no reference, or a folder that is not to be one.
+        `reference`: a name with tag or digest, an image's id, or `dir:/path` for a root directory.
+        Raises ImageError, reason InvalidImageName, for what is no reference, or a directory that is not to be one.
         """
         if reference.startswith(DIRECTORY_PREFIX):
             return _directory_image(reference, self._directories)
@@ -158,7 +158,7 @@ class ImageStore(StoreDirectory):
         return [image.reference for image in collect(self, high_percent, low_percent).images]
 
     def load(self, path: str | Path, reference: str | None = None) -> list[Image]:
-        """Loads a folder or an archive: an OCI layout, what `docker save` wrote, what skopeo's `dir:` is.
+        """Loads a directory or an archive: an OCI layout, what `docker save` wrote, what skopeo's `dir:` is.
 
         `reference`: the name to give, or which of several is meant; else the names that stand in it. Raises ImageError.
         """
@@ -207,7 +207,7 @@ class ImageStore(StoreDirectory):
         stop = stop or threading.Event()
         for _ in range(VANISHED_TRIES):
             with self.locked():
-                pass  # makes the folders, sweeps
+                pass  # makes the directories, sweeps
             with (
                 store_errors(f"{verb} image {name}"),
                 ingest.layers_of(found, ingest_folder, self._has, source, report, stop, keep=pulled) as layers,
@@ -313,11 +313,11 @@ class ImageStore(StoreDirectory):
 
 
 def _directory_image(reference: str, directories: Sequence[str]) -> Image:
-    """The folder itself, without links: nothing that is swapped on the way to it later counts."""
+    """The directory itself, without links: nothing that is swapped on the way to it later counts."""
     path = reference.removeprefix(DIRECTORY_PREFIX)
     if not path.startswith("/") or "\0" in path:
         raise ImageError(
-            f'image "{reference}": the root folder must be an absolute path: dir:/path', "InvalidImageName"
+            f'image "{reference}": the root directory must be an absolute path: dir:/path', "InvalidImageName"
         )
     place = os.path.realpath(path)
     if not any(f"{place}/".startswith(f"{os.path.realpath(directory)}/") for directory in directories):
@@ -326,7 +326,9 @@ def _directory_image(reference: str, directories: Sequence[str]) -> Image:
             "InvalidImageName",
         )
     if not os.path.isdir(place):
-        raise ImageError(f'failed to pull image "{reference}": {place} is no folder; unpack a root file system there')
+        raise ImageError(
+            f'failed to pull image "{reference}": {place} is no directory; unpack a root file system there'
+        )
     return Image(id=f"{DIRECTORY_PREFIX}{place}", reference=f"{DIRECTORY_PREFIX}{place}", layers=(place,))
 
 

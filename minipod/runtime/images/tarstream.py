@@ -155,7 +155,7 @@ def entries(stream: Stream) -> Iterator[Entry]:
 
 
 def _make_folder(stream: Stream, entry: Entry) -> None:
-    """v7 tar writes folders as files with a slash at the end. As in Go's archive/tar content is passed over and not
+    """v7 tar writes directories as files with a slash at the end. As in Go's archive/tar content is passed over and not
     taken for entries, and a file of ustar's own type stays one whatever its name: readers must agree on what is where.
     """
     stream.skip(entry.size)

@@ -8,7 +8,7 @@ of the archive.
     python3 -I -S -c "…main()" TARGET MAX_BYTES < BLOB
 
 writes `sha256:…`, the diff id, or errno, path and error with NULs between them.
-The layer is left as overlayfs wants it: a whiteout is a character device 0:0, an opaque folder carries
+The layer is left as overlayfs wants it: a whiteout is a character device 0:0, an opaque directory carries
 trusted.overlay.opaque (kernel Documentation/filesystems/overlayfs.rst; image-spec layer.md).
 """
 
@@ -167,7 +167,7 @@ class Unpacker:
         self._stream = stream
         self._folders: list[tuple[bytes, int]] = []
         self._acls = False  # a default ACL changes the modes of what is made below it
-        self._set_gid = False  # such a folder changes the group
+        self._set_gid = False  # such a directory changes the group
 
     def run(self) -> None:
         """Raises BadLayerError, OSError."""
@@ -183,7 +183,7 @@ class Unpacker:
                 self._write_file(entry, path)
             else:
                 self._make(entry, path)
-        for path, mtime_ns in reversed(self._folders):  # last, as each new entry touches its folder
+        for path, mtime_ns in reversed(self._folders):  # last, as each new entry touches its directory
             try:
                 found = os.lstat(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -300,7 +300,7 @@ def check_link(entry: Entry) -> None:
 def make_place(path: bytes, for_folder: bool) -> bool:
     """Parents, which an archive need not name; and room: a later entry replaces an earlier one of its name.
 
-    Returns whether a whiteout has made room: then a folder is to be opaque, so that both count.
+    Returns whether a whiteout has made room: then a directory is to be opaque, so that both count.
     """
     make_folders(os.path.dirname(path))
     try:

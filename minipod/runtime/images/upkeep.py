@@ -122,7 +122,7 @@ def folder(path: Path) -> Iterator[Path]:
 
 
 def blocks(path: Path) -> int:
-    """Bytes that a file, or a folder with all in it, takes; 0 for what has gone."""
+    """Bytes that a file, or a directory with all in it, takes; 0 for what has gone."""
     with suppress(FileNotFoundError):
         return usage_bytes(os.fspath(path)) if path.is_dir() else path.lstat().st_blocks * 512
     return 0

@@ -28,7 +28,7 @@ _NONBLOCK = 2  # SPLICE_F_NONBLOCK (splice(2))
 
 
 class Evidence:
-    """The folder `exits`."""
+    """The directory `exits`."""
 
     def __init__(self, exits: str) -> None:
         self._exits = exits

@@ -10,7 +10,7 @@ from minipod.kernel.path import AT_FDCWD
 
 
 def empty_mount_namespace() -> int:
-    """A descriptor of a new mount namespace with a read-only tmpfs, an empty folder /root and this process' /proc.
+    """A descriptor of a new mount namespace with a read-only tmpfs, an empty directory /root and this process' /proc.
 
     The caller is in its own again afterwards, with its root and working directory. For a process of one thread, as
     setns(2) wants it. Raises OSError.
