@@ -46,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's: several processes run tests of one order
 def pytest_configure_node(node: Any) -> None:
     node.workerinput[WORKERS_SEED] = node.config.stash[SEED]
+    base = Path(node.config.option.basetemp)
+    node.config.option.basetemp = str(base.with_name(base.name.removeprefix("popen-gw")))  # paths of sockets are short
 
 
 def pytest_report_header(config: pytest.Config) -> str:

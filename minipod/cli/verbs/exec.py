@@ -1,8 +1,8 @@
 """`minipod exec` (layer 6): relays the caller's standard streams through pipes of its own.
 
 None of the caller's is passed to the container: its root could open a file or a directory again through /proc/self/fd
-with more rights, write to a pipe that it should only read, and so to every other reader of that pipe, or push keystrokes
-into the operator's terminal.
+with more rights, write to a pipe that it should only read, and so to every other reader of that pipe, or push
+keystrokes into the operator's terminal.
 """
 
 from __future__ import annotations
