@@ -37,8 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--again", action="store_true", help="say and keep which tests failed in the run before only")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest's own, which reads basetemp
 def pytest_configure(config: pytest.Config) -> None:
     given = getattr(config, "workerinput", {}).get(WORKERS_SEED)
+    if given:  # a worker of pytest-xdist: sockets are in its temporary directory, and their paths have to be short
+        base = Path(config.option.basetemp)
+        config.option.basetemp = str(base.with_name(base.name.removeprefix("popen-gw")))
     config.stash[SEED] = given or config.getoption("--seed") or new_seed()
     config.pluginmanager.register(Flaky(config, config.stash[SEED], config.rootpath / "build" / "flaky.jsonl"))
 
@@ -46,8 +50,6 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's: several processes run tests of one order
 def pytest_configure_node(node: Any) -> None:
     node.workerinput[WORKERS_SEED] = node.config.stash[SEED]
-    base = Path(node.config.option.basetemp)
-    node.config.option.basetemp = str(base.with_name(base.name.removeprefix("popen-gw")))  # paths of sockets are short
 
 
 def pytest_report_header(config: pytest.Config) -> str:
