@@ -62,8 +62,8 @@ def test_a_service_moves_its_spawners(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_answerer_is_known_by_its_command_line(tmp_path: Path) -> None:
     words = ["minipod.names.program", repr(f"{tmp_path}/names")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(["sh", "-c", "echo; read line", *words], **pipes) as process:
+    program = ["sh", "-c", "echo; read line", *words]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()  # just after execve(2) the kernel shows no words yet
         assert group._processes(f"{tmp_path}/exits") == [process.pid]
