@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from minipod.agent.node import Node
 from minipod.agent.pods.table import Pods
@@ -17,7 +18,7 @@ from minipod.api import types
 from minipod.api.kinds import POD
 from minipod.errors import MinipodError
 from minipod.kernel.error_text import text_of
-from minipod.names.table import Pod
+from minipod.names.table import Gone, Pod
 from minipod.plan.files import missing_cluster_dns, name_in_subdomain
 
 log = logging.getLogger("minipod.agent")
@@ -34,6 +35,7 @@ class NamesKeeper:
         self._node = node
         self._pods = pods
         self._rows: dict[str, Pod] = {}  # by uid
+        self._is_published = False  # all of them, but for what is being looked at
         self._failure = ""
 
     async def run(self) -> None:
@@ -41,40 +43,47 @@ class NamesKeeper:
             log.warning("%s", missing)
         watch = self._node.history.watch(Selection.of("Pod"))
         self._look_at_all()
-        await self._do(keep=True)
+        await self._do((), keep=True)
         while True:
             try:
                 changes = await asyncio.wait_for(watch.changed(), LOOK_S)
             except TimeoutError:
                 if self._rows:
-                    await self._do(keep=True)
+                    await self._do((), keep=True)
                 continue
             if changes is None:
                 self._look_at_all()
-            differ = [self._take(change) for change in changes or ()]  # each has to be taken
-            if changes is None or any(differ):
+            taken = [self._take(change) for change in changes or ()]  # each has to be taken
+            differ = [found for found in taken if found is not None]
+            if changes is None or differ:
                 await asyncio.sleep(TOGETHER_S)
-                await self._do()
+                await self._do(differ)
 
     def _look_at_all(self) -> None:
         """Also when changes have been missed."""
         objects = self._node.registry.objects(POD)
         self._rows = {pod.metadata.uid: row for pod in objects if (row := row_of(pod)) is not None}
+        self._is_published = False
 
-    def _take(self, change: Change) -> bool:
-        """Whether it changes what is to be published."""
+    def _take(self, change: Change) -> Pod | Gone | None:
+        """What is to be published because of it; None for nothing."""
         row = None if change.type == "DELETED" else row_of(change.new)
         if row == self._rows.get(change.uid):
-            return False
+            return None
         if row is None:
             del self._rows[change.uid]
-        else:
-            self._rows[change.uid] = row
-        return True
+            return Gone(change.namespace, change.name)
+        self._rows[change.uid] = row
+        return row
 
-    async def _do(self, keep: bool = False) -> None:
+    async def _do(self, changes: Sequence[Pod | Gone], keep: bool = False) -> None:
         try:
-            await self._node.runtime.publish_names(tuple(self._rows.values()))
+            if self._is_published:
+                self._is_published = False  # until it is done
+                await self._node.runtime.publish_names(changes)
+            else:
+                await self._node.runtime.publish_names(tuple(self._rows.values()), whole=True)
+            self._is_published = True
             if keep:
                 await self._node.runtime.keep_names()
         except (MinipodError, OSError) as error:

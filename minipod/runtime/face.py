@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from minipod.names.table import Pod
+from minipod.names.table import Gone, Pod
 from minipod.plan.configs import CgroupResources, ContainerConfig, Image, SandboxConfig
 from minipod.runtime.cgroup import CgroupStats
 from minipod.runtime.status import ContainerStatus, ExecResult, SandboxStatus
@@ -142,8 +142,11 @@ class Runtime(Protocol):
     async def keep_names(self) -> None:
         """While a sandbox has an address the answerer of DNS questions runs. Raises HostError, OSError."""
 
-    async def publish_names(self, pods: tuple[Pod, ...]) -> None:
-        """What it answers from now on: these pods, and the host's resolvers as they are now. Raises OSError."""
+    async def publish_names(self, changes: Sequence[Pod | Gone], *, whole: bool = False) -> None:
+        """What it answers from now on: the pods with these changes, and the host's resolvers as they are now.
+
+        `whole`: these are all pods. Raises OSError; then all have to be published again.
+        """
 
     # --- containers
 

@@ -24,7 +24,7 @@ from minipod.kernel import netlink, nft
 from minipod.kernel.error_text import text_of
 from minipod.kernel.host_lock import host_lock
 from minipod.kernel.port import is_bound
-from minipod.names.table import Pod
+from minipod.names.table import Gone, Pod
 from minipod.paths import Paths
 from minipod.plan.configs import NetworkFacts, SandboxConfig
 from minipod.plan.network.forwarding import is_bridge
@@ -152,9 +152,9 @@ class Network:
             if leases.is_addressed:
                 self._mend(leases)
 
-    def publish_names(self, pods: tuple[Pod, ...]) -> None:
+    def publish_names(self, changes: Sequence[Pod | Gone], whole: bool = False) -> None:
         """What the answerer answers from. Raises OSError."""
-        self._names.publish(pods)
+        self._names.publish(changes, whole=whole)
 
     def preview(self, config: SandboxConfig) -> NetworkFacts:
         """What `lease` would return, without root and without a lease: for `plan`.

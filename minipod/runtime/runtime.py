@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from minipod.config import Config
 from minipod.failpoint import reached
 from minipod.kernel.sd_notify import ServiceManager
-from minipod.names.table import Pod
+from minipod.names.table import Gone, Pod
 from minipod.paths import Paths
 from minipod.plan.cgroup import hierarchies
 from minipod.plan.configs import CgroupResources, ContainerConfig, HostFacts, SandboxConfig
@@ -145,8 +145,8 @@ class Runtime:
     async def keep_names(self) -> None:
         await self._sandboxes.keep_names()
 
-    async def publish_names(self, pods: tuple[Pod, ...]) -> None:
-        await off_loop(self._network.publish_names, pods)
+    async def publish_names(self, changes: Sequence[Pod | Gone], *, whole: bool = False) -> None:
+        await off_loop(self._network.publish_names, changes, whole)
 
     # --- containers --------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ __all__ = ["cluster", "host", "outside"]
 @pytest.mark.vm
 def test_it_answers_no_question_from_outside(cluster: Cluster, outside: Namespace) -> None:
     client, found = cluster.pod("client")
-    cluster.network.publish_names((WEB,))
+    cluster.network.publish_names((WEB,), whole=True)
     assert asked(found.names, client=client)  # it is awake, and answers one after the other
     ports = start.ports(cluster.paths.names, __version__)
     assert ports is not None
@@ -50,7 +50,7 @@ def test_it_answers_no_question_from_outside(cluster: Cluster, outside: Namespac
 def test_a_flood_of_one_pod_leaves_the_others_their_answers(cluster: Cluster) -> None:
     client, found = cluster.pod("client")
     hostile, _ = cluster.pod("hostile")
-    cluster.network.publish_names((WEB,))
+    cluster.network.publish_names((WEB,), whole=True)
     query = dns.message.make_query(NAME, "A").to_wire()
     pid = os.fork()
     if pid == 0:

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import dns.message
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from minipod.names import wire
 from minipod.names.loop import Loop
 from minipod.names.serve import Answerer
-from minipod.names.table import FILE, Pod, Table
+from minipod.names.table import FILE, Pod, Table, encode
 
 POD = Pod("default", "web", "web-0", "group", ("10.86.0.2", "fd00:86::2"), True, (("http", "tcp", 80),))
 NAMES = (
@@ -57,7 +56,7 @@ messages = st.one_of(good, damaged(), built, st.binary(max_size=80))
 @given(st.lists(messages, max_size=20))
 def test_whatever_is_asked_gets_an_answer_of_its_number_or_none(questions: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, FILE).write_bytes(msgspec.json.encode(Table("cluster.local", ("10.86.0.0/20",), (), (POD,))))
+        Path(folder, FILE).write_bytes(encode(Table("cluster.local", ("10.86.0.0/20",), (), (POD,))))
         answerer = Answerer(Loop(), f"{folder}/{FILE}")
         for question in questions:
             answers: list[bytes] = []

@@ -75,7 +75,7 @@ def resolver(outside: Namespace, host: None, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.vm
 def test_pods_and_the_host_are_answered_over_both_families_and_protocols(cluster: Cluster, outside: Namespace) -> None:
     client, found = cluster.pod("client")
-    cluster.network.publish_names((WEB,))
+    cluster.network.publish_names((WEB,), whole=True)
     assert found.names == found.ipv4_gateway
     for place in (found.ipv4_gateway, found.ipv6_gateway):
         for who in (client, None):
@@ -95,7 +95,7 @@ def test_those_of_other_bridges_ask_the_first_ones_address(cluster: Cluster) -> 
     leased = [cluster.network.lease(sandbox(f"taken{n}x")) for n in range(61)]
     client, other = cluster.pod("client")
     assert (other.bridge, other.names) == (cluster.paths.bridge(1), found.names)
-    cluster.network.publish_names((WEB,))
+    cluster.network.publish_names((WEB,), whole=True)
     assert asked(other.names, client=client) == ["192.0.2.7"]
     for n, _ in enumerate(leased):
         cluster.network.release(sandbox(f"taken{n}x").id)
@@ -118,7 +118,7 @@ def test_what_is_not_the_pods_is_asked_of_the_hosts_resolver_as_it_is_now(
             upstream.sendto(dns.message.make_response(dns.message.from_wire(data)).to_wire(), place)
             assert query.is_response(dns.message.from_wire(sock.recv(512)))
             resolver.write_text(f"nameserver {found.names}\n")  # the answerer's own: not asked, it would be for ever
-            cluster.network.publish_names((WEB,))
+            cluster.network.publish_names((WEB,), whole=True)
             sock.send(query.to_wire())
             assert dns.message.from_wire(sock.recv(512)).rcode() == dns.rcode.SERVFAIL
 
@@ -128,7 +128,7 @@ def test_another_dns_server_of_the_host_and_a_pods_hostport_53_change_nothing(cl
     with opened_in(None, socket.AF_INET, socket.SOCK_DGRAM) as before:
         before.bind(("0.0.0.0", 53))
         client, found = cluster.pod("client")
-        cluster.network.publish_names((WEB,))
+        cluster.network.publish_names((WEB,), whole=True)
         cluster.pod("server", PortMapping(protocol="UDP", container_port=53, host_port=53))
         assert asked(found.names, client=client) == ["192.0.2.7"]
     with opened_in(None, socket.AF_INET, socket.SOCK_DGRAM) as after:
@@ -140,7 +140,7 @@ def test_a_firewall_that_drops_what_is_sent_to_the_host_is_reported_with_the_rem
     made = Cluster(paths)
     try:
         client, found = made.pod("client")
-        made.network.publish_names((WEB,))
+        made.network.publish_names((WEB,), whole=True)
         (warning,) = made.warnings
         assert not is_answered(found.names, client)
         remedy = warning.partition("nft ")[2].partition(";")[0]
@@ -153,7 +153,7 @@ def test_a_firewall_that_drops_what_is_sent_to_the_host_is_reported_with_the_rem
 @pytest.mark.vm
 def test_a_flushed_table_and_a_killed_answerer_are_mended(cluster: Cluster) -> None:
     client, found = cluster.pod("client")
-    cluster.network.publish_names((WEB,))
+    cluster.network.publish_names((WEB,), whole=True)
     assert asked(found.names, client=client) == ["192.0.2.7"]
     nft("flush ruleset")
     assert not is_answered(found.names, client)
@@ -172,7 +172,7 @@ def test_a_newer_version_takes_over_and_no_question_is_lost(
     cluster: Cluster, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, found = cluster.pod("client")
-    cluster.network.publish_names((WEB,))
+    cluster.network.publish_names((WEB,), whole=True)
     assert asked(found.names, client=client) == ["192.0.2.7"]
     pid = pid_of(paths)
     with opened_in(client, socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -182,7 +182,7 @@ def test_a_newer_version_takes_over_and_no_question_is_lost(
         assert sock.recv(512)
         monkeypatch.setattr(names, "__version__", "9.9.9")
         later = Cluster(paths)
-        later.network.publish_names((WEB,))
+        later.network.publish_names((WEB,), whole=True)
         later.network.keep_names()
         sock.send(dns.message.make_query(NAME, "A").to_wire())
         assert sock.recv(512)
@@ -208,7 +208,7 @@ def test_a_pod_on_the_hosts_network_keeps_the_answerer_and_the_last_one_ends_it(
     assert found.names
     assert not found.ipv4
     assert cluster.network.facts(config.id) == found
-    cluster.network.publish_names((WEB,))
+    cluster.network.publish_names((WEB,), whole=True)
     assert asked(found.names) == ["192.0.2.7"]
     cluster.network.release(config.id)
     assert not os.path.exists(cluster.paths.names)
@@ -223,7 +223,7 @@ def test_switched_off_there_is_none_and_those_who_ask_one_keep_it(host: None, pa
     on = Cluster(paths)
     client, found = on.pod("one")
     off = Cluster(paths, Config(names=False))
-    off.network.publish_names((WEB,))
+    off.network.publish_names((WEB,), whole=True)
     off.network.keep_names()
     assert asked(found.names, client=client) == ["192.0.2.7"]
     on.close()

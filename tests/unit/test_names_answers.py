@@ -13,13 +13,12 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
-import msgspec
 import pytest
 
 from minipod.names import forward
 from minipod.names.loop import Loop
 from minipod.names.serve import Answerer, rehearse
-from minipod.names.table import Pod, Table
+from minipod.names.table import Pod, Table, encode
 
 MANY = tuple(Pod("shop", f"p{n}", f"p{n}", "many", (f"127.0.1.{n}",), True) for n in range(1, 120))
 WEB = Pod("shop", "web", "web", "", ("127.0.0.1", "fd00::1"), True)
@@ -63,7 +62,7 @@ class Host:
         self.tcp_resolver = self.socket(socket.SOCK_STREAM, port=self.resolver.getsockname()[1])
         self.tcp_resolver.listen()
         self.loop = VirtualLoop()
-        self.table = folder / "table.json"
+        self.table = folder / "table.jsonl"
         self.write(resolvers)
         self.answerer = Answerer(self.loop, str(self.table), port=self.resolver.getsockname()[1])
         self.udp, self.tcp = self.socket(socket.SOCK_DGRAM), self.socket(socket.SOCK_STREAM)
@@ -75,7 +74,7 @@ class Host:
 
     def write(self, resolvers: tuple[str, ...], subnet: str = "127.0.0.0/8") -> None:
         new = self.table.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(Table("cluster.local", (subnet, "fd00::/64"), resolvers, (WEB, *MANY))))
+        new.write_bytes(encode(Table("cluster.local", (subnet, "fd00::/64"), resolvers, (WEB, *MANY))))
         new.replace(self.table)
 
     def socket(self, kind: int, port: int = 0) -> socket.socket:

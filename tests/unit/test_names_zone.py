@@ -7,7 +7,7 @@ import pytest
 
 from minipod.agent.names import row_of
 from minipod.names.budget import Budget, Shares
-from minipod.names.table import Pod, Table, decode
+from minipod.names.table import Gone, Pod, Table, decode, encode, lines
 from minipod.names.zone import Answer, Zone
 from tests.unit.agent_fakes import make_pod
 
@@ -102,10 +102,20 @@ def test_only_the_pods_subnets_are_served() -> None:
 
 
 def test_the_table_is_read_as_it_is_written() -> None:
-    assert decode(msgspec.json.encode(TABLE)) == TABLE
-    for damaged in (b"", b"[]", b"{}", b'["a",[],[],[["x"]]]', b"[1,2,3,4]"):
+    assert decode(encode(TABLE)) == TABLE
+    for damaged in (b"", b"[]\n", b"{}\n", b'["a",[],[]]\n["x"]\n', b"[1,2,3]\n", b"[1,2,3,4]\n"):
         with pytest.raises((ValueError, TypeError)):
             decode(damaged)
+
+
+def test_the_last_line_of_a_pod_counts_once_it_is_whole() -> None:
+    first, second = PODS[:2]
+    moved = first._replace(addresses=("10.86.0.99",))
+    text = encode(TABLE._replace(pods=(first, second)))
+    changed = lines([moved, Gone(second.namespace, second.name)])
+    assert decode(text + changed) == TABLE._replace(pods=(moved,))
+    assert decode(text + changed[:-1]) == TABLE._replace(pods=(moved, second))
+    assert decode(text + lines([moved])[:-5]) == TABLE._replace(pods=(first, second))
 
 
 def test_a_pod_is_answered_for_while_it_has_an_address_and_ready_while_it_is_not_deleted() -> None:

@@ -27,7 +27,6 @@ _CLAIMS = ("PersistentVolumeClaim", "PersistentVolume")
 class _Assigned(NamedTuple):
     pod: Pod
     demand: Demand
-    keeps_others_away: bool
 
 
 class Scheduler:
@@ -40,6 +39,7 @@ class Scheduler:
         self._state_of = state_of
         self._post = post
         self._assigned: dict[str, _Assigned] = {}
+        self._keeping_away: dict[str, None] = {}  # uids of those with an anti-affinity
         self._totals: dict[str, int] = {}
         self._waiting: dict[str, None] = {}  # uids of pods without a node, in the order of their coming
         self._watching: asyncio.Task[None] | None = None
@@ -110,14 +110,18 @@ class Scheduler:
         uid = pod.metadata.uid
         before = self._assigned.pop(uid, None)
         if before is not None:
+            self._keeping_away.pop(uid, None)
             self._add(before.demand, -1)
-        self._assigned[uid] = _Assigned(pod, demand, pod_affinity.has_anti_affinity(pod))
+        self._assigned[uid] = _Assigned(pod, demand)
+        if pod_affinity.has_anti_affinity(pod):
+            self._keeping_away[uid] = None
         self._add(demand, 1)
         if before is not None and any(demand.get(name, 0) < number for name, number in before.demand.items()):
             self._look_soon()
 
     def _discount(self, uid: str) -> None:
         if (known := self._assigned.pop(uid, None)) is not None:
+            self._keeping_away.pop(uid, None)
             self._add(known.demand, -1)
             self._look_soon()
 
@@ -137,10 +141,8 @@ class Scheduler:
 
     def _with_others(self, used: Used, pod: Pod) -> Used:
         """With the pods that an affinity may be about; few pods have one."""
-        everything: Iterable[_Assigned] = self._assigned.values()
-        if not pod_affinity.has_terms(pod):
-            everything = [known for known in everything if known.keeps_others_away]
-        others = tuple(known.pod for known in everything if known.pod.metadata.uid != pod.metadata.uid)
+        uids: Iterable[str] = self._assigned if pod_affinity.has_terms(pod) else self._keeping_away
+        others = tuple(self._assigned[uid].pod for uid in uids if uid != pod.metadata.uid)
         if not others and not pod_affinity.has_terms(pod):
             return used
         namespaces = {found.metadata.name: found.metadata.labels for found in self._node.registry.all(Namespace)}
