@@ -137,3 +137,11 @@ async def next_agent_after_the_spawner(host: Host, *keys: str) -> None:
     await gone(pid)
     host.spawners = Host(host.paths).spawners
     host.spawners.open()
+
+
+def spawner_of(agent: int) -> psutil.Process:
+    """The parent of the containers of an agent, whose other child answers questions for names."""
+    [spawner] = [
+        child for child in psutil.Process(agent).children() if "minipod.names" not in " ".join(child.cmdline())
+    ]
+    return spawner

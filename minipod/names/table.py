@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 FILE = "table.jsonl"
-UNPRIVILEGED = 65534  # the user and the group that the answerer becomes
+#: the user and the group that the answerer becomes: not 65534, whose group others have (nobody) and could read with it
+UNPRIVILEGED = 65533
 
 
 class Pod(NamedTuple):

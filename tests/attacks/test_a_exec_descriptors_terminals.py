@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 import minipod
@@ -23,6 +22,7 @@ from tests.attacks.conftest import AttackedNode
 from tests.attacks.evil import AT_FDCWD, EvilImages, program
 from tests.builders import container, manifest, pod
 from tests.layouts import Entry, entry, symlink
+from tests.spawner_host import spawner_of
 from tests.terminals import Terminal
 from tests.volume_pods import wait_for
 
@@ -46,9 +46,10 @@ def inside(node: AttackedNode, script: str, *options: str) -> str:
 
 
 def spawner_pid(node: AttackedNode) -> int:
-    """The parent of all containers, the agent's one child."""
-    (spawner,) = psutil.Process(node.agent_pid()).children()
-    return int(spawner.pid)
+    """The parent of all containers."""
+    agent = node.agent_pid()
+    assert agent is not None
+    return int(spawner_of(agent).pid)
 
 
 # ---- 3. the runtime's own program

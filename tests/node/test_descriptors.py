@@ -15,6 +15,7 @@ from minipod.kernel import inherit
 from tests import builders
 from tests.builders import container
 from tests.node_fixtures import COMMAND_TIMEOUT_S, Node
+from tests.spawner_host import spawner_of
 from tests.volume_pods import wait_for
 
 PODS = 24
@@ -37,11 +38,6 @@ def states(node: Node) -> dict[str, str]:
         state = status["state"]
         found[pod["metadata"]["name"]] = "Running" if "running" in state else state.get("waiting", {}).get("reason", "")
     return found
-
-
-def spawner_of(agent: int) -> psutil.Process:
-    [spawner] = psutil.Process(agent).children()
-    return spawner
 
 
 def check_that_all_else_works(node: Node, refusal: str) -> None:

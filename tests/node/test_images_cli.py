@@ -63,7 +63,7 @@ def test_the_default_image_is_built(image: Image) -> None:
         (("rm", "nothing"), 1, "image 'nothing' not found; minipod image ls shows what there is"),
         (("inspect", "nothing"), 1, "image 'nothing' not found"),
         (("load",), 2, "give either a path or --default"),
-        (("load", "/nowhere"), 3, "/nowhere: no such folder"),
+        (("load", "/nowhere"), 3, "/nowhere: no such directory"),
         (("inspect", "UPPER"), 3, "must be lowercase"),
     ],
 )

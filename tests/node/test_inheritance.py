@@ -21,6 +21,7 @@ from tests import builders
 from tests.builders import container
 from tests.conftest import CHECKOUT
 from tests.node_fixtures import COMMAND_TIMEOUT_S, Node
+from tests.spawner_host import spawner_of
 from tests.volume_pods import wait_for
 
 pytestmark = pytest.mark.vm
@@ -127,11 +128,11 @@ def test_the_agent_s_memory_is_bounded_and_nothing_else_is_by_it(node: Node, tmp
     own, _ = view(node, None, tmp_path)
     pid = node.agent_pid()
     assert pid is not None
-    [spawner] = psutil.Process(pid).children()
+    spawner = spawner_of(pid)
     assert resource.prlimit(pid, resource.RLIMIT_DATA) == (inheritance.AGENT_DATA_BYTES, resource.RLIM_INFINITY)
     assert "data seg size (kb)              (-d) unlimited" in own
     spawner.kill()
-    wait_for(lambda: [child for child in psutil.Process(pid).children() if child != spawner] != [])
+    wait_for(lambda: any("/exits" in word for child in psutil.Process(pid).children() for word in child.cmdline()))
     node("delete", "pod", "v", "--grace-period=0", "--force")
     own, executed = view(node, None, tmp_path)
     [again] = [child for child in psutil.Process(pid).children() if child != spawner]

@@ -84,7 +84,7 @@ def test_pods_and_the_host_are_answered_over_both_families_and_protocols(cluster
                 assert asked(place, kind="AAAA", client=who, tcp=tcp) == ["2001:db8::7"]
     status = Path(f"/proc/{pid_of(cluster.paths)}/status").read_text()
     assert status.splitlines()[0] == "Name:\tminipod-names"
-    assert "\nUid:\t65534\t65534\t65534\t65534\n" in status
+    assert "\nUid:\t65533\t65533\t65533\t65533\n" in status
     assert "\nCapPrm:\t0000000000000000\n" in status
     assert os.readlink(f"/proc/{pid_of(cluster.paths)}/root") == cluster.paths.names
 
