@@ -21,14 +21,17 @@ class Flaky:
     """A pytest plugin, one a session."""
 
     def __init__(self, config: pytest.Config, seed: str, file: Path) -> None:
-        is_worker = hasattr(config, "workerinput")  # of pytest-xdist: the process that started it gets all reports
-        # none with -p no:cacheprovider
-        self._cache: pytest.Cache | None = None if is_worker else getattr(config, "cache", None)
+        self._config = config
         self._is_again: bool = config.getoption("--again")
         self._seed = seed
         self._file = file
         self._failed: dict[str, str] = {}
         self._ran: set[str] = set()
+
+    @property
+    def _cache(self) -> pytest.Cache | None:
+        """None with -p no:cacheprovider, and in a worker of pytest-xdist: the process that started it gets all reports."""
+        return None if hasattr(self._config, "workerinput") else getattr(self._config, "cache", None)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._ran.add(report.nodeid)

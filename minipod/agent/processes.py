@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -31,11 +32,9 @@ def when_gone(process: str, call: Callable[[], None]) -> Callable[[], None]:
     loop = asyncio.get_running_loop()
     pid = int(process.split()[0]) if process else 0
     fd = -1
-    if process:
-        try:
+    if pid > 0:  # 0: of an earlier boot
+        with contextlib.suppress(ProcessLookupError):
             fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            fd = -1
     # Compared after the pidfd was opened: only then is it the pidfd of that process.
     if fd < 0 or identity(pid) != process:
         if fd >= 0:
