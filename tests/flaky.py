@@ -30,7 +30,7 @@ class Flaky:
 
     @property
     def _cache(self) -> pytest.Cache | None:
-        """None with -p no:cacheprovider, and in a worker of pytest-xdist: the process that started it gets all reports."""
+        """None with -p no:cacheprovider, and in a worker of pytest-xdist: what started it gets all reports."""
         return None if hasattr(self._config, "workerinput") else getattr(self._config, "cache", None)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

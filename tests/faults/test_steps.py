@@ -23,6 +23,7 @@ from tests.builders import Object
 from tests.failpoints import armed
 from tests.faults.instance import Instance
 from tests.faults.steps import NAME, Walk, another, others, prober, talker, walker
+from tests.huge_pages import huge_pages
 from tests.nfs_server import exported, has_client
 
 SLOT = 210
@@ -199,7 +200,7 @@ def unusual(walk: Walk) -> None:
         "LinkDevice": {"persistentVolumeClaim": {"claimName": "data"}},
         "MountHugePages": {"emptyDir": {"medium": "HugePages-2Mi"}},
     }
-    with volume_pods.loop_device(walk.instance.base) as device:
+    with huge_pages(), volume_pods.loop_device(walk.instance.base) as device:
         with walk.agent():
             walk.wait_for_agent()
             walk.apply(volume_pods.raw_volume(device), claim)

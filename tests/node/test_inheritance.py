@@ -132,10 +132,11 @@ def test_the_agent_s_memory_is_bounded_and_nothing_else_is_by_it(node: Node, tmp
     assert resource.prlimit(pid, resource.RLIMIT_DATA) == (inheritance.AGENT_DATA_BYTES, resource.RLIM_INFINITY)
     assert "data seg size (kb)              (-d) unlimited" in own
     spawner.kill()
-    wait_for(lambda: any("/exits" in word for child in psutil.Process(pid).children() for word in child.cmdline()))
+    wait_for(lambda: not spawner.is_running() or spawner.status() == psutil.STATUS_ZOMBIE)
     node("delete", "pod", "v", "--grace-period=0", "--force")
     own, executed = view(node, None, tmp_path)
-    [again] = [child for child in psutil.Process(pid).children() if child != spawner]
+    again = spawner_of(pid)
+    assert again != spawner
     assert resource.prlimit(again.pid, resource.RLIMIT_DATA) == (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     assert own.count("(-d) unlimited") == executed.count("(-d) unlimited") == 2
 
