@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 FILE = "table.jsonl"
-#: the user and the group that the answerer becomes: not 65534, whose group others have (nobody) and could read with it
+#: the user and the group that the answerer becomes: not 65534, whose group other processes have too
 UNPRIVILEGED = 65533
 
 

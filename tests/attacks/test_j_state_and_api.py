@@ -181,9 +181,10 @@ def refused(answer: dict[str, Any] | None) -> bool:
 
 
 def place(node: AttackedNode) -> list[str]:
-    """Root, state and what is around them, but what any request changes."""
+    """Root, state and what is around them, but what any request changes, and other tests' instances."""
     folder = Path(node.paths.root).parent
-    return sorted(str(path) for path in (*folder.rglob("*"), *folder.parent.glob("*")) if "minipod.db" not in path.name)
+    around = (path for path in folder.parent.glob("*") if path == folder or not path.name.startswith("mp"))
+    return sorted(str(path) for path in (*folder.rglob("*"), *around) if "minipod.db" not in path.name)
 
 
 def with_name(name: str) -> dict[str, list[dict[str, Any]]]:
