@@ -34,7 +34,8 @@ class Results:
         if event["event"] == "warning":
             warn(event["message"])
         elif event["event"] == "deleted" and self._output is None:
-            print(f'{kind_named(event["kind"]).singular} "{event["name"]}" deleted', flush=True)
+            where = f" from {event['namespace']} namespace" if event["namespace"] else ""
+            print(f'{kind_named(event["kind"]).singular} "{event["name"]}" deleted{where}', flush=True)
         elif event["event"] != "applied":
             return
         elif self._output is None:

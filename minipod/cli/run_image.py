@@ -335,4 +335,4 @@ def delete(args: argparse.Namespace, name: str, wait: bool) -> None:
         print(f"error: pod/{name} is not deleted: {error}; minipod delete pod {name}", file=sys.stderr)
         return
     if not args.quiet:
-        print(f'pod "{name}" deleted', flush=True)
+        print(f'pod "{name}" deleted from {namespace_of(args)} namespace', flush=True)

@@ -20,7 +20,7 @@ def test_run_of_an_image_is_a_command_with_input_output_and_exit_status(node: No
     script = "read line; echo got $line; echo err >&2; exit 7"
     words = ("run", "once", *BUSYBOX, "-i", "--rm", "--env=A=b", "--command", "--", "sh", "-c", script)
     done = node(*words, input="hello\n", check=False)
-    assert (done.returncode, done.stdout) == (7, 'got hello\npod "once" deleted\n')
+    assert (done.returncode, done.stdout) == (7, 'got hello\npod "once" deleted from default namespace\n')
     assert done.stderr.splitlines()[-2:] == ["err", "pod default/once terminated (Error)"]
     assert node("get", "pods").stderr == "No resources found in default namespace.\n"
 
@@ -48,7 +48,10 @@ def test_a_changed_manifest_is_applied_by_what_the_error_says(node: Node, tmp_pa
     remedy = shlex.split(done.stderr.strip().rpartition(": minipod ")[2])
     assert node(*remedy).stdout == "pod/web configured\n"
     wait_for(lambda: node("logs", "web", check=False).stdout == "2\n")
-    assert node("replace", "--force", "-f", manifest).stdout == 'pod "web" deleted\npod/web replaced\n'
+    assert (
+        node("replace", "--force", "-f", manifest).stdout
+        == 'pod "web" deleted from default namespace\npod/web replaced\n'
+    )
 
 
 def test_timeout_s_two_interrupts_leave_the_pod_its_grace_period(node: Node, tmp_path: Path) -> None:

@@ -118,15 +118,15 @@ def applied(name: str, result: str, kind: str = "ConfigMap", **more: object) -> 
 
 def test_results_are_printed_as_kubectl_prints_them(ask: Ask, manifest: str) -> None:
     events = (
-        {"event": "deleted", "kind": "Pod", "name": "web"},
+        {"event": "deleted", "kind": "Pod", "namespace": "default", "name": "web"},
         applied("c", "configured", object={"kind": "ConfigMap", "metadata": {"name": "c"}}),
         applied("web", "created", "Pod", object={"kind": "Pod", "metadata": {"name": "web"}}),
     )
-    server = " (server dry run)"
+    server, gone = " (server dry run)", 'pod "web" deleted from default namespace\n'
     first, second = "kind: ConfigMap\nmetadata:\n  name: c\n", "kind: Pod\nmetadata:\n  name: web\n"
     cases = (
-        ("apply", 'pod "web" deleted\nconfigmap/c configured\npod/web created\n'),
-        ("apply --dry-run=server", f'pod "web" deleted\nconfigmap/c configured{server}\npod/web created{server}\n'),
+        ("apply", f"{gone}configmap/c configured\npod/web created\n"),
+        ("apply --dry-run=server", f"{gone}configmap/c configured{server}\npod/web created{server}\n"),
         ("apply --dry-run=client -o name", "configmap/c\npod/web\n"),
         ("create -o yaml", f"{first}---\n{second}"),
         ("apply -o jsonpath={.items[*].metadata.name}", "c web"),

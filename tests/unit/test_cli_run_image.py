@@ -155,7 +155,13 @@ class Pod:
 ENDS: tuple[tuple[str, dict[str, Any], int, str, str], ...] = (
     ("--attach", {}, 0, "", ""),
     ("--attach", {"phase": "Failed", "code": 7}, 7, "", "pod default/web terminated (Error)\n"),
-    ("--attach --rm", {"phase": "Failed", "code": 7}, 7, 'pod "web" deleted\n', "pod default/web terminated (Error)\n"),
+    (
+        "--attach --rm",
+        {"phase": "Failed", "code": 7},
+        7,
+        'pod "web" deleted from default namespace\n',
+        "pod default/web terminated (Error)\n",
+    ),
     ("--attach --rm -q", {}, 0, "", ""),
     ("--attach", {"policy": "Always", "phase": "Running", "code": 3}, 0, "", ""),
     ("--attach --leave-stdin-open", {"phase": "Failed", "code": 3}, 0, "", ""),
@@ -185,7 +191,7 @@ def test_a_pod_that_does_not_run_in_time_is_deleted_again(tmp_path: Path, capfd:
         assert minipod_command(agent.paths, *words) == 1
         assert pod.pod["spec"]["containers"][0] | {"stdin": True, "stdinOnce": True} == pod.pod["spec"]["containers"][0]
     captured = capfd.readouterr()
-    assert captured.out == 'pod "web" deleted\n'
+    assert captured.out == 'pod "web" deleted from default namespace\n'
     assert "timed out waiting for pod/web to run: ErrImagePull: minipod describe pod web\n" in captured.err
 
 

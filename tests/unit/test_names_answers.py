@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -58,8 +59,7 @@ class Host:
 
     def __init__(self, folder: Path, *, resolvers: tuple[str, ...] = ("127.0.0.1",)) -> None:
         self.sockets: list[socket.socket] = []
-        self.resolver = self.socket(socket.SOCK_DGRAM)
-        self.tcp_resolver = self.socket(socket.SOCK_STREAM, port=self.resolver.getsockname()[1])
+        self.resolver, self.tcp_resolver = self.pair()
         self.tcp_resolver.listen()
         self.loop = VirtualLoop()
         self.table = folder / "table.jsonl"
@@ -77,11 +77,18 @@ class Host:
         new.write_bytes(encode(Table("cluster.local", (subnet, "fd00::/64"), resolvers, (WEB, *MANY))))
         new.replace(self.table)
 
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        """UDP and TCP at one port; the next one where another program has the second."""
+        while True:
+            first = self.socket(socket.SOCK_DGRAM)
+            with contextlib.suppress(OSError):
+                return first, self.socket(socket.SOCK_STREAM, port=first.getsockname()[1])
+
     def socket(self, kind: int, port: int = 0) -> socket.socket:
         made = socket.socket(socket.AF_INET, kind)
+        self.sockets.append(made)
         made.setblocking(False)
         made.bind(("127.0.0.1", port))
-        self.sockets.append(made)
         return made
 
     def run(self, is_done: Callable[[], bool] = lambda: False) -> None:

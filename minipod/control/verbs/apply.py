@@ -125,8 +125,8 @@ class Apply:
         for _, things in itertools.groupby(found, key=lambda thing: thing.kind):
             await self._deletion.gone([self._deletion.begin(thing) for thing in things], self._deleted)
 
-    def _deleted(self, kind: Kind, name: str) -> None:
-        self._connection.send({"event": "deleted", "kind": kind.name, "name": name})
+    def _deleted(self, kind: Kind, namespace: str, name: str) -> None:
+        self._connection.send({"event": "deleted", "kind": kind.name, "namespace": namespace, "name": name})
 
     async def _prune(self, prune: Prune, kinds: list[Kind], manifests: list[ManifestObject]) -> None:
         labels, _ = parse_selectors(prune.selector, "", ())

@@ -44,7 +44,7 @@ class Deletion:
         return self._others.begin(kind, metadata.namespace, metadata.name)
 
     async def gone(
-        self, going: Iterable[Any], on_gone: Callable[[Kind, str], None] = lambda _kind, _name: None
+        self, going: Iterable[Any], on_gone: Callable[[Kind, str, str], None] = lambda _kind, _namespace, _name: None
     ) -> None:
         """Returns when all are. `on_gone` is called with each. Raises ConflictError when the time is up."""
         name = ""
@@ -54,11 +54,11 @@ class Deletion:
                     if isinstance(each, PodWorker):
                         name = f'pod "{each.name}"'
                         await forgotten(each, self._connection)
-                        on_gone(POD, each.name)
+                        on_gone(POD, each.namespace, each.name)
                     else:
                         name = f'{kind_named(each.kind).singular} "{each.metadata.name}"'
                         await self._others.gone(each)
-                        on_gone(kind_named(each.kind), each.metadata.name)
+                        on_gone(kind_named(each.kind), each.metadata.namespace, each.metadata.name)
         except TimeoutError:
             raise ConflictError(
                 f"timed out: {name} is not gone after {self._timeout_s:g} s (--timeout): nothing was created; try again"

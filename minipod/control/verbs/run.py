@@ -134,7 +134,9 @@ class Run:
         going = [self._pods.delete(*place) for place in places if self._pods.worker(*place) is not None]
         for worker in going:
             await forgotten(worker, self._connection)
-            self._connection.send({"event": "deleted", "kind": "Pod", "name": worker.name})
+            self._connection.send(
+                {"event": "deleted", "kind": "Pod", "namespace": worker.namespace, "name": worker.name}
+            )
         return True
 
     def _compare_configuration(self) -> None:
