@@ -5,7 +5,10 @@ Rules: the kubelet's kubelet_pods.go (validateContainerLogStatus). Pods are plai
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False  # type checkers take the name for typing's, whose import costs
+
+if TYPE_CHECKING:
+    from typing import Any
 
 IMAGE_TROUBLE = {
     "ErrImagePull": "image can't be pulled",

@@ -107,7 +107,7 @@ _RUNS_PODS = "minipod runs Pods, nothing that makes Pods: minipod run NAME --ima
 _NO_SERVICES = (
     "minipod has no Services: the host reaches every pod at its address (get pods -o wide), others by hostPort"
 )
-_NO_ACCESS = "minipod has no users and no roles: whoever is root on this host may do everything"
+_NO_ACCESS = "minipod has no users and no roles: root on this host may do everything"
 #: kubectl's other subcommands -> what to do here
 _ELSEWHERE = {
     **dict.fromkeys(("deployment", "deploy", "job", "cronjob", "cj"), _RUNS_PODS),

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from minipod.cli import two
 from minipod.cli.client import AgentLostError, Client, Request
 from minipod.cli.options import duration_s, integer, namespace_of, one_pod, paths_of
-from minipod.cli.pods import all_containers, check_container, default_container, get_pod, status_of
+from minipod.cli.pods import all_containers, check_container, default_container, get_pod
 from minipod.cli.show.output import flush, write
 from minipod.cli.values import Object
 from minipod.cli.watching import Watching
 from minipod.errors import ExpiredError, NotFoundError, UsageError
 from minipod.kernel import inotify
 from minipod.runtime.log_history import OpenLog, at_once
-from minipod.streams import crilog
+from minipod.streams import crilog, log_instance
 from minipod.streams.crilog import Follower, Joiner
 from minipod.terminal import behind
 
@@ -301,48 +301,22 @@ class Source:
         write(1, data)
 
 
-IMAGE_TROUBLE = {
-    "ErrImagePull": "image can't be pulled",
-    "ImagePullBackOff": "trying and failing to pull image",
-}
-
-
 def instance(pod: Object, container: str, previous: bool, lenient: bool = False) -> int:
-    """Which instance's log is meant, as the kubelet chooses it (validateContainerLogStatus). Raises NotFoundError.
+    """The restart count of the instance whose log is meant. Raises NotFoundError.
 
     -1 where there is none and `lenient` (one of --all-containers that has not run).
     """
-    name = pod["metadata"]["name"]
-    status = status_of(pod, container) or {}
-    state = status.get("state") or {}
-    restarts = int(status.get("restartCount") or 0)
-    has_last = "terminated" in (status.get("lastState") or {})
-    if previous:
-        if has_last:
-            return restarts if "waiting" in state else restarts - 1
+    try:
+        return log_instance.instance(pod, container, previous)
+    except log_instance.NoLogError as error:
         if lenient:
             return -1
-        raise NotFoundError(f'previous terminated container "{container}" in pod "{name}" not found')
-    if "running" in state or "terminated" in state or has_last:
-        return restarts
-    if lenient:
-        return -1
-    reason = (state.get("waiting") or {}).get("reason")
-    if reason:
-        why = IMAGE_TROUBLE.get(reason, reason)
-        raise NotFoundError(f'container "{container}" in pod "{name}" is waiting to start: {why}')
-    raise NotFoundError(f'container "{container}" in pod "{name}" is not available')
+        raise NotFoundError(str(error)) from None
 
 
 def has_ended(pod: Object, source: Source) -> bool:
     """Whether the instance that is followed has ended: nothing more will be logged."""
-    status = status_of(pod, source.container)
-    if status is None:
-        return False
-    restarts = int(status.get("restartCount") or 0)
-    if restarts != source.attempt:
-        return restarts > source.attempt
-    return "running" not in (status.get("state") or {})
+    return log_instance.has_ended(pod, source.container, source.attempt)
 
 
 def follow(client: Client, sources: list[Source]) -> None:
