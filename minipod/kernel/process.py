@@ -154,6 +154,17 @@ def exit_of(pidfd: int, pid: int) -> tuple[int, int] | None:
     return _exit(int(fields[49])) if fields[0] == "Z" else None
 
 
+def reap_ended(pids: list[int]) -> None:
+    """Reaps those of this process' children that have ended, and takes them out of the list. Waits for none."""
+    for pid in tuple(pids):
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended:
+            pids.remove(pid)
+
+
 def _exit(status: int) -> tuple[int, int]:
     """Of wait(2)'s status."""
     number = status & 0x7F

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from minipod.kernel.process import reap_ended
 from minipod.kernel.remove import remove_tree
 from minipod.kernel.reuseport import by_source
 
@@ -95,13 +96,7 @@ def is_there(directory: str) -> bool:
 
 def reap() -> None:
     """Reap those that have ended: they are this process' children."""
-    for pid in tuple(_started):
-        try:
-            ended, _ = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            ended = pid
-        if ended:
-            _started.remove(pid)
+    reap_ended(_started)
 
 
 def _listening(kind: int, address: str, port: int) -> socket.socket:

@@ -157,6 +157,20 @@ class Agent:
         finally:
             call.close()
 
+    async def objects(self, request: Mapping[str, Any]) -> tuple[list[bytes], str]:
+        """The objects that a `get` answers with, as JSON, and the list's resourceVersion.
+
+        Raises RefusedError, AgentUnavailableError.
+        """
+        found: list[bytes] = []
+        version = ""
+        async with self.call(request) as call:
+            async for line in call.lines():
+                if line.event == "object":
+                    found.append(line.data)
+                version = line.resource_version or version
+        return found, version
+
     async def ask(self, request: Mapping[str, Any]) -> Line:
         """The last line of a request. Raises RefusedError, AgentUnavailableError."""
         async with self.call(request) as call:

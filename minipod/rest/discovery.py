@@ -86,6 +86,21 @@ def group_path(path: str) -> dict[str, Any] | None:
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{rest[0]}/v1", "resources": found}
 
 
+def _optional(kind: Kind) -> dict[str, Any]:
+    """What only some kinds have in either form of discovery."""
+    found: dict[str, Any] = {"shortNames": list(kind.short)} if kind.short else {}
+    return {**found, "categories": ["all"]} if kind.plural in _CATEGORY else found
+
+
+def _group_list(api_version: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"kind": AGGREGATED, "apiVersion": f"apidiscovery.k8s.io/{api_version}", "metadata": {}, "items": items}
+
+
+def _group_item(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
+    versions = [{"version": "v1", "resources": found, "freshness": "Current"}]
+    return {"metadata": {"name": name, "creationTimestamp": None}, "versions": versions}
+
+
 def verbs_of(kind: Kind) -> list[str]:
     return _READS if kind.refused else _WRITES
 
@@ -100,11 +115,8 @@ def resource_list() -> dict[str, Any]:
             "namespaced": kind.namespaced,
             "kind": kind.name,
             "verbs": verbs_of(kind),
+            **_optional(kind),
         }
-        if kind.short:
-            entry["shortNames"] = list(kind.short)
-        if kind.plural in _CATEGORY:
-            entry["categories"] = ["all"]
         found.append(entry)
     for name, (of, verbs) in POD_SUBRESOURCES.items():
         found.append({"name": f"pods/{name}", "singularName": "", "namespaced": True, "kind": of, "verbs": verbs})
@@ -122,23 +134,15 @@ def aggregated(api_version: str) -> dict[str, Any]:
             "scope": "Namespaced" if kind.namespaced else "Cluster",
             "singularResource": kind.singular,
             "verbs": verbs_of(kind),
+            **_optional(kind),
         }
-        if kind.short:
-            entry["shortNames"] = list(kind.short)
-        if kind.plural in _CATEGORY:
-            entry["categories"] = ["all"]
         if kind.plural == "pods":
             entry["subresources"] = [
                 {"subresource": name, "responseKind": {"group": "", "version": "", "kind": of}, "verbs": verbs}
                 for name, (of, verbs) in POD_SUBRESOURCES.items()
             ]
         found.append(entry)
-    group = {
-        "metadata": {"name": "", "creationTimestamp": None},
-        "versions": [{"version": "v1", "resources": found, "freshness": "Current"}],
-    }
-    version = f"apidiscovery.k8s.io/{api_version}"
-    return {"kind": AGGREGATED, "apiVersion": version, "metadata": {}, "items": [group]}
+    return _group_list(api_version, [_group_item("", found)])
 
 
 def aggregated_groups(api_version: str) -> dict[str, Any]:
@@ -156,9 +160,8 @@ def aggregated_groups(api_version: str) -> dict[str, Any]:
             for review in REVIEWS
             if review.group == group
         ]
-        versions = [{"version": "v1", "resources": found, "freshness": "Current"}]
-        items.append({"metadata": {"name": group, "creationTimestamp": None}, "versions": versions})
-    return {"kind": AGGREGATED, "apiVersion": f"apidiscovery.k8s.io/{api_version}", "metadata": {}, "items": items}
+        items.append(_group_item(group, found))
+    return _group_list(api_version, items)
 
 
 # -- OpenAPI ---------------------------------------------------------------------------------------------------------

@@ -92,11 +92,11 @@ async def copy_log(
         await _follow(exchange, path, options, printer, number, find_pod)
     else:
         with at_once(path) as files:
-            for file, start in _chosen(files, options):
-                for data in file.chunks(start):
-                    await _send(exchange, printer.text(data if data.endswith(b"\n") else data + b"\n"))
-                    if printer.left == 0:
-                        break
+            pieces = (data for file, start in _chosen(files, options) for data in file.chunks(start))
+            for data in pieces:
+                await _send(exchange, printer.text(data if data.endswith(b"\n") else data + b"\n"))
+                if printer.left == 0:
+                    break
     await _send(exchange, printer.rest())
     await exchange.end()
 

@@ -87,19 +87,12 @@ class Objects:
         }
 
     async def _get(self) -> None:
-        async with self._agent.call(self._query()) as call:
-            found = [line.data async for line in call.lines() if line.event == "object"]
+        found, _ = await self._agent.objects(self._query())
         await self._send_object(200, found[0])
 
     async def _list(self) -> None:
         form = accepted(self._request.headers.get("accept", ""))
-        found: list[bytes] = []
-        version = ""
-        async with self._agent.call(self._query()) as call:
-            async for line in call.lines():
-                if line.event == "object":
-                    found.append(line.data)
-                version = line.resource_version or version
+        found, version = await self._agent.objects(self._query())
         await self._exchange.respond(200, self._as_list(form, found, version))
 
     def _as_list(self, form: Accepted, found: list[bytes], version: str) -> bytes:
@@ -274,13 +267,11 @@ class Objects:
 
     async def _deletecollection(self) -> None:
         options = self._delete_options()
-        async with self._agent.call(self._query()) as call:
-            found = [line.data async for line in call.lines() if line.event == "object"]
-        version = ""
+        found, _ = await self._agent.objects(self._query())
         for data in found:
             with contextlib.suppress(RefusedError):  # it is gone already
                 await self._deleted(msgspec.json.decode(data)["metadata"]["name"], options)
-        await self._exchange.respond(200, self._as_list(Accepted(), found, version))
+        await self._exchange.respond(200, self._as_list(Accepted(), found, ""))
 
     async def _deleted(self, name: str, options: DeleteOptions) -> Line:
         target = {**self._target(options.preconditions.get("resourceVersion", "")), "name": name}

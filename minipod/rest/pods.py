@@ -46,8 +46,7 @@ class PodStreams:
     async def _pod(self) -> dict[str, Any]:
         query = {"verb": "get", "kind": "pods", "namespace": self._info.namespace, "name": self._info.name}
         try:
-            async with self._agent.call({**query, "output": "object"}) as call:
-                found = [line.data async for line in call.lines() if line.event == "object"]
+            found, _ = await self._agent.objects({**query, "output": "object"})
         except RefusedError as error:
             raise agent_error(error.error, "pods", self._info.name) from None
         pod: dict[str, Any] = msgspec.json.decode(found[0])

@@ -153,9 +153,7 @@ def delete(node: Node, claims: Claims, message: Message) -> dict[str, Any]:
 async def _decoded(kind: Kind, text: str, namespace: str, validation: FieldValidation) -> Document:
     """A valid object of the kind. Raises ManifestError with its causes."""
     document = (await off_loop(check, text, "-", namespace, validation))[0]
-    if not document.errors and document.kind != kind.name:
-        _refuse_kind(document.kind, kind)
-    refuse(document.kind or kind.name, _name(document.object, document.name), list(document.errors))
+    _refuse_faulty(document, kind, _name(document.object, document.name))
     return document
 
 
@@ -169,15 +167,17 @@ def _read(kind: Kind, text: str, validation: FieldValidation) -> tuple[Data, tup
     from minipod.api.load import load
 
     document = load(text, "-", validation)[0]
-    if not document.errors and document.kind != kind.name:
-        _refuse_kind(document.kind, kind)
-    refuse(document.kind or kind.name, document.name, list(document.errors))
+    _refuse_faulty(document, kind, document.name)
     return as_data(document.object), document.warnings
 
 
-def _refuse_kind(found: str, wanted: Kind) -> None:
-    message = f'the object provided is unrecognized (must be of type {wanted.name}): it is a "{found}"'
-    refuse(found, "", [FieldError("kind", "WrongType", message)])
+def _refuse_faulty(document: Document, wanted: Kind, name: str) -> None:
+    """Raises ManifestError for an object with faults, or of another kind."""
+    found = document.kind
+    if not document.errors and found != wanted.name:
+        message = f'the object provided is unrecognized (must be of type {wanted.name}): it is a "{found}"'
+        refuse(found, "", [FieldError("kind", "WrongType", message)])
+    refuse(found or wanted.name, name, list(document.errors))
 
 
 def _encoded(thing: Any) -> msgspec.Raw:

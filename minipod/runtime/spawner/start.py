@@ -9,6 +9,7 @@ import sys
 
 from minipod import failpoint
 from minipod.kernel import mount
+from minipod.kernel.process import reap_ended
 
 _AT_FDCWD = -100
 _started: list[int] = []  # pids of our children
@@ -55,13 +56,7 @@ def start_spawner(socket_path: str, exits: str) -> None:
 
 def reap() -> None:
     """Reap the spawners that have ended: they are this process' children."""
-    for pid in tuple(_started):
-        try:
-            ended, _ = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            ended = pid
-        if ended:
-            _started.remove(pid)
+    reap_ended(_started)
 
 
 def _read_only_interpreter() -> int:
